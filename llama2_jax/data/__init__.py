@@ -1,0 +1,1 @@
+"""Sources, formats, mixtures, packing, preference pairs and prompts (Grain)."""

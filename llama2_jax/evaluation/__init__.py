@@ -1,0 +1,1 @@
+"""Measures of a model and of its reward models."""

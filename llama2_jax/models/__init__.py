@@ -1,0 +1,1 @@
+"""The network: Llama, attention, rotary positions, KV cache, heads."""

@@ -1,0 +1,1 @@
+"""One file a chapter of the paper; each turns artifacts into artifacts."""

@@ -1,0 +1,1 @@
+"""Tokenizer, dialogue format, loss masks, packing of token sequences."""

@@ -1,0 +1,1 @@
+"""State, step, loop, optimizer, checkpoints, metrics: knows no stage."""
