@@ -1,0 +1,120 @@
+"""The network for generation: prompts are taken in at once, then one token a step, with keys and values kept.
+
+Always unrolled over the layers, each with cache arrays of its own; the layers' weights are taken out of their stacks,
+and cast to the compute dtype, once before the loop (`lay_out`) and not at every step.
+"""
+
+from typing import Any
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh
+from jaxtyping import Array, Float, Int
+
+from llama2_jax.models.attention import attention, cached_attention
+from llama2_jax.models.config import ModelConfig
+from llama2_jax.models.kv_cache import KVCache
+from llama2_jax.models.layer import LayerWeights, finish, queries_keys_values, rms_norm, unstack_layers
+from llama2_jax.models.rope import rotation
+from llama2_jax.sharding.axes import constrain
+
+CACHE_AXES = ("batch", "kv_heads", None, None)
+
+
+@flax.struct.dataclass
+class DecodingWeights:
+    """A language model's parameters in the compute dtype, the layers apart."""
+
+    embedding: Float[Array, "vocab dim"]
+    layers: tuple[LayerWeights, ...]
+    final_norm: Float[Array, "dim"]
+    head: Float[Array, "dim vocab"]
+
+
+def lay_out(params: dict[str, Any], config: ModelConfig) -> DecodingWeights:
+    """A language model's parameters, laid out for decoding."""
+    cast = jax.tree.map(lambda array: array.astype(config.compute_dtype), params)
+    return DecodingWeights(
+        embedding=cast["trunk"]["embedding"],
+        layers=tuple(unstack_layers(cast["trunk"]["layers"])),
+        final_norm=cast["trunk"]["final_norm"],
+        head=cast["head"]["kernel"],
+    )
+
+
+def constrain_cache(cache: KVCache, mesh: Mesh | None) -> KVCache:
+    """Pins the cache's split over the mesh: rows as a batch, heads as the weights that make them."""
+    keys, values = jax.tree.map(lambda array: constrain(array, mesh, CACHE_AXES), (cache.keys, cache.values))
+    return cache.replace(keys=keys, values=values, positions=constrain(cache.positions, mesh, ("batch", None)))
+
+
+def logits(weights: DecodingWeights, hidden: Float[Array, "*batch dim"]) -> Float[Array, "*batch vocab"]:
+    """Float32 logits of hidden states."""
+    return jnp.matmul(hidden, weights.head, preferred_element_type=jnp.float32)
+
+
+def prefill(
+    weights: DecodingWeights,
+    tokens: Int[Array, "batch length"],
+    positions: Int[Array, "batch length"],
+    slots: int,
+    config: ModelConfig,
+    mesh: Mesh | None = None,
+) -> tuple[Float[Array, "batch length dim"], KVCache]:
+    """Takes in whole prompts: their hidden states, and a new cache of `slots` >= length that holds them.
+
+    Args:
+      tokens: one prompt a row, padded at the end.
+      positions: 0, 1, ... along each prompt and -1 at padding, which is attended by no token of a prompt.
+    """
+    x = constrain(weights.embedding[tokens], mesh, ("batch", None, None))
+    turn = rotation(positions, config.head_dim, config.rope_theta)
+    segment_ids = (positions >= 0).astype(jnp.int32)
+    whole, spare = (0, 0), (0, slots - tokens.shape[1])
+    keys, values = [], []
+    for layer in weights.layers:
+        q, k, v = queries_keys_values(layer, x, turn, config, mesh)
+        x = finish(layer, x, attention(q, k, v, segment_ids, config.attention), config, mesh)
+        keys.append(jnp.pad(_key_slots(k), (whole, whole, whole, spare)))
+        values.append(jnp.pad(_value_slots(v), (whole, whole, spare, whole)))
+    cache_positions = jnp.pad(positions, (whole, spare), constant_values=-1)
+    cache = KVCache(tuple(keys), tuple(values), cache_positions, jnp.asarray(tokens.shape[1], jnp.int32))
+    return rms_norm(x, weights.final_norm, config.norm_eps), constrain_cache(cache, mesh)
+
+
+def decode(
+    weights: DecodingWeights,
+    tokens: Int[Array, "batch length"],
+    positions: Int[Array, "batch length"],
+    cache: KVCache,
+    config: ModelConfig,
+    mesh: Mesh | None = None,
+) -> tuple[Float[Array, "batch length dim"], KVCache]:
+    """Takes in tokens that follow those in the cache: their hidden states and the cache with them.
+
+    Args:
+      tokens: usually one a row.
+      positions: each token's position in its sequence; -1 for a token that no one is to attend to.
+      cache: with at least `length` free slots; beyond the last slot the newest tokens are overwritten, unnoticed.
+    """
+    x = constrain(weights.embedding[tokens], mesh, ("batch", None, None))
+    turn = rotation(positions, config.head_dim, config.rope_theta)
+    seen = jax.lax.dynamic_update_slice(cache.positions, positions, (0, cache.index))
+    mask = (seen[:, None, :] >= 0) & (seen[:, None, :] <= positions[:, :, None])
+    keys, values = list(cache.keys), list(cache.values)
+    for number, layer in enumerate(weights.layers):
+        q, k, v = queries_keys_values(layer, x, turn, config, mesh)
+        keys[number] = jax.lax.dynamic_update_slice(keys[number], _key_slots(k), (0, 0, 0, cache.index))
+        values[number] = jax.lax.dynamic_update_slice(values[number], _value_slots(v), (0, 0, cache.index, 0))
+        x = finish(layer, x, cached_attention(q, keys[number], values[number], mask), config, mesh)
+    cache = KVCache(tuple(keys), tuple(values), seen, cache.index + tokens.shape[1])
+    return rms_norm(x, weights.final_norm, config.norm_eps), constrain_cache(cache, mesh)
+
+
+def _key_slots(k: Float[Array, "batch length kv_heads head_dim"]) -> Float[Array, "batch kv_heads head_dim length"]:
+    return k.transpose(0, 2, 3, 1)
+
+
+def _value_slots(v: Float[Array, "batch length kv_heads head_dim"]) -> Float[Array, "batch kv_heads length head_dim"]:
+    return v.transpose(0, 2, 1, 3)

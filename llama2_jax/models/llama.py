@@ -1,0 +1,217 @@
+"""The Llama 2 network in Flax Linen, with a vocabulary head (language model) or a scalar head (rewards, values).
+
+Parameters, all float32, the layers stacked on axis 0 whether they are scanned or unrolled:
+
+    trunk  embedding [vocab, dim]
+           layers    attention_norm [layers, dim]
+                     query [layers, dim, heads * head_dim]     key, value [layers, dim, kv_heads * head_dim]
+                     output [layers, heads * head_dim, dim]
+                     ffn_norm [layers, dim]
+                     gate, up [layers, dim, ffn_hidden]        down [layers, ffn_hidden, dim]
+           final_norm [dim]
+    head   kernel [dim, vocab], or [dim, 1] for the scalar head
+
+Matrices are applied from the right, y = x @ matrix; gate, down and up are w1, w2 and w3 of Meta's checkpoints.
+"""
+
+import functools
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jaxtyping import Array, Float, Int
+
+from llama2_jax.models import decoding
+from llama2_jax.models.config import ModelConfig
+from llama2_jax.models.kv_cache import KVCache
+from llama2_jax.models.layer import REMAT, layer, rms_norm, unstack_layers
+from llama2_jax.models.rope import rotation
+from llama2_jax.sharding.axes import RULES, Rules, constrain, partition_spec
+
+Params = dict[str, Any]
+Tokens = Int[Array, "rows length"]
+
+# The papers do not print an initialisation. Ours: normal with this deviation (GPT-2's and many Llamas'), and the two
+# projections that write into the residual stream divided by sqrt(2 layers), so that depth does not widen it.
+INIT_STD = 0.02
+
+
+class LayerStack(nn.Module):
+    """The layers' parameters, stacked, and the pass through them: scanned or unrolled."""
+
+    config: ModelConfig
+    mesh: Mesh | None = None
+
+    @nn.compact
+    def __call__(
+        self, x: Float[Array, "rows length dim"], turn, segment_ids: Tokens
+    ) -> Float[Array, "rows length dim"]:
+        config = self.config
+        weights = {name: self._stacked(name, *entry) for name, entry in _layer_parameters(config).items()}
+
+        def step(x, weights):
+            return layer(weights, x, turn, segment_ids, config, self.mesh), None
+
+        if config.remat != "none":
+            step = jax.checkpoint(step, prevent_cse=not config.scan_layers, policy=REMAT[config.remat])
+        if config.scan_layers:
+            return jax.lax.scan(step, x, weights)[0]
+        for one in unstack_layers(weights):
+            x, _ = step(x, one)
+        return x
+
+    def _stacked(self, name, init, shape, axes):
+        return self.param(name, nn.with_logical_partitioning(init, ("layers", *axes)), (self.config.layers, *shape))
+
+
+def _layer_parameters(config: ModelConfig) -> dict[str, tuple[nn.initializers.Initializer, tuple, tuple]]:
+    """For each parameter of a layer: initialiser, shape and logical axes."""
+    ones, inner = nn.initializers.ones, nn.initializers.normal(INIT_STD)
+    outer = nn.initializers.normal(INIT_STD * (2 * config.layers) ** -0.5)
+    dim, kv_dim, hidden = config.dim, config.kv_heads * config.head_dim, config.ffn_hidden
+    return {
+        "attention_norm": (ones, (dim,), ("norm",)),
+        "query": (inner, (dim, dim), ("embed", "heads")),
+        "key": (inner, (dim, kv_dim), ("embed", "kv_heads")),
+        "value": (inner, (dim, kv_dim), ("embed", "kv_heads")),
+        "output": (outer, (dim, dim), ("heads", "embed")),
+        "ffn_norm": (ones, (dim,), ("norm",)),
+        "gate": (inner, (dim, hidden), ("embed", "ffn")),
+        "up": (inner, (dim, hidden), ("embed", "ffn")),
+        "down": (outer, (hidden, dim), ("ffn", "embed")),
+    }
+
+
+class Trunk(nn.Module):
+    """Everything but the head: embedding, layers and final norm."""
+
+    config: ModelConfig
+    mesh: Mesh | None = None
+
+    @nn.compact
+    def __call__(self, tokens: Tokens, positions: Tokens, segment_ids: Tokens) -> Float[Array, "rows length dim"]:
+        config = self.config
+        embedding_init = nn.with_logical_partitioning(nn.initializers.normal(INIT_STD), ("vocab", "embed"))
+        embedding = self.param("embedding", embedding_init, (config.vocab_size, config.dim))
+        x = constrain(embedding[tokens].astype(config.compute_dtype), self.mesh, ("batch", "length", None))
+        turn = rotation(positions, config.head_dim, config.rope_theta)
+        x = LayerStack(config, self.mesh, name="layers")(x, turn, segment_ids)
+        norm_init = nn.with_logical_partitioning(nn.initializers.ones, ("norm",))
+        return rms_norm(x, self.param("final_norm", norm_init, (config.dim,)), config.norm_eps)
+
+
+class Head(nn.Module):
+    """A linear map from hidden states to float32 outputs, without bias."""
+
+    outputs: int
+    axis: str
+    init_std: float
+
+    @nn.compact
+    def __call__(self, hidden: Float[Array, "*batch dim"]) -> Float[Array, "*batch outputs"]:
+        dim = hidden.shape[-1]
+        init = nn.with_logical_partitioning(nn.initializers.normal(self.init_std), ("embed", self.axis))
+        kernel = self.param("kernel", init, (dim, self.outputs))
+        flat = hidden.reshape(-1, dim)  # as in layer.py: faster gradients on the CPU
+        out = jnp.matmul(flat, kernel.astype(hidden.dtype), preferred_element_type=jnp.float32)
+        return out.reshape(*hidden.shape[:-1], self.outputs)
+
+
+def _scalar_head(config: ModelConfig) -> Head:
+    # The deviation of InstructGPT's reward head: outputs of about unit size on normed states.
+    return Head(1, "scalar", (config.dim + 1) ** -0.5)
+
+
+class LanguageModel(nn.Module):
+    """Llama 2 with its vocabulary head.
+
+    Attributes:
+      config: the network.
+      mesh: where given, activations are pinned to it (sharding/axes.py); rows must be a multiple of data * fsdp.
+    """
+
+    config: ModelConfig
+    mesh: Mesh | None = None
+
+    def setup(self):
+        self.trunk = Trunk(self.config, self.mesh)
+        self.head = Head(self.config.vocab_size, "vocab", INIT_STD)
+
+    def __call__(self, tokens: Tokens, positions: Tokens, segment_ids: Tokens) -> Float[Array, "rows length vocab"]:
+        """Float32 logits: at each token, of the token that follows it."""
+        return self.logits(self.hidden(tokens, positions, segment_ids))
+
+    def hidden(self, tokens: Tokens, positions: Tokens, segment_ids: Tokens) -> Float[Array, "rows length dim"]:
+        """The states after the final norm, in the compute dtype; `logits` of chosen ones saves the others' cost."""
+        return self.trunk(tokens, positions, segment_ids)
+
+    def logits(self, hidden: Float[Array, "*batch dim"]) -> Float[Array, "*batch vocab"]:
+        """Float32 logits of hidden states."""
+        out = self.head(hidden)
+        return constrain(out, self.mesh, ("batch", "length", "vocab")) if out.ndim == 3 else out
+
+    def decode(
+        self, tokens: Tokens, positions: Tokens, cache: KVCache
+    ) -> tuple[Float[Array, "rows length vocab"], KVCache]:
+        """Logits of tokens that follow those in the cache, and the cache with them; see models/decoding.py.
+
+        Args:
+          tokens: a prompt, or one token a row.
+          positions: each token's position in its sequence, -1 for padding.
+          cache: with at least `length` free slots.
+        """
+        weights = decoding.lay_out(self.variables["params"], self.config)
+        hidden, cache = decoding.decode(weights, tokens, positions, cache, self.config, self.mesh)
+        return decoding.logits(weights, hidden), cache
+
+
+class ScalarModel(nn.Module):
+    """The same trunk with a scalar head: a float32 score a token, read by the caller at the token that it needs.
+
+    A reward model is read at a sequence's last token, a critic at the token before each action.
+    """
+
+    config: ModelConfig
+    mesh: Mesh | None = None
+
+    def setup(self):
+        self.trunk = Trunk(self.config, self.mesh)
+        self.head = _scalar_head(self.config)
+
+    def __call__(self, tokens: Tokens, positions: Tokens, segment_ids: Tokens) -> Float[Array, "rows length"]:
+        """The score at each token."""
+        return self.head(self.trunk(tokens, positions, segment_ids))[..., 0]
+
+
+def init_language_model(config: ModelConfig, key: jax.Array) -> Params:
+    """Fresh parameters of a LanguageModel, without Linen's boxes."""
+    return nn.unbox(_init(LanguageModel(config), key))
+
+
+def init_scalar_model(config: ModelConfig, key: jax.Array) -> Params:
+    """Fresh parameters of a ScalarModel, without Linen's boxes."""
+    return nn.unbox(_init(ScalarModel(config), key))
+
+
+def scalar_params_from(language_params: Params, config: ModelConfig, key: jax.Array) -> Params:
+    """A scalar model that starts from a language model (section 3.2.2): its trunk, copied, and a new head."""
+    head = nn.unbox(_scalar_head(config).init(key, jnp.zeros((1, config.dim))))["params"]
+    return {"trunk": jax.tree.map(jnp.copy, language_params["trunk"]), "head": head}
+
+
+def parameter_shardings(module: LanguageModel | ScalarModel, mesh: Mesh, rules: Rules = RULES) -> Params:
+    """For each parameter the sharding that its logical axes and the rules give; nothing is allocated."""
+    abstract = jax.eval_shape(functools.partial(_init, module), jax.random.key(0))
+    return jax.tree.map(
+        lambda names: NamedSharding(mesh, partition_spec(names, rules)),
+        nn.get_partition_spec(abstract),
+        is_leaf=lambda leaf: isinstance(leaf, PartitionSpec),
+    )
+
+
+def _init(module: nn.Module, key: jax.Array) -> Params:
+    """The module's parameters in Linen's boxes, which carry the logical axes."""
+    tokens = jnp.zeros((1, 1), jnp.int32)
+    return module.init(key, tokens, tokens, tokens)["params"]

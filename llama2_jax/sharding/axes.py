@@ -1,0 +1,50 @@
+"""The logical axes of parameters and activations, and the axes of the mesh that they are split over."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+Rules = Mapping[str, str | tuple[str, ...] | None]
+
+# A batch is split over `data` and `fsdp`. Each weight is split over `fsdp` along the model's width and gathered when it
+# is used, and over `tensor` along heads, feed-forward or vocabulary, where the computation itself is split.
+RULES: Rules = {
+    "batch": ("data", "fsdp"),
+    "length": None,
+    "layers": None,
+    "norm": None,
+    "embed": "fsdp",
+    "heads": "tensor",
+    "kv_heads": "tensor",
+    "ffn": "tensor",
+    "vocab": "tensor",
+    "scalar": None,
+}
+
+
+def partition_spec(names: Sequence[str | None], rules: Rules = RULES) -> PartitionSpec:
+    """The mesh axes of an array whose dimensions carry these logical names (None: not split).
+
+    Raises:
+      KeyError: for a name that the rules do not hold; a misspelt axis would otherwise silently not be split.
+    """
+    return PartitionSpec(*(None if name is None else rules[name] for name in names))
+
+
+def constrain(x: jax.Array, mesh: Mesh | None, names: Sequence[str | None], rules: Rules = RULES) -> jax.Array:
+    """Pins an activation's split over the mesh inside a compiled program; without a mesh the array itself.
+
+    The mesh is an argument and not a context, so that no caller can trace a model outside the context by mistake.
+    """
+    if mesh is None:
+        return x
+    return jax.lax.with_sharding_constraint(x, NamedSharding(mesh, partition_spec(names, rules)))
+
+
+def replicate(tree: Any, mesh: Mesh | None) -> Any:
+    """Pins a program's results to be whole on every device, so that every process can read them."""
+    if mesh is None:
+        return tree
+    return jax.lax.with_sharding_constraint(tree, NamedSharding(mesh, PartitionSpec()))

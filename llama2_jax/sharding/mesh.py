@@ -1,0 +1,79 @@
+"""The mesh of devices: data parallel, fully sharded data parallel and tensor parallel, in one shape."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+from jax.sharding import AxisType, Mesh, NamedSharding
+
+from llama2_jax.sharding.axes import partition_spec
+
+AXES = ("data", "fsdp", "tensor")
+
+# The fields of a model that are split over an axis of the mesh, see axes.py.
+SPLIT_FIELDS = {"dim": "fsdp", "heads": "tensor", "kv_heads": "tensor", "ffn_hidden": "tensor", "vocab_size": "tensor"}
+
+
+def make_mesh(data: int = 1, fsdp: int = -1, tensor: int = 1, devices: Sequence[jax.Device] | None = None) -> Mesh:
+    """A mesh with axes data, fsdp and tensor over all devices, or the given ones; one size may be -1: the rest.
+
+    The axes are Auto: the compiler propagates shardings from parameters, batch and the model's constraints.
+
+    Raises:
+      ValueError: where the sizes do not multiply to the number of devices.
+    """
+    devices = jax.devices() if devices is None else list(devices)
+    sizes = {"data": data, "fsdp": fsdp, "tensor": tensor}
+    asked = " x ".join(f"{name}={size}" for name, size in sizes.items())
+    if any(size < 1 and size != -1 for size in sizes.values()):
+        raise ValueError(f"mesh {asked}: each size must be at least 1, or -1 for the rest.")
+    rest = [name for name, size in sizes.items() if size == -1]
+    if len(rest) > 1:
+        raise ValueError(f"mesh {asked}: only one size can be -1 (the rest).")
+    known = math.prod(size for size in sizes.values() if size != -1)
+    if len(devices) % known or (not rest and known != len(devices)):
+        raise ValueError(
+            f"mesh {asked} does not fit {len(devices)} device(s): the sizes must multiply to the number of devices; "
+            "set one of them to -1 to have it filled in."
+        )
+    for name in rest:
+        sizes[name] = len(devices) // known
+    return jax.make_mesh(
+        tuple(sizes[name] for name in AXES), AXES, axis_types=(AxisType.Auto,) * len(AXES), devices=devices
+    )
+
+
+def batch_sharding(mesh: Mesh) -> NamedSharding:
+    """The sharding of a batch: its rows split over data and fsdp, everything else whole."""
+    return NamedSharding(mesh, partition_spec(("batch",)))
+
+
+def batch_ways(mesh: Mesh | None) -> int:
+    """Over how many groups of devices the rows of a batch are split; a batch's rows must be a multiple of it."""
+    return 1 if mesh is None else mesh.shape["data"] * mesh.shape["fsdp"]
+
+
+def mesh_of(tree: Any) -> Mesh | None:
+    """The mesh that a tree of arrays (a model's parameters) lives on; None where that is one device."""
+    sharding = getattr(jax.tree.leaves(tree)[0], "sharding", None)
+    return sharding.mesh if isinstance(sharding, NamedSharding) and sharding.mesh.size > 1 else None
+
+
+def check_divides(fields: Mapping[str, int], mesh: Mesh) -> None:
+    """Checks that a model's sizes can be split over the mesh.
+
+    Args:
+      fields: the model's sizes by name (`dataclasses.asdict` of a model's config); others are not looked at.
+      mesh: the devices.
+
+    Raises:
+      ValueError: naming each field that can not be split and over how many devices it would be.
+    """
+    wrong = [
+        f"model.{name}={fields[name]} over mesh.{axis}={mesh.shape[axis]}"
+        for name, axis in SPLIT_FIELDS.items()
+        if fields[name] % mesh.shape[axis]
+    ]
+    if wrong:
+        raise ValueError(f"can not be split evenly: {'; '.join(wrong)}. Choose a mesh whose sizes divide the model's.")

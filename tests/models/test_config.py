@@ -1,0 +1,57 @@
+import dataclasses
+import math
+
+import jax
+import pytest
+
+from llama2_jax.models.config import PRESETS, ModelConfig, ffn_hidden, parameter_count
+from llama2_jax.models.llama import init_language_model
+
+
+@pytest.mark.parametrize(
+    ("scale", "parameters"),
+    # PAPER.md, section A: exact counts with untied embeddings.
+    [("7b", 6_738_415_616), ("13b", 13_015_864_320), ("34b", 33_743_970_304), ("70b", 68_976_648_192)],
+)
+def test_the_papers_sizes_have_the_papers_parameters(scale, parameters):
+    abstract = jax.eval_shape(lambda key: init_language_model(PRESETS[scale], key), jax.random.key(0))
+    assert sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(abstract)) == parameters
+    assert parameter_count(PRESETS[scale]) == parameters
+
+
+@pytest.mark.parametrize("scale", PRESETS)
+def test_every_preset_counts_its_parameters(scale):
+    abstract = jax.eval_shape(lambda key: init_language_model(PRESETS[scale], key), jax.random.key(0))
+    assert sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(abstract)) == parameter_count(PRESETS[scale])
+
+
+@pytest.mark.parametrize(
+    ("dim", "multiple_of", "multiplier", "width"),
+    [(4096, 256, None, 11008), (5120, 256, None, 13824), (8192, 256, 1.0, 22016), (8192, 4096, 1.3, 28672)],
+)
+def test_feed_forward_width_follows_metas_rule(dim, multiple_of, multiplier, width):
+    assert ffn_hidden(dim, multiple_of, multiplier) == width
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"heads": 3}, "model.dim=128"),
+        ({"kv_heads": 3}, "model.kv_heads=3"),
+        ({"heads": 128, "kv_heads": 2}, "odd"),
+        ({"layers": 0}, "model.layers is 0"),
+        ({"vocab_size": 768.0}, "model.vocab_size is 768.0"),
+        ({"compute_dtype": "float64"}, "model.compute_dtype is 'float64'"),
+        ({"remat": "some"}, "model.remat"),
+        ({"attention": "flash"}, "model.attention"),
+    ],
+)
+def test_sizes_that_do_not_fit_are_named(change, message):
+    with pytest.raises(ValueError, match=message):
+        dataclasses.replace(PRESETS["tiny"], **change)
+
+
+def test_a_config_is_hashable_and_equal_by_value():
+    assert hash(dataclasses.replace(PRESETS["tiny"])) == hash(PRESETS["tiny"])
+    assert dataclasses.replace(PRESETS["tiny"]) == PRESETS["tiny"]
+    assert isinstance(PRESETS["tiny"], ModelConfig)
