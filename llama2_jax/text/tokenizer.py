@@ -1,0 +1,147 @@
+"""The tokenizer: SentencePiece BPE by Llama's rules (section 2.2)."""
+
+import io
+from collections.abc import Iterable, Iterator, Sequence
+
+import numpy as np
+import sentencepiece
+from etils import epath
+from jaxtyping import Int
+
+# SentencePiece leaves out training sentences above 4192 bytes; a character of UTF-8 has at most 4.
+_LONGEST_SENTENCE_CHARACTERS = 1024
+# Texts encoded at a time: between two such pieces of work the ids become arrays, a seventh of a list's memory.
+_TEXTS_AT_A_TIME = 4096
+
+
+class Tokenizer:
+    """Text to token ids and back.
+
+    No text yields the ids of BOS, EOS or the unknown token: those are added here, on request, and nowhere else.
+    decode(encode(text)) is the text for all UTF-8, with one exception: SentencePiece writes a space as U+2581, so a
+    U+2581 in the text comes back as a space. SentencePiece puts a space before the text and takes it away from what it
+    decodes; so ids from the middle of a text lose a leading space when they are decoded on their own.
+    """
+
+    def __init__(self, processor: sentencepiece.SentencePieceProcessor):
+        self._processor = processor
+        self.vocab_size: int = processor.vocab_size()
+        self.bos_id: int = processor.bos_id()
+        self.eos_id: int = processor.eos_id()
+        if min(self.bos_id, self.eos_id) < 0:
+            raise ValueError(f"the tokenizer has no BOS or no EOS token (ids {self.bos_id}, {self.eos_id})")
+
+    @classmethod
+    def load(cls, path: epath.PathLike) -> "Tokenizer":
+        """Reads a SentencePiece model, such as the released tokenizer.model.
+
+        Raises:
+          FileNotFoundError: if there is no such file.
+          ValueError: if the file holds no SentencePiece model with BOS and EOS.
+        """
+        content = epath.Path(path).read_bytes()
+        processor = sentencepiece.SentencePieceProcessor()
+        try:
+            processor.LoadFromSerializedProto(content)
+        except RuntimeError as error:
+            raise ValueError(f"{path} ({len(content)} bytes) is not a SentencePiece model: {error}") from error
+        return cls(processor)
+
+    def encode(self, text: str, bos: bool = False, eos: bool = False) -> list[int]:
+        """The ids of a text, with BOS before and EOS after it if asked."""
+        return [self.bos_id] * bos + self._processor.encode(text) + [self.eos_id] * eos
+
+    def encode_many(self, texts: Sequence[str], threads: int = -1) -> list[Int[np.ndarray, "tokens"]]:
+        """The ids of many texts, without BOS and EOS, as int32 arrays.
+
+        Args:
+          texts: the texts.
+          threads: how many to use; -1 for one a CPU core. The result does not depend on it.
+        """
+        encoded = []
+        for begin in range(0, len(texts), _TEXTS_AT_A_TIME):
+            ids = self._processor.encode(list(texts[begin : begin + _TEXTS_AT_A_TIME]), num_threads=threads)
+            encoded += [np.asarray(one, np.int32) for one in ids]
+        return encoded
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """The text of ids. BOS and EOS have none; bytes that are no UTF-8 become U+FFFD.
+
+        Raises:
+          ValueError: for an id outside the vocabulary.
+        """
+        ids = [int(one) for one in ids]
+        if ids and not (min(ids) >= 0 and max(ids) < self.vocab_size):
+            raise ValueError(f"ids from {min(ids)} to {max(ids)} in a vocabulary of {self.vocab_size}")
+        return self._processor.decode(ids)
+
+
+def train_tokenizer(
+    texts: Iterable[str], vocab_size: int, target: epath.PathLike, character_coverage: float = 0.99995
+) -> Tokenizer:
+    """Trains a tokenizer by the rules of the released one and writes it to a file.
+
+    BPE; unk, bos, eos = 0, 1, 2 and no padding token; the 256 bytes as fallback, so that no character is unknown;
+    digits split; no normalisation; runs of spaces kept. Newlines are bytes, as in the released tokenizer, whose corpus
+    was read line by line. The result depends on the texts and their order alone.
+
+    Args:
+      texts: the corpus.
+      vocab_size: the number of ids, special tokens and bytes included.
+      target: where tokenizer.model goes.
+      character_coverage: the share of the corpus's characters that get ids of their own; the rest are spelt in bytes.
+
+    Raises:
+      ValueError: if the corpus is too small or has too many different characters for the vocabulary.
+    """
+    model = io.BytesIO()
+    try:
+        sentencepiece.SentencePieceTrainer.train(
+            sentence_iterator=_sentences(texts),
+            model_writer=model,
+            model_type="bpe",
+            vocab_size=vocab_size,
+            character_coverage=character_coverage,
+            unk_id=0,
+            bos_id=1,
+            eos_id=2,
+            pad_id=-1,
+            byte_fallback=True,
+            split_digits=True,
+            split_by_unicode_script=True,
+            split_by_number=True,
+            split_by_whitespace=True,
+            allow_whitespace_only_pieces=True,
+            add_dummy_prefix=True,
+            remove_extra_whitespaces=False,
+            normalization_rule_name="identity",
+            max_sentencepiece_length=16,
+            unk_surface=" \u2047 ",
+            # All sentences are used, in order: a sample drawn inside the library would not be ours to reproduce.
+            input_sentence_size=0,
+            shuffle_input_sentence=False,
+            num_threads=1,
+            minloglevel=2,
+        )
+    except (RuntimeError, OSError) as error:
+        raise ValueError(
+            f"no tokenizer of vocab_size={vocab_size} can be trained on these texts. SentencePiece says: {error}. "
+            "If the vocabulary is too high for them, give more text or a smaller vocab_size; if it is too small for "
+            "their characters, raise vocab_size or lower character_coverage"
+        ) from error
+    if not model.getvalue():
+        raise ValueError(f"no tokenizer of vocab_size={vocab_size} was trained: the texts are empty")
+    target = epath.Path(target)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    draft = target.parent / f".{target.name}.draft"
+    draft.write_bytes(model.getvalue())
+    draft.replace(target)
+    return Tokenizer.load(target)
+
+
+def _sentences(texts: Iterable[str]) -> Iterator[str]:
+    """Lines, the longest ones cut, as SentencePiece reads them from a file."""
+    for text in texts:
+        for line in text.split("\n"):
+            for begin in range(0, len(line), _LONGEST_SENTENCE_CHARACTERS):
+                yield line[begin : begin + _LONGEST_SENTENCE_CHARACTERS]
