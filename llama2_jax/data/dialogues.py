@@ -1,0 +1,156 @@
+"""Batches for fine-tuning: dialogues of several sources, shuffled in each epoch and packed, none cut and none lost."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from absl import logging
+from jaxtyping import Int
+
+from llama2_jax.data.epochs import Batches, batches_by_number, generator, share_of, shuffled
+from llama2_jax.text.dialogue import EncodedDialogue
+from llama2_jax.text.packing import assign_rows, lay_out
+
+TOO_LONG = ("raise", "drop", "truncate_left")
+
+
+def dialogue_batches(
+    dialogues: Mapping[str, Sequence[EncodedDialogue]],
+    length: int,
+    batch_size: int,
+    epochs: int,
+    seed: int,
+    *,
+    weights: Mapping[str, float] | None = None,
+    process_index: int = 0,
+    process_count: int = 1,
+) -> Batches:
+    """Packed batches of dialogues (section 3.1): each epoch has every dialogue once, in an order of its own.
+
+    Args:
+      dialogues: for each source its dialogues; none longer than `length` (see `fit_to_length`).
+      length: tokens a row.
+      batch_size: rows a batch, of all processes.
+      epochs: how many.
+      seed: decides the order.
+      weights: for each source how often its dialogues are seen in an epoch; 1 where not given. Of a fraction, each
+        epoch draws others.
+      process_index, process_count: which part of every batch to give: batch_size / process_count rows.
+
+    Returns:
+      Batches of {tokens, segment_ids, positions, loss_mask}, int32 [batch_size / process_count, length], and `ids`, the
+      names "source/index" of their dialogues. An epoch's last batch is filled up with empty rows (segment 0).
+
+    Raises:
+      ValueError: for a dialogue that is too long, a weight of an unknown source, or a batch that cannot be divided.
+    """
+    share = share_of(batch_size, process_index, process_count, "batch_size")
+    unknown = set(weights or {}) - set(dialogues)
+    if unknown:
+        raise ValueError(f"weights are given for {sorted(unknown)}; the sources are {sorted(dialogues)}")
+    names = [f"{source}/{index}" for source, all_of_it in dialogues.items() for index in range(len(all_of_it))]
+    sequences = [
+        {"tokens": one.tokens, "loss_mask": one.loss_mask} for all_of_it in dialogues.values() for one in all_of_it
+    ]
+    size = np.asarray([len(one["tokens"]) for one in sequences], np.int32)
+    if not len(size):
+        raise ValueError(f"there are no dialogues in the sources {sorted(dialogues)}")
+    if size.max() > length or not size.min():
+        wrong = int(np.argmax((size > length) | (size == 0)))
+        raise ValueError(f"dialogue {names[wrong]} has {size[wrong]} tokens; a row holds 1 to {length}")
+    counts = [(source, len(all_of_it), (weights or {}).get(source, 1.0)) for source, all_of_it in dialogues.items()]
+    plans = [_Plan(_members(counts, seed, epoch), size, length) for epoch in range(epochs)]
+    steps = tuple(-(-plan.rows // batch_size) for plan in plans)
+    first_steps = np.cumsum((0, *steps))
+
+    def make(step: int) -> dict:
+        epoch = int(np.searchsorted(first_steps, step, side="right")) - 1
+        first_row = int(step - first_steps[epoch]) * batch_size + process_index * share
+        members, row, start = plans[epoch].rows_between(first_row, first_row + share)
+        batch = _empty(share, length)
+        if len(members):
+            batch = lay_out([sequences[index] for index in members], row - first_row, start, share, length)
+        return {**batch, "ids": [names[index] for index in members]}
+
+    return batches_by_number(make, steps)
+
+
+def fit_to_length(
+    dialogues: Sequence[EncodedDialogue], length: int, policy: str, source: str, bos_id: int
+) -> tuple[list[EncodedDialogue], int]:
+    """Sees to it that every dialogue fits the context.
+
+    Args:
+      dialogues: of one source.
+      length: the most tokens.
+      policy: for longer ones: "raise", "drop" them, or "truncate_left" (`truncate_left`).
+      source: its name, for messages.
+      bos_id: the tokenizer's.
+
+    Returns:
+      The dialogues that fit, and how many were dropped or truncated; that is logged too.
+
+    Raises:
+      ValueError: for a dialogue that is too long, under "raise"; for an unknown policy.
+    """
+    if policy not in TOO_LONG:
+        raise ValueError(f"too_long={policy!r}: choose one of {', '.join(TOO_LONG)}")
+    long = [index for index, dialogue in enumerate(dialogues) if len(dialogue) > length]
+    if long and policy == "raise":
+        raise ValueError(
+            f"source {source!r}, dialogue {long[0]}: {len(dialogues[long[0]])} tokens do not fit the length {length}; "
+            f'{len(long)} of {len(dialogues)} are too long. Raise the length, or set too_long to "drop" or '
+            '"truncate_left"'
+        )
+    if long:
+        logging.warning(
+            "%s: %d of %d dialogues are longer than %d: %s", source, len(long), len(dialogues), length, policy
+        )
+    if policy == "drop":
+        return [dialogue for dialogue in dialogues if len(dialogue) <= length], len(long)
+    return [truncate_left(dialogue, length, bos_id) for dialogue in dialogues], len(long)
+
+
+def truncate_left(dialogue: EncodedDialogue, length: int, bos_id: int) -> EncodedDialogue:
+    """A dialogue without its oldest pairs, so that it fits; BOS and the newest tokens where one pair is too long."""
+    excess = len(dialogue) - length
+    if excess <= 0:
+        return dialogue
+    tokens, mask = dialogue.tokens[excess:].copy(), dialogue.loss_mask[excess:].copy()
+    pairs = np.flatnonzero(tokens == bos_id)
+    if len(pairs):
+        return EncodedDialogue(tokens[pairs[0] :], mask[pairs[0] :])
+    tokens[0], mask[0] = bos_id, 0
+    return EncodedDialogue(tokens, mask)
+
+
+class _Plan:
+    """Which dialogue lies where in an epoch's rows."""
+
+    def __init__(self, members: Int[np.ndarray, "n"], size: Int[np.ndarray, "all"], length: int):
+        row, start, self.rows = assign_rows(size[members], length)
+        order = np.lexsort((start, row))
+        self.members, self.row, self.start = members[order], row[order], start[order]
+
+    def rows_between(self, first: int, end: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """The dialogues in rows first, .., end - 1, their rows and their first columns."""
+        begin, stop = np.searchsorted(self.row, (first, end))
+        return self.members[begin:stop], self.row[begin:stop], self.start[begin:stop]
+
+
+def _members(counts: Sequence[tuple[str, int, float]], seed: int, epoch: int) -> Int[np.ndarray, "n"]:
+    """The dialogues of an epoch by their number, as often as their weight says, shuffled."""
+    members, before = [], 0
+    for source, count, weight in counts:
+        if not weight >= 0:
+            raise ValueError(f"source {source!r} has weight {weight}; wanted 0 or more")
+        drawn = round((weight % 1) * count)
+        part = generator(seed, "fraction", source, epoch).permutation(count)[:drawn]
+        members.append(before + np.concatenate([np.tile(np.arange(count), int(weight)), part]))
+        before += count
+    joined = np.concatenate(members)
+    return joined[shuffled(len(joined), seed, "order", epoch)]
+
+
+def _empty(rows: int, length: int) -> dict[str, np.ndarray]:
+    """Rows of padding: a process's part of an epoch's last batch may hold nothing else."""
+    return {name: np.zeros((rows, length), np.int32) for name in ("tokens", "loss_mask", "segment_ids", "positions")}

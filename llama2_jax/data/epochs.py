@@ -1,0 +1,68 @@
+"""What batches of several epochs have in common: order, number, and an iterator that resumes anywhere."""
+
+import dataclasses
+import hashlib
+from collections.abc import Callable, Iterator
+
+import grain
+import numpy as np
+from jaxtyping import Int
+
+
+@dataclasses.dataclass(frozen=True)
+class Batches:
+    """Batches whose number is known.
+
+    `iter()` gives a Grain iterator: its `get_state()`, which is JSON, and `set_state()` resume it after any batch.
+
+    Attributes:
+      dataset: the Grain dataset.
+      steps_per_epoch: how many batches each epoch has.
+    """
+
+    dataset: grain.IterDataset
+    steps_per_epoch: tuple[int, ...]
+
+    def __iter__(self) -> Iterator:
+        return iter(self.dataset)
+
+
+def steps_in(batches: Batches) -> int:
+    """The number of batches, of all epochs: what a learning-rate schedule is laid out for."""
+    return sum(batches.steps_per_epoch)
+
+
+def batches_by_number(make: Callable[[int], object], steps_per_epoch: tuple[int, ...]) -> Batches:
+    """Batches that are made from their number alone, 0, 1, .. through all epochs."""
+    numbers = grain.MapDataset.range(sum(steps_per_epoch))
+    # One thread and a few batches ahead: making a batch is array work, which more threads would not make faster.
+    options = grain.ReadOptions(num_threads=1, prefetch_buffer_size=4)
+    return Batches(numbers.map(make).to_iter_dataset(options), steps_per_epoch)
+
+
+def shuffled(count: int, seed: int, *purpose: object) -> Int[np.ndarray, "count"]:
+    """0 .. count - 1 in an order that depends on the seed and the purpose (an epoch, say)."""
+    return generator(seed, *purpose).permutation(count)
+
+
+def generator(seed: int, *purpose: object) -> np.random.Generator:
+    """Random numbers for a purpose, the same in every process."""
+    return np.random.default_rng([derived_seed(seed, *purpose)])
+
+
+def derived_seed(seed: int, *purpose: object) -> int:
+    """A seed for a purpose, 0 to 2**32 - 1."""
+    return int.from_bytes(hashlib.sha256("/".join(map(str, (seed, *purpose))).encode()).digest()[:4], "big")
+
+
+def share_of(count: int, process_index: int, process_count: int, what: str) -> int:
+    """How many of a batch's `count` rows or pairs each process has.
+
+    Raises:
+      ValueError: if they do not divide, or there is no such process.
+    """
+    if not 0 <= process_index < process_count:
+        raise ValueError(f"process_index={process_index} of process_count={process_count} processes does not exist")
+    if count < 1 or count % process_count:
+        raise ValueError(f"{what}={count} cannot be divided among {process_count} processes; choose a multiple of it")
+    return count // process_count

@@ -1,0 +1,137 @@
+"""Rows of files: JSONL, JSON, CSV and plain text, each also gzipped, each row with the place it came from."""
+
+import csv
+import gzip
+import io
+import json
+import zlib
+from collections.abc import Iterator, Sequence
+
+from etils import epath
+
+ENDINGS = (".jsonl", ".json", ".csv", ".txt")
+
+
+class BadLine(ValueError):
+    """A line that holds no usable record; `reason` says why, without the place."""
+
+    def __init__(self, place: str, reason: str):
+        super().__init__(f"{place}: {reason}")
+        self.place = place
+        self.reason = reason
+
+
+def find_files(patterns: str | Sequence[str], root: epath.PathLike = "") -> list[epath.Path]:
+    """The files that paths or globs name, sorted within each.
+
+    Args:
+      patterns: a path or several, relative to the root or absolute; `*`, `?`, `[..]` and `**` as in pathlib.
+      root: a folder, local or gs://.
+
+    Raises:
+      FileNotFoundError: if a pattern names no file.
+    """
+    files = []
+    for pattern in [patterns] if isinstance(patterns, str) else patterns:
+        path = epath.Path(root) / pattern
+        wild = next((i for i, part in enumerate(path.parts) if any(mark in part for mark in "*?[")), None)
+        if wild is None:
+            found = [path] if path.is_file() else []
+        else:
+            folder = epath.Path(*path.parts[:wild])
+            matches = folder.glob("/".join(path.parts[wild:])) if folder.is_dir() else []
+            found = sorted(match for match in matches if match.is_file())
+        if not found:
+            raise FileNotFoundError(f"no file {str(path)!r} (path {pattern!r} under the data root {str(root)!r})")
+        files += found
+    return files
+
+
+def rows(path: epath.Path, text_unit: str = "file") -> Iterator[tuple[str, dict | BadLine]]:
+    """The rows of a file, each with its place ("file:line"); a broken row comes as the BadLine it is.
+
+    Args:
+      path: ends in one of ENDINGS, perhaps followed by .gz. JSONL: an object a line (blank lines are none); JSON: a
+        list of objects; CSV: a header, then rows; text: rows of one field, `text`.
+      text_unit: "file" (a text file is one row) or "line" (each line that is not blank is one).
+
+    Raises:
+      ValueError: for another ending, an unknown unit, or a file that cannot be read as what it claims to be.
+    """
+    name = str(path)
+    ending = next((one for one in ENDINGS if name.removesuffix(".gz").endswith(one)), None)
+    if ending is None:
+        raise ValueError(f"{name}: cannot tell the format; wanted a name in {', '.join(ENDINGS)}, or with .gz after it")
+    if text_unit not in ("file", "line"):
+        raise ValueError(f'text_unit={text_unit!r}: choose "file" or "line"')
+    try:
+        with path.open("rb") as stored, gzip.open(stored) if name.endswith(".gz") else stored as file:
+            if ending == ".jsonl":
+                yield from _jsonl(name, file)
+            elif ending == ".json":
+                yield from _json(name, file.read())
+            elif ending == ".csv":
+                yield from _csv(name, file)
+            else:
+                yield from _text(name, file, text_unit)
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise ValueError(f"{name}: the gzip file is broken ({error}); fetch it again") from error
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{name}: not UTF-8 ({error}); convert it") from error
+
+
+def _jsonl(name: str, file: io.BufferedIOBase) -> Iterator[tuple[str, dict | BadLine]]:
+    for number, line in enumerate(file, 1):
+        place = f"{name}:{number}"
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except ValueError as error:  # JSONDecodeError and UnicodeDecodeError are both of this kind
+            yield place, BadLine(place, f"not JSON ({error}); the line begins {line[:60]!r}")
+            continue
+        yield place, row if isinstance(row, dict) else BadLine(place, _not_an_object(row))
+
+
+def _json(name: str, content: bytes) -> Iterator[tuple[str, dict | BadLine]]:
+    try:
+        loaded = json.loads(content)
+    except UnicodeDecodeError:
+        raise
+    except ValueError as error:
+        raise ValueError(f"{name}: not JSON ({error}); a file with an object a line is named .jsonl") from error
+    if not isinstance(loaded, list):
+        raise ValueError(f"{name}: holds a {type(loaded).__name__}, wanted a list of objects")
+    for index, row in enumerate(loaded):
+        place = f"{name}:item {index}"
+        yield place, row if isinstance(row, dict) else BadLine(place, _not_an_object(row))
+
+
+def _csv(name: str, file: io.BufferedIOBase) -> Iterator[tuple[str, dict | BadLine]]:
+    # Fields such as whole answers are longer than the module's default of 128 KiB.
+    csv.field_size_limit(2**31 - 1)
+    reader = csv.reader(io.TextIOWrapper(file, encoding="utf-8-sig", newline=""))
+    header = next(reader, None)
+    if header is not None and len(set(header)) < len(header):
+        raise ValueError(f"{name}:1: the header names a column twice: {header}")
+    for row in reader:
+        place = f"{name}:{reader.line_num}"
+        if row and len(row) != len(header):
+            yield place, BadLine(place, f"{len(row)} columns, the header has {len(header)}: {header}")
+        elif row:
+            yield place, dict(zip(header, row, strict=True))
+
+
+def _text(name: str, file: io.BufferedIOBase, unit: str) -> Iterator[tuple[str, dict]]:
+    text = file.read().decode("utf-8")
+    if unit == "file":
+        if text.strip():
+            yield name, {"text": text}
+        return
+    for number, line in enumerate(text.split("\n"), 1):
+        if line.strip():
+            yield f"{name}:{number}", {"text": line.removesuffix("\r")}
+
+
+def _not_an_object(row: object) -> str:
+    return f"a {type(row).__name__}, wanted an object with fields"

@@ -1,0 +1,254 @@
+"""Comparisons for reward models: their encoding, the mixtures of section 3.2.2, and packed batches of pairs."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from absl import logging
+from jaxtyping import Int
+
+from llama2_jax.data.dialogues import TOO_LONG, truncate_left
+from llama2_jax.data.epochs import Batches, batches_by_number, generator, share_of, shuffled
+from llama2_jax.data.records import SAFETY_LABELS
+from llama2_jax.text.dialogue import EncodedDialogue, encode_dialogue, encode_prompt, encode_with_answer
+from llama2_jax.text.packing import assign_rows, lay_out
+from llama2_jax.text.tokenizer import Tokenizer
+
+_SAFE = {label: safe for safe, label in SAFETY_LABELS.items()}
+
+
+@dataclasses.dataclass(frozen=True)
+class Comparison:
+    """A comparison of two answers as token ids.
+
+    Attributes:
+      chosen: the prompt and the preferred answer; its score is read at the last token.
+      rejected: the prompt and the other answer.
+      rating: how much better the chosen one is (records.RATINGS); "" where that was not asked.
+      margin: of the ranking loss.
+      safe: whether the chosen and the rejected answer are safe; None where that was not asked.
+    """
+
+    chosen: Int[np.ndarray, "tokens"]
+    rejected: Int[np.ndarray, "tokens"]
+    rating: str
+    margin: float
+    safe: tuple[bool, bool] | None
+
+
+def encode_comparisons(
+    tokenizer: Tokenizer,
+    records: Sequence[Mapping],
+    *,
+    margins: Mapping[str, float],
+    length: int,
+    too_long: str,
+    source: str,
+) -> list[Comparison]:
+    """Encodes preferences records; sampled answers (`chosen_tokens`, `rejected_tokens`) by their own ids.
+
+    Args:
+      tokenizer: the tokenizer.
+      records: of kind preferences (records.py).
+      margins: the margin of each rating (Table 27); a record without a rating has margin 0.
+      length: the most tokens of prompt and answer.
+      too_long: for longer ones: "raise", "drop" them, or "truncate_left": the oldest pairs are left out of both, and
+        the beginning of the last one where that is not enough. How many it were is logged.
+      source: the name for messages.
+
+    Raises:
+      ValueError: for a comparison that is too long, under "raise"; for an unknown policy or a rating without a margin.
+    """
+    if too_long not in TOO_LONG:
+        raise ValueError(f"too_long={too_long!r}: choose one of {', '.join(TOO_LONG)}")
+    comparisons, long = [], 0
+    for index, record in enumerate(records):
+        pair = [_with_answer(tokenizer, record, side) for side in ("chosen", "rejected")]
+        longest = max(map(len, pair))
+        long += longest > length
+        if longest > length and too_long == "raise":
+            raise ValueError(
+                f"source {source!r}, comparison {index}: {longest} tokens do not fit the length {length}. Raise the "
+                'length, or set too_long to "drop" or "truncate_left"'
+            )
+        if longest > length and too_long == "drop":
+            continue
+        if longest > length:
+            prompt = encode_prompt(tokenizer, record["messages"])
+            pair = _truncated(pair, len(prompt), length, tokenizer.bos_id)
+        rating = record.get("rating", "")
+        if rating and rating not in margins:
+            raise ValueError(
+                f"source {source!r}, comparison {index}: rating {rating!r} has no margin in {dict(margins)}"
+            )
+        margin = float(margins[rating]) if rating else 0.0
+        safe = _SAFE[record["safety_label"]] if record.get("safety_label") else None
+        comparisons.append(Comparison(*(one.tokens for one in pair), rating, margin, safe))
+    if long:
+        logging.warning("%s: %d of %d comparisons are longer than %d: %s", source, long, len(records), length, too_long)
+    return comparisons
+
+
+def helpfulness_mix(helpfulness: Sequence, others: Sequence, other_fraction: float = 0.5, seed: int = 0) -> list:
+    """The helpfulness model's data: all helpfulness comparisons, and an equal part of others (section 3.2.2).
+
+    Args:
+      helpfulness: used in full.
+      others: safety and open-source comparisons; drawn from uniformly, without replacement.
+      other_fraction: their share of the result; all of them are taken where there are too few.
+      seed: decides the draw.
+
+    Returns:
+      The records, helpfulness first.
+    """
+    return _mix(helpfulness, others, other_fraction, seed)
+
+
+def safety_mix(safety: Sequence, helpfulness: Sequence, helpfulness_fraction: float = 0.1, seed: int = 0) -> list:
+    """The safety model's data: all safety comparisons and, as a tenth, helpfulness ones (section 3.2.2).
+
+    The tenth helps most with pairs whose answers both are safe. Arguments and result as in `helpfulness_mix`.
+    """
+    return _mix(safety, helpfulness, helpfulness_fraction, seed)
+
+
+def preference_batches(
+    comparisons: Sequence[Comparison],
+    pairs_per_batch: int,
+    length: int,
+    seed: int,
+    epochs: int = 1,
+    *,
+    accumulation: int = 1,
+    row_multiple: int = 8,
+    process_index: int = 0,
+    process_count: int = 1,
+) -> Batches:
+    """Batches of pairs for reward models, both answers of each packed into rows.
+
+    All batches have the same number of rows: as many as the fullest one needs, so that one program serves them all.
+
+    Args:
+      comparisons: anything with the fields chosen, rejected, margin and safe of `Comparison`.
+      pairs_per_batch: of all processes. An epoch's last batch is filled up with padding pairs (pair_mask 0).
+      length: tokens a row.
+      seed: decides the order, which differs in each epoch.
+      epochs: how many.
+      accumulation: above 1, each batch is packed as so many microbatches and every array has a leading axis of them;
+        rows then count within the microbatch.
+      row_multiple: each process's number of rows is a multiple of it.
+      process_index, process_count: which part of every (micro)batch to give. Rows are numbered through the processes'
+        parts, one after the other, as they lie in the array that the parts make up.
+
+    Returns:
+      Batches of tokens, segment_ids, positions (int32 [rows, length]); chosen_row, chosen_column, rejected_row,
+      rejected_column (int32 [pairs]): where the last token of each answer lies; margin, chosen_safe, rejected_safe,
+      safety_known, pair_mask (float32 [pairs]); and `ids`, the numbers of the comparisons, as strings.
+
+    Raises:
+      ValueError: for a comparison that is too long, no comparisons, or a batch that cannot be divided.
+    """
+    share = share_of(pairs_per_batch, process_index, process_count * accumulation, "pairs_per_batch")
+    if process_index >= process_count:
+        raise ValueError(f"process_index={process_index} of process_count={process_count} processes does not exist")
+    if not comparisons:
+        raise ValueError("there are no comparisons to train on")
+    sequences = [{"tokens": ids} for one in comparisons for ids in (one.chosen, one.rejected)]
+    size = np.asarray([len(one["tokens"]) for one in sequences], np.int32)
+    if size.max() > length or not size.min():
+        wrong = int(np.argmax((size > length) | (size == 0)))
+        raise ValueError(f"comparison {wrong // 2} has {size[wrong]} tokens; a row holds 1 to {length}")
+    labels = _labels(comparisons)
+    numbers = np.concatenate(
+        [_batch_numbers(len(comparisons), pairs_per_batch, seed, epoch) for epoch in range(epochs)]
+    )
+    parts = numbers.reshape(len(numbers), accumulation, process_count, share)
+    needed = max(_packed(part, size, length)[-1] for part in parts.reshape(-1, share))
+    rows = -(-needed // row_multiple) * row_multiple
+
+    def make_part(part: Int[np.ndarray, "share"]) -> dict[str, np.ndarray]:
+        members, row, start, _ = _packed(part, size, length)
+        arrays = _empty(rows, length)
+        if len(members):
+            arrays = lay_out([sequences[index] for index in members], row, start, rows, length)
+        real = part >= 0
+        for side, name in enumerate(("chosen", "rejected")):
+            # The real pairs come first: their answers lie at 0, 2, .. and 1, 3, .. of the packed sequences.
+            last = start[side::2] + size[members[side::2]] - 1
+            arrays[f"{name}_row"] = _padded(row[side::2] + process_index * rows, real)
+            arrays[f"{name}_column"] = _padded(last, real)
+        arrays |= {name: np.where(real, values[part], np.float32(0)) for name, values in labels.items()}
+        return {**arrays, "pair_mask": real.astype(np.float32)}
+
+    def make(step: int) -> dict:
+        own = parts[step, :, process_index]
+        made = [make_part(part) for part in own]
+        batch = {
+            name: np.stack([part[name] for part in made]) if accumulation > 1 else made[0][name] for name in made[0]
+        }
+        return {**batch, "ids": [str(index) for index in own.ravel() if index >= 0]}
+
+    return batches_by_number(make, (len(numbers) // epochs,) * epochs)
+
+
+def _with_answer(tokenizer: Tokenizer, record: Mapping, side: str) -> EncodedDialogue:
+    if f"{side}_tokens" in record:
+        return encode_with_answer(encode_prompt(tokenizer, record["messages"]), record[f"{side}_tokens"])
+    return encode_dialogue(tokenizer, [*record["messages"], {"role": "assistant", "content": record[side]}], "none")
+
+
+def _truncated(pair: Sequence[EncodedDialogue], prompt: int, length: int, bos_id: int) -> list[EncodedDialogue]:
+    """Both cut by as much, so that they are compared on the same prompt; unless an answer alone is too long."""
+    excess = max(map(len, pair)) - length
+    kept = [len(one) - excess if excess < prompt else min(len(one), length) for one in pair]
+    return [truncate_left(one, size, bos_id) for one, size in zip(pair, kept, strict=True)]
+
+
+def _mix(main: Sequence, others: Sequence, other_fraction: float, seed: int) -> list:
+    if not 0 <= other_fraction < 1:
+        raise ValueError(f"the others' fraction is {other_fraction}; wanted 0 or more and below 1")
+    wanted = round(len(main) * other_fraction / (1 - other_fraction))
+    if wanted > len(others):
+        logging.warning("mixture: wanted %d other comparisons, took all %d that there are", wanted, len(others))
+    drawn = generator(seed, "mixture").permutation(len(others))[:wanted]
+    return [*main, *(others[index] for index in sorted(drawn.tolist()))]
+
+
+def _labels(comparisons: Sequence[Comparison]) -> dict[str, np.ndarray]:
+    safe = [one.safe or (False, False) for one in comparisons]
+    return {
+        "margin": np.asarray([one.margin for one in comparisons], np.float32),
+        "chosen_safe": np.asarray([chosen for chosen, _ in safe], np.float32),
+        "rejected_safe": np.asarray([rejected for _, rejected in safe], np.float32),
+        "safety_known": np.asarray([one.safe is not None for one in comparisons], np.float32),
+    }
+
+
+def _batch_numbers(count: int, pairs_per_batch: int, seed: int, epoch: int) -> Int[np.ndarray, "steps pairs"]:
+    """The comparisons of each batch of an epoch; -1 is padding."""
+    steps = -(-count // pairs_per_batch)
+    numbers = np.full(steps * pairs_per_batch, -1)
+    numbers[:count] = shuffled(count, seed, "pairs", epoch)
+    return numbers.reshape(steps, pairs_per_batch)
+
+
+def _packed(
+    part: Int[np.ndarray, "share"], size: Int[np.ndarray, "all"], length: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
+    """The sequences of a part's real pairs (chosen, rejected, ..), their rows and starts, and the number of rows."""
+    real = part[part >= 0]
+    members = np.stack([2 * real, 2 * real + 1], axis=-1).ravel()
+    longest_first = np.argsort(-size[members], kind="stable")
+    row, start = np.empty(len(members), np.int32), np.empty(len(members), np.int32)
+    row[longest_first], start[longest_first], rows = assign_rows(size[members][longest_first], length)
+    return members, row, start, rows
+
+
+def _padded(values: np.ndarray, real: np.ndarray) -> Int[np.ndarray, "share"]:
+    padded = np.zeros(len(real), np.int32)
+    padded[real] = values
+    return padded
+
+
+def _empty(rows: int, length: int) -> dict[str, np.ndarray]:
+    return {name: np.zeros((rows, length), np.int32) for name in ("tokens", "segment_ids", "positions")}

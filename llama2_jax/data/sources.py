@@ -1,0 +1,217 @@
+"""Where records come from: files or functions that a config names.
+
+A source in a config is a mapping with the fields of `Source`:
+
+    {"path": "sft/dolly.jsonl.gz", "format": "dialogues",
+     "columns": {"user": "instruction", "context": "context", "assistant": "response"}}
+    {"path": "hh_rlhf/*/train.jsonl.gz", "format": "hh_rlhf", "on_bad_line": "skip",
+     "defaults": {"domain": "helpfulness"}, "part": (0.0, 0.9)}
+    {"function": "my_package.my_module.my_dialogues", "arguments": {"count": 1000}, "format": "dialogues"}
+"""
+
+import dataclasses
+import difflib
+import hashlib
+import importlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+from absl import logging
+from etils import epath
+
+from llama2_jax.data.files import BadLine, find_files, rows
+from llama2_jax.data.formats import kind_of, to_record
+from llama2_jax.data.records import KINDS, check_record, convert, opening
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """One source of records.
+
+    Attributes:
+      path: a file, a glob or several of them, relative to the data root: .jsonl, .json, .csv, .txt, each also .gz.
+      function: instead of a path, a function's dotted path; called as function(seed=seed, **arguments), it returns a
+        list of records.
+      arguments: for the function.
+      format: how a row is laid out: text, dialogues, prompts, preferences, samples (the project's own fields), alpaca,
+        sharegpt, openai_chat, hh_rlhf, or raw (left as it is, unchecked).
+      kind: the records wanted, where they are not what the format holds: prompts of dialogues or of preferences, say.
+      columns: for each of our fields the column that holds it (formats.to_record).
+      where: for columns the value that they must have; other rows are left out.
+      defaults: fields for records that lack them.
+      text_unit: whether a text file is one record ("file") or has one a line ("line").
+      weight: the source's share where sources are mixed; only its ratio to the others' counts.
+      limit: the most records to take, from the beginning; None for all.
+      part: (begin, end) within [0, 1]: the records whose opening's hash falls there. Parts that do not overlap share no
+        record, and conversations with the same first user turn are always in the same part.
+      on_bad_line: "raise" at a line that holds no usable record, or "skip" it: counted, and logged with its place.
+    """
+
+    path: str | Sequence[str] = ""
+    function: str = ""
+    arguments: Mapping[str, object] = dataclasses.field(default_factory=dict)
+    format: str = ""
+    kind: str = ""
+    columns: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    where: Mapping[str, object] = dataclasses.field(default_factory=dict)
+    defaults: Mapping[str, object] = dataclasses.field(default_factory=dict)
+    text_unit: str = "file"
+    weight: float = 1.0
+    limit: int | None = None
+    part: tuple[float, float] = (0.0, 1.0)
+    on_bad_line: str = "raise"
+
+    def __post_init__(self):
+        if bool(self.path) == bool(self.function):
+            raise ValueError(f"a source has a path or a function, one of them: {self}")
+        kind_of(self.format)  # raises for an unknown one
+        if self.kind and self.kind not in KINDS:
+            raise ValueError(f"unknown kind {self.kind!r}; choose one of {', '.join(KINDS)}")
+        if self.on_bad_line not in ("raise", "skip"):
+            raise ValueError(f'on_bad_line={self.on_bad_line!r}: choose "raise" or "skip"')
+        begin, end = self.part
+        if not 0 <= begin < end <= 1:
+            raise ValueError(f"part={self.part}: wanted (begin, end) with 0 <= begin < end <= 1")
+        if self.limit is not None and self.limit < 1:
+            raise ValueError(f"limit={self.limit}: wanted a positive number, or None for all records")
+
+
+@dataclasses.dataclass(frozen=True)
+class Reading:
+    """What a source held: its records, and the lines left out, each with its place and the reason."""
+
+    records: list[dict]
+    skipped: list[BadLine]
+
+
+def as_source(description: Source | Mapping) -> Source:
+    """A source from a mapping such as a config's.
+
+    Raises:
+      ValueError: for a field that a source does not have, or a wrong value.
+    """
+    if isinstance(description, Source):
+        return description
+    fields = _plain(description)
+    known = [field.name for field in dataclasses.fields(Source)]
+    for name in fields:
+        if name not in known:
+            close = difflib.get_close_matches(name, known, n=1)
+            hint = f"; did you mean {close[0]!r}?" if close else ""
+            raise ValueError(f"a source has no field {name!r}{hint}. It has {', '.join(known)}")
+    return Source(**fields)
+
+
+def read(source: Source | Mapping, root: epath.PathLike, seed: int, name: str = "") -> list[dict]:
+    """The records of a source; see `read_and_report`."""
+    return read_and_report(source, root, seed, name).records
+
+
+def read_all(sources: Mapping[str, Source | Mapping], root: epath.PathLike, seed: int) -> dict[str, list[dict]]:
+    """The records of several sources, by name; see `read_and_report`."""
+    return {name: read(source, root, seed, name) for name, source in sources.items()}
+
+
+def read_and_report(source: Source | Mapping, root: epath.PathLike, seed: int, name: str = "") -> Reading:
+    """Reads a source: every record checked, none lost silently.
+
+    Args:
+      source: what to read.
+      root: the folder that relative paths start from.
+      seed: handed to a source's function.
+      name: the source's name; records without a field `source` get it.
+
+    Returns:
+      The records in the order of the files, and the lines skipped under on_bad_line="skip".
+
+    Raises:
+      BadLine: at the first bad line under on_bad_line="raise": file, line, field, what was wanted.
+      FileNotFoundError, ValueError: for a path without files, a source without records, wrong fields of the source.
+    """
+    source = as_source(source)
+    records: list[dict] = []
+    skipped: list[BadLine] = []
+    for place, row in _rows(source, root, seed):
+        if len(records) == source.limit:
+            break
+        try:
+            if not _is_wanted(row, source.where):
+                continue
+            record = _record(row, source)
+        except ValueError as error:
+            bad = row if isinstance(row, BadLine) else BadLine(place, str(error))
+            if source.on_bad_line == "raise":
+                raise BadLine(place, f'{bad.reason} (or set the source\'s on_bad_line="skip")') from error
+            logging.warning("skipped %s", bad)
+            skipped.append(bad)
+            continue
+        if _in_part(record, source.part):
+            records.append({"source": name, **record} if name else record)
+    if not records:
+        raise ValueError(
+            f"source {name or source.path or source.function!r}: no records are left ({len(skipped)} bad lines "
+            f"skipped, part={source.part}, where={dict(source.where)})"
+        )
+    if skipped:
+        logging.warning("source %r: %d records, %d bad lines skipped", name, len(records), len(skipped))
+    return Reading(records, skipped)
+
+
+def load_function(path: str) -> Callable:
+    """The function of a dotted path.
+
+    Raises:
+      ValueError: if there is no such module or function.
+    """
+    module, _, name = path.rpartition(".")
+    try:
+        return getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ValueError(f"no function {path!r} ({error}); wanted package.module.function") from error
+
+
+def _rows(source: Source, root: epath.PathLike, seed: int) -> Iterator[tuple[str, dict | BadLine]]:
+    if source.function:
+        for index, record in enumerate(load_function(source.function)(seed=seed, **source.arguments)):
+            yield f"{source.function}:record {index}", record
+        return
+    for path in find_files(source.path, root):
+        empty = True
+        for row in rows(path, source.text_unit):
+            empty = False
+            yield row
+        if empty:
+            raise ValueError(f"{path}: the file holds no records")
+
+
+def _is_wanted(row: object, where: Mapping[str, object]) -> bool:
+    if isinstance(row, BadLine):
+        raise row
+    if not isinstance(row, Mapping):
+        raise ValueError(f"a {type(row).__name__}, wanted an object with fields")
+    for column in where:
+        if column not in row:
+            raise ValueError(f"there is no column {column}, which the source's where names; there are {', '.join(row)}")
+    return all(row[column] == value for column, value in where.items())
+
+
+def _record(row: Mapping, source: Source) -> dict:
+    given = kind_of(source.format)
+    wanted = source.kind or given
+    record = convert(to_record(row, source.format, source.columns, source.defaults), given, wanted)
+    check_record(record, wanted)
+    return record
+
+
+def _in_part(record: Mapping, part: tuple[float, float]) -> bool:
+    begin, end = part
+    if (begin, end) == (0.0, 1.0):
+        return True
+    digest = hashlib.sha256(opening(record).strip().encode("utf-8", "surrogatepass")).digest()
+    return begin <= int.from_bytes(digest[:8], "big") / 2**64 < end
+
+
+def _plain(value: object) -> object:
+    """Mappings of any make (a config's, say) as dicts."""
+    if hasattr(value, "items"):
+        return {name: _plain(item) for name, item in value.items()}
+    return value
