@@ -1,0 +1,92 @@
+"""The numbers of a run, as they come: metrics.jsonl, and TensorBoard."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+from etils import epath
+
+
+class MetricsWriter:
+    """Writes rows `{"step": ..., name: value}` to `<folder>/metrics.jsonl`, and to `<folder>/tensorboard/`.
+
+    Every row is on disk when `write` returns. Only the first process of several writes.
+    """
+
+    def __init__(self, folder: epath.PathLike, tensorboard: bool = True):
+        self.folder = epath.Path(folder)
+        self.path = self.folder / "metrics.jsonl"
+        self._writes = jax.process_index() == 0
+        self._tensorboard = tensorboard and self._writes
+        self._file = None
+        self._events = None
+        self._purge_step: int | None = None
+
+    def write(self, step: int, values: Mapping[str, float]) -> None:
+        """Appends a row: values after `step` steps. Rows of the same step may follow each other."""
+        if not self._writes:
+            return
+        if self._file is None:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self._file = self.path.open("a")
+        row = {"step": int(step)} | {name: float(value) for name, value in values.items()}
+        self._file.write(json.dumps(row) + "\n")
+        self._file.flush()
+        for name, value in values.items():
+            if self._tensorboard:
+                self._event_writer().add_scalar(name, float(value), int(step))
+
+    def truncate_after(self, step: int) -> None:
+        """Drops the rows of later steps, which a resumed run will write again; and a last row that was cut off.
+
+        The file is replaced as a whole. TensorBoard is told to hide what it has of later steps.
+        """
+        self._purge_step = step + 1
+        if not self._writes or not self.path.exists():
+            return
+        self.close()
+        kept = [row for row in read_metrics(self.path) if row["step"] <= step]
+        draft = self.path.parent / f".{self.path.name}.draft"
+        draft.write_text("".join(json.dumps(row) + "\n" for row in kept))
+        draft.replace(self.path)
+
+    def close(self) -> None:
+        """Closes the files; `write` opens them again."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+        if self._events is not None:
+            self._events.close()
+            self._events = None
+
+    def __enter__(self) -> "MetricsWriter":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _event_writer(self) -> Any:
+        if self._events is None:
+            # Imported where it is used, so that a run without TensorBoard does not need it.
+            from tensorboardX import SummaryWriter
+
+            self._events = SummaryWriter(str(self.folder / "tensorboard"), purge_step=self._purge_step, flush_secs=10)
+        return self._events
+
+
+def read_metrics(path: epath.PathLike) -> list[dict[str, float]]:
+    """The rows of a metrics.jsonl. A last line without its end, left by a killed run, is not a row.
+
+    Raises:
+      ValueError: for any other line that is not JSON, naming file and line.
+    """
+    rows = []
+    for number, line in enumerate(epath.Path(path).read_text().splitlines(keepends=True), 1):
+        if not line.endswith("\n"):
+            break
+        try:
+            rows.append(json.loads(line))
+        except json.JSONDecodeError as error:
+            raise ValueError(f"{path}:{number}: not a row of JSON: {line[:80]!r}; repair or remove the line") from error
+    return rows

@@ -1,0 +1,96 @@
+"""A trained model on disk: model.json, which describes the network, beside checkpoints/ with its parameters."""
+
+import dataclasses
+import json
+
+import jax
+from etils import epath
+from jax.sharding import Mesh, SingleDeviceSharding
+
+from llama2_jax.models.config import ModelConfig
+from llama2_jax.models.llama import (
+    LanguageModel,
+    ScalarModel,
+    init_language_model,
+    init_scalar_model,
+    parameter_shardings,
+)
+from llama2_jax.training.checkpoints import CheckpointError, restore_params
+from llama2_jax.training.state import Params
+
+_HEADS = {"language": (LanguageModel, init_language_model), "scalar": (ScalarModel, init_scalar_model)}
+
+
+@dataclasses.dataclass(frozen=True)
+class LoadedModel:
+    """A model: the network's sizes, its head (`language` or `scalar`) and its parameters."""
+
+    config: ModelConfig
+    head: str
+    params: Params
+
+
+def save_model_description(folder: epath.PathLike, config: ModelConfig, head: str) -> None:
+    """Writes `<folder>/model.json`, whole or not at all.
+
+    Args:
+      folder: the folder whose checkpoints/ has, or will have, the parameters; made if absent.
+      config: the network.
+      head: `language` for a LanguageModel, `scalar` for a ScalarModel.
+    """
+    _check_head(head, "head")
+    path = epath.Path(folder) / "model.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if jax.process_index():
+        return
+    draft = path.parent / ".model.json.draft"
+    draft.write_text(json.dumps({"head": head, "config": dataclasses.asdict(config)}, indent=2) + "\n")
+    draft.replace(path)
+
+
+def load_model_description(folder: epath.PathLike) -> tuple[ModelConfig, str]:
+    """The network and the head that `<folder>/model.json` describes.
+
+    Raises:
+      CheckpointError: where the file is absent, or is not such a description.
+    """
+    path = epath.Path(folder) / "model.json"
+    if not path.exists():
+        raise CheckpointError(f"{path} is missing: {folder} holds no model, or the stage that makes it has not begun")
+    try:
+        content = json.loads(path.read_text())
+        config, head = ModelConfig(**content["config"]), content["head"]
+    except (KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(f"{path} does not describe a model: {error}") from error
+    _check_head(head, f"{path}: head")
+    return config, head
+
+
+def load_model(folder: epath.PathLike, mesh: Mesh | None = None) -> LoadedModel:
+    """Loads a model: what model.json describes, with the parameters of the newest checkpoint.
+
+    Args:
+      folder: a folder with model.json and checkpoints/.
+      mesh: the devices to lay the parameters out over, as sharding/axes.py says; by default all are on the first one.
+
+    Raises:
+      CheckpointError: where model.json or a checkpoint is absent (the message says which) or does not fit.
+    """
+    folder = epath.Path(folder)
+    config, head = load_model_description(folder)
+    module, init = _HEADS[head]
+    shapes = jax.eval_shape(lambda key: init(config, key), jax.random.key(0))
+    if mesh is None:
+        alone = SingleDeviceSharding(jax.local_devices()[0])
+        shardings = jax.tree.map(lambda _: alone, shapes)
+    else:
+        shardings = parameter_shardings(module(config), mesh)
+    abstract = jax.tree.map(
+        lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), shapes, shardings
+    )
+    return LoadedModel(config, head, restore_params(folder / "checkpoints", abstract))
+
+
+def _check_head(head: str, where: str) -> None:
+    if head not in _HEADS:
+        raise CheckpointError(f"{where} is {head!r}; it must be one of: {', '.join(_HEADS)}")

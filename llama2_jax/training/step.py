@@ -1,0 +1,132 @@
+"""One optimizer step, compiled: gradients over microbatches, AdamW, and the numbers to log."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jaxtyping import Array, Float
+
+from llama2_jax.training.state import Params, Shardings, TrainState, state_shardings
+
+Batch = Mapping[str, Array]
+Counts = Any
+Metrics = dict[str, Float[Array, ""]]
+Loss = Callable[[Params, Batch, Counts], tuple[Float[Array, ""], Metrics]]
+Count = Callable[[Batch], Counts]
+TrainStep = Callable[[TrainState, Batch, np.float32], tuple[TrainState, Metrics]]
+
+
+def build_train_step(
+    loss: Loss,
+    count: Count,
+    optimizer: optax.GradientTransformation,
+    accumulation: int = 1,
+    shardings: Shardings | None = None,
+    donate: bool = True,
+    stacked: bool = False,
+) -> TrainStep:
+    """Compiles `step(state, batch, learning_rate) -> (state, metrics)`.
+
+    Microbatches are computed one after the other and their losses, metrics and gradients added up. That equals the
+    whole batch computed at once, whatever the microbatches hold, because `loss` divides by counts of the whole batch.
+    There are two ways to have more than one:
+
+    - `stacked=False`: the step itself deals the rows out, row i to microbatch i % accumulation (so that with rows
+      split over devices every device keeps its own). Only for batches whose arrays all are [rows, length, ...].
+    - `stacked=True`: every array comes as [accumulation, ...] and microbatch i is `array[i]`. For batches whose arrays
+      refer to each other, such as packed pairs that name the rows where their answers lie: whoever packs them packs
+      each microbatch by itself. `count` then sees the stacked arrays, as sums over a mask do not mind.
+
+    Args:
+      loss: `loss(params, microbatch, counts) -> (scalar, metrics)`: contributions, already divided by the counts.
+      count: `count(batch)` of the whole batch: what `loss` divides by.
+      optimizer: from `make_optimizer`; without the learning rate.
+      accumulation: the number of microbatches.
+      shardings: a NamedSharding for each parameter. Gradients, their sum over microbatches, the new parameters and
+        the moments are pinned to it; without it they may come back whole on every device.
+      donate: reuse the memory of the state that is passed in; it can not be used afterwards.
+      stacked: see above.
+
+    Returns:
+      The jitted step (its `lower` tells what it will need before it runs). Its metrics are those of `loss` and `loss`,
+      `grad_norm` (before clipping) and `learning_rate`. Give the rate as np.float32: a Python number is another type,
+      for which it would be compiled again.
+
+    Raises:
+      ValueError: at the first call, for a batch that can not be divided.
+    """
+    gradients_of = jax.value_and_grad(loss, has_aux=True)
+
+    def contribution(params: Params, microbatch: Batch, counts: Counts) -> tuple:
+        values, gradients = gradients_of(params, microbatch, counts)
+        return values, _pin(gradients, shardings)
+
+    def accumulate(params: Params, batch: Batch, counts: Counts) -> tuple:
+        if accumulation == 1 and not stacked:
+            return contribution(params, batch, counts)
+        microbatches = check_stacked(batch, accumulation) if stacked else deal_rows(batch, accumulation)
+
+        def add(total: tuple, microbatch: Batch) -> tuple[tuple, None]:
+            values, gradients = jax.tree.map(jnp.add, total, contribution(params, microbatch, counts))
+            return (values, _pin(gradients, shardings)), None
+
+        first = jax.tree.map(lambda array: array[0], microbatches)
+        shapes = jax.eval_shape(contribution, params, first, counts)
+        values, gradients = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
+        return jax.lax.scan(add, (values, _pin(gradients, shardings)), microbatches)[0]
+
+    def step(state: TrainState, batch: Batch, learning_rate: Float[Array, ""]) -> tuple[TrainState, Metrics]:
+        (loss_value, metrics), gradients = accumulate(state.params, batch, count(batch))
+        updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
+        params = jax.tree.map(lambda param, update: param - learning_rate * update, state.params, updates)
+        metrics |= {"loss": loss_value, "grad_norm": optax.tree.norm(gradients), "learning_rate": learning_rate}
+        return TrainState(state.step + 1, params, opt_state), metrics
+
+    donated = (0,) if donate else ()
+    if shardings is None:
+        return jax.jit(step, donate_argnums=donated)
+    # The state comes back laid out as it went in: otherwise the next call would be compiled anew.
+    return jax.jit(step, donate_argnums=donated, out_shardings=(state_shardings(optimizer, shardings), None))
+
+
+def deal_rows(batch: Batch, accumulation: int) -> dict[str, Array]:
+    """[rows, length, ...] arrays as [accumulation, rows / accumulation, length, ...]; row i in microbatch i % n.
+
+    Raises:
+      ValueError: where the arrays do not all have the same rows and length, or the rows do not divide.
+    """
+    shapes = {name: array.shape for name, array in batch.items()}
+    if len({shape[:2] for shape in shapes.values()}) != 1 or any(len(shape) < 2 for shape in shapes.values()):
+        raise ValueError(
+            f"accumulation={accumulation} can not divide this batch: rows can be dealt out only where every array is "
+            f"[rows, length, ...], but the shapes are {shapes}. Arrays that refer to rows of others must be prepared "
+            "for each microbatch and stacked: give arrays of shape [accumulation, ...] and stacked=True."
+        )
+    rows = next(iter(shapes.values()))[0]
+    if rows % accumulation:
+        raise ValueError(f"{rows} rows can not be dealt out to accumulation={accumulation} microbatches evenly")
+    return {
+        name: array.reshape(rows // accumulation, accumulation, *array.shape[1:]).swapaxes(0, 1)
+        for name, array in batch.items()
+    }
+
+
+def check_stacked(batch: Batch, accumulation: int) -> Batch:
+    """The batch itself, if every array has a leading axis of one entry a microbatch.
+
+    Raises:
+      ValueError: naming the arrays that have not.
+    """
+    wrong = {name: array.shape for name, array in batch.items() if array.shape[:1] != (accumulation,)}
+    if wrong:
+        raise ValueError(
+            f"with stacked=True every array must be [accumulation={accumulation}, ...], but found the shapes {wrong}"
+        )
+    return batch
+
+
+def _pin(gradients: Params, shardings: Shardings | None) -> Params:
+    return gradients if shardings is None else jax.lax.with_sharding_constraint(gradients, shardings)

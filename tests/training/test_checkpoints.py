@@ -1,0 +1,137 @@
+"""Checkpoints are exact, whole or not there, and say what does not fit."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from absl import logging
+from jax.sharding import NamedSharding, PartitionSpec
+
+from llama2_jax.sharding.mesh import make_mesh
+from llama2_jax.training.checkpoints import CheckpointError, Checkpoints, restore_params
+from llama2_jax.training.optimizer import OptimizerConfig, make_optimizer
+from llama2_jax.training.state import abstract_state, create_state
+from llama2_jax.training.step import build_train_step
+
+
+@pytest.fixture(scope="module")
+def state(toy, batch_of):
+    """A state with moments that are not zero."""
+    optimizer = make_optimizer(OptimizerConfig())
+    step = build_train_step(toy.loss, toy.count, optimizer)
+    return step(create_state(toy.init(), optimizer), batch_of(0), np.float32(0.01))[0]
+
+
+def assert_equal(one, other):
+    assert jax.tree.structure(one) == jax.tree.structure(other)
+    for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True):
+        assert a.dtype == b.dtype
+        np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_restores_bit_for_bit(tmp_path, state, asynchronous):
+    data = {"position": [3, {"nested": "text"}], "large": 2**60}
+    with Checkpoints(tmp_path / "c", asynchronous=asynchronous) as checkpoints:
+        assert checkpoints.latest_step() is None
+        checkpoints.save(1, state, data, {"note": "x"})
+    with Checkpoints(tmp_path / "c") as checkpoints:
+        assert checkpoints.latest_step() == 1
+        restored = checkpoints.restore(abstract_state(state))
+    assert_equal(restored.state, state)
+    assert (restored.data, restored.meta) == (data, {"note": "x"})
+
+
+def test_a_state_may_be_donated_while_it_is_still_being_written(tmp_path, toy, batch_of):
+    optimizer = make_optimizer(OptimizerConfig())
+    step = build_train_step(toy.loss, toy.count, optimizer)
+    state = create_state(toy.init(), optimizer)
+    with Checkpoints(tmp_path, keep=9, asynchronous=True) as checkpoints:
+        copies = {}
+        for number in range(1, 6):
+            state, _ = step(state, batch_of(number), np.float32(0.01))
+            copies[number] = jax.tree.map(lambda leaf: np.array(leaf, copy=True), state)
+            checkpoints.save(number, state)
+    with Checkpoints(tmp_path, keep=9) as checkpoints:
+        for number, copy in copies.items():
+            assert_equal(checkpoints.restore(abstract_state(state), number).state, copy)
+
+
+def test_keeps_the_newest(tmp_path, state):
+    with Checkpoints(tmp_path, keep=2) as checkpoints:
+        for step in (5, 10, 15):
+            checkpoints.save(step, state)
+        assert checkpoints.latest_step() == 15
+    assert sorted(path.name for path in tmp_path.iterdir() if path.is_dir()) == ["10", "15"]
+
+
+def test_what_was_left_half_written_is_not_a_checkpoint(tmp_path, state):
+    with Checkpoints(tmp_path) as checkpoints:
+        checkpoints.save(1, state)
+    # As Orbax names what it has not finished.
+    half = tmp_path / "2.orbax-checkpoint-tmp"
+    (half / "params").mkdir(parents=True)
+    (half / "params" / "d").write_text("")
+    with Checkpoints(tmp_path) as checkpoints:
+        assert checkpoints.latest_step() == 1
+        checkpoints.save(2, state)
+        assert checkpoints.latest_step() == 2
+    assert not half.exists()
+
+
+def test_restores_onto_another_mesh(tmp_path, state, toy):
+    mesh = make_mesh(data=2, fsdp=4)
+    shardings = jax.tree.map(
+        lambda axes: NamedSharding(mesh, PartitionSpec(*axes)), toy.axes, is_leaf=lambda leaf: isinstance(leaf, tuple)
+    )
+    with Checkpoints(tmp_path) as checkpoints:
+        checkpoints.save(1, state)
+    abstract = jax.tree.map(
+        lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), state.params, shardings
+    )
+    params = restore_params(tmp_path, abstract)
+    assert_equal(params, state.params)
+    assert jax.tree.map(lambda leaf: leaf.sharding, params) == shardings
+
+
+def test_a_wrong_shape_and_a_wrong_dtype_name_their_leaves(tmp_path, state):
+    with Checkpoints(tmp_path) as checkpoints:
+        checkpoints.save(1, state)
+    abstract = abstract_state(state).params
+    abstract["head"]["kernel"] = jax.ShapeDtypeStruct((16, 25), jnp.float32)
+    abstract["trunk"]["embedding"] = jax.ShapeDtypeStruct((24, 16), jnp.bfloat16)
+    with pytest.raises(CheckpointError) as error:
+        restore_params(tmp_path, abstract)
+    assert "params/head/kernel: the checkpoint has float32[16, 24], wanted is float32[16, 25]" in str(error.value)
+    assert "params/trunk/embedding: the checkpoint has float32[24, 16], wanted is bfloat16[24, 16]" in str(error.value)
+    assert "layers" not in str(error.value)
+
+
+def test_a_leaf_too_many_or_too_few_is_named(tmp_path, state):
+    with Checkpoints(tmp_path) as checkpoints:
+        checkpoints.save(1, state)
+    abstract = abstract_state(state).params
+    abstract["bias"] = abstract["head"].pop("kernel")
+    with pytest.raises(CheckpointError, match=r"(?s)bias: the checkpoint has none.*kernel.*wanted is none"):
+        restore_params(tmp_path, abstract)
+
+
+def test_absence_is_said(tmp_path, state):
+    abstract = abstract_state(state)
+    with pytest.raises(CheckpointError, match=r"there is no folder of checkpoints at .*missing"):
+        restore_params(tmp_path / "missing", abstract.params)
+    with Checkpoints(tmp_path / "c") as checkpoints:
+        with pytest.raises(CheckpointError, match="there is no checkpoint in"):
+            checkpoints.restore(abstract)
+        checkpoints.save(3, state)
+        with pytest.raises(CheckpointError, match=r"no checkpoint of step 2 .* there are: \[3\]"):
+            checkpoints.restore(abstract, 2)
+
+
+def test_orbax_does_not_chatter_and_the_run_may(tmp_path, state, caplog):
+    logging.set_verbosity(logging.INFO)
+    with caplog.at_level("INFO"), Checkpoints(tmp_path) as checkpoints:
+        checkpoints.save(1, state)
+        restore_params(tmp_path, abstract_state(state).params)
+        logging.info("the run's own words")
+    assert [record.getMessage() for record in caplog.records] == ["the run's own words"]

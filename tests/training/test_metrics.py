@@ -1,0 +1,55 @@
+"""Rows on disk at once, and none twice."""
+
+import json
+
+import pytest
+
+from llama2_jax.training.metrics import MetricsWriter, read_metrics
+
+
+def test_a_row_is_on_disk_when_write_returns(tmp_path):
+    with MetricsWriter(tmp_path / "stage") as metrics:
+        metrics.write(1, {"loss": 2.5})
+        assert json.loads(metrics.path.read_text()) == {"step": 1, "loss": 2.5}
+        metrics.write(2, {"loss": 2.0, "accuracy": 0.5})
+    assert read_metrics(tmp_path / "stage" / "metrics.jsonl") == [
+        {"step": 1, "loss": 2.5},
+        {"step": 2, "loss": 2.0, "accuracy": 0.5},
+    ]
+    assert list((tmp_path / "stage" / "tensorboard").glob("events.out.*"))
+
+
+def test_rows_after_a_checkpoint_are_dropped_and_written_again(tmp_path):
+    metrics = MetricsWriter(tmp_path, tensorboard=False)
+    for step in (1, 2, 3, 3, 4):
+        metrics.write(step, {"loss": step})
+    metrics.truncate_after(3)
+    metrics.write(4, {"loss": 40})
+    metrics.close()
+    assert [(row["step"], row["loss"]) for row in read_metrics(metrics.path)] == [
+        (1, 1),
+        (2, 2),
+        (3, 3),
+        (3, 3),
+        (4, 40),
+    ]
+    assert [path.name for path in tmp_path.iterdir()] == ["metrics.jsonl"]
+
+
+def test_a_row_that_was_cut_off_is_dropped(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    path.write_text('{"step": 1, "loss": 1.0}\n{"step": 2, "lo')
+    MetricsWriter(tmp_path, tensorboard=False).truncate_after(5)
+    assert path.read_text() == '{"step": 1, "loss": 1.0}\n'
+
+
+def test_a_broken_row_elsewhere_is_named(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    path.write_text('{"step": 1}\nnonsense\n{"step": 2}\n')
+    with pytest.raises(ValueError, match=r"metrics.jsonl:2: not a row of JSON: 'nonsense"):
+        read_metrics(path)
+
+
+def test_truncating_nothing_is_fine(tmp_path):
+    MetricsWriter(tmp_path / "absent", tensorboard=False).truncate_after(0)
+    assert not (tmp_path / "absent").exists()

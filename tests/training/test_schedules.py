@@ -1,0 +1,46 @@
+"""Learning rates at the steps that matter."""
+
+import math
+
+import pytest
+
+from llama2_jax.training.schedules import constant, cosine, reward_model_warmup
+
+
+def test_cosine_of_pretraining():
+    rate = cosine(peak=3e-4, steps=500_000, warmup=2000, final_fraction=0.1)
+    table = {0: 3e-4 / 2000, 999: 1.5e-4, 1999: 3e-4, 2000: 3e-4, 499_999: 3e-5, 600_000: 3e-5}
+    for step, wanted in table.items():
+        assert rate(step) == pytest.approx(wanted, rel=1e-12), step
+    # Half-way between the two, the mean of peak and final.
+    assert rate(2000 + (500_000 - 1 - 2000) // 2) == pytest.approx((3e-4 + 3e-5) / 2, rel=1e-5)
+
+
+def test_cosine_equals_its_formula_and_never_rises_after_the_warmup():
+    rate = cosine(peak=2.0, steps=21, warmup=4, final_fraction=0.25)
+    assert [rate(step) for step in range(4)] == [0.5, 1.0, 1.5, 2.0]
+    for step in range(4, 21):
+        assert rate(step) == pytest.approx(0.5 + 0.75 * (1 + math.cos(math.pi * (step - 4) / 16)))
+    assert all(rate(step + 1) <= rate(step) for step in range(3, 30))
+
+
+@pytest.mark.parametrize(("steps", "warmup"), [(1, 0), (1, 1), (2, 1), (5, 5)])
+def test_short_trainings_have_a_rate_at_every_step(steps, warmup):
+    rate = cosine(1.0, steps, warmup, 0.1)
+    assert all(0.1 <= rate(step) <= 1.0 for step in range(steps))
+    assert rate(0) > 0
+
+
+def test_warmup_longer_than_the_training_is_refused():
+    with pytest.raises(ValueError, match="warmup=6 must lie between 0 and steps=5"):
+        cosine(1.0, 5, 6, 0.1)
+
+
+def test_constant():
+    assert [constant(1e-6)(step) for step in (0, 1, 1000)] == [1e-6] * 3
+    assert [constant(1.0, warmup=4)(step) for step in (0, 1, 3, 4, 100)] == [0.25, 0.5, 1.0, 1.0, 1.0]
+
+
+@pytest.mark.parametrize(("steps", "warmup"), [(10, 5), (166, 5), (167, 6), (200, 6), (1000, 30), (1001, 31)])
+def test_reward_model_warmup_is_3_percent_and_at_least_5(steps, warmup):
+    assert reward_model_warmup(steps) == warmup
