@@ -1,0 +1,273 @@
+"""Generation: prompts in, sampled tokens out, in few compiled programs of fixed shapes.
+
+Prompts are sorted by length and taken in batches. The prompts of a batch are padded to one of few lengths and go
+through the network once, whatever the number of samples of each; their keys and values are then repeated for the
+samples, and one compiled loop decodes the whole batch until all rows have ended.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Iterator, Mapping, Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+from jaxtyping import Array, Float, Int, Key
+
+from llama2_jax.inference.sampling import draw, uniforms
+from llama2_jax.models import decoding
+from llama2_jax.models.config import ModelConfig
+from llama2_jax.models.kv_cache import KVCache, take_rows
+from llama2_jax.sharding.axes import replicate
+from llama2_jax.sharding.mesh import batch_ways, mesh_of
+
+SHORTEST_BUCKET = 32
+
+
+@dataclasses.dataclass(frozen=True)
+class Sampling:
+    """How tokens are chosen.
+
+    Attributes:
+      temperature: what logits are divided by; 0 takes the likeliest token.
+      top_p: the nucleus (1.0: everything).
+      max_new_tokens: where an answer that has not ended by itself is cut off.
+    """
+
+    temperature: float = 1.0
+    top_p: float = 1.0
+    max_new_tokens: int = 64
+
+    def __post_init__(self):
+        if not 0 <= self.temperature < float("inf"):
+            raise ValueError(f"sampling temperature is {self.temperature}; it must be 0 (greedy) or above.")
+        if not 0 < self.top_p <= 1:
+            raise ValueError(f"sampling top_p is {self.top_p}; it must be above 0, and at most 1 (everything).")
+        if self.max_new_tokens < 1:
+            raise ValueError(f"sampling max_new_tokens is {self.max_new_tokens}; it must be at least 1.")
+
+
+@dataclasses.dataclass(frozen=True)
+class Sample:
+    """One sampled answer.
+
+    Attributes:
+      prompt_index: which prompt it answers.
+      tokens: int32 ids, with the EOS where it ended by itself. These ids are what is to be scored and trained on.
+      finished: whether it ended with the EOS.
+      sampling_logps: float32, for each token log softmax(logits / temperature) as decoding computed it: before the
+        nucleus; 0 at temperature 0.
+    """
+
+    prompt_index: int
+    tokens: Int[np.ndarray, "length"]
+    finished: bool
+    sampling_logps: Float[np.ndarray, "length"]
+
+
+def generate(
+    model_config: ModelConfig,
+    params: Mapping,
+    prompts: Sequence[Sequence[int]],
+    sampling: Sampling,
+    key: Key[Array, ""],
+    eos_id: int,
+    samples_per_prompt: int = 1,
+    batch_size: int = 128,
+    first_row: int = 0,
+    temperatures: Sequence[float] | None = None,
+) -> list[Sample]:
+    """Samples answers to prompts.
+
+    Args:
+      model_config: the language model.
+      params: its parameters; where they live on a mesh, the batch is split over it.
+      prompts: token ids, each at least one.
+      sampling: how tokens are chosen.
+      key: the randomness of a token is a function of this key, the answer's row (first_row + its place in the result)
+        and the step: neither the batch size nor the other prompts change an answer.
+      eos_id: the token that ends an answer.
+      samples_per_prompt: answers to each prompt; its prompt goes through the network once for all that share a batch.
+      batch_size: rows decoded together; the last batch is filled up with rows that count as ended.
+      first_row: where this call's rows start, for a caller that splits its prompts over calls or processes.
+      temperatures: one for each prompt, in place of sampling.temperature.
+
+    Returns:
+      The answers of the first prompt, those of the second, and so on.
+
+    Raises:
+      ValueError: for a prompt that is empty or leaves no room for max_new_tokens, and for a batch size that the mesh
+        does not divide.
+    """
+    _check_prompts(prompts, model_config.max_length, sampling.max_new_tokens)
+    if temperatures is None:
+        temperatures = [sampling.temperature] * len(prompts)
+    _check_temperatures(temperatures, len(prompts))
+    mesh = mesh_of(params)
+    ways = batch_ways(mesh)
+    if batch_size % ways:
+        raise ValueError(f"batch_size={batch_size} can not be split over data * fsdp = {ways}: choose a multiple.")
+    answers: dict[int, Sample] = {}
+    for group, rows in _batches(prompts, samples_per_prompt, batch_size):
+        longest = model_config.max_length - sampling.max_new_tokens
+        length = min(bucket(max(len(prompts[index]) for index in group)), longest)
+        group_size = _group_size(samples_per_prompt, batch_size)
+        tokens, positions = _lay_out_prompts([prompts[index] for index in group], -(-group_size // ways) * ways, length)
+        place = {index: number for number, index in enumerate(group)}
+        spare = batch_size - len(rows)
+        owner = [row // samples_per_prompt for row in rows]
+        hidden, cache = prefill_rows(
+            params, tokens, positions, np.asarray([place[index] for index in owner] + [0] * spare, np.int32),
+            config=model_config, slots=length + sampling.max_new_tokens, mesh=mesh,
+        )  # fmt: skip
+        decoded, logps, sizes, finished, _ = decode_rows(
+            params, hidden, cache,
+            np.asarray([len(prompts[index]) for index in owner] + [1] * spare, np.int32),
+            np.asarray([temperatures[index] for index in owner] + [0.0] * spare, np.float32),
+            np.float32(sampling.top_p), key, np.asarray([first_row + row for row in rows] + [0] * spare, np.int32),
+            np.int32(len(rows)), np.int32(eos_id),
+            config=model_config, steps=sampling.max_new_tokens, whole=sampling.top_p == 1.0, mesh=mesh,
+        )  # fmt: skip
+        decoded, logps, sizes, finished = map(np.asarray, (decoded, logps, sizes, finished))
+        for number, row in enumerate(rows):
+            size = sizes[number]
+            answers[row] = Sample(
+                owner[number], decoded[number, :size].copy(), bool(finished[number]), logps[number, :size].copy()
+            )
+    return [answers[row] for row in range(len(answers))]
+
+
+def bucket(length: int) -> int:
+    """The length to which prompts are padded: the next power of two, so that few programs are compiled."""
+    return max(SHORTEST_BUCKET, 1 << (length - 1).bit_length())
+
+
+@functools.partial(jax.jit, static_argnames=("config", "slots", "mesh"))
+def prefill_rows(
+    params: Mapping,
+    tokens: Int[Array, "prompts length"],
+    positions: Int[Array, "prompts length"],
+    rows: Int[Array, "batch"],
+    *,
+    config: ModelConfig,
+    slots: int,
+    mesh: Mesh | None,
+) -> tuple[Float[Array, "batch dim"], KVCache]:
+    """For each row of the batch the hidden state of its prompt's last token, and the cache that holds its prompt.
+
+    Args:
+      tokens, positions: the prompts, padded at the end with position -1.
+      rows: which prompt each row continues.
+    """
+    hidden, cache = decoding.prefill(decoding.lay_out(params, config), tokens, positions, slots, config, mesh)
+    last = jnp.take_along_axis(hidden, jnp.argmax(positions, axis=1)[:, None, None], axis=1)[:, 0]
+    return last[rows], decoding.constrain_cache(take_rows(cache, rows), mesh)
+
+
+@functools.partial(jax.jit, static_argnames=("config", "steps", "whole", "mesh"), donate_argnames=("cache",))
+def decode_rows(
+    params: Mapping,
+    hidden: Float[Array, "batch dim"],
+    cache: KVCache,
+    positions: Int[Array, "batch"],
+    temperature: Float[Array, "batch"],
+    top_p: Float[Array, ""],
+    key: Key[Array, ""],
+    rows: Int[Array, "batch"],
+    used: Int[Array, ""],
+    eos_id: Int[Array, ""],
+    *,
+    config: ModelConfig,
+    steps: int,
+    whole: bool,
+    mesh: Mesh | None,
+) -> tuple[Int[Array, "batch steps"], Float[Array, "batch steps"], Int[Array, "batch"], Array, KVCache]:
+    """Decodes until every row has ended, `steps` tokens at most.
+
+    Args:
+      hidden, cache: from `prefill_rows`.
+      positions: the position of each row's first new token.
+      temperature, rows: of each row its temperature and its number, from which with the key its randomness comes.
+      top_p: the nucleus; not looked at where `whole` (static: the sort is left out of the program).
+      used: how many rows hold answers; the rest count as ended from the start.
+
+    Returns:
+      Tokens, their log-probabilities, how many tokens each row has, whether it ended with the EOS, and the cache, which
+      nobody needs: so that it can be donated and the loop works in place.
+    """
+    weights = decoding.lay_out(params, config)
+    batch = rows.shape[0]
+    randomness = uniforms(key, rows, steps)
+
+    def unfinished(state):
+        step, _, ended, *_ = state
+        return (step < steps) & ~jnp.all(ended)
+
+    def advance(state):
+        step, hidden, ended, tokens, logps, sizes, cache = state
+        token, logp = draw(decoding.logits(weights, hidden), temperature, randomness[:, step], None if whole else top_p)
+        tokens = tokens.at[:, step].set(token)
+        logps = logps.at[:, step].set(logp)
+        sizes = sizes + ~ended
+        ended = ended | (token == eos_id)
+        hidden, cache = decoding.decode(weights, token[:, None], (positions + step)[:, None], cache, config, mesh)
+        return step + 1, hidden[:, 0], ended, tokens, logps, sizes, cache
+
+    state = (
+        jnp.int32(0),
+        hidden,
+        jnp.arange(batch) >= used,
+        jnp.zeros((batch, steps), jnp.int32),
+        jnp.zeros((batch, steps), jnp.float32),
+        jnp.zeros(batch, jnp.int32),
+        cache,
+    )
+    _, _, ended, tokens, logps, sizes, cache = jax.lax.while_loop(unfinished, advance, state)
+    return *replicate((tokens, logps, sizes, ended), mesh), cache
+
+
+def _group_size(samples_per_prompt: int, batch_size: int) -> int:
+    """How many prompts share a batch."""
+    return max(1, batch_size // samples_per_prompt)
+
+
+def _batches(
+    prompts: Sequence[Sequence[int]], samples_per_prompt: int, batch_size: int
+) -> Iterator[tuple[Sequence[int], Sequence[int]]]:
+    """The prompts of each batch, and the rows (prompt * samples_per_prompt + sample) that it decodes."""
+    by_length = sorted(range(len(prompts)), key=lambda index: len(prompts[index]))
+    group_size = _group_size(samples_per_prompt, batch_size)
+    for first in range(0, len(by_length), group_size):
+        group = by_length[first : first + group_size]
+        rows = [index * samples_per_prompt + sample for index in group for sample in range(samples_per_prompt)]
+        for start in range(0, len(rows), batch_size):
+            yield group, rows[start : start + batch_size]
+
+
+def _lay_out_prompts(prompts: Sequence[Sequence[int]], rows: int, length: int) -> tuple[np.ndarray, np.ndarray]:
+    """Tokens and positions [rows, length] of prompts; rows beyond them hold one token, which nobody reads."""
+    tokens, positions = np.zeros((rows, length), np.int32), np.full((rows, length), -1, np.int32)
+    positions[:, 0] = 0
+    for row, prompt in enumerate(prompts):
+        tokens[row, : len(prompt)] = prompt
+        positions[row, : len(prompt)] = np.arange(len(prompt))
+    return tokens, positions
+
+
+def _check_prompts(prompts: Sequence[Sequence[int]], max_length: int, max_new_tokens: int) -> None:
+    for index, prompt in enumerate(prompts):
+        if not 0 < len(prompt) <= max_length - max_new_tokens:
+            raise ValueError(
+                f"prompt {index} has {len(prompt)} tokens; with max_new_tokens={max_new_tokens} the model's "
+                f"max_length={max_length} leaves room for 1 to {max_length - max_new_tokens}: shorten the prompt or "
+                "lower max_new_tokens."
+            )
+
+
+def _check_temperatures(temperatures: Sequence[float], prompts: int) -> None:
+    if len(temperatures) != prompts:
+        raise ValueError(f"{len(temperatures)} temperatures for {prompts} prompts: give one for each prompt.")
+    for index, temperature in enumerate(temperatures):
+        if not 0 <= temperature < float("inf"):
+            raise ValueError(f"the temperature of prompt {index} is {temperature}; it must be 0 (greedy) or above.")
