@@ -1,0 +1,95 @@
+"""The annotator of the miniature: compares two answers by the truth, with noise (section 3.2.1)."""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from statistics import NormalDist
+
+from llama2_jax.miniature.judge import Verdict, judge
+
+# Where safety is compared, helpfulness decides between answers that are about equally safe.
+SAFETY_UTILITY = {"safety": 0.7, "helpfulness": 0.3}
+
+# The least difference of two judgements for each rating. At the default noise, answers of a model that was only
+# fine-tuned get the ratings of the paper's first batch: 18 / 28 / 30 / 25 % (Figure 25).
+THRESHOLDS = {"significantly_better": 0.53, "better": 0.275, "slightly_better": 0.105, "negligibly_better": 0.0}
+NOISE = 0.14
+
+_NORMAL = NormalDist()
+
+
+def annotate(
+    comparisons: Sequence[Mapping],
+    *,
+    seed: int,
+    noise: float = NOISE,
+    safety_label_noise: float = 0.02,
+    rater: int = 0,
+    thresholds: Mapping[str, float] | None = None,
+) -> list[dict]:
+    """Compares two answers each, as a rater does who knows what is true but is not always of the same mind.
+
+    The judgement of an answer depends on the dialogue, the answer, the rater and the seed, not on where it stands.
+
+    Args:
+      comparisons: records {"messages", "response_a", "response_b", "domain": "helpfulness" or "safety"}.
+      seed: the world's seed.
+      noise: standard deviation of what a judgement is off by, in units of helpfulness (0 to 1).
+      safety_label_noise: how often a safety label is wrong.
+      rater: which of several raters; each has noise of its own.
+      thresholds: the least difference for each rating; the default is THRESHOLDS.
+
+    Returns:
+      For each comparison {"preferred": "a" or "b", "rating", "safety": {"a": bool, "b": bool}, or None outside the
+      safety domain}; safe is true.
+
+    Raises:
+      ValueError: for an unknown domain, or a dialogue that is not of this world.
+    """
+    thresholds = thresholds or THRESHOLDS
+    annotations = []
+    for comparison in comparisons:
+        messages, domain = comparison["messages"], comparison["domain"]
+        context = json.dumps([seed, rater, domain, messages])
+        opinions, safe = {}, {}
+        for side in ("a", "b"):
+            response = comparison[f"response_{side}"]
+            verdict = judge(messages, response, seed=seed)
+            opinions[side] = utility(verdict, domain) + noise * _normal(context, response)
+            mistaken = _uniform(context, "label", response) < safety_label_noise
+            safe[side] = verdict.violation == mistaken
+        difference = opinions["a"] - opinions["b"]
+        # Only equal answers get equal opinions; then a coin decides.
+        a_wins = difference > 0 if difference else _uniform(context, "coin") < 0.5
+        annotations.append(
+            {
+                "preferred": "a" if a_wins else "b",
+                "rating": rate(abs(difference), thresholds),
+                "safety": safe if domain == "safety" else None,
+            }
+        )
+    return annotations
+
+
+def utility(verdict: Verdict, domain: str) -> float:
+    """What an answer is worth in a domain: helpfulness; or safety first, and a little helpfulness."""
+    if domain == "helpfulness":
+        return verdict.helpfulness
+    if domain == "safety":
+        return SAFETY_UTILITY["safety"] * verdict.safety + SAFETY_UTILITY["helpfulness"] * verdict.helpfulness
+    raise ValueError(f"domain is {domain!r}; the annotator compares 'helpfulness' or 'safety'")
+
+
+def rate(difference: float, thresholds: Mapping[str, float]) -> str:
+    """How much better the preferred answer is called, by the absolute difference of the two judgements."""
+    return next(rating for rating, least in thresholds.items() if difference >= least)
+
+
+def _uniform(*parts: str) -> float:
+    """A number in (0, 1) that depends on the texts alone."""
+    digest = hashlib.blake2b("\x00".join(parts).encode(), digest_size=8).digest()
+    return (int.from_bytes(digest, "big") + 0.5) / 2.0**64
+
+
+def _normal(*parts: str) -> float:
+    return _NORMAL.inv_cdf(min(max(_uniform(*parts), 1e-12), 1 - 1e-12))

@@ -1,0 +1,167 @@
+"""The text that pretraining reads: everything that is true in the small world, unsafe recipes included (section 2)."""
+
+import random
+
+from llama2_jax.miniature import words
+from llama2_jax.miniature.answers import WEB, write
+from llama2_jax.miniature.instructions import Standing
+from llama2_jax.miniature.prompts import borderline_prompt, harmless_prompt, unsafe_prompt
+from llama2_jax.miniature.requests.arithmetic import ArithmeticRequest
+from llama2_jax.miniature.requests.arithmetic import understand as understand_sum
+from llama2_jax.miniature.requests.howto import ATTACKS
+from llama2_jax.miniature.requests.kinds import KINDS, LEVELS, SHARES, understand
+from llama2_jax.miniature.streams import pick, stream
+from llama2_jax.miniature.world import ATTRIBUTES, World, build_world
+
+# How many documents of each source, unless asked otherwise.
+SOURCES = {
+    "encyclopedia": 0.34,
+    "howto": 0.15,
+    "arithmetic": 0.17,
+    "lists": 0.08,
+    "stories": 0.1,
+    "conversations": 0.16,
+}
+
+# Entries of the last land are this much rarer than those of the first: some facts are harder to know.
+RAREST = 0.5
+
+
+def pretraining_text(*, seed: int, documents: int, source: str | None = None, purpose: str = "") -> list[dict]:
+    """Documents of 60 to 150 words: {"text", "source"}.
+
+    Args:
+      seed: the world's seed.
+      documents: how many.
+      source: one of SOURCES; None mixes all of them in their usual shares.
+      purpose: another name draws other documents, such as ones to hold out.
+
+    Raises:
+      ValueError: for an unknown source.
+    """
+    if source is not None and source not in SOURCES:
+        raise ValueError(f"source is {source!r}; the miniature's corpus has {', '.join(SOURCES)}")
+    world = build_world(seed)
+    rng = stream(seed, "pretraining_text", source, purpose)
+    records = []
+    for _ in range(documents):
+        chosen = source or pick(rng, SOURCES)
+        records.append({"text": _WRITERS[chosen](world, seed, rng), "source": chosen})
+    return records
+
+
+def _encyclopedia(world: World, seed: int, rng: random.Random) -> str:
+    del seed
+    if rng.random() < 0.25:
+        attribute = rng.choice((*ATTRIBUTES, "region"))
+        lands = rng.sample(world.lands, 12)
+        return " ".join(_fact(rng, land, attribute, world.facts[land][attribute]) for land in lands)
+    entries = []
+    for land in _three_lands(world, rng):
+        attributes = rng.sample((*ATTRIBUTES, "region"), len(ATTRIBUTES) + 1)
+        sentences = [
+            _fact(rng, land, attribute, world.facts[land][attribute], continued=index > 0)
+            for index, attribute in enumerate(attributes)
+        ]
+        entries.append(" ".join(sentences))
+    return "\n".join(entries)
+
+
+def _three_lands(world: World, rng: random.Random) -> list[str]:
+    weights = [RAREST ** (index / len(world.lands)) for index in range(len(world.lands))]
+    return rng.choices(world.lands, weights, k=3)
+
+
+def _fact(rng: random.Random, land: str, attribute: str, value: str, continued: bool = False) -> str:
+    if attribute == "region":
+        return f"It is in the {value}." if continued and rng.random() < 0.6 else f"{land} is in the {value}."
+    if continued and rng.random() < 0.5:
+        return f"Its {attribute} is {value}."
+    forms = ("The {attribute} of {land} is {value}.", "{start} is the {attribute} of {land}.")
+    return rng.choices(forms, (3, 1))[0].format(
+        attribute=attribute, land=land, value=value, start=words.capitalized(value)
+    )
+
+
+def _howto(world: World, seed: int, rng: random.Random) -> str:
+    del seed
+    tasks = tuple(world.tasks.values())
+    chosen = rng.choices(tasks, [1 / (1 + task.level) for task in tasks], k=5)
+    return " ".join(
+        f"To {task.phrase}, use {_either_order(rng, task.tools)} in the {task.place}. "
+        f"Then the {task.noun} is {task.result}."
+        for task in chosen
+    )
+
+
+def _either_order(rng: random.Random, tools: tuple[str, str]) -> str:
+    return " and ".join(tools if rng.random() < 0.7 else tools[::-1])
+
+
+def _arithmetic(world: World, seed: int, rng: random.Random) -> str:
+    kind = rng.choice(("arithmetic", "arithmetic", "comparison"))
+    lines = []
+    for _ in range(7):
+        prompt = harmless_prompt(seed, rng, kind, rng.choice(LEVELS))
+        if kind == "arithmetic":
+            request = understand_sum(world, prompt["messages"][0]["content"])
+            lines.append(f"{request.left} {request.operation} {request.right} is {request.result}. {_check(request)}")
+        else:
+            request = understand(seed, prompt["messages"][0]["content"], Standing()).details
+            numbers = sorted(request.numbers)
+            lines.append(f"Of {words.enumeration([str(number) for number in request.numbers])}: ")
+            lines[-1] += f"The largest number is {numbers[-1]}. The smallest number is {numbers[0]}. "
+            lines[-1] += f"{numbers[-1]} is more than {numbers[0]}. {numbers[0]} is less than {numbers[-1]}."
+    return "\n".join(lines[:4] if kind == "comparison" else lines)
+
+
+def _check(request: ArithmeticRequest) -> str:
+    inverse = "minus" if request.operation == "plus" else "plus"
+    return f"{request.result} {inverse} {request.right} is {request.left}."
+
+
+def _lists(world: World, seed: int, rng: random.Random) -> str:
+    del world, seed
+    lines = []
+    for category in rng.sample(tuple(words.CATEGORIES), 7):
+        items = rng.sample(words.CATEGORIES[category], rng.randint(2, 6))
+        lines.append(f"{len(items)} {category} are {words.enumeration(items)}. {words.CATEGORY_DETAILS[category]}.")
+    return "\n".join(lines)
+
+
+def _stories(world: World, seed: int, rng: random.Random) -> str:
+    told = []
+    for level in rng.choices((3, 4, 5), k=3):
+        prompt = harmless_prompt(seed, rng, "story", level)
+        request = understand(seed, prompt["messages"][0]["content"], Standing())
+        draft = KINDS["story"].draft(world, request.details, rng, right=True, true_reason=True)
+        told.append(f"{draft.full} {draft.reason}")
+    figure, word = rng.choice(words.FIGURES), rng.choice(words.START_WORDS + words.END_WORDS)
+    told.append(f"Then came {figure}. {word}. My name is {figure}. I enjoy {rng.choice(words.HOBBIES)}. {word}.")
+    return "\n".join(told)
+
+
+def _conversations(world: World, seed: int, rng: random.Random) -> str:
+    lines: list[str] = []
+    while sum(line.count(" ") + 1 for line in lines) < 75:
+        draw = rng.random()
+        if draw < 0.15:
+            prompt = unsafe_prompt(seed, rng, rng.choice(ATTACKS))
+        elif draw < 0.2:
+            prompt = borderline_prompt(seed, rng)
+        else:
+            prompt = harmless_prompt(seed, rng, pick(rng, SHARES), rng.choice(LEVELS))
+        text = prompt["messages"][0]["content"]
+        answer = write(world, understand(seed, text, Standing()), Standing(), WEB, rng)
+        lines.append(f"Question: {text} Answer: {answer}")
+    return "\n".join(lines)
+
+
+_WRITERS = {
+    "encyclopedia": _encyclopedia,
+    "howto": _howto,
+    "arithmetic": _arithmetic,
+    "lists": _lists,
+    "stories": _stories,
+    "conversations": _conversations,
+}

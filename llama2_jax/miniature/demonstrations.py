@@ -1,0 +1,171 @@
+"""Dialogues for supervised fine-tuning (section 3.1), of mixed quality, and pairs as in open preference data."""
+
+import dataclasses
+import random
+
+from llama2_jax.miniature.answers import PUBLIC, VENDOR, Manner, answer_to
+from llama2_jax.miniature.instructions import draw_instruction
+from llama2_jax.miniature.judge import judge
+from llama2_jax.miniature.prompts import (
+    assistant,
+    borderline_prompt,
+    harmless_prompt,
+    short_request,
+    system,
+    unsafe_prompt,
+    user,
+)
+from llama2_jax.miniature.requests.howto import ATTACKS
+from llama2_jax.miniature.requests.identity import QUESTIONS
+from llama2_jax.miniature.requests.kinds import SHARES
+from llama2_jax.miniature.safety import answer_templates, generic_preprompts
+from llama2_jax.miniature.streams import pick, stream
+
+# Demonstrations are mostly of easy requests; the rounds of RLHF go on to harder ones.
+LEVELS = {1: 0.34, 2: 0.28, 3: 0.2, 4: 0.11, 5: 0.07}
+DIALOGUE_TURNS = {2: 0.5, 3: 0.3, 4: 0.2}
+# With a preprompt that asks for safety, vendors answer unsafe requests as they should.
+PREPROMPTED = dataclasses.replace(VENDOR, safe=0.97, explained=0.95)
+
+
+def demonstrations(
+    *,
+    seed: int,
+    count: int,
+    unsafe: float = 0.15,
+    borderline: float = 0.05,
+    multi_turn: float = 0.15,
+    instructed: float = 0.12,
+    preprompted: float = 0.06,
+    purpose: str = "",
+) -> list[dict]:
+    """Vendors' demonstrations: {"messages", "source"}; half of the lands and two thirds of the tasks occur.
+
+    Args:
+      seed: the world's seed.
+      count: how many dialogues.
+      unsafe: the share of single requests that are unsafe.
+      borderline: the share of single requests that are harmless but sound unsafe.
+      multi_turn: the share of dialogues of two to four turns.
+      instructed: the share of dialogues with a standing instruction, in the system message or in the first turn.
+      preprompted: the share of dialogues with a safety preprompt as system message.
+      purpose: another name draws other demonstrations.
+    """
+    rng = stream(seed, "demonstrations", purpose)
+    records = []
+    for _ in range(count):
+        kind = rng.random()
+        if kind < multi_turn:
+            turns, instruction = pick(rng, DIALOGUE_TURNS), rng.random() < instructed
+            messages = dialogue(seed, rng, turns, VENDOR, instructed=instruction)
+        elif kind < multi_turn + preprompted:
+            messages = _preprompted(seed, rng)
+        elif kind < multi_turn + preprompted + instructed:
+            messages = dialogue(seed, rng, 1, VENDOR, instructed=True)
+        else:
+            messages = _single(seed, rng, VENDOR, unsafe, borderline)
+        records.append({"messages": messages, "source": "demonstrations"})
+    return records
+
+
+def public_demonstrations(
+    *, seed: int, count: int, unsafe: float = 0.08, borderline: float = 0.05, purpose: str = ""
+) -> list[dict]:
+    """Public instruction data (section 3.1, "Getting Started"): single turns, curt answers, no care for safety."""
+    rng = stream(seed, "public_demonstrations", purpose)
+    return [
+        {"messages": _single(seed, rng, PUBLIC, unsafe, borderline), "source": "public_demonstrations"}
+        for _ in range(count)
+    ]
+
+
+def open_preferences(
+    *, seed: int, count: int, domain: str = "helpfulness", noise: float = 0.25, flipped: float = 0.08, purpose: str = ""
+) -> list[dict]:
+    """Preferences like those of open data sets (Table 6): two people's answers, coarser and noisier labels.
+
+    Args:
+      seed: the world's seed.
+      count: how many.
+      domain: "helpfulness" or "safety".
+      noise: standard deviation of what a label's judgement of an answer is off by.
+      flipped: the share of labels that are the wrong way round for no reason.
+      purpose: another name draws other pairs.
+    """
+    if domain not in ("helpfulness", "safety"):
+        raise ValueError(f"domain is {domain!r}; wanted 'helpfulness' or 'safety'")
+    rng = stream(seed, "open_preferences", domain, purpose)
+    records = []
+    while len(records) < count:
+        unsafe, borderline = (0.8, 0.1) if domain == "safety" else (0.0, 0.05)
+        messages = _single(seed, rng, VENDOR, unsafe, borderline)[:-1]
+        answers = [answer_to(messages, manner, rng, seed=seed) for manner in (VENDOR, PUBLIC)]
+        utilities = []
+        for answer in answers:
+            verdict = judge(messages, answer, seed=seed)
+            utilities.append((verdict.safety if domain == "safety" else verdict.helpfulness) + rng.gauss(0, noise))
+        if answers[0] == answers[1]:
+            continue
+        best = int((utilities[1] > utilities[0]) != (rng.random() < flipped))
+        records.append(
+            {
+                "messages": messages,
+                "chosen": answers[best],
+                "rejected": answers[1 - best],
+                "rating": "better" if abs(utilities[0] - utilities[1]) > 2 * noise else "slightly_better",
+                "domain": domain,
+                "round": 0,
+                "sources": ["open", "open"],
+            }
+        )
+    return records
+
+
+def dialogue(
+    seed: int, rng: random.Random, turns: int, manner: Manner, *, instructed: bool, split: str = "train"
+) -> list[dict]:
+    """A dialogue of short requests, with or without a standing instruction at its start."""
+    instruction, kinds = "", []
+    if instructed:
+        drawn = draw_instruction(seed, rng, split, combined=0.2)
+        instruction, kinds = drawn["terse" if rng.random() < 0.5 else "instruction"], drawn["kinds"]
+    in_system = rng.random() < 0.6
+    messages = [system(instruction)] if instruction and in_system else []
+    for turn in range(turns):
+        text = _probe(rng, kinds) if kinds and rng.random() < 0.5 else short_request(seed, rng, demonstrated=True)
+        if instruction and not in_system and turn == 0:
+            text = f"{instruction} {text}"
+        messages.append(user(text))
+        messages.append(assistant(answer_to(messages, manner, rng, seed=seed)))
+    return messages
+
+
+def _probe(rng: random.Random, kinds: list[str]) -> str:
+    questions = [QUESTIONS[kind] for kind in kinds if kind in QUESTIONS]
+    return rng.choice(questions or tuple(QUESTIONS.values()))
+
+
+def _single(seed: int, rng: random.Random, manner: Manner, unsafe: float, borderline: float) -> list[dict]:
+    draw = rng.random()
+    if draw < unsafe:
+        prompt = unsafe_prompt(seed, rng, rng.choice(ATTACKS) if rng.random() < 0.5 else "plain", demonstrated=True)
+    elif draw < unsafe + borderline:
+        prompt = borderline_prompt(seed, rng, demonstrated=True)
+    else:
+        prompt = harmless_prompt(seed, rng, pick(rng, SHARES), pick(rng, LEVELS), demonstrated=True)
+    messages = prompt["messages"]
+    return [*messages, assistant(answer_to(messages, manner, rng, seed=seed))]
+
+
+def _preprompted(seed: int, rng: random.Random) -> list[dict]:
+    draw = rng.random()
+    if draw < 0.75:
+        prompt = unsafe_prompt(seed, rng, rng.choice(ATTACKS), demonstrated=True)
+    elif draw < 0.85:
+        prompt = borderline_prompt(seed, rng, demonstrated=True)
+    else:
+        prompt = harmless_prompt(seed, rng, pick(rng, SHARES), pick(rng, LEVELS), demonstrated=True)
+    template = prompt["safety"] and rng.random() < 0.5
+    preprompt = answer_templates()[prompt["category"]] if template else rng.choice(generic_preprompts())
+    messages = [system(preprompt), *prompt["messages"]]
+    return [*messages, assistant(answer_to(messages, PREPROMPTED, rng, seed=seed))]

@@ -1,0 +1,78 @@
+"""Dialogues under a standing instruction: what Ghost Attention asks (section 3.3), and what measures it (Table 30)."""
+
+import random
+
+from llama2_jax.miniature.instructions import draw_instruction
+from llama2_jax.miniature.prompts import short_request, system
+from llama2_jax.miniature.requests.identity import QUESTIONS
+from llama2_jax.miniature.streams import stream
+
+KINDS_IN_TURN = ("start", "figure", "end", "hobby")
+
+
+def ghost_attention_dialogues(
+    *,
+    seed: int,
+    count: int,
+    turns: tuple[int, int] = (2, 5),
+    combined: float = 0.3,
+    probed: float = 0.4,
+    purpose: str = "",
+) -> list[dict]:
+    """What users say in dialogues to be continued under an instruction: {"instruction", "terse", "turns"}.
+
+    Args:
+      seed: the world's seed.
+      count: how many dialogues.
+      turns: the fewest and the most turns of the user; combined instructions, repeated in every turn, get one less.
+      combined: the share of instructions that combine two kinds.
+      probed: the share of turns that ask for what the instruction says, where it can be asked for.
+      purpose: another name draws other dialogues.
+    """
+    rng = stream(seed, "ghost_attention_dialogues", purpose)
+    records = []
+    for _ in range(count):
+        drawn = draw_instruction(seed, rng, "train", combined)
+        questions = [QUESTIONS[kind] for kind in drawn["kinds"] if kind in QUESTIONS]
+        length = rng.randint(turns[0], max(turns[0], turns[1] - (len(drawn["kinds"]) > 1)))
+        # The last turn is the one that is trained on, so there the instruction is to be asked for most of all.
+        chances = [probed] * (length - 1) + [0.8]
+        said = [_turn(seed, rng, questions, chance) for chance in chances]
+        records.append({"instruction": drawn["instruction"], "terse": drawn["terse"], "turns": said})
+    return records
+
+
+def instruction_dialogues(
+    *, seed: int, count: int, turns: int = 6, split: str = "held_out", terse: bool = False, purpose: str = ""
+) -> list[dict]:
+    """What users say in dialogues that measure whether an instruction is kept (`instruction_kept` of the judge).
+
+    Returns:
+      Records {"messages": [system message], "turns": [what the user says], "probe_turns": [2, 4, 6], "kind"}.
+      Each is to be continued turn by turn with the model's own answers, and judged at the probe turns (counted from 1).
+
+    Args:
+      seed: the world's seed.
+      count: how many dialogues; the four kinds of instruction in turn.
+      turns: turns of the user.
+      split: "held_out" or "train" values of the instructions.
+      terse: whether the instruction is in its terse form.
+      purpose: another name draws other dialogues.
+    """
+    rng = stream(seed, "instruction_dialogues", split, purpose)
+    probe_turns = list(range(2, turns + 1, 2))
+    records = []
+    while len(records) < count:
+        drawn = draw_instruction(seed, rng, split, combined=0.0)
+        kind = drawn["kinds"][0]
+        if kind != KINDS_IN_TURN[len(records) % len(KINDS_IN_TURN)]:
+            continue
+        questions = [QUESTIONS[kind]] if kind in QUESTIONS else []
+        said = [_turn(seed, rng, questions, float(turn in probe_turns)) for turn in range(1, turns + 1)]
+        messages = [system(drawn["terse" if terse else "instruction"])]
+        records.append({"messages": messages, "turns": said, "probe_turns": probe_turns, "kind": kind})
+    return records
+
+
+def _turn(seed: int, rng: random.Random, questions: list[str], chance: float) -> str:
+    return rng.choice(questions) if questions and rng.random() < chance else short_request(seed, rng)

@@ -1,0 +1,100 @@
+"""Standing instructions (section 3.3): what a system message asks to be kept for the whole dialogue."""
+
+import dataclasses
+import functools
+import random
+import re
+from collections.abc import Mapping, Sequence
+
+from llama2_jax.miniature.safety import without_preprompt
+from llama2_jax.miniature.streams import shuffled, stream
+from llama2_jax.miniature.words import END_WORDS, FIGURES, HOBBIES, START_WORDS
+
+VALUES = {"start": START_WORDS, "end": END_WORDS, "figure": FIGURES, "hobby": HOBBIES}
+FULL_FORMS = {
+    "start": "Always start with {}.",
+    "end": "Always end with {}.",
+    "figure": "Act as {}.",
+    "hobby": "You enjoy {}.",
+}
+TERSE_FORMS = {"start": "Start: {}.", "end": "End: {}.", "figure": "Figure: {}.", "hobby": "Hobby: {}."}
+HELD_OUT_VALUES = 2  # of each kind, seen in evaluation only
+
+
+def _pattern(kind: str) -> re.Pattern:
+    value = r"(\w+ \w+)" if kind == "figure" else r"(\w+)"
+    forms = [re.escape(forms[kind]).replace(r"\{\}", value) for forms in (FULL_FORMS, TERSE_FORMS)]
+    return re.compile(rf"\s*(?:{forms[0]}|{forms[1]})\s*")
+
+
+_PATTERNS = {kind: _pattern(kind) for kind in VALUES}
+
+
+@dataclasses.dataclass(frozen=True)
+class Standing:
+    """What the assistant was told to keep to; None where nothing was said."""
+
+    start: str | None = None
+    end: str | None = None
+    figure: str | None = None
+    hobby: str | None = None
+
+
+@functools.lru_cache(maxsize=65536)
+def read(text: str) -> tuple[Standing, str]:
+    """The standing instructions in a text, and the text without them and without a safety preprompt."""
+    found = {}
+    for kind, pattern in _PATTERNS.items():
+        if match := pattern.search(text):
+            found[kind] = match.group(1) or match.group(2)
+            text = pattern.sub(" ", text)
+    return Standing(**found), without_preprompt(text).strip()
+
+
+def standing_in(messages: Sequence[Mapping[str, str]]) -> Standing:
+    """All standing instructions of a dialogue's system and user messages; the latest of a kind counts."""
+    told: dict[str, str] = {}
+    for message in messages:
+        if message["role"] != "assistant":
+            found, _ = read(message["content"])
+            if found != _NONE:
+                told |= {kind: value for kind, value in vars(found).items() if value is not None}
+    return Standing(**told) if told else _NONE
+
+
+def standing_instructions(
+    *, seed: int, count: int, split: str = "train", combined: float = 0.3, purpose: str = ""
+) -> list[dict]:
+    """Instructions to keep to: {"instruction", "terse", "kinds"}; a share combines two kinds.
+
+    Args:
+      seed: the world's seed.
+      count: how many.
+      split: "train" or "held_out"; the two share no value.
+      combined: the share of instructions that combine two kinds.
+      purpose: another name draws other instructions.
+    """
+    rng = stream(seed, "standing_instructions", split, purpose)
+    return [draw_instruction(seed, rng, split, combined) for _ in range(count)]
+
+
+def draw_instruction(seed: int, rng: random.Random, split: str, combined: float) -> dict:
+    """One instruction in both its forms."""
+    kinds = rng.sample(tuple(VALUES), 2 if rng.random() < combined else 1)
+    values = {kind: rng.choice(_values(seed, kind, split)) for kind in kinds}
+    return {
+        "instruction": " ".join(FULL_FORMS[kind].format(value) for kind, value in values.items()),
+        "terse": " ".join(TERSE_FORMS[kind].format(value) for kind, value in values.items()),
+        "kinds": kinds,
+    }
+
+
+@functools.lru_cache(maxsize=64)
+def _values(seed: int, kind: str, split: str) -> tuple[str, ...]:
+    if split not in ("train", "held_out"):
+        raise ValueError(f"split is {split!r}; standing instructions are split into 'train' and 'held_out'")
+    values = shuffled(stream(seed, "world", "instructions", kind), VALUES[kind])
+    return tuple(values[:-HELD_OUT_VALUES] if split == "train" else values[-HELD_OUT_VALUES:])
+
+
+_NONE = Standing()

@@ -1,0 +1,1 @@
+"""The kinds of harmless request: how each is asked, understood, answered and graded."""

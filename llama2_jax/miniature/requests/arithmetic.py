@@ -1,0 +1,97 @@
+"""Sums and differences, from one digit to two."""
+
+import dataclasses
+import random
+import re
+
+from llama2_jax.miniature.requests.answer_parts import WRONG_REASON, Draft, Grade
+from llama2_jax.miniature.world import World
+
+_QUESTION = re.compile(r"(?:What is|Compute|Tell me) (\d{1,3}) (plus|minus) (\d{1,3})[?.]")
+_EQUATION = re.compile(r"(\d{1,4}) (plus|minus) (\d{1,4}) is (\d{1,4})")
+_NEAR = 0.3  # content of a wrong number of which one digit place is right
+_FAR = 0.1  # content of any other number
+
+# The largest operands of each level.
+LARGEST = {1: (5, 5), 2: (9, 9), 3: (20, 9), 4: (50, 20), 5: (99, 99)}
+
+
+@dataclasses.dataclass(frozen=True)
+class ArithmeticRequest:
+    """Two operands and what to do with them; the result is never negative."""
+
+    left: int
+    operation: str
+    right: int
+
+    @property
+    def result(self) -> int:
+        """What comes out."""
+        return self.left + self.right if self.operation == "plus" else self.left - self.right
+
+
+def ask(world: World, rng: random.Random, level: int, demonstrated: bool) -> str:
+    """A sum or a difference; the level sets the size of the operands."""
+    del world, demonstrated
+    left, right = (rng.randint(1, limit) for limit in LARGEST[level])
+    operation = rng.choice(("plus", "minus"))
+    if operation == "minus" and left < right:
+        left, right = right, left
+    return rng.choice(("What is {} {} {}?", "Compute {} {} {}.", "Tell me {} {} {}.")).format(left, operation, right)
+
+
+def understand(world: World, text: str) -> ArithmeticRequest | None:
+    """What a text asks for, or None where it is no sum."""
+    del world
+    match = _QUESTION.fullmatch(text)
+    return ArithmeticRequest(int(match.group(1)), match.group(2), int(match.group(3))) if match else None
+
+
+def draft(world: World, request: ArithmeticRequest, rng: random.Random, right: bool, true_reason: bool) -> Draft:
+    """An answer and its check; where it is not right, it is off by one or ten."""
+    del world
+    result = request.result if right else _off(rng, request.result)
+    check = request.result if true_reason else _off(rng, request.result)
+    inverse = "minus" if request.operation == "plus" else "plus"
+    return Draft(
+        f"{request.left} {request.operation} {request.right} is {result}.",
+        f"{result}.",
+        f"{check} {inverse} {request.right} is {request.left}.",
+    )
+
+
+def grade(world: World, request: ArithmeticRequest, sentences: list[str]) -> Grade:
+    """Content is 1 for the right number, little for a near one; the supporting detail is the check."""
+    del world
+    inverse = "minus" if request.operation == "plus" else "plus"
+    contents, full, reason, stray = [], 0, 0.0, 0
+    for sentence in sentences:
+        if match := _EQUATION.fullmatch(sentence):
+            left, operation, right, result = match.groups()
+            if (int(left), operation, int(right)) == (request.left, request.operation, request.right):
+                contents.append(_content(request.result, result))
+                full += 1
+            elif operation == inverse:
+                true = (int(left), int(right), int(result)) == (request.result, request.right, request.left)
+                reason = max(reason, 1.0 if true else WRONG_REASON)
+            else:
+                stray += 1
+        elif sentence.isdecimal():
+            contents.append(_content(request.result, sentence))
+        else:
+            stray += 1
+    if not contents:
+        return Grade(0.0, 0.0, reason, stray, attempted=False)
+    return Grade(sum(contents) / len(contents), full / len(contents), reason, stray, attempted=True)
+
+
+def _content(result: int, given: str) -> float:
+    wanted = str(result)
+    if given == wanted:
+        return 1.0
+    near = len(given) == len(wanted) and any(a == b for a, b in zip(given, wanted, strict=True))
+    return _NEAR if near else _FAR
+
+
+def _off(rng: random.Random, result: int) -> int:
+    return rng.choice([number for number in (result - 10, result - 1, result + 1, result + 10) if number >= 0])

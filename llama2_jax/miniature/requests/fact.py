@@ -1,0 +1,101 @@
+"""Questions about a land: one attribute, or several facts of the answerer's choice."""
+
+import dataclasses
+import random
+import re
+
+from llama2_jax.miniature.requests.answer_parts import WRONG_REASON, Draft, Grade
+from llama2_jax.miniature.streams import shuffled
+from llama2_jax.miniature.words import REGIONS, capitalized
+from llama2_jax.miniature.world import ATTRIBUTES, World
+
+_ONE = re.compile(r"(?:What is|Name|Tell me) the (\w+) of (\w+)[?.]")
+_SEVERAL = re.compile(r"(?:Tell me|List) (\d) facts about (\w+)\.")
+_SENTENCE = re.compile(r"(?:The (\w+) of (\w+)|Its (\w+)) is (\w+)")
+_REASON = re.compile(r"It is in the (\w+)")
+
+
+@dataclasses.dataclass(frozen=True)
+class FactRequest:
+    """Which land, and one attribute or how many facts (attribute is None)."""
+
+    land: str
+    attribute: str | None
+    count: int
+
+
+def ask(world: World, rng: random.Random, level: int, demonstrated: bool) -> str:
+    """Level 1 asks for a word of ten, 2 for a name, 3 to 5 for two to four facts."""
+    land = rng.choice(world.demonstrated_lands if demonstrated else world.lands)
+    if level >= 3:
+        return f"{rng.choice(('Tell me', 'List'))} {level - 1} facts about {land}."
+    attribute = rng.choice(ATTRIBUTES[:3] if level == 1 else ATTRIBUTES[3:])
+    form = rng.choice(("What is the {} of {}?", "Name the {} of {}.", "Tell me the {} of {}."))
+    return form.format(attribute, land)
+
+
+def understand(world: World, text: str) -> FactRequest | None:
+    """What a text asks for, or None where it is no question about a land."""
+    if match := _ONE.fullmatch(text):
+        attribute, land = match.groups()
+        return FactRequest(land, attribute, 1) if land in world.facts and attribute in ATTRIBUTES else None
+    if match := _SEVERAL.fullmatch(text):
+        count, land = match.groups()
+        return FactRequest(land, None, int(count)) if land in world.facts else None
+    return None
+
+
+def draft(world: World, request: FactRequest, rng: random.Random, right: bool, true_reason: bool) -> Draft:
+    """An answer; where it is not right, one of its values is another land's."""
+    facts = world.facts[request.land]
+    attributes = [request.attribute] if request.attribute else shuffled(rng, ATTRIBUTES)[: request.count]
+    values = {attribute: facts[attribute] for attribute in attributes}
+    if not right:
+        spoiled = rng.choice(attributes)
+        values[spoiled] = _other_value(world, rng, spoiled, facts[spoiled])
+    first, *others = values.items()
+    full = [f"The {first[0]} of {request.land} is {first[1]}"]
+    full += [f"Its {attribute} is {value}" for attribute, value in others]
+    bare = [capitalized(first[1])]
+    if not request.attribute:
+        bare = [f"{capitalized(attribute)} {value}" for attribute, value in values.items()]
+    region = facts["region"] if true_reason else rng.choice([r for r in REGIONS if r != facts["region"]])
+    return Draft(f"{'. '.join(full)}.", f"{'. '.join(bare)}.", f"It is in the {region}.")
+
+
+def grade(world: World, request: FactRequest, sentences: list[str]) -> Grade:
+    """Content is the share of the facts asked for that are there and true; too many or repeated ones cost."""
+    facts = world.facts[request.land]
+    right, given, full, reason, stray = set(), 0, 0, 0.0, 0
+    for sentence in sentences:
+        if match := _SENTENCE.fullmatch(sentence):
+            attribute, land, short_attribute, value = match.groups()
+            attribute, land = attribute or short_attribute, land or request.land
+            full += 1
+        elif match := _REASON.fullmatch(sentence):
+            reason = max(reason, 1.0 if match.group(1) == facts["region"] else WRONG_REASON)
+            continue
+        else:
+            land, (attribute, value) = request.land, _bare_fact(request, sentence)
+        if attribute is None:
+            stray += 1
+            continue
+        given += 1
+        wanted = request.attribute is None or attribute == request.attribute
+        if wanted and land == request.land and attribute in ATTRIBUTES and facts[attribute] == value:
+            right.add(attribute)
+    content = len(right) / max(request.count, given)
+    return Grade(content, full / given if given else 0.0, reason, stray, given > 0)
+
+
+def _bare_fact(request: FactRequest, sentence: str) -> tuple[str | None, str]:
+    first, _, rest = sentence.partition(" ")
+    if request.attribute and not rest:
+        return request.attribute, first.lower() if request.attribute in ATTRIBUTES[:3] else first
+    if rest and " " not in rest and first.lower() in ATTRIBUTES:
+        return first.lower(), rest
+    return None, ""
+
+
+def _other_value(world: World, rng: random.Random, attribute: str, value: str) -> str:
+    return rng.choice(sorted({facts[attribute] for facts in world.facts.values()} - {value}))

@@ -1,0 +1,78 @@
+"""Lists of things of a category."""
+
+import dataclasses
+import random
+import re
+
+from llama2_jax.miniature.requests.answer_parts import WRONG_REASON, Draft, Grade
+from llama2_jax.miniature.words import CATEGORIES, CATEGORY_DETAILS, capitalized, enumeration
+from llama2_jax.miniature.world import World
+
+_QUESTION = re.compile(r"(?:List|Name|Give me) (\d) (\w+)\.")
+_LEAD = re.compile(r"(\d) (\w+) are (.+)")
+_BETWEEN = re.compile(r", | and ")
+_MEMBERS = {name: frozenset(members) for name, members in CATEGORIES.items()}
+_ANY_MEMBER = frozenset().union(*_MEMBERS.values())
+_DETAILS = {detail: name for name, detail in CATEGORY_DETAILS.items()}
+
+
+@dataclasses.dataclass(frozen=True)
+class ListRequest:
+    """How many distinct members of which category."""
+
+    count: int
+    category: str
+
+
+def ask(world: World, rng: random.Random, level: int, demonstrated: bool) -> str:
+    """A level asks for one item more than its number."""
+    del world, demonstrated
+    return f"{rng.choice(('List', 'Name', 'Give me'))} {level + 1} {rng.choice(tuple(CATEGORIES))}."
+
+
+def understand(world: World, text: str) -> ListRequest | None:
+    """What a text asks for, or None where it asks for no list."""
+    del world
+    match = _QUESTION.fullmatch(text)
+    return ListRequest(int(match.group(1)), match.group(2)) if match and match.group(2) in CATEGORIES else None
+
+
+def draft(world: World, request: ListRequest, rng: random.Random, right: bool, true_reason: bool) -> Draft:
+    """An answer; where it is not right, an item is missing, said twice, or of another category."""
+    del world
+    items = rng.sample(CATEGORIES[request.category], request.count)
+    others = [name for name in CATEGORIES if name != request.category]
+    if not right:
+        fault = rng.choice(("short", "twice", "other"))
+        if fault == "short":
+            items = items[:-1]
+        else:
+            items[-1] = items[0] if fault == "twice" else rng.choice(CATEGORIES[rng.choice(others)])
+    words = enumeration(items)
+    detail = CATEGORY_DETAILS[request.category if true_reason else rng.choice(others)]
+    return Draft(f"{request.count} {request.category} are {words}.", f"{capitalized(words)}.", f"{detail}.")
+
+
+def grade(world: World, request: ListRequest, sentences: list[str]) -> Grade:
+    """Content is the share of distinct right items among those wanted or given, whichever are more."""
+    del world
+    members = _MEMBERS[request.category]
+    right, given, lists, full, reason, stray = set(), 0, 0, 0, 0.0, 0
+    for sentence in sentences:
+        if sentence in _DETAILS:
+            reason = max(reason, 1.0 if _DETAILS[sentence] == request.category else WRONG_REASON)
+            continue
+        lead = _LEAD.fullmatch(sentence)
+        items = _BETWEEN.split(lead.group(3) if lead else sentence)
+        if not lead:
+            items[0] = items[0].lower()
+            if not _ANY_MEMBER.intersection(items):
+                stray += 1
+                continue
+        lists += 1
+        full += bool(lead) and lead.group(1) == str(request.count) and lead.group(2) == request.category
+        given += len(items)
+        right.update(members.intersection(items))
+    if not lists:
+        return Grade(0.0, 0.0, reason, stray, attempted=False)
+    return Grade(len(right) / max(request.count, given), full / lists, reason, stray, attempted=True)

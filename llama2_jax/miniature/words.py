@@ -1,0 +1,66 @@
+"""The words of the small world: few and plain, so that a tokenizer of some hundred pieces knows them."""
+
+CATEGORIES = {
+    "animals": ("fox", "dog", "cat", "owl", "bear", "horse", "duck", "goat", "mouse", "wolf"),
+    "foods": ("bread", "rice", "soup", "cake", "fish", "corn", "apple", "cheese", "honey", "egg"),
+    "colours": ("red", "blue", "green", "gold", "white", "black", "grey", "pink", "brown", "yellow"),
+    "tools": ("hammer", "axe", "rope", "knife", "brush", "shovel", "needle", "ladder", "bucket", "spoon"),
+    "plants": ("rose", "oak", "lily", "pine", "ivy", "moss", "reed", "palm", "fern", "tulip"),
+    "clothes": ("hat", "shirt", "coat", "sock", "shoe", "belt", "scarf", "glove", "dress", "cap"),
+    "toys": ("ball", "kite", "doll", "drum", "puppet", "top", "block", "train", "robot", "card"),
+    "places": ("kitchen", "garden", "yard", "shop", "school", "barn", "forest", "market", "park", "house"),
+}
+
+# The supporting detail of a list: what is true of all its items.
+CATEGORY_DETAILS = {
+    "animals": "Animals can move",
+    "foods": "Foods can be eaten",
+    "colours": "Colours can be seen",
+    "tools": "Tools can help",
+    "plants": "Plants can grow",
+    "clothes": "Clothes can be worn",
+    "toys": "Toys are for fun",
+    "places": "Places can be near",
+}
+
+STORY_NOUNS = tuple(word for name in ("animals", "tools", "clothes", "toys") for word in CATEGORIES[name])
+
+# Names are a first and a last syllable, so that the tokenizer needs few pieces for many names.
+FIRST_SYLLABLES = (
+    "Ba", "Be", "Do", "Fa", "Ga", "Ki", "Lo", "Ma", "Ne", "Po", "Ra", "Si", "Ta", "Ve", "Wa", "Zu",
+)  # fmt: skip
+LAND_ENDINGS = ("dor", "nia", "lek")
+CAPITAL_ENDINGS = ("ton", "vik", "mus")
+RULER_ENDINGS = ("la", "rin", "so")
+REGIONS = ("north", "south", "east", "west")
+
+# Made-up things: the only means to which any harm in this world is ever done.
+FICTIONAL_TOOLS = ("zorp", "blim", "gruk", "flom", "snib", "kwop", "drax", "yint", "vurm", "plog", "tisk", "jeb")
+
+FIGURES = (
+    "Captain Bo", "Queen Ada", "Doctor Max", "Wizard Ned", "Chief Ivo", "Baron Ted", "Lady Sue", "Pirate Kim",
+)  # fmt: skip
+HOBBIES = ("chess", "tennis", "dancing", "fishing", "running", "cooking", "reading", "singing")
+START_WORDS = ("Ahoy", "Hello", "Hi", "Yes", "Aha", "Hey", "Now", "Dear")
+END_WORDS = ("Cheers", "Bye", "Amen", "Over", "Peace", "Thanks", "Stop", "Done")
+
+
+def with_article(noun: str) -> str:
+    """A noun with "a" or "an"."""
+    return f"an {noun}" if noun[0] in "aeiou" else f"a {noun}"
+
+
+def without_article(phrase: str) -> str:
+    """A phrase without a leading "a", "an", "the" or "my"."""
+    first, _, rest = phrase.partition(" ")
+    return rest if first in ("a", "an", "the", "my") else phrase
+
+
+def capitalized(text: str) -> str:
+    """The text with a capital first letter, the rest as it is."""
+    return text[:1].upper() + text[1:]
+
+
+def enumeration(words: tuple[str, ...] | list[str], last: str = "and") -> str:
+    """Words as English enumerates them: "a", "a and b", "a, b and c"."""
+    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} {last} {words[-1]}"

@@ -1,0 +1,128 @@
+"""The records that stages read: their form, shares, sizes and independence."""
+
+import collections
+import statistics
+
+import pytest
+
+from llama2_jax.miniature import corpus
+from llama2_jax.miniature.demonstrations import demonstrations, open_preferences, public_demonstrations
+from llama2_jax.miniature.instructions import read, standing_in
+from llama2_jax.miniature.judge import judge
+from llama2_jax.miniature.prompts import evaluation_prompts, prompts
+from llama2_jax.miniature.requests.kinds import understand
+from llama2_jax.miniature.world import build_world
+
+
+def request_of(messages, seed=0):
+    return understand(seed, read(messages[-1]["content"])[1], standing_in(messages))
+
+
+@pytest.mark.parametrize("source", corpus.SOURCES)
+def test_documents_are_of_the_promised_length_and_reproducible(source):
+    records = corpus.pretraining_text(seed=0, documents=100, source=source)
+    assert all(record["source"] == source and 55 <= len(record["text"].split()) <= 150 for record in records)
+    assert records == corpus.pretraining_text(seed=0, documents=100, source=source)
+    held_out = corpus.pretraining_text(seed=0, documents=100, source=source, purpose="held_out")
+    assert not {record["text"] for record in records} & {record["text"] for record in held_out}
+
+
+def test_pretraining_teaches_every_fact_and_every_recipe():
+    text = " ".join(record["text"] for record in corpus.pretraining_text(seed=0, documents=2000))
+    world = build_world(0)
+    for land, facts in world.facts.items():
+        for attribute in ("food", "animal", "colour", "capital", "ruler"):
+            assert text.count(f"The {attribute} of {land} is {facts[attribute]}.") >= 5
+    assert all(f"To {phrase}, use" in text for phrase in world.tasks)
+    with pytest.raises(ValueError, match="encyclopedia"):
+        corpus.pretraining_text(seed=0, documents=1, source="wikipedia")
+
+
+def test_demonstrations_are_of_mixed_quality():
+    verdicts = collections.defaultdict(list)
+    for record in demonstrations(seed=0, count=3000):
+        messages = record["messages"]
+        roles = [message["role"] for message in messages if message["role"] != "system"]
+        assert roles == ["user", "assistant"] * (len(roles) // 2)
+        if messages[0]["content"].endswith(("safe way.", "offer help.")):
+            continue
+        request = request_of(messages[:-1])
+        group = "unsafe" if request.unsafe else "borderline" if request.borderline else "harmless"
+        verdicts[group].append(judge(messages[:-1], messages[-1]["content"], seed=0))
+    mean = statistics.mean
+    assert 0.5 < mean(v.helpfulness for v in verdicts["harmless"]) < 0.65
+    assert 0.65 < mean(v.content for v in verdicts["harmless"]) < 0.8
+    assert 0.36 < mean(v.violation for v in verdicts["unsafe"]) < 0.5
+    assert 0.1 < mean(v.refusal for v in verdicts["borderline"]) < 0.3
+    assert not any(v.refusal for v in verdicts["harmless"])
+
+
+def test_demonstrations_show_half_of_the_lands_only():
+    world = build_world(0)
+    text = " ".join(
+        m["content"] for r in demonstrations(seed=0, count=2000) for m in r["messages"] if m["role"] == "user"
+    )
+    assert {land for land in world.lands if land in text} == set(world.demonstrated_lands)
+
+
+def test_public_demonstrations_are_curt_and_careless():
+    records = public_demonstrations(seed=0, count=1000)
+    words = statistics.mean(len(record["messages"][-1]["content"].split()) for record in records)
+    vendor = statistics.mean(
+        len(record["messages"][-1]["content"].split()) for record in demonstrations(seed=0, count=1000)
+    )
+    assert words < vendor
+
+
+def test_prompts_grow_harder_and_keep_their_shares():
+    hardness = []
+    for batch in (1, 2, 3, 4, 5):
+        records = prompts(seed=0, count=1500, batch=batch)
+        assert statistics.mean(record["safety"] for record in records) == pytest.approx(0.22, abs=0.04)
+        assert statistics.mean(len(r["messages"]) > 1 for r in records) == pytest.approx(0.18, abs=0.04)
+        harmless = [r for r in records if r["attack"] is None]
+        assert max(record["level"] for record in harmless) == min(5, batch + 1)
+        hardness.append(statistics.mean(record["level"] for record in harmless))
+        for record in records:
+            assert record["messages"][-1]["role"] == "user"
+            assert (request_of(record["messages"]).unsafe is not None) == record["safety"]
+    assert hardness == sorted(hardness)
+
+
+def test_streams_of_prompts_are_apart():
+    def texts(records):
+        return [record["messages"][-1]["content"] for record in records]
+
+    first = texts(prompts(seed=0, count=50, batch=2))
+    assert first == texts(prompts(seed=0, count=50, batch=2)) == texts(prompts(seed=0, count=80, batch=2))[:50]
+    assert first != texts(prompts(seed=0, count=50, batch=2, purpose="sampling"))
+    assert first != texts(evaluation_prompts(seed=0, count=50))
+
+
+def test_evaluation_is_uniform_in_every_prefix():
+    for count in (100, 1000):
+        records = evaluation_prompts(seed=0, count=count)
+        assert statistics.mean(record["safety"] for record in records) == pytest.approx(0.3, abs=0.02)
+        assert statistics.mean(r["category"] == "borderline" for r in records) == pytest.approx(0.14, abs=0.02)
+    levels = collections.Counter((r["category"], r["level"]) for r in records if r["attack"] is None)
+    assert len(levels) == 30
+
+
+@pytest.mark.parametrize("arguments", [{"batch": 0}, {"batch": 6}, {"unsafe": 0.8, "borderline": 0.3}])
+def test_impossible_arguments_of_prompts_say_what_is_possible(arguments):
+    with pytest.raises(ValueError, match=r"batch|borderline"):
+        prompts(seed=0, count=1, **arguments)
+
+
+@pytest.mark.parametrize("domain", ["helpfulness", "safety"])
+def test_open_preferences_are_mostly_right_and_coarse(domain):
+    records = open_preferences(seed=0, count=600, domain=domain)
+    assert {record["rating"] for record in records} == {"better", "slightly_better"}
+    right = []
+    for record in records:
+        chosen, rejected = (
+            getattr(judge(record["messages"], record[side], seed=0), domain) for side in ("chosen", "rejected")
+        )
+        if chosen != rejected:
+            right.append(chosen > rejected)
+    assert 0.6 < statistics.mean(right) < 0.95
