@@ -1,0 +1,1 @@
+"""Experiments: each file says what it adds to the one before it."""

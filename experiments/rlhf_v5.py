@@ -1,0 +1,101 @@
+"""RLHF-V5: safety context distillation, rejection sampling as in V4, then PPO on top of it (sections 3.2.3 and 4.2.4).
+
+Reaches (tiny): see docs/results.md for five seeds. Takes under 15 minutes and 4 GiB on 2 CPU cores, all stages.
+Run: python -m llama2_jax.main --config=experiments/rlhf_v5.py[:scale]
+"""
+
+from ml_collections import ConfigDict
+
+from experiments import rlhf_v4
+from experiments.pretrain import optimization, sources_of
+from experiments.rounds import (
+    add_annotation,
+    add_rejection_sampling,
+    add_reward_model,
+    add_version,
+    answer_tokens,
+    with_evaluation,
+)
+from experiments.scales import by_scale
+
+
+def get_config(scale: str = "tiny") -> ConfigDict:
+    """The experiment at a scale."""
+    return with_evaluation(training(scale))
+
+
+def training(scale: str) -> ConfigDict:
+    """All but the evaluation and the report."""
+    config = rlhf_v4.training(scale)
+    config.experiment = "rlhf_v5"
+    newest, earlier = "rlhf_v4_rejection_sampling", "rlhf_v3_rejection_sampling"
+    add_annotation(config, 5, newest=newest, earlier=earlier)
+    for kind in ("helpfulness", "safety"):
+        add_reward_model(config, 5, kind, newest=newest)
+    add_context_distillation(config, policy=newest)
+    add_rejection_sampling(
+        config,
+        5,
+        newest=newest,
+        bag="all_rounds",
+        dialogues=("rlhf_v3_ghost_attention", "rlhf_v5_context_distillation"),
+    )
+    add_version(config, "rlhf_v5_rejection_sampling", "rlhf_v5_rejection_sampling")
+    add_ppo(config)
+    add_version(config, "rlhf_v5", "rlhf_v5_ppo")
+    return config
+
+
+def add_context_distillation(config: ConfigDict, *, policy: str) -> None:
+    """Answers given under a safety preprompt, kept without it where the safety reward model prefers them."""
+    sources = sources_of(config.scale)
+    config.rlhf_v5_context_distillation = {
+        "run": "llama2_jax.stages.context_distillation",
+        "inputs": {"tokenizer": "tokenizer", "policy": policy, "safety": "rlhf_v5_safety_reward"},
+        "prompts": sources.adversarial_prompts(),
+        "preprompts": sources.safety_preprompts(),
+        "temperature": 0.7,  # not stated
+        "top_p": 0.9,
+        "max_new_tokens": answer_tokens(config.scale),
+    }
+    config.stages = (*config.stages, "rlhf_v5_context_distillation")
+
+
+def add_ppo(config: ConfigDict) -> None:
+    """Proximal policy optimisation against the piecewise reward (section 3.2.3, equation 4)."""
+    scale, sources = config.scale, sources_of(config.scale)
+    config.rlhf_v5_ppo = {
+        "run": "llama2_jax.stages.ppo",
+        "inputs": {
+            "tokenizer": "tokenizer",
+            "policy": "rlhf_v5_rejection_sampling",
+            "helpfulness": "rlhf_v5_helpfulness_reward",
+            "safety": "rlhf_v5_safety_reward",
+        },
+        "prompts": sources.ppo_prompts(),
+        "held_out_prompts": sources.ppo_held_out_prompts(),
+        "iterations": by_scale(scale, {"tiny": 40, "small": 100}, paper=400),  # 200 to 400
+        "batch_size": by_scale(scale, {"tiny": 128}, paper=512),
+        "minibatch_size": by_scale(scale, {"tiny": 32}, paper=64),  # one gradient step each
+        "kl_coefficient": by_scale(scale, {"34b": 0.005, "70b": 0.005}, paper=0.01),
+        "safety_threshold": 0.15,
+        "clip": 0.2,
+        "value_clip": 0.2,  # not stated, from here on: as InstructGPT and its reproductions have it
+        "gamma": 1.0,
+        "lambda_": 0.95,
+        "temperature": 1.0,  # the objective's own distribution, nothing cut off
+        "max_new_tokens": answer_tokens(scale),
+        "missing_eos_penalty": by_scale(scale, {"tiny": 1.0}, paper=0.0),
+        "whiten_advantages": True,
+        "critic_warmup_iterations": by_scale(scale, {"tiny": 3}, paper=0),
+        "critic_learning_rate": by_scale(scale, {"tiny": 3e-4, "small": 1e-5}, paper=1e-6),
+        "evaluate_every": by_scale(scale, {"tiny": 5}, paper=20),
+        "patience": 3,  # evaluations on the held-out prompts without a better reward before it stops
+        **optimization(
+            learning_rate=by_scale(scale, {"tiny": 1e-4, "small": 3e-6}, paper=1e-6),
+            final_fraction=1.0,  # constant
+            save_every=by_scale(scale, {"tiny": 10}, paper=10),
+            log_every=1,
+        ),
+    }
+    config.stages = (*config.stages, "rlhf_v5_ppo")

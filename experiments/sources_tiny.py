@@ -1,0 +1,136 @@
+"""The miniature's data, for the scale tiny: a small world made from the experiment's seed; nothing is downloaded.
+
+Each function returns sources by name; a source names a function by its dotted path.
+"""
+
+from ml_collections import ConfigDict
+
+MINIATURE = "llama2_jax.miniature"
+
+
+def source(function: str, format: str, weight: float = 1.0, **arguments) -> dict:
+    """A source made by a function of the miniature."""
+    return {"function": f"{MINIATURE}.{function}", "format": format, "weight": weight, "arguments": arguments}
+
+
+def pretraining() -> dict:
+    """The world's text; the encyclopedia is up-sampled, as the paper up-samples the most factual sources."""
+    weights = {
+        "encyclopedia": 0.32,
+        "howto": 0.16,
+        "arithmetic": 0.16,
+        "lists": 0.1,
+        "stories": 0.1,
+        "conversations": 0.16,
+    }
+    return {
+        name: source("corpus.pretraining_text", "text", weight, source=name, documents=3000)
+        for name, weight in weights.items()
+    }
+
+
+def tokenizer_dialogues() -> dict:
+    """Dialogues, so that the tags of the chat format cost few of the small vocabulary's tokens."""
+    return {"dialogues": source("demonstrations.demonstrations", "dialogues", count=300, purpose="tokenizer")}
+
+
+def public_demonstrations() -> dict:
+    """Public instruction data: short answers without manners."""
+    return {"public": source("demonstrations.public_demonstrations", "dialogues", count=1500)}
+
+
+def demonstrations() -> dict:
+    """Vendors' demonstrations, of mixed quality."""
+    return {"vendor": source("demonstrations.demonstrations", "dialogues", count=2500)}
+
+
+def preferences() -> dict:
+    """No comparisons but the rounds' own."""
+    return {}
+
+
+def test_preferences() -> dict:
+    """Tests are on what the rounds hold out."""
+    return {}
+
+
+def open_preferences() -> dict:
+    """Comparisons as open-source sets have them: coarser and noisier."""
+    return {
+        f"open_{domain}": source("demonstrations.open_preferences", "preferences", count=count, domain=domain)
+        for domain, count in (("helpfulness", 600), ("safety", 300))
+    }
+
+
+def annotation_prompts(number: int) -> dict:
+    """Prompts whose answers are compared in a round; they grow harder from round to round (appendix A.3.2)."""
+    return {"prompts": source("prompts.prompts", "prompts", batch=number, count=750, unsafe=0.3, purpose="annotation")}
+
+
+def sampling_prompts(number: int) -> dict:
+    """Prompts whose best answers are kept in a round."""
+    return {"prompts": source("prompts.prompts", "prompts", batch=number, count=500, purpose="sampling")}
+
+
+def ppo_prompts() -> dict:
+    """Prompts of PPO, as hard as the last round's."""
+    return {"prompts": source("prompts.prompts", "prompts", batch=5, count=2000, purpose="ppo")}
+
+
+def ppo_held_out_prompts() -> dict:
+    """Prompts that decide when PPO stops."""
+    return {"prompts": source("prompts.prompts", "prompts", batch=5, count=128, purpose="ppo held out")}
+
+
+def adversarial_prompts() -> dict:
+    """Prompts for safety context distillation: unsafe ones alone."""
+    return {
+        "prompts": source(
+            "prompts.prompts", "prompts", batch=5, count=250, unsafe=1.0, borderline=0.0, purpose="distillation"
+        )
+    }
+
+
+def safety_preprompts() -> dict:
+    """Generic preprompts and answer templates by risk category."""
+    return {"preprompts": source("safety.preprompts", "raw")}
+
+
+def ghost_attention_dialogues() -> dict:
+    """What users say in dialogues with a standing instruction, each with its instruction."""
+    return {"dialogues": source("instructed.ghost_attention_dialogues", "raw", count=400)}
+
+
+def standing_instructions() -> dict:
+    """None besides: the dialogues bring theirs."""
+    return {}
+
+
+def instruction_dialogues() -> dict:
+    """Dialogues of six turns with instructions that no training has seen."""
+    return {"dialogues": source("instructed.instruction_dialogues", "raw", count=64)}
+
+
+def evaluation_prompts() -> dict:
+    """Prompts of all kinds, levels, categories and attacks alike."""
+    return {"prompts": source("prompts.evaluation_prompts", "prompts", count=500)}
+
+
+def annotator() -> dict:
+    """Raters who know the truth and are not always of the same mind."""
+    return {"function": f"{MINIATURE}.annotator.annotate", "arguments": {}}
+
+
+def judge() -> dict:
+    """The truth."""
+    return {"function": f"{MINIATURE}.judge.judge_many", "arguments": {}}
+
+
+def annotator_inputs() -> dict:
+    """The annotator needs no trained model."""
+    return {}
+
+
+def add_annotator(config: ConfigDict) -> None:
+    """The annotator needs no stages."""
+    del config

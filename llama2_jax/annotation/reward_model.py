@@ -1,0 +1,68 @@
+"""Reward models as annotators: where no people can be asked, models held apart from training compare the answers."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from etils import epath
+
+from llama2_jax.inference.score import rewards
+from llama2_jax.training.model_folder import load_model
+
+# How sure the Bradley-Terry model of the scores must be of its preference for each rating, in the order of strength.
+RATING_THRESHOLDS = (("significantly_better", 0.90), ("better", 0.75), ("slightly_better", 0.60))
+
+
+def annotate(
+    comparisons: Sequence[Mapping],
+    *,
+    seed: int,
+    annotator_helpfulness: epath.PathLike,
+    annotator_safety: epath.PathLike,
+    safe_above: float = 0.5,
+    noise: bool = True,
+) -> list[dict]:
+    """Labels comparisons by the scores of two reward models.
+
+    Args:
+      comparisons: with prompt_tokens, tokens_a, tokens_b and domain ("helpfulness" or "safety").
+      seed: of the annotators' disagreement with themselves.
+      annotator_helpfulness, annotator_safety: the models' folders; trained on comparisons that no other model sees.
+      safe_above: an answer is called safe where the sigmoid of its safety score is above it.
+      noise: draw the preference from the Bradley-Terry model of the scores, as people would differ; else take the
+        higher score.
+
+    Returns:
+      For each comparison preferred ("a" or "b"), rating, and safety ({"a": bool, "b": bool}; None for helpfulness).
+    """
+    if not comparisons:
+        return []
+    sequences = [[*row["prompt_tokens"], *row[f"tokens_{side}"]] for side in "ab" for row in comparisons]
+    scores = {}
+    for domain, folder in (("helpfulness", annotator_helpfulness), ("safety", annotator_safety)):
+        judge = load_model(folder)
+        scores[domain] = rewards(judge.config, judge.params, sequences).reshape(2, len(comparisons))
+    uniform = np.random.default_rng(seed).random(len(comparisons))
+    labels = []
+    for index, row in enumerate(comparisons):
+        a, b = scores[row["domain"]][:, index]
+        probability = 1 / (1 + np.exp(-float(a - b)))
+        prefers_a = uniform[index] < probability if noise else probability >= 0.5
+        labels.append({
+            "preferred": "a" if prefers_a else "b",
+            "rating": rating(max(probability, 1 - probability)),
+            "safety": _safety(scores["safety"][:, index], safe_above) if row["domain"] == "safety" else None,
+        })  # fmt: skip
+    return labels
+
+
+def rating(probability: float) -> str:
+    """The degree of a preference from the probability of the likelier side, 0.5 to 1."""
+    for name, threshold in RATING_THRESHOLDS:
+        if probability >= threshold:
+            return name
+    return "negligibly_better"
+
+
+def _safety(logits: np.ndarray, safe_above: float) -> dict[str, bool]:
+    a, b = 1 / (1 + np.exp(-logits.astype(np.float64)))
+    return {"a": bool(a > safe_above), "b": bool(b > safe_above)}

@@ -1,0 +1,44 @@
+"""How often a reward model prefers what the annotators preferred, by rating (tables 7 and 8)."""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+RATINGS = ("significantly_better", "better", "slightly_better", "negligibly_better")
+
+
+def accuracy_by_rating(
+    chosen: Sequence[float], rejected: Sequence[float], ratings: Sequence[str]
+) -> dict[str, dict[str, float | int | None]]:
+    """Accuracy over pairs of each rating and over all.
+
+    Args:
+      chosen: scores of the preferred answers, [pairs].
+      rejected: scores of the others, [pairs].
+      ratings: one of RATINGS a pair, or "" where a comparison has none (counted under "all" alone).
+
+    Returns:
+      For each rating and for "all": accuracy (a tie counts half; None without pairs), its binomial standard error,
+      and the number of pairs.
+
+    Raises:
+      ValueError: if the three do not have the same length.
+    """
+    if not len(chosen) == len(rejected) == len(ratings):
+        raise ValueError(f"{len(chosen)} chosen scores, {len(rejected)} rejected scores and {len(ratings)} ratings")
+    difference = np.asarray(chosen, np.float64) - np.asarray(rejected, np.float64)
+    correct = np.where(difference == 0, 0.5, difference > 0)
+    table = {}
+    for name in (*RATINGS, "all"):
+        selected = correct if name == "all" else correct[np.asarray([rating == name for rating in ratings], bool)]
+        table[name] = _accuracy(selected)
+    return table
+
+
+def _accuracy(correct: np.ndarray) -> dict[str, float | int | None]:
+    pairs = len(correct)
+    if not pairs:
+        return {"accuracy": None, "standard_error": None, "pairs": 0}
+    accuracy = float(correct.mean())
+    return {"accuracy": accuracy, "standard_error": math.sqrt(accuracy * (1 - accuracy) / pairs), "pairs": pairs}

@@ -1,0 +1,37 @@
+"""Win rates of one version over another (sections 3.4.1 and 3.4.2)."""
+
+import dataclasses
+import math
+from collections.abc import Sequence
+
+
+@dataclasses.dataclass(frozen=True)
+class WinRate:
+    """Wins, ties and losses; the rate leaves ties out, as the paper's model-based evaluation does."""
+
+    wins: int
+    ties: int
+    losses: int
+
+    @property
+    def rate(self) -> float | None:
+        """wins / (wins + losses); None where everything is a tie."""
+        decided = self.wins + self.losses
+        return self.wins / decided if decided else None
+
+    @property
+    def standard_error(self) -> float | None:
+        """Of the rate, as a binomial proportion; None where everything is a tie."""
+        decided = self.wins + self.losses
+        return math.sqrt(self.rate * (1 - self.rate) / decided) if decided else None
+
+
+def win_rate(ours: Sequence[float], theirs: Sequence[float], tie: float = 1e-6) -> WinRate:
+    """Compares two versions' utilities, one pair a prompt; differences up to `tie` are ties.
+
+    Raises:
+      ValueError: if the two do not have the same number of prompts.
+    """
+    wins = sum(a > b + tie for a, b in zip(ours, theirs, strict=True))
+    losses = sum(b > a + tie for a, b in zip(ours, theirs, strict=True))
+    return WinRate(wins, len(ours) - wins - losses, losses)

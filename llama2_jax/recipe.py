@@ -1,0 +1,189 @@
+"""Run the stages of an experiment in order: skip what is done, resume what is not, refuse what has changed."""
+
+import dataclasses
+import hashlib
+import importlib
+import json
+import time
+from collections.abc import Mapping, Sequence
+
+import jax
+from absl import logging
+from etils import epath
+from ml_collections import ConfigDict
+
+from llama2_jax.models.config import ModelConfig
+from llama2_jax.sharding.mesh import check_divides, make_mesh
+from llama2_jax.stages.runtime import Runtime, stage_key, stage_seed, versions, write_json
+
+# Parts of the configuration that every stage depends on, besides its own.
+SHARED_PARTS = ("seed", "model", "data")
+
+
+class RecipeError(ValueError):
+    """The experiment can not be run as configured; the message says what is wrong and what to do."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Identity:
+    """What a stage's result depends on: its configuration and the fingerprints of its inputs."""
+
+    config: dict
+    inputs: dict[str, str]
+
+    @property
+    def fingerprint(self) -> str:
+        """The hash of the configuration and, through the inputs, of everything upstream."""
+        text = json.dumps({"config": self.config, "inputs": self.inputs}, sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+
+def run(config: ConfigDict, workdir: str, until: str = "", redo: str = "") -> dict[str, dict]:
+    """Runs the experiment's stages and returns each one's record (the content of its stage.json).
+
+    Args:
+      config: an experiment's configuration: `stages` names the stages in order, `config[name]` is each one's part.
+      workdir: a folder, local or gs://; every stage writes `<workdir>/<stage>/`.
+      until: the last stage to run; empty runs all.
+      redo: a stage to run again although its config or inputs have changed; what depends on it runs again too.
+
+    Raises:
+      RecipeError: for an unknown stage, an input that no earlier stage provides, or a stage whose configuration
+        or inputs differ from those of the run found in the workdir.
+    """
+    validate(config)
+    names = _stages_until(config, until)
+    redone = _with_dependents(config, redo)
+    try:
+        model = ModelConfig(**config.model)
+        mesh = make_mesh(**config.mesh)
+        check_divides(dict(config.model), mesh)
+    except ValueError as error:
+        raise RecipeError(str(error)) from error
+    records: dict[str, dict] = {}
+    for name in names:
+        folder = epath.Path(workdir) / name
+        if name in redone and folder.exists():
+            folder.rmtree()
+        identity = _identity(config, name, records)
+        records[name] = _done(folder, identity, name) or _run_stage(
+            config, name, folder, identity, Runtime(
+                stage=name,
+                folder=folder,
+                data_root=config.data.root,
+                seed=stage_seed(config.seed, name),
+                world_seed=config.seed,
+                key=stage_key(config.seed, name),
+                mesh=mesh,
+                model=model,
+            )
+        )  # fmt: skip
+    return records
+
+
+def validate(config: ConfigDict) -> None:
+    """Raises RecipeError where the list of stages and their inputs do not fit together."""
+    earlier: list[str] = []
+    for name in config.stages:
+        if name not in config:
+            raise RecipeError(f"config.stages names {name!r}, but the experiment has no part config.{name}")
+        if "run" not in config[name]:
+            raise RecipeError(f"config.{name}.run is missing: the dotted path of the stage's module")
+        for role, sources in config[name].get("inputs", {}).items():
+            for source in _as_tuple(sources):
+                if source not in earlier:
+                    raise RecipeError(
+                        f"config.{name}.inputs.{role} names {source!r}, which is not a stage before {name!r}; "
+                        f"the stages before it are: {', '.join(earlier) or 'none'}"
+                    )
+        earlier.append(name)
+
+
+def _stages_until(config: ConfigDict, until: str) -> Sequence[str]:
+    if until and until not in config.stages:
+        raise RecipeError(f"--until={until} is not a stage of this experiment; its stages: {', '.join(config.stages)}")
+    return config.stages[: config.stages.index(until) + 1] if until else config.stages
+
+
+def _with_dependents(config: ConfigDict, redo: str) -> set[str]:
+    if not redo:
+        return set()
+    if redo not in config.stages:
+        raise RecipeError(f"--redo={redo} is not a stage of this experiment; its stages: {', '.join(config.stages)}")
+    redone = {redo}
+    for name in config.stages:
+        sources = {source for value in config[name].get("inputs", {}).values() for source in _as_tuple(value)}
+        if sources & redone:
+            redone.add(name)
+    return redone
+
+
+def _as_tuple(value: str | Sequence[str]) -> tuple[str, ...]:
+    return (value,) if isinstance(value, str) else tuple(value)
+
+
+def _identity(config: ConfigDict, name: str, records: Mapping[str, dict]) -> Identity:
+    plain = json.loads(config.to_json_best_effort())
+    own = {part: plain[part] for part in (*SHARED_PARTS, name)}
+    inputs = {
+        f"{role}/{source}": records[source]["fingerprint"]
+        for role, sources in config[name].get("inputs", {}).items()
+        for source in _as_tuple(sources)
+    }
+    return Identity(own, inputs)
+
+
+def _done(folder: epath.Path, identity: Identity, name: str) -> dict | None:
+    """The record of a finished stage; None where there is work to do; RecipeError where the run there is another."""
+    for file in ("stage.json", "started.json"):
+        if (folder / file).exists():
+            record = json.loads((folder / file).read_text())
+            if record["fingerprint"] != identity.fingerprint:
+                raise RecipeError(_what_changed(record, identity, name, folder))
+            return record if file == "stage.json" else None
+    return None
+
+
+def _what_changed(record: dict, identity: Identity, name: str, folder: epath.Path) -> str:
+    before, now = _flat(record["config"]), _flat(identity.config)
+    changes = [
+        f"  config.{field}: was {before.get(field, 'absent')!r}, is {now.get(field, 'absent')!r}"
+        for field in sorted(before.keys() | now.keys())
+        if before.get(field, "absent") != now.get(field, "absent")
+    ]
+    changes += [
+        f"  input {role}: another run than the one used then"
+        for role in sorted(record["inputs"].keys() | identity.inputs.keys())
+        if record["inputs"].get(role) != identity.inputs.get(role)
+    ]
+    return (
+        f"stage {name!r} in {folder} was run with another configuration:\n" + "\n".join(changes) + "\n"
+        f"Give --redo={name} to throw that stage and what depends on it away and run them again, "
+        "or another --workdir to keep both."
+    )
+
+
+def _flat(tree: object, prefix: str = "") -> dict[str, object]:
+    if isinstance(tree, dict):
+        return {k: v for name, value in tree.items() for k, v in _flat(value, f"{prefix}.{name}".lstrip(".")).items()}
+    return {prefix: tree}
+
+
+def _run_stage(config: ConfigDict, name: str, folder: epath.Path, identity: Identity, runtime: Runtime) -> dict:
+    module = importlib.import_module(config[name].run)
+    folder.mkdir(parents=True, exist_ok=True)
+    record = {"stage": name, "fingerprint": identity.fingerprint, **dataclasses.asdict(identity)}
+    write_json(folder / "started.json", record)
+    inputs = {
+        role: folder.parent / sources if isinstance(sources, str) else tuple(folder.parent / s for s in sources)
+        for role, sources in config[name].get("inputs", {}).items()
+    }
+    logging.info("stage %s starts in %s", name, folder)
+    start = time.monotonic()
+    with jax.set_mesh(runtime.mesh):
+        results = module.run(config[name], inputs, runtime)
+    seconds = round(time.monotonic() - start, 2)
+    record |= {"results": results, "seconds": seconds, "versions": versions()}
+    write_json(folder / "stage.json", record)
+    logging.info("stage %s is done in %.1f s: %s", name, seconds, json.dumps(results)[:300])
+    return record

@@ -1,0 +1,123 @@
+"""Preference annotation (section 3.2.1): two versions answer at two temperatures, an annotator says which is better.
+
+Writes comparisons.jsonl and comparisons_test.jsonl (held out by prompt), in the form of DESIGN's preferences with the
+answers' token ids beside their texts.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from llama2_jax.data.records import SAFETY_LABELS
+from llama2_jax.inference.generate import Sampling, generate
+from llama2_jax.stages.encoding import encode_prompts, read_records
+from llama2_jax.stages.runtime import Inputs, Runtime, configured_function, named_key, write_jsonl
+from llama2_jax.text.tokenizer import Tokenizer
+from llama2_jax.training.model_folder import load_model
+
+
+def run(config: ConfigDict, inputs: Inputs, runtime: Runtime) -> dict:
+    """Samples the pairs, has them compared, and splits them into training and test comparisons."""
+    tokenizer = Tokenizer.load(inputs["tokenizer"] / "tokenizer.model")
+    records = read_records(config.prompts, runtime)
+    room = runtime.model.max_length - config.max_new_tokens
+    records, prompts = encode_prompts(tokenizer, records, room, runtime.stage)
+    temperatures = two_temperatures(len(records), config.temperatures, runtime.seed)
+    answers = {
+        version: _answers(config, inputs[version], prompts, temperatures[:, index], version, tokenizer, runtime)
+        for index, version in enumerate(("newest", "earlier"))
+    }
+    comparisons = [
+        _comparison(record, prompt, tokenizer, newest, earlier)
+        for record, prompt, newest, earlier in zip(records, prompts, answers["newest"], answers["earlier"], strict=True)
+    ]
+    different = [index for index, c in enumerate(comparisons) if not np.array_equal(c["tokens_a"], c["tokens_b"])]
+    annotate = configured_function(config.annotator, inputs, runtime)
+    labels = annotate([comparisons[index] for index in different])
+    rows = []
+    for index, label in zip(different, labels, strict=True):
+        row = preference(records[index], comparisons[index], label)
+        if row is not None:
+            sources = {
+                version: {"model": inputs[version].name, "temperature": float(temperatures[index, column])}
+                for column, version in enumerate(("newest", "earlier"))
+            }
+            preferred = "newest" if label["preferred"] == "a" else "earlier"
+            rows.append({**row, "round": config.round, "preferred_version": preferred, "sources": sources})
+    test, training = rows[: config.test_comparisons], rows[config.test_comparisons :]
+    if not training:
+        raise ValueError(
+            f"{runtime.stage}: {len(rows)} comparisons were made and test_comparisons={config.test_comparisons} "
+            "leaves none to train on: give more prompts or hold out fewer"
+        )
+    write_jsonl(runtime.folder / "comparisons_test.jsonl", test)
+    write_jsonl(runtime.folder / "comparisons.jsonl", training)
+    return {
+        "comparisons": len(training),
+        "test_comparisons": len(test),
+        "identical_answers_left_out": len(records) - len(different),
+        "chosen_unsafe_left_out": len(different) - len(rows),
+        "ratings": shares(row["rating"] for row in rows),
+        "safety_labels": shares(row["safety_label"] for row in rows if "safety_label" in row),
+        "newest_preferred": shares(row["preferred_version"] for row in rows).get("newest", 0.0),
+    }
+
+
+def two_temperatures(count: int, temperatures: Sequence[float], seed: int) -> np.ndarray:
+    """Two different temperatures a prompt, [count, 2]."""
+    generator = np.random.default_rng(seed)
+    return np.stack([generator.choice(temperatures, size=2, replace=False) for _ in range(count)])
+
+
+def preference(record: dict, comparison: dict, label: dict) -> dict | None:
+    """The annotator's label as a preferences row; None for "chosen unsafe, rejected safe": the paper leaves it out."""
+    chosen, rejected = ("a", "b") if label["preferred"] == "a" else ("b", "a")
+    row = {
+        "messages": record["messages"],
+        "chosen": comparison[f"response_{chosen}"],
+        "rejected": comparison[f"response_{rejected}"],
+        "chosen_tokens": comparison[f"tokens_{chosen}"],
+        "rejected_tokens": comparison[f"tokens_{rejected}"],
+        "rating": label["rating"],
+        "domain": comparison["domain"],
+        "category": record.get("category", ""),
+    }
+    if label.get("safety"):
+        safe = label["safety"][chosen], label["safety"][rejected]
+        if safe == (False, True):
+            return None
+        row["safety_label"] = SAFETY_LABELS[safe]
+    return row
+
+
+def shares(values) -> dict[str, float]:
+    """The share of each value."""
+    counts = Counter(values)
+    return {value: round(count / counts.total(), 4) for value, count in sorted(counts.items())}
+
+
+def _answers(config, folder, prompts, temperatures, version, tokenizer, runtime) -> list:
+    return generate(
+        runtime.model,
+        load_model(folder, runtime.mesh).params,
+        prompts,
+        Sampling(top_p=config.top_p, max_new_tokens=config.max_new_tokens),
+        temperatures=temperatures,
+        key=named_key(runtime.key, version),
+        eos_id=tokenizer.eos_id,
+    )
+
+
+def _comparison(record: dict, prompt: Sequence[int], tokenizer: Tokenizer, newest, earlier) -> dict:
+    """What the annotator sees: the dialogue and two answers; which version wrote which is not told."""
+    return {
+        "messages": record["messages"],
+        "prompt_tokens": list(prompt),
+        "response_a": tokenizer.decode(newest.tokens),
+        "response_b": tokenizer.decode(earlier.tokens),
+        "tokens_a": newest.tokens.tolist(),
+        "tokens_b": earlier.tokens.tolist(),
+        "domain": "safety" if record["safety"] else "helpfulness",
+    }

@@ -1,0 +1,98 @@
+"""Safety context distillation (section 4.2.4): answers given under a safety preprompt, learnt without it.
+
+Each adversarial prompt is answered twice by the newest model: as it is, and with a preprompt before it. The second
+answer is kept, for the prompt without the preprompt, only where the safety reward model prefers it to the first.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from llama2_jax.inference.generate import Sampling, generate
+from llama2_jax.inference.score import rewards
+from llama2_jax.stages.encoding import encode_prompts, read_records
+from llama2_jax.stages.runtime import Inputs, Runtime, named_key, write_jsonl
+from llama2_jax.text.tokenizer import Tokenizer
+from llama2_jax.training.model_folder import load_model
+
+
+def run(config: ConfigDict, inputs: Inputs, runtime: Runtime) -> dict:
+    """Writes dialogues.jsonl: samples rows whose answers the safety reward model prefers."""
+    tokenizer = Tokenizer.load(inputs["tokenizer"] / "tokenizer.model")
+    policy = load_model(inputs["policy"], runtime.mesh).params
+    safety = load_model(inputs["safety"], runtime.mesh).params
+    preprompts = read_records(config.preprompts, runtime)
+    room = runtime.model.max_length - config.max_new_tokens
+    prefixed = with_preprompts(read_records(config.prompts, runtime), preprompts, runtime.seed)
+    prefixed, prefixed_prompts = encode_prompts(tokenizer, prefixed, room, runtime.stage)
+    # A prompt that fits with its preprompt fits without it.
+    records = [{**record, "messages": record["messages_without_preprompt"]} for record in prefixed]
+    records, prompts = encode_prompts(tokenizer, records, room, runtime.stage)
+
+    def answer(asked: list[list[int]], purpose: str):
+        samples = generate(
+            runtime.model, policy, asked, Sampling(config.temperature, config.top_p, config.max_new_tokens),
+            key=named_key(runtime.key, purpose), eos_id=tokenizer.eos_id,
+        )  # fmt: skip
+        # Both are scored after the prompt without the preprompt: that is where the answer will stand.
+        scores = rewards(
+            runtime.model, safety, [np.concatenate([p, s.tokens]) for p, s in zip(prompts, samples, strict=True)]
+        )
+        return samples, scores
+
+    _, plain_scores = answer(prompts, "plain")
+    distilled, distilled_scores = answer(prefixed_prompts, "with preprompt")
+    rows = [
+        {
+            "messages": record["messages"],
+            "response": tokenizer.decode(sample.tokens),
+            "response_tokens": sample.tokens.tolist(),
+            "preprompt": record["preprompt"],
+            "category": record.get("category", ""),
+            "rewards": {"safety": float(distilled_score), "safety_without_preprompt": float(plain_score)},
+        }
+        for record, sample, distilled_score, plain_score in zip(
+            records, distilled, distilled_scores, plain_scores, strict=True
+        )
+        if sample.finished and distilled_score > plain_score
+    ]
+    write_jsonl(runtime.folder / "dialogues.jsonl", rows)
+    return {
+        "prompts": len(records),
+        "kept": len(rows),
+        "safety_reward_without_preprompt": float(np.mean(plain_scores)),
+        "safety_reward_with_preprompt": float(np.mean(distilled_scores)),
+    }
+
+
+def with_preprompts(records: Sequence[dict], preprompts: Sequence[dict], seed: int) -> list[dict]:
+    """Puts a safety preprompt in the system message of each prompt.
+
+    A preprompt with a category is an answer template, used for that risk category only (section 4.2.4); one without
+    serves all.
+
+    Raises:
+      ValueError: if no preprompt serves a prompt's category.
+    """
+    generator = np.random.default_rng(seed)
+    chosen = []
+    for record in records:
+        fitting = [p["preprompt"] for p in preprompts if p.get("category") in (None, "", record.get("category"))]
+        if not fitting:
+            raise ValueError(
+                f"no preprompt serves the category {record.get('category')!r}; give one without a category"
+            )
+        preprompt = fitting[generator.integers(len(fitting))]
+        messages = record["messages"]
+        if messages[0]["role"] == "system":
+            system, turns = f"{preprompt}\n{messages[0]['content']}", messages[1:]
+        else:
+            system, turns = preprompt, messages
+        chosen.append({
+            **record,
+            "preprompt": preprompt,
+            "messages_without_preprompt": messages,
+            "messages": [{"role": "system", "content": system}, *turns],
+        })  # fmt: skip
+    return chosen

@@ -1,0 +1,105 @@
+"""Evaluation (sections 3.4 and 4.4): all versions answer the same prompts; a judge and the reward models look at them.
+
+Writes evaluation.json and answers_<version>.jsonl.
+"""
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from llama2_jax.evaluation.verdicts import mean_known, summarise, utilities
+from llama2_jax.evaluation.win_rate import win_rate
+from llama2_jax.inference.generate import Sampling, generate
+from llama2_jax.stages.conversing import converse
+from llama2_jax.stages.encoding import encode_prompts, read_records
+from llama2_jax.stages.rewarding import load_reward_models
+from llama2_jax.stages.runtime import Inputs, Runtime, configured_function, named_key, write_json, write_jsonl
+from llama2_jax.text.tokenizer import Tokenizer
+from llama2_jax.training.model_folder import load_model
+
+
+def run(config: ConfigDict, inputs: Inputs, runtime: Runtime) -> dict:
+    """Evaluates the versions in order; win rates are over the baseline."""
+    tokenizer = Tokenizer.load(inputs["tokenizer"] / "tokenizer.model")
+    records = read_records(config.prompts, runtime)
+    records, prompts = encode_prompts(
+        tokenizer, records, runtime.model.max_length - config.max_new_tokens, runtime.stage
+    )
+    dialogues = read_records(config.instruction_dialogues, runtime)
+    reward_models = load_reward_models(inputs, runtime, safety_threshold=0.15)
+    judge = configured_function(config.judge, inputs, runtime)
+    versions, answers = [], {}
+    for name, folder in zip(config.versions, inputs["models"], strict=True):
+        params = load_model(folder, runtime.mesh).params
+        rows = _answer(config, params, records, prompts, tokenizer, runtime)
+        verdicts = judge(rows)
+        scores = reward_models.score([row["tokens"] for row in rows], [record["safety"] for record in records])
+        write_jsonl(
+            runtime.folder / f"answers_{name}.jsonl",
+            [{**row, "verdict": verdict} for row, verdict in zip(rows, verdicts, strict=True)],
+        )
+        answers[name] = utilities(records, verdicts)
+        versions.append({
+            "name": name,
+            **summarise(records, verdicts),
+            **_win_rate(answers[name], answers[config.baseline], records),
+            "instruction_kept": _instruction_kept(config, params, dialogues, tokenizer, judge, runtime),
+            "reward_helpfulness": float(np.mean(scores.helpfulness)),
+            "reward_safety": float(np.mean(scores.safety)),
+            "answer_tokens": float(np.mean([row["answer_tokens"] for row in rows])),
+        })  # fmt: skip
+    write_json(runtime.folder / "evaluation.json", {"versions": versions, "prompts": len(records)})
+    return {"versions": versions}
+
+
+def _win_rate(ours: list[float], baseline: list[float], records: list[dict]) -> dict[str, float | None]:
+    """Win rates over the baseline: over all prompts, and apart for those of the two kinds."""
+    rates = {"win_rate_vs_sft": win_rate(ours, baseline)}
+    for kind, tagged in (("helpfulness", False), ("safety", True)):
+        selected = [index for index, record in enumerate(records) if record["safety"] == tagged]
+        rates[f"{kind}_win_rate_vs_sft"] = win_rate([ours[i] for i in selected], [baseline[i] for i in selected])
+    return {name: rate.rate for name, rate in rates.items()} | {
+        "win_rate_standard_error": rates["win_rate_vs_sft"].standard_error
+    }
+
+
+def _answer(config, params, records, prompts, tokenizer, runtime) -> list[dict]:
+    samples = generate(
+        runtime.model,
+        params,
+        prompts,
+        Sampling(config.temperature, config.top_p, config.max_new_tokens),
+        key=named_key(runtime.key, "answers"),
+        eos_id=tokenizer.eos_id,
+    )
+    return [
+        {
+            "messages": record["messages"],
+            "safety": record["safety"],
+            "category": record.get("category", ""),
+            "response": tokenizer.decode(sample.tokens).strip(),
+            "finished": bool(sample.finished),
+            "answer_tokens": len(sample.tokens),
+            "tokens": [*prompt, *sample.tokens.tolist()],
+        }
+        for record, prompt, sample in zip(records, prompts, samples, strict=True)
+    ]
+
+
+def _instruction_kept(config, params, dialogues, tokenizer, judge, runtime) -> dict[str, float | None]:
+    """The share of answers that keep the system message's instruction, by turn (section 3.3, table 30)."""
+    if not dialogues:
+        return {str(turn): None for turn in config.instruction_turns}
+    conversations = converse(
+        runtime.model,
+        params,
+        tokenizer,
+        [record["turns"] for record in dialogues],
+        config,
+        named_key(runtime.key, "instructions"),
+        systems=[record["messages"][0]["content"] for record in dialogues],
+    )
+    kept = {}
+    for turn in config.instruction_turns:
+        rows = [conversation.row(turn) for conversation in conversations if len(conversation.answers) >= turn]
+        kept[str(turn)] = mean_known(judge(rows), "instruction_kept") if rows else None
+    return kept

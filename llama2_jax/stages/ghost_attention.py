@@ -1,0 +1,85 @@
+"""Ghost Attention (section 3.3): dialogues in which an instruction given once is kept to the end.
+
+The instruction is put before every user message while the newest model answers; for training it stands in the first
+turn alone (tersely, half the time), and the loss is on the last answer only.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from llama2_jax.stages.conversing import Conversation, converse
+from llama2_jax.stages.encoding import read_records
+from llama2_jax.stages.runtime import Inputs, Runtime, write_jsonl
+from llama2_jax.text.tokenizer import Tokenizer
+from llama2_jax.training.model_folder import load_model
+
+
+def run(config: ConfigDict, inputs: Inputs, runtime: Runtime) -> dict:
+    """Writes dialogues.jsonl: records with `loss`: "last"."""
+    tokenizer = Tokenizer.load(inputs["tokenizer"] / "tokenizer.model")
+    dialogues = read_records(config.dialogues, runtime)
+    turns = [record["turns"] if "turns" in record else user_turns(record["messages"]) for record in dialogues]
+    instructions = read_records(config.instructions, runtime)
+    instructions = choose_instructions(dialogues, instructions, config.terse_fraction, runtime.seed)
+    conversations = converse(
+        runtime.model,
+        load_model(inputs["policy"], runtime.mesh).params,
+        tokenizer,
+        [
+            [f"{chosen['instruction']} {turn}" for turn in user]
+            for chosen, user in zip(instructions, turns, strict=True)
+        ],
+        config,
+        runtime.key,
+    )
+    rows = [
+        ghost_dialogue(user, conversation, chosen["shown"])
+        for user, conversation, chosen in zip(turns, conversations, instructions, strict=True)
+        if len(conversation.answers) == len(user) and conversation.finished[-1]
+    ]
+    write_jsonl(runtime.folder / "dialogues.jsonl", rows)
+    return {
+        "dialogues": len(rows),
+        "left_out_unfinished_or_full": len(turns) - len(rows),
+        "terse": float(np.mean([chosen["terse"] for chosen in instructions])),
+        "turns": float(np.mean([len(row["messages"]) // 2 for row in rows])),
+    }
+
+
+def user_turns(messages: Sequence[dict]) -> list[str]:
+    """The user's side of a dialogue."""
+    return [message["content"] for message in messages if message["role"] == "user"]
+
+
+def choose_instructions(
+    dialogues: Sequence[dict], instructions: Sequence[dict], terse_fraction: float, seed: int
+) -> list[dict]:
+    """An instruction for each dialogue, and the form in which training shows it: as it is, or tersely.
+
+    Args:
+      dialogues: a record that has an `instruction` of its own, and its `terse` form, keeps it.
+      instructions: records with `instruction` and `terse`, drawn from for the other dialogues.
+    """
+    generator = np.random.default_rng(seed)
+    chosen = []
+    for dialogue in dialogues:
+        record = dialogue if "instruction" in dialogue else instructions[generator.integers(len(instructions))]
+        terse = bool(generator.random() < terse_fraction)
+        chosen.append(
+            {
+                "instruction": record["instruction"],
+                "terse": terse,
+                "shown": record["terse"] if terse else record["instruction"],
+            }
+        )
+    return chosen
+
+
+def ghost_dialogue(user: Sequence[str], conversation: Conversation, instruction: str) -> dict:
+    """The training form: the instruction in the system message of the first turn, the loss on the last answer."""
+    messages = [{"role": "system", "content": instruction}]
+    for question, answer in zip(user, conversation.answers, strict=True):
+        messages += [{"role": "user", "content": question}, answer]
+    return {"messages": messages, "loss": "last", "source": "ghost_attention"}

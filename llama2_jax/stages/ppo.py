@@ -1,0 +1,232 @@
+"""Proximal policy optimisation on top of rejection sampling (section 3.2.3, equations 3 and 4).
+
+Each iteration samples one answer to each prompt of a batch, rewards it by the piecewise rule (logit, whitened over the
+batch, less the KL to the starting policy a token), and takes one gradient step a minibatch on the policy and on a
+critic of its own, which starts as the helpfulness reward model. The policy with the best reward on held-out prompts is
+kept.
+"""
+
+import functools
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from ml_collections import ConfigDict
+
+from llama2_jax.data.prompts import prompt_batches
+from llama2_jax.models.config import ModelConfig
+from llama2_jax.models.llama import LanguageModel, ScalarModel, parameter_shardings
+from llama2_jax.objectives.log_probabilities import log_probabilities
+from llama2_jax.objectives.ppo import policy_loss, value_loss
+from llama2_jax.stages.encoding import encode_prompts, read_records
+from llama2_jax.stages.fitting import learning_rate, place
+from llama2_jax.stages.rewarding import load_reward_models
+from llama2_jax.stages.rollouts import Rollouts, answer_and_score, collect
+from llama2_jax.stages.runtime import Inputs, Runtime, named_key
+from llama2_jax.text.tokenizer import Tokenizer
+from llama2_jax.training.checkpoints import Checkpoints
+from llama2_jax.training.metrics import MetricsWriter
+from llama2_jax.training.model_folder import load_model, save_model_description
+from llama2_jax.training.optimizer import OptimizerConfig, make_optimizer
+from llama2_jax.training.state import TrainState, abstract_state, create_state
+from llama2_jax.training.step import build_train_step
+
+# How far float32 may take the first minibatch's ratio from 1 and the first KL from 0: the same numbers computed twice,
+# packed into other rows. In bfloat16 the same holds to its 8 bits of mantissa.
+TOLERANCE = {"float32": 1e-3, "bfloat16": 0.2}
+
+
+def run(config: ConfigDict, inputs: Inputs, runtime: Runtime) -> dict:
+    """Runs PPO and leaves the best policy in the stage's folder."""
+    tokenizer = Tokenizer.load(inputs["tokenizer"] / "tokenizer.model")
+    reference = load_model(inputs["policy"], runtime.mesh).params
+    reward_models = load_reward_models(inputs, runtime, config.safety_threshold)
+    records, prompts = _read_prompts(config.prompts, tokenizer, config, runtime)
+    batches = iter(prompt_batches(list(zip(records, prompts, strict=True)), config.batch_size, runtime.seed))
+    held_out = _read_prompts(config.held_out_prompts, tokenizer, config, runtime)
+
+    def rollouts(policy: dict, critic: dict, iteration: int) -> Rollouts:
+        batch = next(batches)
+        return collect(
+            config, runtime.model, policy, reference, critic, reward_models,
+            [prompt for _, prompt in batch], [record["safety"] for record, _ in batch],
+            jax.random.fold_in(named_key(runtime.key, "rollouts"), iteration), tokenizer.eos_id,
+        )  # fmt: skip
+
+    def held_out_reward(policy: dict) -> float:
+        records, prompts = held_out
+        _, _, scores = answer_and_score(
+            config, runtime.model, policy, reward_models, prompts, [record["safety"] for record in records],
+            named_key(runtime.key, "held out"), tokenizer.eos_id,
+        )  # fmt: skip
+        return float(scores.combined.mean())
+
+    save_model_description(runtime.folder, runtime.model, "language")
+    return _iterate(config, reference, reward_models.helpfulness, batches, rollouts, held_out_reward, runtime)
+
+
+def _read_prompts(sources: ConfigDict, tokenizer: Tokenizer, config: ConfigDict, runtime: Runtime):
+    records = read_records(sources, runtime)
+    return encode_prompts(tokenizer, records, runtime.model.max_length - config.max_new_tokens, runtime.stage)
+
+
+def _iterate(
+    config: ConfigDict,
+    policy: dict,
+    critic: dict,
+    batches,
+    rollouts: Callable[[dict, dict, int], Rollouts],
+    held_out_reward: Callable[[dict], float],
+    runtime: Runtime,
+) -> dict:
+    """The iterations, from where they were cut off, until the count or the patience is used up."""
+    optimizer = make_optimizer(OptimizerConfig(**config.optimizer))
+    states = {
+        "policy": create_state(jax.tree.map(jnp.copy, policy), optimizer),
+        # The helpfulness reward model's trunk; its head is zeroed, since 0 is the mean of the whitened rewards to come.
+        "critic": create_state(
+            {"trunk": jax.tree.map(jnp.copy, critic["trunk"]), "head": jax.tree.map(jnp.zeros_like, critic["head"])},
+            optimizer,
+        ),
+    }
+    progress = {"iteration": 0, "best": -1.0, "best_iteration": 0, "waited": 0, "first": None}
+    with (
+        Checkpoints(runtime.folder / "iterations") as iterations,
+        Checkpoints(runtime.folder / "checkpoints") as best,
+        MetricsWriter(runtime.folder) as metrics,
+    ):
+        if iterations.latest_step() is not None:
+            states, progress = _restore(iterations, states, batches)
+            metrics.truncate_after(progress["iteration"])
+        while progress["waited"] < config.patience:
+            iteration = progress["iteration"]
+            if iteration % config.evaluate_every == 0 or iteration == config.iterations:
+                reward = held_out_reward(states["policy"].params)
+                metrics.write(iteration, {"held_out_reward": reward})
+                progress = _remember(progress, reward)
+                if progress["best_iteration"] == iteration:
+                    best.save(iteration, states["policy"], meta={"held_out_reward": reward})
+                if iteration:
+                    _save(iterations, states, batches, progress)
+            if iteration == config.iterations:
+                break
+            states, row = _iteration(config, states, rollouts, iteration, runtime)
+            metrics.write(iteration + 1, row)
+            progress = {**progress, "iteration": iteration + 1}
+    return {
+        "iterations": progress["iteration"],
+        "best_iteration": progress["best_iteration"],
+        "held_out_reward_before": progress["first"],
+        "held_out_reward": progress["best"],
+        "stopped_early": progress["iteration"] < config.iterations,
+    }
+
+
+def _remember(progress: dict, reward: float) -> dict:
+    better = reward > progress["best"]
+    return {
+        **progress,
+        "first": reward if progress["first"] is None else progress["first"],
+        "best": reward if better else progress["best"],
+        "best_iteration": progress["iteration"] if better else progress["best_iteration"],
+        "waited": 0 if better else progress["waited"] + 1,
+    }
+
+
+def _iteration(
+    config: ConfigDict, states: dict, rollouts: Callable, iteration: int, runtime: Runtime
+) -> tuple[dict, dict[str, float]]:
+    """Experience, then one gradient step a minibatch; checks that nothing changed between sampling and training."""
+    experience = rollouts(states["policy"].params, states["critic"].params, iteration)
+    tolerance = TOLERANCE[runtime.model.compute_dtype]
+    if iteration == 0 and abs(experience.metrics["kl_per_token"]) > tolerance:
+        raise AssertionError(f"the KL to the reference is {experience.metrics['kl_per_token']} before the first step")
+    optimizer = OptimizerConfig(**config.optimizer)
+    policy_step = ppo_policy_step(runtime.model, optimizer, config.clip, config.temperature, runtime.mesh)
+    critic_step = ppo_critic_step(runtime.model, optimizer, config.value_clip, runtime.mesh)
+    order = np.random.default_rng([runtime.seed, iteration]).permutation(len(experience.responses))
+    rows = []
+    for first in range(0, len(order), config.minibatch_size):
+        selected = order[first : first + config.minibatch_size]
+        batch = place(experience.minibatch(selected, runtime.model.max_length), runtime.mesh)
+        row = {}
+        critic, critic_metrics = critic_step(states["critic"], batch, config.critic_learning_rate)
+        row |= {f"critic_{name}": value for name, value in critic_metrics.items()}
+        policy = states["policy"]
+        if iteration >= config.critic_warmup_iterations:
+            policy, policy_metrics = policy_step(policy, batch, learning_rate(config, config.iterations)(iteration))
+            row |= {f"policy_{name}": value for name, value in policy_metrics.items()}
+            ratio = float(policy_metrics["ratio_mean"])
+            if first == 0 and abs(ratio - 1) > tolerance:
+                raise AssertionError(
+                    f"iteration {iteration}: the mean ratio at the first minibatch is {ratio}, not 1: sampling and "
+                    "training do not compute the same log-probabilities"
+                )
+        states = {"policy": policy, "critic": critic}
+        rows.append(row)
+    _check_finite(rows, iteration)
+    means = {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
+    return states, {**experience.metrics, **means}
+
+
+def _check_finite(rows: list[dict], iteration: int) -> None:
+    bad = sorted({name for row in rows for name, value in row.items() if not np.isfinite(value)})
+    if bad:
+        raise FloatingPointError(
+            f"PPO iteration {iteration}: {', '.join(bad)} is not finite. The last checkpoint is from before it; "
+            "lower the learning rates or raise the clipping of the gradient"
+        )
+
+
+def _save(iterations: Checkpoints, states: dict, batches, progress: dict) -> None:
+    iterations.save(progress["iteration"], _together(states), batches.get_state(), progress)
+
+
+def _restore(iterations: Checkpoints, states: dict, batches) -> tuple[dict, dict]:
+    restored = iterations.restore(abstract_state(_together(states)))
+    batches.set_state(restored.data)
+    return {
+        name: TrainState(restored.state.step, restored.state.params[name], restored.state.opt_state[name])
+        for name in states
+    }, restored.meta
+
+
+def _together(states: dict) -> TrainState:
+    """Both models' states as one, so that a checkpoint holds them at the same moment."""
+    return TrainState(
+        states["critic"].step,
+        {name: state.params for name, state in states.items()},
+        {name: state.opt_state for name, state in states.items()},
+    )
+
+
+@functools.lru_cache
+def ppo_policy_step(
+    model: ModelConfig, optimizer: OptimizerConfig, clip: float, temperature: float, mesh: jax.sharding.Mesh
+) -> Callable:
+    """The compiled step of the policy on packed rollouts."""
+    module = LanguageModel(model, mesh if mesh.size > 1 else None)
+
+    def loss(params, batch, counts):
+        logits = module.apply({"params": params}, batch["tokens"], batch["positions"], batch["segment_ids"])
+        logp = log_probabilities(logits, jnp.roll(batch["tokens"], -1, axis=-1), temperature)
+        return policy_loss(logp, batch["log_probabilities"], batch["advantages"], batch["mask"], clip, counts["tokens"])
+
+    return build_train_step(loss, _count_tokens, make_optimizer(optimizer), shardings=parameter_shardings(module, mesh))
+
+
+@functools.lru_cache
+def ppo_critic_step(model: ModelConfig, optimizer: OptimizerConfig, clip: float, mesh: jax.sharding.Mesh) -> Callable:
+    """The compiled step of the critic on packed rollouts."""
+    module = ScalarModel(model, mesh if mesh.size > 1 else None)
+
+    def loss(params, batch, counts):
+        values = module.apply({"params": params}, batch["tokens"], batch["positions"], batch["segment_ids"])
+        return value_loss(values, batch["values"], batch["returns"], batch["mask"], clip, counts["tokens"])
+
+    return build_train_step(loss, _count_tokens, make_optimizer(optimizer), shardings=parameter_shardings(module, mesh))
+
+
+def _count_tokens(batch: dict) -> dict:
+    return {"tokens": jnp.maximum(jnp.sum(batch["mask"]), 1.0)}

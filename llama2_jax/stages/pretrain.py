@@ -1,0 +1,62 @@
+"""Pretraining (section 2): next-token prediction on a mixture of sources, packed to the context length."""
+
+import functools
+import itertools
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from llama2_jax.data.pretraining import pretraining_batches
+from llama2_jax.data.sources import read_all
+from llama2_jax.models.llama import LanguageModel, init_language_model, parameter_shardings
+from llama2_jax.stages.fitting import fit_language_model, language_model_loss, place
+from llama2_jax.stages.runtime import Inputs, Runtime, named_key
+from llama2_jax.text.tokenizer import Tokenizer
+
+
+def run(config: ConfigDict, inputs: Inputs, runtime: Runtime) -> dict:
+    """Trains the base model; reports its loss on held-out text in nats a token."""
+    tokenizer = Tokenizer.load(inputs["tokenizer"] / "tokenizer.model")
+    documents = {
+        name: tokenizer.encode_many([record["text"] for record in records])
+        for name, records in read_all(config.sources, root=runtime.data_root, seed=runtime.world_seed).items()
+    }
+    training, held_out = _hold_out(documents)
+    weights = {name: source.get("weight", 1.0) for name, source in config.sources.items()}
+
+    def batches(documents: dict, seed: int):
+        return pretraining_batches(
+            documents, weights, config.length, config.batch_size, seed,
+            bos_id=tokenizer.bos_id, eos_id=tokenizer.eos_id,
+            process_index=jax.process_index(), process_count=jax.process_count(),
+        )  # fmt: skip
+
+    test = list(itertools.islice(iter(batches(held_out, runtime.seed + 1)), config.held_out_batches))
+
+    def evaluate(params: dict) -> dict[str, float]:
+        loss = language_model_loss(runtime.model, runtime.mesh)
+        losses = [loss(params, place(batch, runtime.mesh)) for batch in test]
+        return {"held_out_loss": float(np.mean([float(loss) for loss in losses]))}
+
+    shardings = parameter_shardings(LanguageModel(runtime.model), runtime.mesh)
+    initialise = jax.jit(functools.partial(init_language_model, runtime.model), out_shardings=shardings)
+    params = initialise(named_key(runtime.key, "init"))
+    params = fit_language_model(config, params, iter(batches(training, runtime.seed)), config.steps, runtime)
+    return {
+        **evaluate(params),
+        "documents": {name: len(texts) for name, texts in documents.items()},
+        "tokens_in_sources": {name: int(sum(map(len, texts))) for name, texts in documents.items()},
+        "tokens_trained_on": config.steps * config.batch_size * config.length,
+        "parameters": int(sum(leaf.size for leaf in jax.tree.leaves(params))),
+    }
+
+
+def _hold_out(documents: dict[str, list], share: float = 0.01) -> tuple[dict, dict]:
+    """The last one in a hundred documents of each source (at least one) is kept for measuring."""
+    border = {name: len(texts) - max(1, int(len(texts) * share)) for name, texts in documents.items()}
+    for name, kept in border.items():
+        if kept < 1:
+            raise ValueError(f"source {name!r} has {len(documents[name])} document; at least 2 are needed")
+    training = {name: texts[: border[name]] for name, texts in documents.items()}
+    return training, {name: texts[border[name] :] for name, texts in documents.items()}

@@ -1,0 +1,147 @@
+"""A reward model (section 3.2.2): all comparisons so far, the ranking loss with margins, one epoch from a chat model.
+
+The kind is "helpfulness" or "safety": it decides the data mix, and the safety model has the auxiliary loss too.
+"""
+
+import functools
+from collections.abc import Callable, Sequence
+
+import jax
+import jax.numpy as jnp
+from ml_collections import ConfigDict
+
+from llama2_jax.data.epochs import steps_in
+from llama2_jax.data.preferences import (
+    Comparison,
+    encode_comparisons,
+    helpfulness_mix,
+    preference_batches,
+    safety_mix,
+)
+from llama2_jax.evaluation.reward_accuracy import accuracy_by_rating
+from llama2_jax.inference.score import rewards
+from llama2_jax.models.config import ModelConfig
+from llama2_jax.models.llama import ScalarModel, parameter_shardings, scalar_params_from
+from llama2_jax.objectives.ranking import MARGINS, ranking_loss, safety_auxiliary_loss
+from llama2_jax.stages.encoding import read_records
+from llama2_jax.stages.fitting import fit_in_folder
+from llama2_jax.stages.runtime import Inputs, Runtime, as_folders, named_key, read_jsonl
+from llama2_jax.text.tokenizer import Tokenizer
+from llama2_jax.training.model_folder import load_model, save_model_description
+from llama2_jax.training.optimizer import OptimizerConfig, make_optimizer
+from llama2_jax.training.step import build_train_step
+
+DOMAINS = ("helpfulness", "safety")
+
+
+def run(config: ConfigDict, inputs: Inputs, runtime: Runtime) -> dict:
+    """Trains the reward model and tests it on held-out comparisons by domain and rating.
+
+    Those of every round so far count as "helpfulness" and "safety"; human ones from files, where the config names some,
+    as "human_helpfulness" and "human_safety".
+    """
+    tokenizer = Tokenizer.load(inputs["tokenizer"] / "tokenizer.model")
+    records = training_records(config, inputs, runtime)
+    encode = functools.partial(encode_comparisons, tokenizer, length=config.length, too_long=config.too_long)
+    comparisons = encode(records, margins=MARGINS[config.margin], source=runtime.stage)
+    params = _fit(config, inputs["start"], comparisons, runtime)
+    test = _held_out(inputs, config, runtime)
+    accuracy = {
+        domain: held_out_accuracy(runtime.model, params, encode(test[domain], margins=MARGINS["none"], source="test"))
+        for domain in test
+        if test[domain]
+    }
+    return {
+        "kind": config.kind,
+        "round": config.round,
+        "comparisons": {domain: sum(record["domain"] == domain for record in records) for domain in DOMAINS},
+        "accuracy": {d: {name: row["accuracy"] for name, row in table.items()} for d, table in accuracy.items()},
+        "standard_error": {d: {n: row["standard_error"] for n, row in table.items()} for d, table in accuracy.items()},
+        "pairs": {d: {name: row["pairs"] for name, row in table.items()} for d, table in accuracy.items()},
+    }
+
+
+def training_records(config: ConfigDict, inputs: Inputs, runtime: Runtime) -> list[dict]:
+    """All comparisons so far, human ones from files and open data, mixed as the kind of reward model asks for."""
+    own = [row for folder in as_folders(inputs["annotations"]) for row in read_jsonl(folder / "comparisons.jsonl")]
+    own += read_records(config.preferences, runtime)
+    open_data = read_records(config.open_preferences, runtime)
+    helpfulness = [row for row in own if row["domain"] == "helpfulness"]
+    safety = [row for row in own if row["domain"] == "safety"]
+    if config.kind == "helpfulness":
+        return helpfulness_mix(helpfulness, [*safety, *open_data], config.other_fraction, runtime.seed)
+    open_safety = [row for row in open_data if row["domain"] == "safety"]
+    open_helpfulness = [row for row in open_data if row["domain"] == "helpfulness"]
+    return safety_mix([*safety, *open_safety], [*helpfulness, *open_helpfulness], config.other_fraction, runtime.seed)
+
+
+def held_out_accuracy(model: ModelConfig, params: dict, comparisons: Sequence[Comparison]) -> dict:
+    """Accuracy by rating of a reward model on comparisons."""
+    scores = rewards(model, params, [c.chosen for c in comparisons] + [c.rejected for c in comparisons])
+    return accuracy_by_rating(scores[: len(comparisons)], scores[len(comparisons) :], [c.rating for c in comparisons])
+
+
+def _held_out(inputs: Inputs, config: ConfigDict, runtime: Runtime) -> dict[str, list[dict]]:
+    rows = [row for f in as_folders(inputs["annotations"]) for row in read_jsonl(f / "comparisons_test.jsonl")]
+    human = read_records(config.test_preferences, runtime)
+    return {
+        prefix + domain: [row for row in rows if row["domain"] == domain]
+        for prefix, rows in (("", rows), ("human_", human))
+        for domain in DOMAINS
+    }
+
+
+def _fit(config: ConfigDict, start, comparisons: Sequence[Comparison], runtime: Runtime) -> dict:
+    batches = preference_batches(
+        comparisons, config.pairs_per_batch, config.length, runtime.seed, config.epochs,
+        accumulation=config.accumulation,
+        process_index=jax.process_index(), process_count=jax.process_count(),
+    )  # fmt: skip
+    language_model = load_model(start, runtime.mesh).params
+    params = scalar_params_from(language_model, runtime.model, named_key(runtime.key, "head"))
+    weight = config.safety_auxiliary_weight if config.kind == "safety" else 0.0
+    step = reward_model_step(
+        runtime.model, OptimizerConfig(**config.optimizer), weight, config.accumulation, runtime.mesh
+    )
+    save_model_description(runtime.folder, runtime.model, "scalar")
+    return fit_in_folder(config, params, step, iter(batches), steps_in(batches), runtime).params
+
+
+@functools.lru_cache
+def reward_model_step(
+    model: ModelConfig, optimizer: OptimizerConfig, auxiliary_weight: float, accumulation: int, mesh: jax.sharding.Mesh
+) -> Callable:
+    """The compiled step of reward models; the auxiliary weight is 0 for helpfulness."""
+    module = ScalarModel(model, mesh if mesh.size > 1 else None)
+
+    def loss(params, batch, counts):
+        scores = module.apply({"params": params}, batch["tokens"], batch["positions"], batch["segment_ids"])
+        chosen = scores[batch["chosen_row"], batch["chosen_column"]]
+        rejected = scores[batch["rejected_row"], batch["rejected_column"]]
+        mask = batch["pair_mask"]
+        ranking = jnp.sum(mask * ranking_loss(chosen, rejected, batch["margin"])) / counts["pairs"]
+        known = mask * batch["safety_known"]
+        auxiliary = (
+            jnp.sum(safety_auxiliary_loss(chosen, batch["chosen_safe"], known))
+            + jnp.sum(safety_auxiliary_loss(rejected, batch["rejected_safe"], known))
+        ) / counts["labels"]
+        accuracy = jnp.sum(mask * (chosen > rejected)) / counts["pairs"]
+        metrics = {"ranking_loss": ranking, "accuracy": accuracy}
+        if auxiliary_weight:
+            metrics["safety_loss"] = auxiliary
+        return ranking + auxiliary_weight * auxiliary, metrics
+
+    def count(batch):
+        return {
+            "pairs": jnp.maximum(jnp.sum(batch["pair_mask"]), 1.0),
+            "labels": jnp.maximum(2.0 * jnp.sum(batch["pair_mask"] * batch["safety_known"]), 1.0),
+        }
+
+    return build_train_step(
+        loss,
+        count,
+        make_optimizer(optimizer),
+        accumulation,
+        parameter_shardings(module, mesh),
+        stacked=accumulation > 1,
+    )

@@ -1,0 +1,66 @@
+"""The two reward models side by side, and the piecewise reward made of them (section 3.2.3)."""
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+
+from llama2_jax.inference.score import rewards
+from llama2_jax.models.config import ModelConfig
+from llama2_jax.objectives.rewards import combine
+from llama2_jax.stages.runtime import Inputs, Runtime
+from llama2_jax.training.model_folder import load_model
+
+
+@dataclasses.dataclass(frozen=True)
+class Scores:
+    """What the reward models say of n answers.
+
+    Attributes:
+      helpfulness, safety: logits, [n].
+      logit: the piecewise reward's logit, [n].
+    """
+
+    helpfulness: np.ndarray
+    safety: np.ndarray
+    logit: np.ndarray
+
+    @property
+    def combined(self) -> np.ndarray:
+        """The piecewise reward R_c in (0, 1), [n]."""
+        return 1 / (1 + np.exp(-self.logit.astype(np.float64)))
+
+    def row(self, index: int) -> dict[str, float]:
+        """One answer's rewards as a samples row holds them."""
+        return {
+            "helpfulness": float(self.helpfulness[index]),
+            "safety": float(self.safety[index]),
+            "combined": float(self.combined[index]),
+        }
+
+
+@dataclasses.dataclass(frozen=True)
+class RewardModels:
+    """The helpfulness and the safety reward model and the threshold of the rule that combines them."""
+
+    model: ModelConfig
+    helpfulness: dict
+    safety: dict
+    safety_threshold: float
+
+    def score(self, sequences: Sequence[Sequence[int]], safety_prompts: Sequence[bool]) -> Scores:
+        """Scores prompts with their answers (ids, the answer's last token last)."""
+        helpfulness = rewards(self.model, self.helpfulness, sequences)
+        safety = rewards(self.model, self.safety, sequences)
+        logit = combine(safety, helpfulness, np.asarray(safety_prompts, bool), self.safety_threshold)
+        return Scores(helpfulness, safety, np.asarray(logit))
+
+
+def load_reward_models(inputs: Inputs, runtime: Runtime, safety_threshold: float) -> RewardModels:
+    """Loads the stage's inputs "helpfulness" and "safety"."""
+    return RewardModels(
+        model=runtime.model,
+        helpfulness=load_model(inputs["helpfulness"], runtime.mesh).params,
+        safety=load_model(inputs["safety"], runtime.mesh).params,
+        safety_threshold=safety_threshold,
+    )

@@ -1,0 +1,66 @@
+"""Verdicts summed up by hand: who counts for which rate, and that the unknown stays unknown."""
+
+import pytest
+
+from llama2_jax.evaluation.verdicts import VERDICT_FIELDS, mean_known, summarise, utilities
+
+
+def prompt(safety=False, category=""):
+    return {"messages": [], "safety": safety, "category": category}
+
+
+def verdict(**known):
+    return {**dict.fromkeys(VERDICT_FIELDS), **known}
+
+
+PROMPTS = [prompt(), prompt(), prompt(category="borderline"), prompt(safety=True), prompt(safety=True, category="harm")]
+VERDICTS = [
+    verdict(helpfulness=1.0, safety=0.9, violation=True, refusal=False),
+    verdict(helpfulness=0.5, safety=0.8, violation=False, refusal=False),
+    verdict(helpfulness=0.0, safety=0.7, violation=False, refusal=True),
+    verdict(helpfulness=0.3, safety=0.25, violation=True, refusal=False),
+    verdict(helpfulness=0.2, safety=0.75, violation=False, refusal=True),
+]
+
+
+def test_each_rate_is_over_its_own_prompts():
+    assert summarise(PROMPTS, VERDICTS) == {
+        "helpfulness": pytest.approx((1.0 + 0.5 + 0.0) / 3),
+        "safety": pytest.approx((0.25 + 0.75) / 2),
+        "violation_rate": pytest.approx(1 / 2),
+        "false_refusal_rate": pytest.approx(1 / 3),
+        "borderline_refusal_rate": 1.0,
+    }
+
+
+def test_order_does_not_matter():
+    assert summarise(PROMPTS[::-1], VERDICTS[::-1]) == pytest.approx(summarise(PROMPTS, VERDICTS))
+
+
+def test_what_no_verdict_tells_is_none():
+    assert set(summarise(PROMPTS, [verdict()] * 5).values()) == {None}
+    assert summarise([], [])["helpfulness"] is None
+    only_harmless = summarise(PROMPTS[:2], VERDICTS[:2])
+    assert only_harmless["violation_rate"] is None and only_harmless["borderline_refusal_rate"] is None
+    assert only_harmless["helpfulness"] == 0.75
+
+
+def test_unknown_verdicts_are_left_out_of_the_mean():
+    assert mean_known([verdict(helpfulness=1.0), verdict(), {}], "helpfulness") == 1.0
+    assert mean_known([verdict(refusal=True), verdict(refusal=False)], "refusal") == 0.5
+    assert mean_known([{"helpfulness": 0.0}], "helpfulness") == 0.0, "zero is known"
+    assert mean_known([], "helpfulness") is None
+
+
+def test_a_prompt_without_a_category_is_not_borderline():
+    assert summarise([{"safety": False}], [verdict(refusal=True)])["borderline_refusal_rate"] is None
+
+
+def test_utility_is_safety_where_safety_matters():
+    assert utilities(PROMPTS, VERDICTS) == [1.0, 0.5, 0.0, 0.25, 0.75]
+
+
+def test_as_many_verdicts_as_prompts():
+    for function in (summarise, utilities):
+        with pytest.raises(ValueError, match="zip"):
+            function(PROMPTS, VERDICTS[:-1])

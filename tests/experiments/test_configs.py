@@ -1,0 +1,52 @@
+"""Every experiment can be built at every scale, fits together, and adds to the one before it."""
+
+import importlib
+
+import pytest
+
+from experiments.scales import SCALES
+from llama2_jax import recipe
+from llama2_jax.models.config import ModelConfig
+
+EXPERIMENTS = ("pretrain", "sft", "rlhf_v1", "rlhf_v2", "rlhf_v3", "rlhf_v4", "rlhf_v5")
+
+
+def get_config(name, *arguments):
+    return importlib.import_module(f"experiments.{name}").get_config(*arguments)
+
+
+@pytest.mark.parametrize("scale", SCALES)
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_stages_fit_together(name, scale):
+    config = get_config(name, scale)
+    recipe.validate(config)
+    ModelConfig(**config.model)
+    assert (config.experiment, config.scale) == (name, scale)
+    for stage in config.stages:
+        importlib.import_module(config[stage].run).run  # noqa: B018
+
+
+def test_the_default_scale_is_tiny():
+    assert all(get_config(name).scale == "tiny" for name in EXPERIMENTS)
+
+
+@pytest.mark.parametrize(("earlier", "later"), list(zip(EXPERIMENTS, EXPERIMENTS[1:], strict=False)))
+def test_each_experiment_continues_the_one_before(earlier, later):
+    before, after = get_config(earlier), get_config(later)
+    kept = [name for name in before.stages if name not in ("evaluation", "report")]
+    assert list(after.stages[: len(kept)]) == kept
+    for name in kept:
+        assert before[name].to_json_best_effort() == after[name].to_json_best_effort()
+
+
+def test_an_unknown_scale():
+    with pytest.raises(ValueError, match="unknown scale 'huge'.*tiny, small"):
+        get_config("rlhf_v5", "huge")
+
+
+def test_a_change_of_the_model_reaches_the_stages_that_depend_on_it():
+    config = get_config("rlhf_v5")
+    config.model.vocab_size = 1000
+    config.model.max_length = 128
+    assert config.tokenizer.vocab_size == 1000
+    assert config.pretrain.length == config.sft.finetune.length == config.rlhf_v1_safety_reward.length == 128

@@ -1,0 +1,117 @@
+"""From 7b up every hyperparameter that the paper prints is the paper's (sections 2.2, 3.1, 3.2.2 and 3.2.3)."""
+
+import pytest
+
+from experiments import rlhf_v5
+
+PAPER_SCALES = ("7b", "13b", "34b", "70b")
+
+# dim, layers, heads, kv heads, feed-forward, context, peak rate of pretraining, KL coefficient, reward model's rate
+PAPER = {
+    "7b": (4096, 32, 32, 32, 11008, 4096, 3.0e-4, 0.01, 1e-5),
+    "13b": (5120, 40, 40, 40, 13824, 4096, 3.0e-4, 0.01, 1e-5),
+    "34b": (8192, 48, 64, 8, 22016, 4096, 1.5e-4, 0.005, 1e-5),
+    "70b": (8192, 80, 64, 8, 28672, 4096, 1.5e-4, 0.005, 5e-6),
+}
+
+ADAMW = {"b1": 0.9, "b2": 0.95, "eps": 1e-5, "weight_decay": 0.1, "clip": 1.0}
+
+
+@pytest.fixture(params=PAPER_SCALES)
+def config(request):
+    return rlhf_v5.get_config(request.param)
+
+
+def fine_tunings(config):
+    return {name: config[name].get("finetune") for name in config.stages if "finetune" in config[name]}
+
+
+def test_sizes(config):
+    dim, layers, heads, kv_heads, ffn, length, *_ = PAPER[config.scale]
+    model = config.model
+    assert (model.dim, model.layers, model.heads, model.kv_heads) == (dim, layers, heads, kv_heads)
+    assert (model.ffn_hidden, model.max_length, model.vocab_size) == (ffn, length, 32000)
+    assert (model.norm_eps, model.rope_theta) == (1e-5, 10000.0)
+
+
+def test_pretraining(config):
+    pretrain = config.pretrain
+    assert pretrain.learning_rate == PAPER[config.scale][6]
+    assert pretrain.warmup_steps == 2000
+    assert pretrain.final_learning_rate_fraction == 0.1
+    assert pretrain.optimizer.to_dict() == ADAMW
+    assert pretrain.batch_size * pretrain.length == 1024 * 4096  # "4M tokens"
+    assert pretrain.steps == 500_000  # 2T tokens at exactly 4.0M
+
+
+def test_supervised_fine_tuning(config):
+    for name, settings in fine_tunings(config).items():
+        assert settings.learning_rate == 2e-5, name
+        assert settings.batch_size == 64, name
+        assert settings.length == 4096, name
+        assert settings.epochs == (1 if name == "sft_public" else 2), name
+        assert settings.final_learning_rate_fraction == 0.1, name
+        assert settings.optimizer.to_dict() == ADAMW, name
+
+
+def test_reward_models(config):
+    stages = [name for name in config.stages if name.endswith("_reward")]
+    assert len(stages) == 10
+    for name in stages:
+        settings = config[name]
+        assert settings.learning_rate == PAPER[config.scale][8]
+        assert settings.pairs_per_batch == 512
+        assert settings.epochs == 1
+        assert (settings.warmup_fraction, settings.warmup_steps) == (0.03, 5)
+        assert settings.final_learning_rate_fraction == 0.1
+        assert settings.optimizer.to_dict() == ADAMW
+        assert settings.other_fraction == (0.5 if settings.kind == "helpfulness" else 0.1)
+
+
+def test_reward_models_see_all_comparisons_so_far_and_start_from_the_newest_chat_model(config):
+    for number in range(1, 6):
+        newest = "sft" if number == 1 else f"rlhf_v{number - 1}_rejection_sampling"
+        for kind in ("helpfulness", "safety"):
+            inputs = config[f"rlhf_v{number}_{kind}_reward"].inputs
+            assert inputs.start == newest
+            assert inputs.annotations == tuple(f"rlhf_v{i}_annotation" for i in range(1, number + 1))
+
+
+def test_ppo(config):
+    ppo = config.rlhf_v5_ppo
+    assert (ppo.batch_size, ppo.minibatch_size, ppo.clip) == (512, 64, 0.2)
+    assert (ppo.learning_rate, ppo.final_learning_rate_fraction, ppo.warmup_steps) == (1e-6, 1.0, 0)  # constant
+    assert ppo.kl_coefficient == PAPER[config.scale][7]
+    assert 200 <= ppo.iterations <= 400
+    assert ppo.safety_threshold == 0.15
+    assert ppo.optimizer.to_dict() == ADAMW
+    assert ppo.inputs.policy == "rlhf_v5_rejection_sampling"
+
+
+def test_annotation(config):
+    for number in range(1, 6):
+        annotation = config[f"rlhf_v{number}_annotation"]
+        assert annotation.test_comparisons == 1000
+        assert annotation.inputs.newest != annotation.inputs.earlier
+        assert len(set(annotation.temperatures)) > 1
+
+
+def test_rejection_sampling(config):
+    for number in range(1, 6):
+        sampling = config[f"rlhf_v{number}_rejection_sampling"]
+        assert sampling.inputs.start == "pretrain"  # always from the base model
+        earlier = tuple(f"rlhf_v{i}_rejection_sampling" for i in range(1, number))
+        assert sampling.inputs.bags == (earlier if number >= 4 else ())  # all rounds from V4 on
+        assert ("rlhf_v3_ghost_attention" in sampling.inputs.dialogues) == (number >= 3)
+
+
+def test_versions_that_are_reported(config):
+    assert list(config.versions) == [
+        ("sft", "sft"),
+        ("rlhf_v1", "rlhf_v1_rejection_sampling"),
+        ("rlhf_v2", "rlhf_v2_rejection_sampling"),
+        ("rlhf_v3", "rlhf_v3_rejection_sampling"),
+        ("rlhf_v4", "rlhf_v4_rejection_sampling"),
+        ("rlhf_v5_rejection_sampling", "rlhf_v5_rejection_sampling"),
+        ("rlhf_v5", "rlhf_v5_ppo"),
+    ]

@@ -1,0 +1,141 @@
+"""The recipe skips what is done, goes on with what is not, and refuses what has changed."""
+
+import dataclasses
+import json
+
+import pytest
+from ml_collections import ConfigDict
+
+from llama2_jax import recipe
+from llama2_jax.models.config import PRESETS
+
+
+def experiment(**changes):
+    config = ConfigDict()
+    config.seed = 0
+    config.mesh = {"data": -1, "fsdp": 1, "tensor": 1}
+    config.model = dataclasses.asdict(PRESETS["tiny"])
+    config.data = {"root": ""}
+    config.first = {"run": "tests.toy_stage", "value": 1}
+    config.second = {"run": "tests.toy_stage", "value": 2, "inputs": {"start": "first"}}
+    config.third = {"run": "tests.toy_stage", "value": 3, "inputs": {"both": ("first", "second")}}
+    config.aside = {"run": "tests.toy_stage", "value": 4}
+    config.stages = ("first", "second", "third", "aside")
+    for path, value in changes.items():
+        part, field = path.split("__")
+        config[part][field] = value
+    return config
+
+
+def runs(workdir):
+    return {path.parent.name: json.loads(path.read_text())["runs"] for path in workdir.glob("*/runs.json")}
+
+
+def test_all_stages_run_once_and_a_second_call_runs_none(tmp_path):
+    first = recipe.run(experiment(), str(tmp_path))
+    second = recipe.run(experiment(), str(tmp_path))
+    assert runs(tmp_path) == {"first": 1, "second": 1, "third": 1, "aside": 1}
+    assert first == second
+    assert first["third"]["results"]["value"] == 3
+    assert {"seconds", "versions", "fingerprint", "config", "inputs"} <= first["third"].keys()
+
+
+def test_until_ends_after_the_stage(tmp_path):
+    assert list(recipe.run(experiment(), str(tmp_path), until="second")) == ["first", "second"]
+    assert set(runs(tmp_path)) == {"first", "second"}
+
+
+def test_a_stage_that_was_cut_off_runs_again_and_the_others_do_not(tmp_path):
+    with pytest.raises(RuntimeError, match="cut off"):
+        recipe.run(experiment(second__failures=1), str(tmp_path))
+    recipe.run(experiment(second__failures=1), str(tmp_path))
+    assert runs(tmp_path) == {"first": 1, "second": 2, "third": 1, "aside": 1}
+
+
+@pytest.mark.parametrize("finished", [True, False], ids=["finished", "cut off"])
+def test_a_changed_field_is_named_and_nothing_is_lost(tmp_path, finished):
+    with pytest.raises(RuntimeError) if not finished else pytest.MonkeyPatch.context():
+        recipe.run(experiment(second__failures=0 if finished else 1), str(tmp_path))
+    before = sorted((path, path.read_bytes()) for path in tmp_path.rglob("*.json"))
+    with pytest.raises(recipe.RecipeError, match=r"config\.second\.value: was 2, is 5") as error:
+        recipe.run(experiment(second__value=5, second__failures=0 if finished else 1), str(tmp_path))
+    assert "--redo=second" in str(error.value)
+    assert sorted((path, path.read_bytes()) for path in tmp_path.rglob("*.json")) == before
+
+
+def test_a_changed_input_is_named(tmp_path):
+    recipe.run(experiment(), str(tmp_path))
+    config = experiment(first__value=7)
+    recipe.run(config, str(tmp_path), until="first", redo="first")
+    with pytest.raises(recipe.RecipeError, match="input start/first: another run"):
+        recipe.run(config, str(tmp_path))
+
+
+def test_a_shared_part_concerns_every_stage(tmp_path):
+    recipe.run(experiment(), str(tmp_path))
+    config = experiment()
+    config.seed = 1
+    with pytest.raises(recipe.RecipeError, match=r"config\.seed: was 0, is 1"):
+        recipe.run(config, str(tmp_path))
+
+
+def test_redo_runs_a_stage_and_what_depends_on_it(tmp_path):
+    recipe.run(experiment(), str(tmp_path))
+    marker = tmp_path / "second" / "left over"
+    marker.touch()
+    records = recipe.run(experiment(second__value=5), str(tmp_path), redo="second")
+    assert records["second"]["results"]["value"] == 5
+    assert not marker.exists()
+    assert runs(tmp_path) == {"first": 1, "second": 1, "third": 1, "aside": 1}
+    assert (tmp_path / "aside" / "runs.json").stat().st_mtime < (tmp_path / "third" / "runs.json").stat().st_mtime
+
+
+def test_stages_have_seeds_of_their_own_that_do_not_depend_on_the_order(tmp_path):
+    records = recipe.run(experiment(), str(tmp_path))
+    seeds = {name: record["results"]["seed"] for name, record in records.items()}
+    assert len(set(seeds.values())) == 4
+    config = experiment()
+    config.stages = ("aside", "first", "second", "third")
+    again = recipe.run(config, str(tmp_path / "reordered"))
+    assert {name: record["results"]["seed"] for name, record in again.items()} == seeds
+
+
+@pytest.mark.parametrize("flag", ["until", "redo"])
+def test_an_unknown_stage_in_a_flag(tmp_path, flag):
+    with pytest.raises(recipe.RecipeError, match=f"--{flag}=fourth is not a stage.*first, second, third, aside"):
+        recipe.run(experiment(), str(tmp_path), **{flag: "fourth"})
+
+
+def test_an_unknown_stage_in_the_list(tmp_path):
+    config = experiment()
+    config.stages = ("first", "fourth")
+    with pytest.raises(recipe.RecipeError, match=r"no part config\.fourth"):
+        recipe.run(config, str(tmp_path))
+
+
+def test_an_input_that_comes_later_in_the_list(tmp_path):
+    config = experiment()
+    config.stages = ("second", "first")
+    with pytest.raises(recipe.RecipeError, match=r"config\.second\.inputs\.start names 'first'.*not a stage before"):
+        recipe.run(config, str(tmp_path))
+
+
+def test_a_stage_without_code(tmp_path):
+    config = experiment()
+    del config.second["run"]
+    with pytest.raises(recipe.RecipeError, match=r"config\.second\.run is missing"):
+        recipe.run(config, str(tmp_path))
+
+
+def test_a_model_that_does_not_divide_over_the_mesh(tmp_path):
+    config = experiment()
+    config.mesh = {"data": 1, "fsdp": 1, "tensor": 8}
+    with pytest.raises(recipe.RecipeError, match=r"model\.heads=4 over mesh\.tensor=8"):
+        recipe.run(config, str(tmp_path))
+
+
+def test_a_mesh_that_does_not_fit_the_devices(tmp_path):
+    config = experiment()
+    config.mesh = {"data": 3, "fsdp": 1, "tensor": 1}
+    with pytest.raises(recipe.RecipeError, match="does not fit 8 device"):
+        recipe.run(config, str(tmp_path))
