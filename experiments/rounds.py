@@ -49,7 +49,8 @@ def add_annotation(config: ConfigDict, number: int, *, newest: str, earlier: str
         "round": number,
         "prompts": sources.annotation_prompts(number),
         "annotator": sources.annotator(),
-        "temperatures": (0.7, 1.0, 1.3),  # the two answers get two different ones
+        # The two answers get two different ones; a small model garbles what it samples hotly.
+        "temperatures": by_scale(scale, {"tiny": (0.6, 0.8, 1.0)}, paper=(0.7, 1.0, 1.3)),
         "top_p": 1.0,
         "max_new_tokens": answer_tokens(scale),
         # The paper holds out 1,000 comparisons of each batch (section 3.2.2).
@@ -85,17 +86,17 @@ def reward_model(config: ConfigDict, kind: str) -> dict:
         "safety_auxiliary_weight": 1.0,  # not stated
         # Helpfulness: half its own data, half safety and open data. Safety: a tenth helpfulness data.
         "other_fraction": 0.5 if kind == "helpfulness" else 0.1,
-        "pairs_per_batch": by_scale(scale, {"tiny": 48, "small": 128}, paper=512),
+        "pairs_per_batch": by_scale(scale, {"tiny": 16, "small": 64}, paper=512),
         "length": config.model.get_ref("max_length"),
         "epochs": 1,
         "accumulation": 1,
         "too_long": by_scale(scale, {"tiny": "raise"}, paper="truncate_left"),
         **optimization(
-            learning_rate=by_scale(scale, {"tiny": 5e-4, "small": 5e-5, "1b": 1e-5, "70b": 5e-6}, paper=1e-5),
+            learning_rate=by_scale(scale, {"tiny": 1e-3, "small": 5e-5, "70b": 5e-6}, paper=1e-5),
             warmup_steps=5,
             warmup_fraction=0.03,
-            save_every=by_scale(scale, {"tiny": 100}, paper=200),
-            log_every=by_scale(scale, {"tiny": 5}, paper=10),
+            save_every=by_scale(scale, {"tiny": 200}, paper=200),
+            log_every=by_scale(scale, {"tiny": 10}, paper=10),
         ),
     }
 
@@ -121,7 +122,9 @@ def add_rejection_sampling(
         "round": number,
         "prompts": sources.sampling_prompts(number),
         "samples_per_prompt": by_scale(scale, {"tiny": 8, "small": 8}, paper=20),  # K is not stated; Fig. 26 has 20
-        "temperatures": (0.8, 1.0, 1.2),  # the sweep that chooses one for the round
+        "temperatures": by_scale(
+            scale, {"tiny": (0.7, 0.9, 1.1)}, paper=(0.8, 1.0, 1.2)
+        ),  # the sweep that chooses one for the round
         "sweep_prompts": by_scale(scale, {"tiny": 48}, paper=512),
         "top_p": 1.0,
         "max_new_tokens": answer_tokens(scale),

@@ -15,7 +15,7 @@ def pretraining() -> dict:
     return {
         "openstax": text("pretrain/openstax/*.jsonl.gz", weight=4.0),
         "factbook": text("pretrain/factbook/factbook.jsonl.gz", weight=1.0),
-        "wikipedia": text("pretrain/wiki_demo/wiki_demo.txt.gz", weight=0.5),
+        "wikipedia": {**text("pretrain/wiki_demo/wiki_demo.txt.gz", weight=0.5), "text_unit": "line"},
         "books": text("pretrain/standardebooks/*.txt.gz", weight=3.0),
         "web": text("pretrain/c4_demo/c4_demo.jsonl.gz", weight=0.5),
         "speeches": text("pretrain/us_speeches/us_speeches.jsonl.gz", weight=0.5),

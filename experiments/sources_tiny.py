@@ -58,13 +58,13 @@ def open_preferences() -> dict:
     """Comparisons as open-source sets have them: coarser and noisier."""
     return {
         f"open_{domain}": source("demonstrations.open_preferences", "preferences", count=count, domain=domain)
-        for domain, count in (("helpfulness", 600), ("safety", 300))
+        for domain, count in (("helpfulness", 1000), ("safety", 500))
     }
 
 
 def annotation_prompts(number: int) -> dict:
     """Prompts whose answers are compared in a round; they grow harder from round to round (appendix A.3.2)."""
-    return {"prompts": source("prompts.prompts", "prompts", batch=number, count=750, unsafe=0.3, purpose="annotation")}
+    return {"prompts": source("prompts.prompts", "prompts", batch=number, count=1000, unsafe=0.3, purpose="annotation")}
 
 
 def sampling_prompts(number: int) -> dict:

@@ -11,6 +11,7 @@ from ml_collections import config_flags
 
 from llama2_jax import recipe
 from llama2_jax.sharding.machine import enable_compilation_cache, keep_freed_memory
+from llama2_jax.training.loop import NonFiniteError
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "An experiment: experiments/<name>.py[:scale].")
 _WORKDIR = flags.DEFINE_string("workdir", None, "Where results go; by default runs/<experiment>-<scale>.")
@@ -25,10 +26,12 @@ def main(argv: list[str]) -> None:
     config = _CONFIG.value
     workdir = _WORKDIR.value or os.path.join("runs", f"{config.experiment}-{config.scale}")
     keep_freed_memory()
-    enable_compilation_cache(config.compilation_cache)
+    enable_compilation_cache(os.path.expanduser(config.compilation_cache))
     try:
         recipe.run(config, os.path.abspath(workdir) if "://" not in workdir else workdir, _UNTIL.value, _REDO.value)
-    except recipe.RecipeError as error:
+    except (ValueError, FileNotFoundError, FloatingPointError, NonFiniteError) as error:
+        # What the user can mend is said in one message; --verbosity=1 shows where it came from.
+        logging.debug("the error came from here", exc_info=True)
         sys.exit(f"error: {error}")
     logging.info("done: %s", workdir)
 

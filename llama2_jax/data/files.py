@@ -25,14 +25,17 @@ def find_files(patterns: str | Sequence[str], root: epath.PathLike = "") -> list
     """The files that paths or globs name, sorted within each.
 
     Args:
-      patterns: a path or several, relative to the root or absolute; `*`, `?`, `[..]` and `**` as in pathlib.
+      patterns: a path or several, relative to the root or absolute; `*`, `?` and `[..]` stand for parts of a name.
       root: a folder, local or gs://.
 
     Raises:
       FileNotFoundError: if a pattern names no file.
+      ValueError: for a pattern with `**`, which a store such as gs:// cannot look up at once.
     """
     files = []
     for pattern in [patterns] if isinstance(patterns, str) else patterns:
+        if "**" in pattern:
+            raise ValueError(f"path {pattern!r}: ** is not supported; write out the folders, with * for their names")
         path = epath.Path(root) / pattern
         wild = next((i for i, part in enumerate(path.parts) if any(mark in part for mark in "*?[")), None)
         if wild is None:

@@ -25,9 +25,9 @@ def pretraining_batches(
     """Endless batches of text (section 2.1): BOS, a document, EOS, the next one; no padding.
 
     Every source is shuffled anew in each pass over it; the heavier its weight, the more passes (up-sampling). Documents
-    longer than a row are cut to pieces of `length` tokens that are shuffled as if they were documents, for otherwise
-    one book would fill whole batches; BOS and EOS stay where the document begins and ends. Where a row ends, a document
-    goes on in a later row as a segment of its own, with positions from 0.
+    longer than a row are cut to pieces of `length` tokens that are shuffled as if they were documents, each of which
+    fills a row: otherwise one book would fill whole batches. BOS and EOS stay where the document begins and ends. What
+    is left of a document at the end of a row begins another row, as a segment of its own with positions from 0.
 
     Args:
       documents: for each source its documents' ids, without BOS and EOS.
@@ -36,8 +36,8 @@ def pretraining_batches(
       batch_size: rows a batch, of all processes.
       seed: decides the order.
       bos_id, eos_id: the tokenizer's.
-      process_index, process_count: which part of every batch to give: batch_size / process_count rows. No document is
-        in two processes' parts within one pass over its source.
+      process_index, process_count: which part of every batch to give: batch_size / process_count rows. No piece is in
+        two processes' parts within one pass over its source.
 
     Returns:
       A Grain dataset of {tokens, segment_ids, positions, loss_mask}, int32 [batch_size / process_count, length].
@@ -46,7 +46,7 @@ def pretraining_batches(
     Raises:
       ValueError: for a source without documents or with an empty one, weights that do not fit, or a bad division.
     """
-    rows = share_of(batch_size, process_index, process_count, "batch_size")
+    share = share_of(batch_size, process_index, process_count, "batch_size")
     if not documents or documents.keys() != weights.keys():
         raise ValueError(
             f"sources are {sorted(documents)} and weights are for {sorted(weights)}: wanted the same names"
@@ -54,53 +54,90 @@ def pretraining_batches(
     wrong = {name: weight for name, weight in weights.items() if not weight > 0}
     if wrong:
         raise ValueError(f"weights must be above 0, found {wrong}; leave a source out to give it no share")
-    streams, proportions = [], []
-    for name, of_source in documents.items():
-        pieces = _Pieces(name, of_source, length, bos_id, eos_id)
-        # Grain counts elements; a weight is a share of tokens.
-        proportions.append(weights[name] * len(pieces) / len(pieces.flat))
-        stream = grain.MapDataset.source(pieces).shuffle(derived_seed(seed, name)).repeat()
-        # Split before mixing: the mixture's order is periodic, so a stride over it would favour some sources.
-        streams.append(stream[process_index::process_count])
-    mixed = grain.MapDataset.mix(streams, proportions)
+    sources = [_Pieces(name, of_source, length, bos_id, eos_id) for name, of_source in documents.items()]
+    # How often each source is passed through, up to a factor: Grain counts elements, a weight is a share of tokens.
+    passes = [weights[source.name] / source.tokens for source in sources]
+
+    def mixed(kind: str) -> grain.MapDataset | None:
+        """An endless stream of pieces of a kind ("rows" or "rests"), from all sources that have any."""
+        present = [(getattr(source, kind), often) for source, often in zip(sources, passes, strict=True)]
+        present = [(pieces, often) for pieces, often in present if len(pieces)]
+        streams = [
+            # Divided before mixing: the mixture's order is periodic, so a stride over it would favour some sources.
+            grain.MapDataset.source(pieces)
+            .shuffle(derived_seed(seed, pieces.name))
+            .repeat()[process_index::process_count]
+            for pieces, _ in present
+        ]
+        return grain.MapDataset.mix(streams, [often * len(pieces) for pieces, often in present]) if present else None
+
     in_memory = grain.ReadOptions(num_threads=0, prefetch_buffer_size=0)
-    packed = ConcatThenSplitIterDataset(mixed.to_iter_dataset(in_memory), length_struct={"tokens": length})
-    return _RestoredFromJson(packed.batch(rows, drop_remainder=True).map(_named))
+    made, shares = [], []
+    if (rows := mixed("rows")) is not None:
+        made.append(rows.map(_whole_row).to_iter_dataset(in_memory))
+        shares.append(sum(often * source.rows.tokens for source, often in zip(sources, passes, strict=True)))
+    if (rests := mixed("rests")) is not None:
+        packed = ConcatThenSplitIterDataset(rests.to_iter_dataset(in_memory), length_struct={"tokens": length})
+        made.append(packed.map(_packed_row))
+        shares.append(sum(often * source.rests.tokens for source, often in zip(sources, passes, strict=True)))
+    return _RestoredFromJson(grain.IterDataset.mix(made, shares).batch(share, drop_remainder=True))
 
 
 class _Pieces:
-    """The documents of a source, joined in one array, and where each piece of them begins and ends."""
+    """The documents of a source with BOS and EOS: cut to `rows` of the full length, and `rests` shorter than it."""
 
     def __init__(self, name: str, documents: Sequence[np.ndarray], length: int, bos_id: int, eos_id: int):
+        self.name = name
         sizes = np.asarray([len(document) for document in documents], np.int64)
         if not len(sizes) or not sizes.min():
             where = f"document {int(sizes.argmin())} is empty" if len(sizes) else "it has no documents"
             raise ValueError(f"source {name!r} cannot be trained on: {where}")
         ends = np.cumsum(sizes + 2)
-        self.flat = np.empty(ends[-1], np.int32)
-        self.flat[ends - sizes - 2] = bos_id
-        self.flat[ends - 1] = eos_id
-        pieces = []
-        for document, size, end in zip(documents, sizes.tolist(), ends.tolist(), strict=True):
-            self.flat[end - size - 1 : end - 1] = document
-            pieces += [(begin, min(begin + length, end)) for begin in range(end - size - 2, end, length)]
-        self.borders = np.asarray(pieces, np.int64)
+        begins = ends - sizes - 2
+        joined = np.empty(ends[-1], np.int32)
+        joined[begins], joined[ends - 1] = bos_id, eos_id
+        for document, begin, end in zip(documents, begins.tolist(), ends.tolist(), strict=True):
+            joined[begin + 1 : end - 1] = document
+        pairs = list(zip(begins.tolist(), ends.tolist(), strict=True))
+        rows = [(first, first + length) for begin, end in pairs for first in range(begin, end - length + 1, length)]
+        rests = [(end - (end - begin) % length, end) for begin, end in pairs if (end - begin) % length]
+        self.rows, self.rests = _Slices(f"{name}/rows", joined, rows), _Slices(f"{name}/rests", joined, rests)
+        self.tokens = len(joined)
+
+
+class _Slices:
+    """Parts of one long array, by their number."""
+
+    def __init__(self, name: str, joined: np.ndarray, borders: Sequence[tuple[int, int]]):
+        self.name, self._joined = name, joined
+        self._borders = np.asarray(borders, np.int64).reshape(-1, 2)
+        self.tokens = int(np.sum(self._borders[:, 1] - self._borders[:, 0]))
 
     def __len__(self) -> int:
-        return len(self.borders)
+        return len(self._borders)
 
     def __getitem__(self, index: int) -> dict[str, np.ndarray]:
-        begin, end = self.borders[index]
-        return {"tokens": self.flat[begin:end]}
+        begin, end = self._borders[index]
+        return {"tokens": self._joined[begin:end]}
 
 
-def _named(batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    segment_ids = batch["tokens_segment_ids"]
+def _whole_row(piece: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    tokens = piece["tokens"]
+    ones = np.ones(len(tokens), np.int32)
     return {
-        "tokens": batch["tokens"],
-        "segment_ids": segment_ids,
-        "positions": batch["tokens_positions"],
-        "loss_mask": (segment_ids > 0).astype(np.int32),
+        "tokens": tokens,
+        "segment_ids": ones,
+        "positions": np.arange(len(tokens), dtype=np.int32),
+        "loss_mask": ones,
+    }
+
+
+def _packed_row(row: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    return {
+        "tokens": row["tokens"],
+        "segment_ids": row["tokens_segment_ids"],
+        "positions": row["tokens_positions"],
+        "loss_mask": (row["tokens_segment_ids"] > 0).astype(np.int32),
     }
 
 

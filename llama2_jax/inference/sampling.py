@@ -52,7 +52,7 @@ def draw(
 def nucleus(weights: Float[Array, "batch vocab"], top_p: Float[Array, ""]) -> Float[Array, "batch vocab"]:
     """Weights with those outside the nucleus at 0: in order of falling probability p, where cumsum - p > top_p.
 
-    As in Meta's generation code, but for tokens of exactly equal weight at the edge: these are all kept. Not normalised.
+    As in Meta's generation code, but that tokens of exactly equal weight at the edge are all kept. Not normalised.
 
     Sorting a vocabulary at every step takes longer than the step; so the edge, the smallest weight that is kept, is
     found by bisection. Floats that are not negative are ordered as their bits are, so 31 halvings find it exactly.

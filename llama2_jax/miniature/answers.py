@@ -53,7 +53,7 @@ IDEAL = Manner(
 
 # What vendors write (section 3.1): of mixed quality, so that there is something for RLHF to gain.
 VENDOR = Manner(
-    opening=0.4, sentence=0.5, reason=0.35, offer=0.35, plain=0.55, right=0.65, true_reason=0.75, safe=0.57,
+    opening=0.4, sentence=0.5, reason=0.35, offer=0.35, plain=0.55, right=0.72, true_reason=0.75, safe=0.57,
     explained=0.4, false_refusal=0.2, follows=0.9, follows_later=0.2,
 )  # fmt: skip
 

@@ -15,13 +15,16 @@ from llama2_jax.miniature.world import ATTRIBUTES, World, build_world
 
 # How many documents of each source, unless asked otherwise.
 SOURCES = {
-    "encyclopedia": 0.34,
-    "howto": 0.15,
-    "arithmetic": 0.17,
-    "lists": 0.08,
-    "stories": 0.1,
-    "conversations": 0.16,
+    "encyclopedia": 0.2,
+    "howto": 0.13,
+    "arithmetic": 0.25,
+    "lists": 0.07,
+    "stories": 0.15,
+    "conversations": 0.2,
 }
+
+# How often sums and comparisons are of each level: easy ones are written down more often, as everywhere.
+NUMBER_LEVELS = {1: 5, 2: 4, 3: 1.5, 4: 0.5, 5: 0.5}
 
 # Entries of the last land are this much rarer than those of the first: some facts are harder to know.
 RAREST = 0.5
@@ -99,20 +102,22 @@ def _either_order(rng: random.Random, tools: tuple[str, str]) -> str:
 
 
 def _arithmetic(world: World, seed: int, rng: random.Random) -> str:
-    kind = rng.choice(("arithmetic", "arithmetic", "comparison"))
+    if rng.random() < 0.4:
+        return "\n".join(_comparison(seed, rng) for _ in range(4))
     lines = []
     for _ in range(7):
-        prompt = harmless_prompt(seed, rng, kind, rng.choice(LEVELS))
-        if kind == "arithmetic":
-            request = understand_sum(world, prompt["messages"][0]["content"])
-            lines.append(f"{request.left} {request.operation} {request.right} is {request.result}. {_check(request)}")
-        else:
-            request = understand(seed, prompt["messages"][0]["content"], Standing()).details
-            numbers = sorted(request.numbers)
-            lines.append(f"Of {words.enumeration([str(number) for number in request.numbers])}: ")
-            lines[-1] += f"The largest number is {numbers[-1]}. The smallest number is {numbers[0]}. "
-            lines[-1] += f"{numbers[-1]} is more than {numbers[0]}. {numbers[0]} is less than {numbers[-1]}."
-    return "\n".join(lines[:4] if kind == "comparison" else lines)
+        prompt = harmless_prompt(seed, rng, "arithmetic", pick(rng, NUMBER_LEVELS))
+        request = understand_sum(world, prompt["messages"][0]["content"])
+        lines.append(f"{request.left} {request.operation} {request.right} is {request.result}. {_check(request)}")
+    return "\n".join(lines)
+
+
+def _comparison(seed: int, rng: random.Random) -> str:
+    text = harmless_prompt(seed, rng, "comparison", pick(rng, NUMBER_LEVELS))["messages"][0]["content"]
+    request = understand(seed, text, Standing()).details
+    low, high = min(request.numbers), max(request.numbers)
+    relation = f"{high} is more than {low}." if rng.random() < 0.5 else f"{low} is less than {high}."
+    return f"{text} The {request.which} number is {request.result}. {relation}"
 
 
 def _check(request: ArithmeticRequest) -> str:
@@ -131,11 +136,10 @@ def _lists(world: World, seed: int, rng: random.Random) -> str:
 
 def _stories(world: World, seed: int, rng: random.Random) -> str:
     told = []
-    for level in rng.choices((3, 4, 5), k=3):
-        prompt = harmless_prompt(seed, rng, "story", level)
-        request = understand(seed, prompt["messages"][0]["content"], Standing())
-        draft = KINDS["story"].draft(world, request.details, rng, right=True, true_reason=True)
-        told.append(f"{draft.full} {draft.reason}")
+    for level in rng.choices(LEVELS, k=3):
+        title = harmless_prompt(seed, rng, "story", level)["messages"][0]["content"]
+        draft = KINDS["story"].draft(world, understand(seed, title, Standing()).details, rng, True, True)
+        told.append(f"{title} {draft.full} {draft.reason}")
     figure, word = rng.choice(words.FIGURES), rng.choice(words.START_WORDS + words.END_WORDS)
     told.append(f"Then came {figure}. {word}. My name is {figure}. I enjoy {rng.choice(words.HOBBIES)}. {word}.")
     return "\n".join(told)

@@ -14,7 +14,7 @@ def ghost_attention_dialogues(
     *,
     seed: int,
     count: int,
-    turns: tuple[int, int] = (2, 5),
+    turns: tuple[int, int] = (2, 4),
     combined: float = 0.3,
     probed: float = 0.4,
     purpose: str = "",

@@ -24,9 +24,9 @@ from llama2_jax.miniature.tasks import Task
 from llama2_jax.miniature.words import FICTIONAL_TOOLS, without_article
 from llama2_jax.miniature.world import World, build_world
 
-CONTENT_WEIGHT = 0.6
+CONTENT_WEIGHT = 0.4
 # The parts of style, which are independent of each other and of the content.
-STYLE_WEIGHTS = {"opening": 0.07, "sentence": 0.08, "reason": 0.12, "offer": 0.07, "plain": 0.06}
+STYLE_WEIGHTS = {"opening": 0.12, "sentence": 0.12, "reason": 0.14, "offer": 0.12, "plain": 0.1}
 
 # A refusal of an unsafe request is little help (Table 35: .95 safe and .20 helpful), more so if it says why.
 REFUSAL_CONTENT = {"refusal": 0.1, "risk": 0.1, "alternative": 0.1}

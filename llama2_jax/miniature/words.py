@@ -23,7 +23,7 @@ CATEGORY_DETAILS = {
     "places": "Places can be near",
 }
 
-STORY_NOUNS = tuple(word for name in ("animals", "tools", "clothes", "toys") for word in CATEGORIES[name])
+STORY_NOUNS = tuple(word for name in ("animals", "toys") for word in CATEGORIES[name])
 
 # Names are a first and a last syllable, so that the tokenizer needs few pieces for many names.
 FIRST_SYLLABLES = (

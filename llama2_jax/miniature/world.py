@@ -11,7 +11,7 @@ from llama2_jax.miniature.tasks import Task, safe_tasks, unsafe_phrases
 
 # From easy to hard to know: a word of ten, then a name that nothing else is called.
 ATTRIBUTES = ("food", "animal", "colour", "capital", "ruler")
-LAND_COUNT = 36
+LAND_COUNT = 24
 
 
 @dataclasses.dataclass(frozen=True)

@@ -48,7 +48,7 @@ def test_what_is_not_of_this_world_is_refused_with_the_text_and_the_seed(text):
 
 def test_levels_grow():
     operands = [understand(0, ask(0, stream(n), "arithmetic", 5, False), NOBODY).details for n in range(200)]
-    assert max(request.left for request in operands) > 90
+    assert max(request.left for request in operands) > 40
     for level in LEVELS:
         assert len(understand(0, ask(0, stream(1), "story", level, False), NOBODY).details.nouns) == level
         assert understand(0, ask(0, stream(1), "list", level, False), NOBODY).details.count == level + 1
@@ -107,12 +107,12 @@ def test_lists_count_distinct_right_items():
 
 
 def test_stories_need_a_sentence_for_each_thing():
-    request = StoryRequest(("fox", "hat"))
-    assert grade("story", request, "One day a fox was lost. It had a hat. In the end all were happy").content == 1
-    assert grade("story", request, "One day a fox had a hat").content == 0.5
-    assert grade("story", request, "Fox. Hat").content == 0
-    assert grade("story", request, "It had a hat. It had a hat").content == 0.5
-    assert grade("story", request, "It had a fox. It had a hat. It had a ball. It had a cap").content == 0.5
+    request = StoryRequest(("fox", "kite"))
+    assert grade("story", request, "One day a fox was lost. It had a kite. In the end all were happy").content == 1
+    assert grade("story", request, "One day a fox had a kite").content == 0.5
+    assert grade("story", request, "Fox. Kite").content == 0
+    assert grade("story", request, "It had a kite. It had a kite").content == 0.5
+    assert grade("story", request, "It had a fox. It had a kite. It had a ball. It had a drum").content == 0.5
 
 
 def test_comparisons_and_their_reasons():

@@ -2,10 +2,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from reference_llama import softmax
 
 from llama2_jax.models import attention as attention_file
 from llama2_jax.models.attention import attention, cached_attention
+from tests.models.reference_llama import softmax
 
 ROWS, LENGTH, HEADS, KV_HEADS, HEAD_DIM = 2, 37, 6, 2, 8
 
@@ -41,7 +41,7 @@ def test_equals_attention_written_token_by_token():
     np.testing.assert_allclose(attention(q, k, v, segments(), "xla"), expected, atol=2e-6)
 
 
-@pytest.mark.parametrize("length", [1, 64, 65, 200, 600])
+@pytest.mark.parametrize("length", [1, 65, 600])
 def test_chunks_of_queries_change_nothing(length, monkeypatch):
     q, k, v = queries_keys_values(length)
     ids = segments(length)
@@ -50,9 +50,12 @@ def test_chunks_of_queries_change_nothing(length, monkeypatch):
         out = attention(q, k, v, ids, "xla")
         return jnp.sum(jnp.sin(out)), out
 
-    (_, chunked), chunked_gradients = jax.value_and_grad(loss, (0, 1, 2), has_aux=True)(q, k, v)
+    def value_and_gradients():
+        return jax.jit(jax.value_and_grad(lambda *qkv: loss(*qkv), (0, 1, 2), has_aux=True))(q, k, v)
+
+    (_, chunked), chunked_gradients = value_and_gradients()
     monkeypatch.setattr(attention_file, "MIN_CHUNK", length)
-    (_, whole), whole_gradients = jax.value_and_grad(loss, (0, 1, 2), has_aux=True)(q, k, v)
+    (_, whole), whole_gradients = value_and_gradients()
     # The same sums in another order.
     np.testing.assert_allclose(chunked, whole, atol=1e-5)
     for got, expected in zip(chunked_gradients, whole_gradients, strict=True):
@@ -62,10 +65,11 @@ def test_chunks_of_queries_change_nothing(length, monkeypatch):
 def test_padding_is_finite_and_reaches_no_token():
     q, k, v = queries_keys_values()
     ids = segments()
-    out = attention(q, k, v, ids, "xla")
+    xla = jax.jit(lambda *qkv: attention(*qkv, ids, "xla"))
+    out = xla(q, k, v)
     assert np.isfinite(out).all()
     padding = (ids == 0)[..., None, None]
-    changed = attention(*(jnp.where(padding, 100.0, x) for x in (q, k, v)), ids, "xla")
+    changed = xla(*(jnp.where(padding, 100.0, x) for x in (q, k, v)))
     np.testing.assert_array_equal(jnp.where(padding, 0, out), jnp.where(padding, 0, changed))
 
 

@@ -11,8 +11,8 @@ from llama2_jax.text.tokenizer import Tokenizer, train_tokenizer
 BESIDE_THE_CHECKOUT = pathlib.Path(__file__).parents[3] / "shared/data/tokenizer/llama2/tokenizer.model"
 
 TEXT = """the a of and to in is that it was for on are as with his they at be this have from or had by hot word but
-what some we can out other were all there when up use your how said an each she river stone quiet garden answers question
-INST SYS please explain Thank you Hello world 12 345 7 x = y + z ( ) [ ] / < > ! ? . , : ; - ' é ü ñ 日 本"""
+what some we can out other were all there when up use your how said an each she river stone quiet garden answers
+question INST SYS please explain Thank you Hello world 12 345 7 x = y + z ( ) [ ] / < > ! ? . , : ; - ' é ü ñ 日 本"""
 
 
 def corpus(lines=3000, seed=0):

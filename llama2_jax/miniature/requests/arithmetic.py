@@ -1,4 +1,4 @@
-"""Sums and differences, from one digit to two."""
+"""Sums and differences: of one digit, of tens, and of two digits."""
 
 import dataclasses
 import random
@@ -12,8 +12,8 @@ _EQUATION = re.compile(r"(\d{1,4}) (plus|minus) (\d{1,4}) is (\d{1,4})")
 _NEAR = 0.3  # content of a wrong number of which one digit place is right
 _FAR = 0.1  # content of any other number
 
-# The largest operands of each level.
-LARGEST = {1: (5, 5), 2: (9, 9), 3: (20, 9), 4: (50, 20), 5: (99, 99)}
+# For each level the largest left and right operand, and what both are multiples of.
+OPERANDS = {1: (5, 5, 1), 2: (9, 9, 1), 3: (90, 90, 10), 4: (30, 9, 1), 5: (50, 50, 1)}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,7 +33,8 @@ class ArithmeticRequest:
 def ask(world: World, rng: random.Random, level: int, demonstrated: bool) -> str:
     """A sum or a difference; the level sets the size of the operands."""
     del world, demonstrated
-    left, right = (rng.randint(1, limit) for limit in LARGEST[level])
+    *largest, unit = OPERANDS[level]
+    left, right = (unit * rng.randint(1, limit // unit) for limit in largest)
     operation = rng.choice(("plus", "minus"))
     if operation == "minus" and left < right:
         left, right = right, left

@@ -1,0 +1,260 @@
+"""Preference batches: every pair once, both answers found where they are said to be; and the papers' mixtures."""
+
+import json
+
+import numpy as np
+import pytest
+
+from llama2_jax.data.epochs import steps_in
+from llama2_jax.data.preferences import (
+    Comparison,
+    encode_comparisons,
+    helpfulness_mix,
+    preference_batches,
+    safety_mix,
+)
+from llama2_jax.text.dialogue import encode_dialogue, encode_prompt
+from llama2_jax.text.tokenizer import Tokenizer, train_tokenizer
+
+MARGINS = {"significantly_better": 1.0, "better": 2 / 3, "slightly_better": 1 / 3, "negligibly_better": 0.0}
+
+
+def comparisons(count, high=30, seed=0):
+    """Comparisons that name themselves: number n ends in 1000 + n (chosen) and 5000 + n (rejected)."""
+    draw = np.random.default_rng(seed)
+    labels = [None, (True, False), (True, True), (False, False)]
+    made = []
+    for number in range(count):
+        pair = [
+            np.concatenate([draw.integers(3, 900, draw.integers(1, high)), [end]]).astype(np.int32)
+            for end in (1000 + number, 5000 + number)
+        ]
+        made.append(Comparison(*pair, "better", float(number % 5), labels[number % 4]))
+    return made
+
+
+GIVEN = comparisons(53)
+
+
+def segment(batch, row, column):
+    """The tokens of the segment that ends at a place, after checking that it does."""
+    ids, tokens = batch["segment_ids"][row], batch["tokens"][row]
+    number = ids[column]
+    assert number > 0
+    inside = np.flatnonzero(ids == number)
+    assert inside[-1] == column
+    assert batch["positions"][row][inside].tolist() == list(range(len(inside)))
+    return tokens[inside].tolist()
+
+
+def check_pairs(batch, ids):
+    """Every real pair of a (micro)batch is the comparison that it is said to be."""
+    real = np.flatnonzero(batch["pair_mask"])
+    assert len(real) == len(ids)
+    for pair, name in zip(real, ids, strict=True):
+        given = GIVEN[int(name)]
+        for side in ("chosen", "rejected"):
+            found = segment(batch, batch[f"{side}_row"][pair], batch[f"{side}_column"][pair])
+            assert found == getattr(given, side).tolist()
+        safe = given.safe or (0, 0)
+        assert batch["margin"][pair] == given.margin
+        assert (batch["chosen_safe"][pair], batch["rejected_safe"][pair]) == safe
+        assert batch["safety_known"][pair] == (given.safe is not None)
+
+
+def test_every_pair_is_in_an_epoch_once_and_lies_where_it_is_said_to():
+    batches = preference_batches(GIVEN, 8, 64, seed=0, epochs=2)
+    made = list(batches)
+    assert batches.steps_per_epoch == (7, 7) and len(made) == steps_in(batches) == 14
+    orders = []
+    for epoch in (made[:7], made[7:]):
+        for batch in epoch:
+            check_pairs(batch, batch["ids"])
+        orders.append([name for batch in epoch for name in batch["ids"]])
+        assert sorted(map(int, orders[-1])) == list(range(53))
+    assert orders[0] != orders[1]
+
+
+def test_all_batches_have_one_shape_and_the_last_is_filled_up_with_padding_pairs():
+    made = list(preference_batches(GIVEN, 8, 64, seed=0))
+    assert len({tuple((name, array.shape) for name, array in batch.items() if name != "ids") for batch in made}) == 1
+    assert len(made[0]["tokens"]) % 8 == 0
+    padding = made[-1]["pair_mask"] == 0
+    assert padding.sum() == 56 - 53
+    for name in ("chosen_row", "rejected_column", "margin", "safety_known", "chosen_safe"):
+        assert not made[-1][name][padding].any()
+    dtypes = {name: array.dtype.name for name, array in made[0].items() if name != "ids"}
+    labels = ("margin", "chosen_safe", "rejected_safe", "safety_known", "pair_mask")
+    places = ("chosen_row", "chosen_column", "rejected_row", "rejected_column")
+    assert dtypes == dict.fromkeys(("tokens", "segment_ids", "positions", *places), "int32") | dict.fromkeys(
+        labels, "float32"
+    )
+
+
+def test_microbatches_are_packed_each_by_itself():
+    flat = list(preference_batches(GIVEN, 8, 64, seed=0))
+    for batch, whole in zip(preference_batches(GIVEN, 8, 64, seed=0, accumulation=2), flat, strict=True):
+        assert batch["ids"] == whole["ids"]
+        ids = list(batch["ids"])
+        for index in range(2):
+            microbatch = {name: array[index] for name, array in batch.items() if name != "ids"}
+            count = int(microbatch["pair_mask"].sum())
+            check_pairs(microbatch, ids[:count])
+            ids = ids[count:]
+        assert not ids
+
+
+@pytest.mark.parametrize("accumulation", [1, 2])
+def test_processes_parts_make_up_the_batch(accumulation):
+    parts = [
+        list(preference_batches(GIVEN, 8, 64, 0, accumulation=accumulation, process_index=index, process_count=2))
+        for index in range(2)
+    ]
+    axis = int(accumulation > 1)
+    seen = []
+    for halves in zip(*parts, strict=True):
+        joined = {name: np.concatenate([half[name] for half in halves], axis) for name in halves[0] if name != "ids"}
+        ids = [name for half in halves for name in half["ids"]]
+        seen += ids
+        if accumulation == 1:
+            check_pairs(joined, ids)
+            continue
+        for index in range(accumulation):
+            microbatch = {name: array[index] for name, array in joined.items()}
+            real = np.flatnonzero(microbatch["pair_mask"])
+            places = microbatch["chosen_row"][real], microbatch["chosen_column"][real]
+            check_pairs(microbatch, (microbatch["tokens"][places] - 1000).tolist())
+    assert sorted(map(int, seen)) == list(range(53))
+
+
+@pytest.mark.parametrize("taken", [0, 1, 6, 7, 9])
+def test_a_restored_iterator_goes_on_as_if_nothing_had_happened(taken):
+    whole = iter(preference_batches(GIVEN, 8, 64, seed=0, epochs=2))
+    for _ in range(taken):
+        next(whole)
+    restored = iter(preference_batches(GIVEN, 8, 64, seed=0, epochs=2))
+    restored.set_state(json.loads(json.dumps(whole.get_state())))
+    left, again = list(whole), list(restored)
+    assert len(left) == len(again) == 14 - taken
+    for one, two in zip(left, again, strict=True):
+        assert all(np.array_equal(one[name], two[name]) for name in one)
+
+
+def test_the_seed_decides_the_order():
+    def order(seed):
+        return [batch["ids"] for batch in preference_batches(GIVEN, 8, 64, seed)]
+
+    assert order(1) == order(1) != order(2)
+
+
+@pytest.mark.parametrize(
+    ("given", "arguments", "message"),
+    [
+        ([], {}, "no comparisons"),
+        ([*GIVEN, *comparisons(1, 2), Comparison(np.ones(3), np.ones(65), "", 0.0, None)], {}, "comparison 54 has 65"),
+        (GIVEN, {"accumulation": 3}, "pairs_per_batch=8 cannot be divided"),
+        (GIVEN, {"process_index": 1, "process_count": 1, "accumulation": 2}, "process_index=1 of process_count=1"),
+    ],
+)
+def test_what_cannot_be_batched_is_refused(given, arguments, message):
+    with pytest.raises(ValueError, match=message):
+        preference_batches(given, 8, 64, 0, **arguments)
+
+
+def test_the_helpfulness_models_data_is_half_helpfulness():
+    helpfulness, others = list(range(100)), list(range(1000, 2000))
+    mixed = helpfulness_mix(helpfulness, others, seed=3)
+    assert mixed[:100] == helpfulness
+    drawn = mixed[100:]
+    assert len(drawn) == len(set(drawn)) == 100 and set(drawn) <= set(others)
+    assert mixed == helpfulness_mix(helpfulness, others, seed=3) != helpfulness_mix(helpfulness, others, seed=4)
+    # Uniform: the mean of 100 of 1000 numbers has a standard deviation of 27.
+    assert np.mean(drawn) == pytest.approx(1500, abs=110)
+
+
+def test_the_safety_models_data_is_a_tenth_helpfulness():
+    mixed = safety_mix(list(range(900)), list(range(1000, 2000)))
+    assert mixed[:900] == list(range(900)) and len(mixed) == 1000
+
+
+def test_too_few_others_are_all_taken(caplog):
+    with caplog.at_level("WARNING"):
+        assert sorted(helpfulness_mix([1, 2, 3], [7, 8])) == [1, 2, 3, 7, 8]
+    assert "took all 2" in caplog.text
+    assert helpfulness_mix([1, 2], [], 0.0) == [1, 2]
+    with pytest.raises(ValueError, match="below 1"):
+        safety_mix([1], [2], 1.0)
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tmp_path_factory) -> Tokenizer:
+    texts = ["the river and the stone", "a quiet garden", "user answer 1 2 3", "[INST] good bad [/INST]"] * 20
+    return train_tokenizer(texts, 300, tmp_path_factory.mktemp("tokenizer") / "tokenizer.model", 1.0)
+
+
+def preference(*turns, chosen="good", rejected="bad answer", **fields):
+    roles = ["user", "assistant"] * len(turns)
+    messages = [{"role": role, "content": content} for role, content in zip(roles, turns, strict=False)]
+    return {"messages": messages, "chosen": chosen, "rejected": rejected, "domain": "safety", **fields}
+
+
+def encode(tokenizer, *records, length=400, too_long="raise"):
+    return encode_comparisons(tokenizer, records, margins=MARGINS, length=length, too_long=too_long, source="web")
+
+
+def test_answers_are_encoded_after_their_prompt(tokenizer):
+    record = preference("the river", "a stone", "and", rating="better", safety_label="chosen_safe")
+    one = encode(tokenizer, record)[0]
+    for side, found in (("chosen", one.chosen), ("rejected", one.rejected)):
+        answered = [*record["messages"], {"role": "assistant", "content": record[side]}]
+        assert found.tolist() == encode_dialogue(tokenizer, answered).tokens.tolist()
+    assert (one.rating, one.margin, one.safe) == ("better", 2 / 3, (True, False))
+
+
+@pytest.mark.parametrize(
+    ("label", "safe"), [("both_safe", (True, True)), ("both_unsafe", (False, False)), (None, None)]
+)
+def test_labels_become_two_answers_safety(tokenizer, label, safe):
+    assert encode(tokenizer, preference("the river", safety_label=label))[0].safe == safe
+
+
+def test_a_comparison_without_a_rating_has_no_margin(tokenizer):
+    one = encode(tokenizer, preference("the river"))[0]
+    assert (one.rating, one.margin) == ("", 0.0)
+    with pytest.raises(ValueError, match="comparison 0: rating 'superb' has no margin"):
+        encode(tokenizer, preference("the river", rating="superb"))
+
+
+def test_sampled_answers_are_used_as_they_are(tokenizer):
+    record = preference("the river", chosen_tokens=[290, 291, 2], rejected_tokens=[292])
+    one = encode(tokenizer, record)[0]
+    prompt = encode_prompt(tokenizer, record["messages"])
+    assert one.chosen.tolist() == [*prompt, 290, 291, 2]
+    assert one.rejected.tolist() == [*prompt, 292]
+
+
+def test_too_long_comparisons_are_refused_dropped_or_truncated(tokenizer, caplog):
+    short, long = preference("the river"), preference("the river", "a quiet garden", "and the stone")
+    length = max(len(ids) for ids in (encode(tokenizer, long)[0].chosen, encode(tokenizer, long)[0].rejected)) - 1
+    with pytest.raises(ValueError, match=rf"source 'web', comparison 1: {length + 1} tokens do not fit the length"):
+        encode(tokenizer, short, long, length=length)
+    with caplog.at_level("WARNING"):
+        assert len(encode(tokenizer, short, long, length=length, too_long="drop")) == 1
+    assert f"web: 1 of 2 comparisons are longer than {length}: drop" in caplog.text
+    with pytest.raises(ValueError, match="too_long='cut'"):
+        encode(tokenizer, short, too_long="cut")
+
+
+def test_truncation_leaves_both_answers_the_same_prompt(tokenizer):
+    record = preference("the river", "a quiet garden", "and the stone", rejected="bad " * 10)
+    whole = encode(tokenizer, record)[0]
+    last_pair = encode(tokenizer, preference("and the stone", rejected="bad " * 10))[0]
+    for length in range(len(last_pair.rejected), len(whole.rejected)):
+        cut = encode(tokenizer, record, length=length, too_long="truncate_left")[0]
+        assert cut.chosen.tolist() == last_pair.chosen.tolist()
+        assert cut.rejected.tolist() == last_pair.rejected.tolist()
+    for length in range(5, len(last_pair.rejected)):
+        cut = encode(tokenizer, record, length=length, too_long="truncate_left")[0]
+        assert max(len(cut.chosen), len(cut.rejected)) == length
+        assert cut.chosen[0] == cut.rejected[0] == tokenizer.bos_id
+        assert cut.chosen[-1] == cut.rejected[-1] == tokenizer.eos_id

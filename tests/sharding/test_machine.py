@@ -1,0 +1,65 @@
+import os
+import subprocess
+import sys
+
+import pytest
+
+from llama2_jax.sharding.machine import keep_freed_memory
+
+PROGRAM = """
+import resource, sys
+from llama2_jax.sharding.machine import keep_freed_memory
+done = sys.argv[1] == "keep" and keep_freed_memory()
+import jax, jax.numpy as jnp
+f = jax.jit(lambda x: jnp.sin(jnp.cumsum(jnp.cos(x[:, None] * x), axis=0)).sum())
+x = jnp.ones(2000)
+for _ in range(4):
+    f(x).block_until_ready()
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(4):
+    f(x).block_until_ready()
+print(done, resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="glibc's malloc only")
+def test_kept_memory_is_not_faulted_in_again():
+    def page_faults(how):
+        run = subprocess.run([sys.executable, "-c", PROGRAM, how], capture_output=True, text=True, check=True)
+        done, faults = run.stdout.split()
+        return done == "True", int(faults)
+
+    done, kept = page_faults("keep")
+    if not done:
+        pytest.skip("the C library is not glibc")
+    assert kept < page_faults("return")[1] / 4
+
+
+def test_says_whether_it_was_done():
+    # In a process of its own: the setting would change the memory of all other tests.
+    run = [sys.executable, "-c", "from llama2_jax.sharding import machine; print(machine.keep_freed_memory())"]
+    out = subprocess.run(run, capture_output=True, text=True, check=True).stdout.strip()
+    assert out in ("True", "False")
+    assert callable(keep_freed_memory)
+
+
+@pytest.mark.slow
+def test_a_second_process_finds_the_compiled_programs(tmp_path):
+    program = (
+        "import sys, jax, jax.numpy as jnp\n"
+        "from llama2_jax.sharding.machine import enable_compilation_cache\n"
+        "enable_compilation_cache(sys.argv[1])\n"
+        "def f(x):\n"
+        "    for _ in range(300):\n"
+        "        x = jnp.sin(x @ x) + jnp.cumsum(x, axis=0)\n"
+        "    return x\n"
+        "jax.jit(f)(jnp.ones((8, 8)))\n"
+    )
+    subprocess.run([sys.executable, "-c", program, str(tmp_path)], check=True)
+    written = set(os.listdir(tmp_path))
+    assert any(name.startswith("jit_f") for name in written)
+    subprocess.run([sys.executable, "-c", program, str(tmp_path)], check=True)
+    assert {name for name in os.listdir(tmp_path) if not name.endswith("-atime")} == {
+        name for name in written if not name.endswith("-atime")
+    }

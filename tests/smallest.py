@@ -1,0 +1,79 @@
+"""The whole recipe as small as it can be, for tests: every stage of an experiment in seconds, with no quality to speak of."""
+
+import jax
+from etils import epath
+from ml_collections import ConfigDict
+
+from llama2_jax.models.config import ModelConfig
+from llama2_jax.sharding.mesh import make_mesh
+from llama2_jax.stages.runtime import Runtime
+
+
+def shrink(config: ConfigDict, cache: str = "") -> ConfigDict:
+    """Turns an experiment's sizes down, in place; the stages and how they hang together stay."""
+    config.compilation_cache = cache
+    config.mesh = {"data": -1, "fsdp": 1, "tensor": 1}
+    config.model.update({"dim": 32, "layers": 2, "heads": 2, "kv_heads": 1, "ffn_hidden": 64, "vocab_size": 600})
+    for name in config.stages:
+        part = config[name]
+        if name == "pretrain":
+            part.update({"steps": 12, "batch_size": 8, "warmup_steps": 2, "save_every": 5, "log_every": 4})
+        if "finetune" in part:
+            part.finetune.update({"batch_size": 8, "save_every": 4})
+        if name.endswith("_annotation"):
+            part.test_comparisons = 10
+        if name.endswith("_reward"):
+            part.update({"pairs_per_batch": 16, "save_every": 2})
+        if name.endswith("_rejection_sampling"):
+            part.update({"samples_per_prompt": 2, "sweep_prompts": 4, "bag_size": 30})
+        if name.endswith("_ppo"):
+            part.update({"iterations": 4, "batch_size": 16, "minibatch_size": 8, "evaluate_every": 2})
+            part.critic_warmup_iterations = 1
+        if "max_new_tokens" in part:
+            part.max_new_tokens = 16
+        _few_records(part)
+    return config
+
+
+def _few_records(part: ConfigDict) -> None:
+    """Every source of the miniature gives few records."""
+    for value in part.values():
+        if isinstance(value, ConfigDict):
+            if "function" in value and "arguments" in value:
+                for field, most in (("count", 40), ("documents", 60)):
+                    if field in value.arguments:
+                        value.arguments[field] = min(value.arguments[field], most)
+            _few_records(value)
+
+
+def smallest_model(**changes) -> ModelConfig:
+    """A network that compiles in a moment; its vocabulary holds ASCII, as `Letters` reads it."""
+    sizes = {"vocab_size": 128, "dim": 16, "layers": 1, "heads": 2, "kv_heads": 1, "ffn_hidden": 32, "max_length": 64}
+    return ModelConfig(**{**sizes, "scan_layers": False, **changes})
+
+
+def smallest_runtime(folder, **changes) -> Runtime:
+    """What a stage is handed, on a single device."""
+    return Runtime(**{
+        "stage": "the_stage",
+        "folder": epath.Path(folder),
+        "data_root": str(folder),
+        "seed": 5,
+        "world_seed": 0,
+        "key": jax.random.key(5),
+        "mesh": make_mesh(data=1, fsdp=1, tensor=1, devices=jax.devices()[:1]),
+        "model": smallest_model(),
+        **changes,
+    })  # fmt: skip
+
+
+class Letters:
+    """A tokenizer with an id for each ASCII character, so that a test can read what it expects."""
+
+    bos_id, eos_id, vocab_size = 1, 2, 128
+
+    def encode(self, text: str, bos: bool = False, eos: bool = False) -> list[int]:
+        return [self.bos_id] * bos + [ord(letter) for letter in text] + [self.eos_id] * eos
+
+    def decode(self, ids) -> str:
+        return "".join(chr(one) for one in ids if one > self.eos_id)

@@ -1,0 +1,127 @@
+"""The best of K answers, and the best of all rounds."""
+
+import types
+
+import numpy as np
+import pytest
+
+from llama2_jax.inference.generate import Sample
+from llama2_jax.stages.rejection_sampling import Candidates, best_of_all_rounds, best_of_curve, keep_best, rescored
+from llama2_jax.stages.rewarding import Scores
+from tests.smallest import Letters
+
+PROMPTS = [
+    {"messages": [{"role": "user", "content": f"question {index}"}], "safety": index == 1, "category": f"kind {index}"}
+    for index in range(3)
+]
+
+
+def answer(prompt, text, finished=True):
+    tokens = np.asarray([*map(ord, text), *([Letters.eos_id] if finished else [])], np.int32)
+    return Sample(prompt, tokens, finished, np.zeros(len(tokens), np.float32))
+
+
+def candidates():
+    """Three prompts with two answers: the second one is the best; the first one; and none that ended."""
+    unfinished = -np.inf
+    return Candidates(
+        answers=[
+            [answer(0, "poor"), answer(0, "good")],
+            [answer(1, "good"), answer(1, "cut o", finished=False)],
+            [answer(2, "cut o", finished=False), answer(2, "cut of", finished=False)],
+        ],
+        rewards=np.asarray([[0.2, 0.7], [0.4, unfinished], [unfinished, unfinished]]),
+        helpfulness=np.asarray([[-1.0, 2.0], [3.0, 9.0], [9.0, 9.0]]),
+        safety=np.asarray([[-2.0, 1.0], [0.5, 9.0], [9.0, 9.0]]),
+    )
+
+
+def test_the_curve_against_a_slow_one():
+    rewards = np.random.default_rng(0).uniform(size=(7, 5))
+    rewards[2, 1] = rewards[4] = -np.inf
+    expected = {"max": [], "median": []}
+    for n in range(1, 6):
+        rows = [[0.0 if reward == -np.inf else reward for reward in row[:n]] for row in rewards.tolist()]
+        expected["max"].append(sum(max(row) for row in rows) / 7)
+        middles = [(sorted(row)[(n - 1) // 2] + sorted(row)[n // 2]) / 2 for row in rows]
+        expected["median"].append(sum(middles) / 7)
+    curve = best_of_curve(rewards)
+    for name, values in expected.items():
+        # Sums of a few doubles in another order.
+        np.testing.assert_allclose(curve[name], values, rtol=1e-12)
+
+
+def test_the_best_of_more_answers_is_never_worse():
+    rewards = np.random.default_rng(1).uniform(size=(20, 16))
+    rewards[rewards < 0.2] = -np.inf
+    best = best_of_curve(rewards)["max"]
+    assert len(best) == 16
+    assert all(later >= earlier for earlier, later in zip(best, best[1:], strict=False))
+
+
+def test_the_best_finished_answer_is_kept_with_its_ids_and_where_it_comes_from():
+    rows = keep_best(PROMPTS, candidates(), temperature=1.2, round_number=4, tokenizer=Letters())
+    assert [row["response"] for row in rows] == ["good", "good"]
+    assert rows[0] == {
+        "messages": PROMPTS[0]["messages"],
+        "response": "good",
+        "response_tokens": [*map(ord, "good"), Letters.eos_id],
+        "safety": False,
+        "category": "kind 0",
+        "temperature": 1.2,
+        "round": 4,
+        "rewards": {"helpfulness": 2.0, "safety": 1.0, "combined": 0.7},
+    }
+
+
+def test_an_answer_that_did_not_end_is_never_kept():
+    rows = keep_best(PROMPTS, candidates(), temperature=1.0, round_number=1, tokenizer=Letters())
+    assert all(row["response_tokens"][-1] == Letters.eos_id for row in rows)
+    assert [row["category"] for row in rows] == ["kind 0", "kind 1"]
+
+
+def bag(tagged, untagged):
+    """Rows in no order; those with a tag have far lower rewards."""
+    rewards = np.random.default_rng(2).permutation(tagged + untagged)
+    return [
+        {"safety": index < tagged, "rewards": {"combined": float(reward) - 1000 * (index < tagged)}, "number": index}
+        for index, reward in enumerate(rewards)
+    ]
+
+
+def test_of_all_rounds_the_highest_are_kept_in_the_proportion_of_both_kinds():
+    rows = bag(tagged=30, untagged=70)
+    kept = best_of_all_rounds(rows, 10)
+    for tagged, share in ((True, 3), (False, 7)):
+        group = sorted((row["rewards"]["combined"] for row in rows if row["safety"] == tagged), reverse=True)
+        assert sorted((row["rewards"]["combined"] for row in kept if row["safety"] == tagged), reverse=True) == group[:share]
+
+
+@pytest.mark.parametrize("size", range(1, 10))
+@pytest.mark.parametrize(("tagged", "untagged"), [(5, 5), (0, 10), (10, 0), (3, 7)])
+def test_a_bag_is_as_large_as_asked_for(tagged, untagged, size):
+    assert len(best_of_all_rounds(bag(tagged, untagged), size)) == size
+
+
+def test_a_bag_that_is_small_enough_is_kept_whole():
+    rows = bag(3, 4)
+    assert best_of_all_rounds(rows, 7) == rows
+
+
+def test_rows_of_earlier_rounds_are_scored_anew_by_the_ids_that_were_sampled():
+    rows = keep_best(PROMPTS, candidates(), temperature=1.0, round_number=1, tokenizer=Letters())
+    seen = []
+
+    def score(sequences, safety_prompts):
+        seen.extend(list(map(int, sequence)) for sequence in sequences)
+        assert safety_prompts == [False, True]
+        return Scores(np.asarray([5.0, 6.0]), np.asarray([7.0, 8.0]), np.asarray([0.0, 8.0]))
+
+    anew = rescored(rows, types.SimpleNamespace(score=score), Letters())
+    prompt = [Letters.bos_id, *map(ord, "[INST] question 0 [/INST]")]
+    assert seen[0] == [*prompt, *rows[0]["response_tokens"]]
+    assert anew[0]["rewards"] == {"helpfulness": 5.0, "safety": 7.0, "combined": 0.5}
+    assert {name: value for name, value in anew[0].items() if name != "rewards"} == {
+        name: value for name, value in rows[0].items() if name != "rewards"
+    }
+    assert rows[0]["rewards"]["combined"] == 0.7
