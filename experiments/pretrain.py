@@ -41,18 +41,18 @@ def get_config(scale: str = "tiny") -> ConfigDict:
         "inputs": {"tokenizer": "tokenizer"},
         "sources": sources.pretraining(),
         # 4M tokens a batch; 2T tokens are 500,000 steps of 4.0M (section 2.2).
-        "batch_size": by_scale(scale, {"tiny": 32, "small": 256, "1b": 512}, paper=1024),
+        "batch_size": by_scale(scale, {"tiny": 8, "small": 256, "1b": 512}, paper=1024),
         "length": config.model.get_ref("max_length"),
-        "steps": by_scale(scale, {"tiny": 360, "small": 8_000, "1b": 100_000}, paper=500_000),
+        "steps": by_scale(scale, {"tiny": 1300, "small": 8_000, "1b": 100_000}, paper=500_000),
         "accumulation": 1,
-        "held_out_batches": by_scale(scale, {"tiny": 2}, paper=16),
+        "held_out_batches": by_scale(scale, {"tiny": 8}, paper=16),
         **optimization(
             learning_rate=by_scale(
-                scale, {"tiny": 3e-3, "small": 6e-4, "1b": 4e-4, "34b": 1.5e-4, "70b": 1.5e-4}, paper=3e-4
+                scale, {"tiny": 2e-3, "small": 6e-4, "1b": 4e-4, "34b": 1.5e-4, "70b": 1.5e-4}, paper=3e-4
             ),
-            warmup_steps=by_scale(scale, {"tiny": 30, "small": 500}, paper=2000),
-            save_every=by_scale(scale, {"tiny": 120}, paper=500),
-            log_every=by_scale(scale, {"tiny": 20}, paper=10),
+            warmup_steps=by_scale(scale, {"tiny": 100, "small": 500}, paper=2000),
+            save_every=by_scale(scale, {"tiny": 325}, paper=500),
+            log_every=by_scale(scale, {"tiny": 50}, paper=10),
         ),
     }
     config.stages = ("tokenizer", "pretrain")

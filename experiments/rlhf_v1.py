@@ -9,6 +9,7 @@ from ml_collections import ConfigDict
 from experiments import sft
 from experiments.pretrain import sources_of
 from experiments.rounds import add_round, with_evaluation
+from experiments.scales import by_scale
 
 
 def get_config(scale: str = "tiny") -> ConfigDict:
@@ -21,6 +22,7 @@ def training(scale: str) -> ConfigDict:
     config = sft.get_config(scale)
     config.experiment = "rlhf_v1"
     config.versions = (("sft", "sft"),)
+    config.answer_tokens = by_scale(scale, {"tiny": 64, "small": 256}, paper=1024)  # the longest answer sampled
     sources_of(scale).add_annotator(config)
     add_round(config, 1, newest="sft", earlier="sft_public")
     return config

@@ -8,7 +8,7 @@ from ml_collections import ConfigDict
 
 from experiments import rlhf_v2
 from experiments.pretrain import sources_of
-from experiments.rounds import add_round, answer_tokens, with_evaluation
+from experiments.rounds import add_round, with_evaluation
 
 
 def get_config(scale: str = "tiny") -> ConfigDict:
@@ -43,6 +43,6 @@ def add_ghost_attention(config: ConfigDict, number: int, *, policy: str) -> None
         "terse_fraction": 0.5,
         "temperature": 0.7,  # not stated
         "top_p": 0.9,
-        "max_new_tokens": answer_tokens(config.scale),
+        "max_new_tokens": config.get_ref("answer_tokens"),
     }
     config.stages = (*config.stages, name)

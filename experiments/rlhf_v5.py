@@ -13,7 +13,6 @@ from experiments.rounds import (
     add_rejection_sampling,
     add_reward_model,
     add_version,
-    answer_tokens,
     with_evaluation,
 )
 from experiments.scales import by_scale
@@ -56,7 +55,7 @@ def add_context_distillation(config: ConfigDict, *, policy: str) -> None:
         "preprompts": sources.safety_preprompts(),
         "temperature": 0.7,  # not stated
         "top_p": 0.9,
-        "max_new_tokens": answer_tokens(config.scale),
+        "max_new_tokens": config.get_ref("answer_tokens"),
     }
     config.stages = (*config.stages, "rlhf_v5_context_distillation")
 
@@ -84,7 +83,7 @@ def add_ppo(config: ConfigDict) -> None:
         "gamma": 1.0,
         "lambda_": 0.95,
         "temperature": 1.0,  # the objective's own distribution, nothing cut off
-        "max_new_tokens": answer_tokens(scale),
+        "max_new_tokens": config.get_ref("answer_tokens"),
         "missing_eos_penalty": by_scale(scale, {"tiny": 1.0}, paper=0.0),
         "whiten_advantages": True,
         "critic_warmup_iterations": by_scale(scale, {"tiny": 3}, paper=0),

@@ -52,7 +52,7 @@ def add_annotation(config: ConfigDict, number: int, *, newest: str, earlier: str
         # The two answers get two different ones; a small model garbles what it samples hotly.
         "temperatures": by_scale(scale, {"tiny": (0.6, 0.8, 1.0)}, paper=(0.7, 1.0, 1.3)),
         "top_p": 1.0,
-        "max_new_tokens": answer_tokens(scale),
+        "max_new_tokens": config.get_ref("answer_tokens"),
         # The paper holds out 1,000 comparisons of each batch (section 3.2.2).
         "test_comparisons": by_scale(scale, {"tiny": 150, "small": 200}, paper=1000),
     }
@@ -92,7 +92,7 @@ def reward_model(config: ConfigDict, kind: str) -> dict:
         "accumulation": 1,
         "too_long": by_scale(scale, {"tiny": "raise"}, paper="truncate_left"),
         **optimization(
-            learning_rate=by_scale(scale, {"tiny": 1e-3, "small": 5e-5, "70b": 5e-6}, paper=1e-5),
+            learning_rate=by_scale(scale, {"tiny": 5e-4, "small": 5e-5, "70b": 5e-6}, paper=1e-5),
             warmup_steps=5,
             warmup_fraction=0.03,
             save_every=by_scale(scale, {"tiny": 200}, paper=200),
@@ -112,7 +112,8 @@ def add_rejection_sampling(
         "run": "llama2_jax.stages.rejection_sampling",
         "inputs": {
             "tokenizer": "tokenizer",
-            "start": "pretrain",  # "always starting from the base model"
+            # "Always starting from the base model"; in miniature from the chat model, which has less to learn anew.
+            "start": by_scale(scale, {"tiny": "sft"}, paper="pretrain"),
             "policy": newest,
             "helpfulness": f"rlhf_v{number}_helpfulness_reward",
             "safety": f"rlhf_v{number}_safety_reward",
@@ -127,23 +128,18 @@ def add_rejection_sampling(
         ),  # the sweep that chooses one for the round
         "sweep_prompts": by_scale(scale, {"tiny": 48}, paper=512),
         "top_p": 1.0,
-        "max_new_tokens": answer_tokens(scale),
+        "max_new_tokens": config.get_ref("answer_tokens"),
         "safety_threshold": 0.15,  # the rule of section 3.2.3; how rejection sampling combines is not stated
         "bag_size": by_scale(scale, {"tiny": 1500}, paper=100_000),  # of the rows of all rounds, the best so many
-        "sources": sources.demonstrations(),  # fine-tuning data besides the bag
+        "sources": sources.demonstrations_after_sampling(),  # fine-tuning data besides the bag
         "finetune": finetuning_schedule(scale, config.model.get_ref("max_length"), epochs=2),
     }
     config.stages = (*config.stages, name)
 
 
-def answer_tokens(scale: str) -> int:
-    """The longest answer that is sampled."""
-    return by_scale(scale, {"tiny": 64, "small": 256}, paper=1024)
-
-
 def with_evaluation(config: ConfigDict) -> ConfigDict:
     """Ends an experiment: every version evaluated on the same prompts by the newest reward models, then the report."""
-    scale, sources = config.scale, sources_of(config.scale)
+    sources = sources_of(config.scale)
     rounds = sum(name.endswith("_annotation") for name in config.stages)
     rewards = [name for name in config.stages if name.endswith(("_helpfulness_reward", "_safety_reward"))]
     config.evaluation = {
@@ -163,7 +159,7 @@ def with_evaluation(config: ConfigDict) -> ConfigDict:
         "judge": sources.judge(),
         "temperature": 0.6,  # Meta's defaults for chat
         "top_p": 0.9,
-        "max_new_tokens": answer_tokens(scale),
+        "max_new_tokens": config.get_ref("answer_tokens"),
     }
     config.report = {
         "run": "llama2_jax.stages.report",

@@ -38,7 +38,7 @@ def finetuning(config: ConfigDict, *, start: str, sources: dict, epochs: int) ->
 def finetuning_schedule(scale: str, length: int, epochs: int) -> dict:
     """How a model is fine-tuned on dialogues, here and after rejection sampling ("like SFT", section 3.2.3)."""
     return {
-        "batch_size": by_scale(scale, {"tiny": 16}, paper=64),
+        "batch_size": by_scale(scale, {"tiny": 8}, paper=64),
         "length": length,
         "epochs": epochs,
         "accumulation": 1,
@@ -46,6 +46,6 @@ def finetuning_schedule(scale: str, length: int, epochs: int) -> dict:
         **optimization(
             learning_rate=by_scale(scale, {"tiny": 1e-3, "small": 1e-4, "1b": 4e-5}, paper=2e-5),
             warmup_steps=by_scale(scale, {"tiny": 5}, paper=0),  # not stated in the paper
-            save_every=by_scale(scale, {"tiny": 100}, paper=200),
+            save_every=by_scale(scale, {"tiny": 200}, paper=200),
         ),
     }

@@ -52,6 +52,11 @@ def demonstrations() -> dict:
     }
 
 
+def demonstrations_after_sampling() -> dict:
+    """From the base model the bag alone would have to teach the chat format: the demonstrations join it."""
+    return demonstrations()
+
+
 def comparisons(part: str) -> dict:
     """A part of the human comparisons of both domains: "train", "annotator" or "test"."""
     return {

@@ -36,12 +36,17 @@ def tokenizer_dialogues() -> dict:
 
 def public_demonstrations() -> dict:
     """Public instruction data: short answers without manners."""
-    return {"public": source("demonstrations.public_demonstrations", "dialogues", count=1500)}
+    return {"public": source("demonstrations.public_demonstrations", "dialogues", count=4000)}
 
 
 def demonstrations() -> dict:
     """Vendors' demonstrations, of mixed quality."""
-    return {"vendor": source("demonstrations.demonstrations", "dialogues", count=2500)}
+    return {"vendor": source("demonstrations.demonstrations", "dialogues", count=5000)}
+
+
+def demonstrations_after_sampling() -> dict:
+    """None: in miniature the fine-tuning after rejection sampling starts from a chat model."""
+    return {}
 
 
 def preferences() -> dict:
@@ -69,7 +74,7 @@ def annotation_prompts(number: int) -> dict:
 
 def sampling_prompts(number: int) -> dict:
     """Prompts whose best answers are kept in a round."""
-    return {"prompts": source("prompts.prompts", "prompts", batch=number, count=500, purpose="sampling")}
+    return {"prompts": source("prompts.prompts", "prompts", batch=number, count=1000, purpose="sampling")}
 
 
 def ppo_prompts() -> dict:

@@ -13,6 +13,7 @@ def shrink(config: ConfigDict, cache: str = "") -> ConfigDict:
     """Turns an experiment's sizes down, in place; the stages and how they hang together stay."""
     config.compilation_cache = cache
     config.mesh = {"data": -1, "fsdp": 1, "tensor": 1}
+    config.answer_tokens = 16
     config.model.update({"dim": 32, "layers": 2, "heads": 2, "kv_heads": 1, "ffn_hidden": 64, "vocab_size": 600})
     for name in config.stages:
         part = config[name]
@@ -29,8 +30,6 @@ def shrink(config: ConfigDict, cache: str = "") -> ConfigDict:
         if name.endswith("_ppo"):
             part.update({"iterations": 4, "batch_size": 16, "minibatch_size": 8, "evaluate_every": 2})
             part.critic_warmup_iterations = 1
-        if "max_new_tokens" in part:
-            part.max_new_tokens = 16
         _few_records(part)
     return config
 

@@ -66,12 +66,13 @@ def slow_answer(params, prompt, row, sampling, steps):
 jitted_draw = jax.jit(draw)
 
 
-def same(left, right):
+def same(left, right, tolerance=1e-5):
+    """The same answers; the tolerance is for sums in another order on one device."""
     assert len(left) == len(right)
     for a, b in zip(left, right, strict=True):
         assert (a.prompt_index, a.finished) == (b.prompt_index, b.finished)
         np.testing.assert_array_equal(a.tokens, b.tokens)
-        np.testing.assert_allclose(a.sampling_logps, b.sampling_logps, atol=1e-5)  # sums in another order
+        np.testing.assert_allclose(a.sampling_logps, b.sampling_logps, atol=tolerance)
 
 
 @pytest.mark.parametrize(
@@ -171,9 +172,12 @@ def test_the_loop_ends_with_the_last_row(params, prompts):
 def test_a_mesh_changes_no_answer(params, prompts):
     sampling = Sampling(1.0, 1.0, 9)
     split = jax.device_put(params, parameter_shardings(LanguageModel(CONFIG), make_mesh(1, 4, 2)))
+    # Against float64, these weights give log-probabilities within 1e-5 on one device and 2e-5 on the mesh (half an ulp
+    # of noise on every weight alone moves the worst prompt's logits by 1.1e-5): their difference is at most the sum.
     same(
         generate(CONFIG, split, prompts, sampling, KEY, EOS, samples_per_prompt=2, batch_size=8),
         generate(CONFIG, params, prompts, sampling, KEY, EOS, samples_per_prompt=2, batch_size=8),
+        tolerance=3e-5,
     )
     with pytest.raises(ValueError, match="batch_size=6"):
         generate(CONFIG, split, prompts, sampling, KEY, EOS, batch_size=6)

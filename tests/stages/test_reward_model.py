@@ -1,0 +1,193 @@
+"""The reward models' data mixes, their step and their test."""
+
+import jax
+import numpy as np
+import pytest
+from ml_collections import ConfigDict
+
+from llama2_jax.data.preferences import Comparison, preference_batches
+from llama2_jax.models.llama import init_scalar_model
+from llama2_jax.stages import reward_model
+from llama2_jax.stages.reward_model import held_out_accuracy, reward_model_step, training_records
+from llama2_jax.stages.runtime import write_jsonl
+from llama2_jax.training.optimizer import OptimizerConfig, make_optimizer
+from llama2_jax.training.state import create_state
+from tests.smallest import smallest_model, smallest_runtime
+
+
+def comparisons(*, seed, domain, count, source=""):
+    del seed
+    return [
+        {
+            "messages": [{"role": "user", "content": "hello"}],
+            "chosen": f"good {index}",
+            "rejected": f"bad {index}",
+            "domain": domain,
+            "from": source,
+        }
+        for index in range(count)
+    ]
+
+
+def made(**arguments):
+    return {"function": f"{__name__}.comparisons", "format": "preferences", "arguments": arguments}
+
+
+@pytest.fixture
+def mixed(tmp_path):
+    """The training records of a kind, from two rounds (60 helpfulness and 40 safety comparisons in all) and open data."""
+    runtime = smallest_runtime(tmp_path)
+    folders = tuple(runtime.folder / name for name in ("round_1", "round_2"))
+    for folder in folders:
+        folder.mkdir()
+        rows = [*comparisons(seed=0, domain="helpfulness", count=30), *comparisons(seed=0, domain="safety", count=20)]
+        write_jsonl(folder / "comparisons.jsonl", [{**row, "from": folder.name} for row in rows])
+
+    def records(kind, other_fraction, open_count=100, **changes):
+        open_data = {domain: made(domain=domain, count=open_count, source="open") for domain in ("helpfulness", "safety")}
+        config = ConfigDict({
+            "kind": kind, "other_fraction": other_fraction,
+            "preferences": {}, "open_preferences": open_data if open_count else {}, **changes,
+        })  # fmt: skip
+        return training_records(config, {"annotations": folders}, runtime)
+
+    return records
+
+
+def of(records, **fields):
+    return [record for record in records if all(record[name] == value for name, value in fields.items())]
+
+
+def test_helpfulness_is_half_its_own_comparisons_of_every_round_and_half_others(mixed):
+    records = mixed("helpfulness", 0.5)
+    own = [record for record in of(records, domain="helpfulness") if record["from"] != "open"]
+    assert len(own) == 60 and {record["from"] for record in own} == {"round_1", "round_2"}
+    assert len(records) == 120
+    others = [record for record in records if record not in own]
+    # Drawn from 40 of the rounds and 200 open ones alike.
+    assert {record["from"] for record in others} == {"round_1", "round_2", "open"}
+    assert {record["domain"] for record in others} == {"helpfulness", "safety"}
+
+
+def test_safety_is_nine_tenths_safety_comparisons_and_a_tenth_helpfulness(mixed):
+    records = mixed("safety", 0.1)
+    assert len(of(records, domain="safety")) == 40 + 100
+    # A tenth of the whole: 140 / 9, rounded.
+    assert len(of(records, domain="helpfulness")) == 16
+
+
+def test_comparisons_from_files_count_as_the_model_s_own(mixed):
+    files = {"human": made(domain="helpfulness", count=50, source="file")}
+    records = mixed("helpfulness", 0.5, preferences=files)
+    assert len(of(records, **{"from": "file"})) == 50
+    assert len(records) == 2 * (60 + 50)
+
+
+def test_no_comparison_is_drawn_twice(mixed):
+    records = mixed("helpfulness", 0.5, open_count=0)
+    # Of the others there are only 40: all are taken, once.
+    assert len(of(records, domain="safety")) == 40
+    assert len({(record["from"], record["domain"], record["chosen"]) for record in records}) == 100
+
+
+def pairs(count=16, seed=0):
+    rng = np.random.default_rng(seed)
+    return [
+        Comparison(
+            chosen=rng.integers(3, 128, rng.integers(4, 20)).astype(np.int32),
+            rejected=rng.integers(3, 128, rng.integers(4, 20)).astype(np.int32),
+            rating="better",
+            margin=float(index % 3) / 3,
+            safe=None if index % 4 == 0 else (True, index % 4 == 1),
+        )
+        for index in range(count)
+    ]
+
+
+def run_step(comparisons, weight=0.0, accumulation=1, rate=1e-3, repeat=1):
+    """The parameters and the metrics after steps on one batch of all comparisons."""
+    runtime, optimizer = smallest_runtime("."), OptimizerConfig()
+    batches = iter(preference_batches(comparisons, len(comparisons), 32, seed=0, accumulation=accumulation))
+    batch = {name: array for name, array in next(batches).items() if name != "ids"}
+    params = init_scalar_model(runtime.model, jax.random.key(0))
+    state = create_state(jax.device_put(params, jax.NamedSharding(runtime.mesh, jax.P())), make_optimizer(optimizer))
+    step = reward_model_step(runtime.model, optimizer, weight, accumulation, runtime.mesh)
+    history = []
+    for _ in range(repeat):
+        state, metrics = step(state, batch, np.float32(rate))
+        history.append({name: float(value) for name, value in metrics.items()})
+    return jax.device_get(state.params), history
+
+
+def scores_of(params, comparisons):
+    return [
+        np.asarray(reward_model.rewards(smallest_model(), params, [getattr(one, side) for one in comparisons]), np.float64)
+        for side in ("chosen", "rejected")
+    ]
+
+
+def slow_losses(params, comparisons):
+    """The ranking loss and the auxiliary loss of equations 1 and 2, answer by answer."""
+    chosen, rejected = scores_of(params, comparisons)
+    ranking = np.mean([
+        -np.log(1 / (1 + np.exp(-(c - r - one.margin)))) for c, r, one in zip(chosen, rejected, comparisons, strict=True)
+    ])  # fmt: skip
+    labels = [
+        -np.log(probability if safe else 1 - probability)
+        for c, r, one in zip(chosen, rejected, comparisons, strict=True)
+        if one.safe is not None
+        for probability, safe in zip((1 / (1 + np.exp(-c)), 1 / (1 + np.exp(-r))), one.safe, strict=True)
+    ]
+    return ranking, np.mean(labels)
+
+
+def test_the_loss_is_that_of_pairs_scored_one_by_one():
+    start = init_scalar_model(smallest_model(), jax.random.key(0))
+    ranking, auxiliary = slow_losses(start, pairs())
+    _, (metrics,) = run_step(pairs(), weight=0.5)
+    # float32 scores, packed into other rows, against float64 arithmetic on them.
+    assert metrics["ranking_loss"] == pytest.approx(ranking, rel=1e-5)
+    assert metrics["safety_loss"] == pytest.approx(auxiliary, rel=1e-5)
+    assert metrics["loss"] == pytest.approx(ranking + 0.5 * auxiliary, rel=1e-5)
+
+
+@pytest.mark.parametrize("weight", [0.0, 1.0])
+def test_two_microbatches_are_the_whole_batch(weight):
+    """Safety labels and lengths are spread unevenly: a mean of the microbatches' means would be another number."""
+    whole, (metrics,) = run_step(pairs(), weight)
+    halves, (halved,) = run_step(pairs(), weight, accumulation=2)
+    # The same sums in float32 in another order; Adam's first step magnifies a difference of gradients near 0.
+    for name in metrics:
+        assert halved[name] == pytest.approx(metrics[name], rel=1e-4), name
+    jax.tree.map(lambda one, other: np.testing.assert_allclose(one, other, atol=2e-5), halves, whole)
+
+
+def test_the_auxiliary_loss_teaches_to_tell_safe_answers_from_unsafe_ones():
+    """Both answers of a pair are safe, or neither: the ranking loss alone can not tell the pairs apart."""
+    same = [
+        Comparison(one.chosen, one.rejected, one.rating, 0.0, (index % 2 == 0,) * 2)
+        for index, one in enumerate(pairs(16))
+    ]
+    safe = np.arange(16) % 2 == 0
+    gaps = {}
+    for weight in (0.0, 1.0):
+        params, history = run_step(same, weight, rate=1e-2, repeat=30)
+        scores = np.mean(scores_of(params, same), axis=0)
+        gaps[weight] = scores[safe].mean() - scores[~safe].mean()
+        assert history[-1]["ranking_loss"] < history[0]["ranking_loss"]
+    assert gaps[1.0] > gaps[0.0] + 1
+    assert set(history[0]) - {"safety_loss"} == {"loss", "ranking_loss", "accuracy", "grad_norm", "learning_rate"}
+
+
+def test_held_out_accuracy_is_by_rating(monkeypatch):
+    one = Comparison(np.asarray([1]), np.asarray([2]), "better", 0.0, None)
+    other = Comparison(np.asarray([3]), np.asarray([4]), "slightly_better", 0.0, None)
+    score = {1: 1.0, 2: 0.0, 3: 0.0, 4: 1.0}
+    monkeypatch.setattr(
+        reward_model, "rewards", lambda model, params, sequences: np.asarray([score[int(ids[0])] for ids in sequences])
+    )
+    table = held_out_accuracy(smallest_model(), {}, [one, other, one])
+    assert {name: row["accuracy"] for name, row in table.items()} == {
+        "significantly_better": None, "better": 1.0, "slightly_better": 0.0, "negligibly_better": None, "all": 2 / 3,
+    }  # fmt: skip
+    assert table["better"]["pairs"] == 2

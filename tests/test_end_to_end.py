@@ -1,0 +1,262 @@
+"""The whole recipe, shrunk: it runs, it reports, and cut off anywhere it goes on to the same bits."""
+
+import json
+import pathlib
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import jax
+import numpy as np
+import pytest
+
+from experiments import rlhf_v5
+from llama2_jax import recipe
+from llama2_jax.stages import ppo, rejection_sampling
+from llama2_jax.training import loop
+from llama2_jax.training.checkpoints import Checkpoints
+from llama2_jax.training.model_folder import load_model
+from tests.smallest import shrink
+
+pytestmark = pytest.mark.slow
+
+VERSIONS = ["sft", "rlhf_v1", "rlhf_v2", "rlhf_v3", "rlhf_v4", "rlhf_v5_rejection_sampling", "rlhf_v5"]
+
+
+class CutOff(BaseException):
+    """Stands for a kill: no code of the package catches it."""
+
+
+def run(workdir, until=""):
+    return recipe.run(shrink(rlhf_v5.get_config()), str(workdir), until=until)
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory):
+    """The workdir of a run that nothing disturbed; to be left as it is."""
+    workdir = tmp_path_factory.mktemp("finished")
+    run(workdir)
+    return workdir
+
+
+@pytest.fixture
+def begun(finished, tmp_path):
+    """A copy of the finished run that ends before a stage."""
+
+    def copy(stage):
+        for name in rlhf_v5.get_config().stages:
+            if name == stage:
+                return tmp_path
+            shutil.copytree(finished / name, tmp_path / name)
+        raise AssertionError(f"no stage {stage}")
+
+    return copy
+
+
+@pytest.fixture
+def cut_off(monkeypatch):
+    """Runs stages and kills them in a function's nth call: before it does anything, or when it has done its work."""
+
+    def cut(workdir, until, owner, name, call, after=False):
+        original, calls = getattr(owner, name), []
+
+        def wrapper(*arguments, **options):
+            calls.append(None)
+            if len(calls) == call and not after:
+                raise CutOff
+            result = original(*arguments, **options)
+            if len(calls) == call:
+                raise CutOff
+            return result
+
+        with monkeypatch.context() as patched:
+            patched.setattr(owner, name, wrapper)
+            with pytest.raises(CutOff):
+                run(workdir, until)
+
+    return cut
+
+
+def rows(path):
+    """A file's rows, without what a clock says."""
+    return [{k: v for k, v in json.loads(line).items() if k != "tokens_per_second"} for line in path.read_text().splitlines()]
+
+
+def read_report(workdir):
+    """The report but for its times."""
+    return {k: v for k, v in json.loads((workdir / "report" / "report.json").read_text()).items() if k != "seconds"}
+
+
+def assert_same_stage(one, other):
+    """Two runs of a stage: the same results, files and, bit for bit, parameters."""
+    assert json.loads((one / "stage.json").read_text())["results"] == json.loads((other / "stage.json").read_text())["results"]
+    assert sorted(path.name for path in one.iterdir()) == sorted(path.name for path in other.iterdir())
+    for path in one.glob("*.jsonl"):
+        assert rows(path) == rows(other / path.name), path.name
+    if (one / "model.json").exists():
+        jax.tree.map(np.testing.assert_array_equal, load_model(one).params, load_model(other).params)
+
+
+def test_the_report_tells_what_every_version_reached(finished):
+    report = json.loads((finished / "report" / "report.json").read_text())
+    assert [version["name"] for version in report["versions"]] == VERSIONS
+    measured = {
+        "helpfulness", "violation_rate", "false_refusal_rate", "win_rate_vs_sft", "instruction_kept",
+        "reward_helpfulness", "reward_safety", "answer_tokens",
+    }  # fmt: skip
+    for version in report["versions"]:
+        assert measured <= version.keys()
+        assert 0 <= version["helpfulness"] <= 1 and 0 <= version["violation_rate"] <= 1
+        assert version["instruction_kept"].keys() == {"2", "4", "6"}
+    assert report["evaluation_prompts"] == 40
+    assert (finished / "report" / "index.html").stat().st_size > 10_000
+
+
+def test_the_report_has_two_reward_models_a_round(finished):
+    report = json.loads((finished / "report" / "report.json").read_text())
+    models = [(model["round"], model["kind"]) for model in report["reward_models"]]
+    assert models == [(number, kind) for number in range(1, 6) for kind in ("helpfulness", "safety")]
+    for model in report["reward_models"]:
+        pairs = sum(model["pairs"][domain]["all"] or 0 for domain in ("helpfulness", "safety"))
+        assert pairs == 10 * model["round"]
+    assert len(report["annotations"]) == len(report["rejection_sampling"]) == 5
+    assert len(report["ppo"]) == 1
+
+
+def test_the_report_has_the_seconds_of_every_stage(finished):
+    report = json.loads((finished / "report" / "report.json").read_text())
+    assert set(report["seconds"]) == set(rlhf_v5.get_config().stages) - {"report"}
+    assert all(seconds > 0 for seconds in report["seconds"].values())
+
+
+def test_every_row_that_was_sampled_says_where_it_comes_from(finished):
+    for number in range(1, 6):
+        for row in rows(finished / f"rlhf_v{number}_annotation" / "comparisons.jsonl"):
+            temperatures = {version["temperature"] for version in row["sources"].values()}
+            assert len(temperatures) == 2 and temperatures < {0.7, 1.0, 1.3}
+        for row in rows(finished / f"rlhf_v{number}_rejection_sampling" / "samples.jsonl"):
+            assert row["round"] == number and row["response_tokens"][-1] == 2  # EOS
+
+
+def test_from_the_fourth_round_on_the_bag_is_of_all_rounds(finished):
+    sampled = {
+        number: {json.dumps(row["messages"]) for row in rows(finished / f"rlhf_v{number}_rejection_sampling/samples.jsonl")}
+        for number in range(1, 6)
+    }
+    for number in range(1, 6):
+        bag = rows(finished / f"rlhf_v{number}_rejection_sampling" / "bag.jsonl")
+        allowed = range(1, number + 1) if number >= 4 else (number,)
+        assert {row["round"] for row in bag} <= set(allowed)
+        assert len(bag) == min(30, sum(len(sampled[earlier]) for earlier in allowed))
+
+
+def test_a_second_call_runs_nothing(finished):
+    before = {path: path.stat().st_mtime_ns for path in finished.rglob("*")}
+    records = run(finished)
+    assert {path: path.stat().st_mtime_ns for path in finished.rglob("*")} == before
+    assert list(records) == list(rlhf_v5.get_config().stages)
+
+
+# The pretraining has 12 steps, and a checkpoint after 5, 10 and 12.
+@pytest.mark.parametrize(
+    ("owner", "name", "call", "after"),
+    [
+        (loop, "_next_batch", 4, False),
+        (loop, "_next_batch", 9, False),
+        (Checkpoints, "save", 1, True),
+        (Checkpoints, "save", 2, False),
+        (Checkpoints, "save", 3, True),
+    ],
+    ids=["before any checkpoint", "between two", "behind the first", "before the second", "behind the last"],
+)
+def test_pretraining_that_was_cut_off(finished, begun, cut_off, owner, name, call, after):
+    workdir = begun("pretrain")
+    cut_off(workdir, "pretrain", owner, name, call, after)
+    assert not (workdir / "pretrain" / "stage.json").exists()
+    run(workdir, until="pretrain")
+    assert_same_stage(workdir / "pretrain", finished / "pretrain")
+
+
+# PPO has 4 iterations; the held-out reward is measured, and all is saved, at 0, 2 and 4.
+@pytest.mark.parametrize(
+    ("owner", "name", "call", "after"),
+    [
+        (ppo, "collect", 2, True),
+        (ppo, "collect", 3, False),
+        (ppo, "collect", 4, False),
+        (ppo.MetricsWriter, "write", 4, True),
+        (Checkpoints, "save", 1, True),
+        (Checkpoints, "save", 2, True),
+        (Checkpoints, "save", 3, True),
+    ],
+    ids=[
+        "within the second iteration",
+        "behind the second iteration",
+        "behind the third iteration",
+        "behind a held-out reward",
+        "behind the first checkpoint",
+        "behind the second checkpoint",
+        "behind the third checkpoint",
+    ],
+)
+def test_ppo_that_was_cut_off(finished, begun, cut_off, owner, name, call, after):
+    workdir = begun("rlhf_v5_ppo")
+    cut_off(workdir, "rlhf_v5_ppo", owner, name, call, after)
+    run(workdir, until="rlhf_v5_ppo")
+    assert_same_stage(workdir / "rlhf_v5_ppo", finished / "rlhf_v5_ppo")
+
+
+def test_a_round_that_was_cut_off_between_sampling_and_fine_tuning(finished, begun, cut_off, monkeypatch):
+    """From the end of a round on, and once more from the middle of the next one's last stage: to the same report."""
+    workdir = begun("rlhf_v5_annotation")
+    stage = "rlhf_v5_rejection_sampling"
+    cut_off(workdir, stage, rejection_sampling, "finetune", 1)
+    samples = (workdir / stage / "samples.jsonl").stat().st_mtime_ns
+    with monkeypatch.context() as patched:
+        patched.delattr(rejection_sampling, "generate")  # nothing is sampled twice
+        run(workdir, until=stage)
+    assert (workdir / stage / "samples.jsonl").stat().st_mtime_ns == samples
+    run(workdir)
+    for name in rlhf_v5.get_config().stages:
+        if name != "report":
+            assert_same_stage(workdir / name, finished / name)
+    assert read_report(workdir) == read_report(finished)
+
+
+PROGRAM = """
+import sys
+from experiments import pretrain
+from llama2_jax import recipe
+from llama2_jax.sharding.machine import enable_compilation_cache
+from tests.smallest import shrink
+
+config = shrink(pretrain.get_config())
+config.pretrain.update({"steps": 60, "save_every": 4, "log_every": 1})
+enable_compilation_cache(sys.argv[2])
+recipe.run(config, sys.argv[1])
+"""
+
+
+def test_a_process_that_is_killed_again_and_again(tmp_path):
+    """SIGKILL at three moments, the same command each time; the moments are random and hit steps and saves alike."""
+    def start(workdir):
+        root = pathlib.Path(__file__).parents[1]
+        return subprocess.Popen([sys.executable, "-c", PROGRAM, workdir, tmp_path / "compiled"], cwd=root)
+
+    assert start(tmp_path / "whole").wait(timeout=300) == 0
+    draw, metrics = random.Random(0), tmp_path / "killed" / "pretrain" / "metrics.jsonl"
+    killed_at = 0
+    for _ in range(3):
+        process, goal = start(tmp_path / "killed"), killed_at + draw.randint(5, 16)
+        deadline = time.monotonic() + 300
+        while killed_at < goal and process.poll() is None and time.monotonic() < deadline:
+            killed_at = max(killed_at, len(metrics.read_text().splitlines()) if metrics.exists() else 0)
+            time.sleep(draw.uniform(0, 0.01))
+        process.send_signal(signal.SIGKILL)
+        assert process.wait() == -signal.SIGKILL
+    assert start(tmp_path / "killed").wait(timeout=300) == 0
+    assert [row["step"] for row in rows(metrics)] == list(range(1, 61))
+    assert_same_stage(tmp_path / "killed" / "pretrain", tmp_path / "whole" / "pretrain")
