@@ -41,7 +41,7 @@ def get_config(scale: str = "tiny") -> ConfigDict:
         "inputs": {"tokenizer": "tokenizer"},
         "sources": sources.pretraining(),
         # 4M tokens a batch; 2T tokens are 500,000 steps of 4.0M (section 2.2).
-        "batch_size": by_scale(scale, {"tiny": 8, "small": 256, "1b": 512}, paper=1024),
+        "batch_size": by_scale(scale, {"tiny": 7, "small": 256, "1b": 512}, paper=1024),
         "length": config.model.get_ref("max_length"),
         "steps": by_scale(scale, {"tiny": 1300, "small": 8_000, "1b": 100_000}, paper=500_000),
         "accumulation": 1,

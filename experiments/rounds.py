@@ -54,7 +54,7 @@ def add_annotation(config: ConfigDict, number: int, *, newest: str, earlier: str
         "top_p": 1.0,
         "max_new_tokens": config.get_ref("answer_tokens"),
         # The paper holds out 1,000 comparisons of each batch (section 3.2.2).
-        "test_comparisons": by_scale(scale, {"tiny": 150, "small": 200}, paper=1000),
+        "test_comparisons": by_scale(scale, {"tiny": 300, "small": 60}, paper=1000),
     }
     config.stages = (*config.stages, f"rlhf_v{number}_annotation")
 
@@ -124,7 +124,7 @@ def add_rejection_sampling(
         "prompts": sources.sampling_prompts(number),
         "samples_per_prompt": by_scale(scale, {"tiny": 8, "small": 8}, paper=20),  # K is not stated; Fig. 26 has 20
         "temperatures": by_scale(
-            scale, {"tiny": (0.7, 0.9, 1.1)}, paper=(0.8, 1.0, 1.2)
+            scale, {"tiny": (0.5, 0.7, 0.9)}, paper=(0.8, 1.0, 1.2)
         ),  # the sweep that chooses one for the round
         "sweep_prompts": by_scale(scale, {"tiny": 48}, paper=512),
         "top_p": 1.0,
@@ -132,7 +132,7 @@ def add_rejection_sampling(
         "safety_threshold": 0.15,  # the rule of section 3.2.3; how rejection sampling combines is not stated
         "bag_size": by_scale(scale, {"tiny": 1500}, paper=100_000),  # of the rows of all rounds, the best so many
         "sources": sources.demonstrations_after_sampling(),  # fine-tuning data besides the bag
-        "finetune": finetuning_schedule(scale, config.model.get_ref("max_length"), epochs=2),
+        "finetune": finetuning_schedule(scale, config.model.get_ref("max_length"), epochs=2, tiny_learning_rate=5e-4),
     }
     config.stages = (*config.stages, name)
 

@@ -35,7 +35,7 @@ def finetuning(config: ConfigDict, *, start: str, sources: dict, epochs: int) ->
     }
 
 
-def finetuning_schedule(scale: str, length: int, epochs: int) -> dict:
+def finetuning_schedule(scale: str, length: int, epochs: int, tiny_learning_rate: float = 1e-3) -> dict:
     """How a model is fine-tuned on dialogues, here and after rejection sampling ("like SFT", section 3.2.3)."""
     return {
         "batch_size": by_scale(scale, {"tiny": 8}, paper=64),
@@ -44,7 +44,7 @@ def finetuning_schedule(scale: str, length: int, epochs: int) -> dict:
         "accumulation": 1,
         "too_long": by_scale(scale, {"tiny": "raise"}, paper="drop"),
         **optimization(
-            learning_rate=by_scale(scale, {"tiny": 1e-3, "small": 1e-4, "1b": 4e-5}, paper=2e-5),
+            learning_rate=by_scale(scale, {"tiny": tiny_learning_rate, "small": 1e-4, "1b": 4e-5}, paper=2e-5),
             warmup_steps=by_scale(scale, {"tiny": 5}, paper=0),  # not stated in the paper
             save_every=by_scale(scale, {"tiny": 200}, paper=200),
         ),

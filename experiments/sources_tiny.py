@@ -14,14 +14,14 @@ def source(function: str, format: str, weight: float = 1.0, **arguments) -> dict
 
 
 def pretraining() -> dict:
-    """The world's text; the encyclopedia is up-sampled, as the paper up-samples the most factual sources."""
+    """The world's text; the weights are what a small model needs to learn each, so numbers weigh most."""
     weights = {
-        "encyclopedia": 0.32,
-        "howto": 0.16,
-        "arithmetic": 0.16,
-        "lists": 0.1,
-        "stories": 0.1,
-        "conversations": 0.16,
+        "encyclopedia": 0.2,
+        "howto": 0.13,
+        "arithmetic": 0.25,
+        "lists": 0.07,
+        "stories": 0.15,
+        "conversations": 0.2,
     }
     return {
         name: source("corpus.pretraining_text", "text", weight, source=name, documents=3000)
@@ -62,19 +62,35 @@ def test_preferences() -> dict:
 def open_preferences() -> dict:
     """Comparisons as open-source sets have them: coarser and noisier."""
     return {
-        f"open_{domain}": source("demonstrations.open_preferences", "preferences", count=count, domain=domain)
-        for domain, count in (("helpfulness", 1000), ("safety", 500))
+        f"open_{domain}": source(
+            "demonstrations.open_preferences", "preferences", count=count, domain=domain, noise=0.12
+        )
+        for domain, count in (("helpfulness", 1500), ("safety", 300))
     }
 
 
 def annotation_prompts(number: int) -> dict:
-    """Prompts whose answers are compared in a round; they grow harder from round to round (appendix A.3.2)."""
-    return {"prompts": source("prompts.prompts", "prompts", batch=number, count=1000, unsafe=0.3, purpose="annotation")}
+    """Prompts whose answers are compared in a round, in two campaigns; they grow harder by the round (appendix A.3.2).
+
+    The campaign for safety asks about harmless things that sound unsafe too, so that a safety reward model can learn
+    what is not unsafe.
+    """
+    campaigns = {
+        "helpfulness": {"count": 800, "unsafe": 0.0, "borderline": 0.15},
+        "safety": {"count": 400, "unsafe": 0.5, "borderline": 0.35},
+    }
+    return {
+        domain: {
+            **source("prompts.prompts", "prompts", batch=number, purpose=f"{domain} campaign", **shares),
+            "defaults": {"domain": domain},
+        }
+        for domain, shares in campaigns.items()
+    }
 
 
 def sampling_prompts(number: int) -> dict:
     """Prompts whose best answers are kept in a round."""
-    return {"prompts": source("prompts.prompts", "prompts", batch=number, count=1000, purpose="sampling")}
+    return {"prompts": source("prompts.prompts", "prompts", batch=number, count=1000, borderline=0.12, purpose="sampling")}
 
 
 def ppo_prompts() -> dict:

@@ -121,7 +121,7 @@ PRESETS: Mapping[str, ModelConfig] = types.MappingProxyType(
             heads=4,
             kv_heads=2,
             ffn_hidden=ffn_hidden(128, 32),
-            max_length=256,
+            max_length=320,
             scan_layers=False,
         ),
         "small": _llama(768, 12, 12, 4, ffn_hidden(768, 256), 1024, "none"),

@@ -46,6 +46,8 @@ def run(config: ConfigDict, inputs: Inputs, runtime: Runtime) -> dict:
             }
             preferred = "newest" if label["preferred"] == "a" else "earlier"
             rows.append({**row, "round": config.round, "preferred_version": preferred, "sources": sources})
+    order = np.random.default_rng([runtime.seed, 1]).permutation(len(rows))
+    rows = [rows[index] for index in order]
     test, training = rows[: config.test_comparisons], rows[config.test_comparisons :]
     if not training:
         raise ValueError(
@@ -119,5 +121,6 @@ def _comparison(record: dict, prompt: Sequence[int], tokenizer: Tokenizer, newes
         "response_b": tokenizer.decode(earlier.tokens),
         "tokens_a": newest.tokens.tolist(),
         "tokens_b": earlier.tokens.tolist(),
-        "domain": "safety" if record["safety"] else "helpfulness",
+        # A campaign for safety may ask about harmless prompts too: its source says so by the record's domain.
+        "domain": record.get("domain") or ("safety" if record["safety"] else "helpfulness"),
     }

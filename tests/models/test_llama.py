@@ -106,8 +106,9 @@ def test_gradients_of_packed_equal_those_of_unpacked(params, sequences):
     apart = [gradient_alone(params, alone(sequence)) for sequence in sequences]
     summed = jax.tree.map(lambda *parts: sum(parts), *apart)
     for got, expected in zip(jax.tree.leaves(together), jax.tree.leaves(summed), strict=True):
-        # Sums over 92 tokens in another order: relative to the largest entry.
-        np.testing.assert_allclose(got, expected, atol=1e-5 * float(jnp.abs(expected).max()))
+        # Relative to the largest entry. One ulp of noise on the weights alone moves these gradients by 9e-6, and two
+        # evaluations in float32 are compared; one token that leaks across a segment moves them by 0.2.
+        np.testing.assert_allclose(got, expected, atol=2e-5 * float(jnp.abs(expected).max()))
 
 
 def test_no_token_sees_what_follows_it(params, sequences):
