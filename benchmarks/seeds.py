@@ -157,8 +157,11 @@ def claims_table(reports: dict[int, dict]) -> list[str]:
     return rows
 
 
-def spread(values: Sequence[float]) -> str:
-    """The median, and the least and the most."""
+def spread(values: Sequence[float | None]) -> str:
+    """The median, and the least and the most; "-" where there is no value."""
+    values = [value for value in values if value is not None]
+    if not values:
+        return "-"
     return f"{statistics.median(values):.3f} ({min(values):.3f} to {max(values):.3f})"
 
 

@@ -1,4 +1,4 @@
-"""The whole recipe as small as it can be, for tests: every stage of an experiment in seconds, with no quality to speak of."""
+"""The whole recipe as small as it can be, for tests: every stage of an experiment in seconds, and no quality."""
 
 import jax
 from etils import epath

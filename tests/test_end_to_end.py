@@ -82,7 +82,10 @@ def cut_off(monkeypatch):
 
 def rows(path):
     """A file's rows, without what a clock says."""
-    return [{k: v for k, v in json.loads(line).items() if k != "tokens_per_second"} for line in path.read_text().splitlines()]
+    return [
+        {k: v for k, v in json.loads(line).items() if k != "tokens_per_second"}
+        for line in path.read_text().splitlines()
+    ]
 
 
 def read_report(workdir):
@@ -92,7 +95,10 @@ def read_report(workdir):
 
 def assert_same_stage(one, other):
     """Two runs of a stage: the same results, files and, bit for bit, parameters."""
-    assert json.loads((one / "stage.json").read_text())["results"] == json.loads((other / "stage.json").read_text())["results"]
+    assert (
+        json.loads((one / "stage.json").read_text())["results"]
+        == json.loads((other / "stage.json").read_text())["results"]
+    )
     assert sorted(path.name for path in one.iterdir()) == sorted(path.name for path in other.iterdir())
     for path in one.glob("*.jsonl"):
         assert rows(path) == rows(other / path.name), path.name
@@ -144,7 +150,9 @@ def test_every_row_that_was_sampled_says_where_it_comes_from(finished):
 
 def test_from_the_fourth_round_on_the_bag_is_of_all_rounds(finished):
     sampled = {
-        number: {json.dumps(row["messages"]) for row in rows(finished / f"rlhf_v{number}_rejection_sampling/samples.jsonl")}
+        number: {
+            json.dumps(row["messages"]) for row in rows(finished / f"rlhf_v{number}_rejection_sampling/samples.jsonl")
+        }
         for number in range(1, 6)
     }
     for number in range(1, 6):
@@ -243,6 +251,7 @@ recipe.run(config, sys.argv[1])
 
 def test_a_process_that_is_killed_again_and_again(tmp_path):
     """SIGKILL at three moments, the same command each time; the moments are random and hit steps and saves alike."""
+
     def start(workdir):
         root = pathlib.Path(__file__).parents[1]
         return subprocess.Popen([sys.executable, "-c", PROGRAM, workdir, tmp_path / "compiled"], cwd=root)

@@ -58,7 +58,10 @@ def test_a_preference_has_the_label_of_its_bin(preferred, safe, label):
     other = "b" if preferred == "a" else "a"
     assert row["safety_label"] == label
     assert (row["chosen"], row["rejected"]) == (f"from {preferred}", f"from {other}")
-    assert (row["chosen_tokens"], row["rejected_tokens"]) == (COMPARISON[f"tokens_{preferred}"], COMPARISON[f"tokens_{other}"])
+    assert (row["chosen_tokens"], row["rejected_tokens"]) == (
+        COMPARISON[f"tokens_{preferred}"],
+        COMPARISON[f"tokens_{other}"],
+    )
     check_record(row, "preferences")
 
 
@@ -112,7 +115,10 @@ def stage(tmp_path, monkeypatch):
     """Runs the stage with answers that say their version and prompt; prompt 4 gets the same answer twice."""
 
     def generate(model, params, prompts, sampling, key, eos_id, temperatures):
-        texts = ["same" if index == 4 else f"{params}{(index * 7 + (params == 'newest')) % 5}" for index in range(len(prompts))]
+        texts = [
+            "same" if index == 4 else f"{params}{(index * 7 + (params == 'newest')) % 5}"
+            for index in range(len(prompts))
+        ]
         return [
             Sample(index, np.asarray([*map(ord, text), eos_id], np.int32), True, np.zeros(len(text) + 1, np.float32))
             for index, text in enumerate(texts)

@@ -42,7 +42,9 @@ def test_a_system_message_of_the_prompt_s_own_is_kept_behind_the_preprompt():
 
 def test_an_answer_template_serves_its_own_category_only():
     records = with_preprompts([prompt("crime"), prompt("medicine")] * 50, [GENERIC, TEMPLATE], seed=0)
-    used = {category: {r["preprompt"] for r in records if r["category"] == category} for category in ("crime", "medicine")}
+    used = {
+        category: {r["preprompt"] for r in records if r["category"] == category} for category in ("crime", "medicine")
+    }
     assert used == {"crime": {GENERIC["preprompt"], TEMPLATE["preprompt"]}, "medicine": {GENERIC["preprompt"]}}
 
 

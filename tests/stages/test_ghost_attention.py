@@ -1,12 +1,18 @@
 """An instruction given once, kept to the end."""
 
-import numpy as np
+import json
+import types
 
+import numpy as np
+from ml_collections import ConfigDict
+
+from llama2_jax.stages import ghost_attention
 from llama2_jax.stages.conversing import Conversation
 from llama2_jax.stages.encoding import encode_row
 from llama2_jax.stages.ghost_attention import choose_instructions, ghost_dialogue, user_turns
+from llama2_jax.stages.runtime import read_jsonl
 from llama2_jax.text.dialogue import encode_prompt
-from tests.smallest import Letters
+from tests.smallest import Letters, smallest_runtime
 
 INSTRUCTIONS = [{"instruction": f"Act as {name}.", "terse": f"Figure: {name}."} for name in ("Napoleon", "Mozart")]
 
@@ -72,3 +78,44 @@ def test_the_loss_is_on_the_last_answer_as_it_was_sampled():
     prompt = encode_prompt(Letters(), row["messages"][:-1])
     assert encoded.tokens.tolist() == [*prompt, *last]
     assert " I am" in Letters().decode(prompt) and "(text)" not in Letters().decode(prompt)
+
+
+def dialogues(*, seed):
+    del seed
+    record = {"turns": ["Who are you?", "And where?"], "instruction": "Act as Mozart.", "terse": "Figure: Mozart."}
+    return [{**record, "number": number} for number in range(4)]
+
+
+def run_stage(tmp_path, monkeypatch, finished):
+    """The stage with answers that are given; what the model was asked."""
+    asked = []
+
+    def converse(model, params, tokenizer, user_turns, config, key):
+        asked.extend(user_turns)
+        return [Conversation(conversation().messages[: 2 * len(ends)], ends) for ends in finished]
+
+    monkeypatch.setattr(ghost_attention, "converse", converse)
+    monkeypatch.setattr(ghost_attention, "load_model", lambda folder, mesh: types.SimpleNamespace(params=None))
+    monkeypatch.setattr(ghost_attention.Tokenizer, "load", lambda path: Letters())
+    source = {"made": {"function": f"{__name__}.dialogues", "format": "raw"}}
+    config = ConfigDict({"dialogues": source, "instructions": {}, "terse_fraction": 1.0})
+    runtime = smallest_runtime(tmp_path)
+    results = ghost_attention.run(config, {role: tmp_path / role for role in ("tokenizer", "policy")}, runtime)
+    return results, read_jsonl(runtime.folder / "dialogues.jsonl"), asked
+
+
+def test_while_the_model_answers_the_instruction_is_before_every_turn(tmp_path, monkeypatch):
+    _, rows, asked = run_stage(tmp_path, monkeypatch, [[True, True]] * 4)
+    assert asked == [["Act as Mozart. Who are you?", "Act as Mozart. And where?"]] * 4
+    assert [message["content"] for message in rows[0]["messages"][:2]] == ["Figure: Mozart.", "Who are you?"]
+
+
+def test_dialogues_whose_last_answer_did_not_end_or_is_missing_are_left_out(tmp_path, monkeypatch):
+    results, rows, _ = run_stage(tmp_path, monkeypatch, [[True, True], [True, False], [True], [False, True]])
+    assert (results["dialogues"], results["left_out_unfinished_or_full"], results["turns"]) == (len(rows), 2, 2.0)
+
+
+def test_where_none_is_left_the_results_are_json_all_the_same(tmp_path, monkeypatch):
+    results, rows, _ = run_stage(tmp_path, monkeypatch, [[True, False]] * 4)
+    assert rows == [] and results["dialogues"] == 0
+    json.dumps(results, allow_nan=False)

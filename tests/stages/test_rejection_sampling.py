@@ -1,5 +1,6 @@
 """The best of K answers, and the best of all rounds."""
 
+import itertools
 import types
 
 import numpy as np
@@ -56,7 +57,7 @@ def test_the_best_of_more_answers_is_never_worse():
     rewards[rewards < 0.2] = -np.inf
     best = best_of_curve(rewards)["max"]
     assert len(best) == 16
-    assert all(later >= earlier for earlier, later in zip(best, best[1:], strict=False))
+    assert all(later >= earlier for earlier, later in itertools.pairwise(best))
 
 
 def test_the_best_finished_answer_is_kept_with_its_ids_and_where_it_comes_from():
@@ -94,7 +95,10 @@ def test_of_all_rounds_the_highest_are_kept_in_the_proportion_of_both_kinds():
     kept = best_of_all_rounds(rows, 10)
     for tagged, share in ((True, 3), (False, 7)):
         group = sorted((row["rewards"]["combined"] for row in rows if row["safety"] == tagged), reverse=True)
-        assert sorted((row["rewards"]["combined"] for row in kept if row["safety"] == tagged), reverse=True) == group[:share]
+        assert (
+            sorted((row["rewards"]["combined"] for row in kept if row["safety"] == tagged), reverse=True)
+            == group[:share]
+        )
 
 
 @pytest.mark.parametrize("size", range(1, 10))

@@ -1,0 +1,97 @@
+"""Reward models as annotators."""
+
+import types
+
+import numpy as np
+import pytest
+
+from llama2_jax.annotation import reward_model
+from llama2_jax.annotation.reward_model import annotate, rating
+from llama2_jax.data.records import RATINGS
+
+
+@pytest.fixture(autouse=True)
+def scores(monkeypatch):
+    """Models that score an answer by its last id, in tenths: for helpfulness as it is, for safety less 5."""
+    monkeypatch.setattr(
+        reward_model, "load_model", lambda folder: types.SimpleNamespace(config=None, params=5.0 * (folder == "safety"))
+    )
+    monkeypatch.setattr(
+        reward_model,
+        "rewards",
+        lambda config, params, sequences: np.asarray([ids[-1] / 10 - params for ids in sequences], np.float32),
+    )
+
+
+def comparison(a, b, domain="helpfulness"):
+    return {"prompt_tokens": [1, 7], "tokens_a": [9, a], "tokens_b": [9, b], "domain": domain}
+
+
+def label(comparisons, **options):
+    return annotate(
+        comparisons, **{"seed": 0, "annotator_helpfulness": "helpfulness", "annotator_safety": "safety", **options}
+    )
+
+
+@pytest.mark.parametrize(
+    ("probability", "expected"),
+    [
+        (0.5, "negligibly_better"),
+        (0.599, "negligibly_better"),
+        (0.6, "slightly_better"),
+        (0.749, "slightly_better"),
+        (0.75, "better"),
+        (0.899, "better"),
+        (0.9, "significantly_better"),
+        (1.0, "significantly_better"),
+    ],
+)
+def test_the_rating_says_how_sure_the_model_is(probability, expected):
+    assert rating(probability) == expected
+    assert expected in RATINGS
+
+
+def test_without_noise_the_higher_score_is_preferred_wherever_it_stands():
+    pairs = [(80, 20), (55, 50), (10, 90), (47, 48)]
+    forth = label([comparison(a, b) for a, b in pairs], noise=False)
+    back = label([comparison(b, a) for a, b in pairs], noise=False)
+    assert [one["preferred"] for one in forth] == ["a", "a", "b", "b"]
+    assert [one["preferred"] for one in back] == ["b", "b", "a", "a"]
+    assert [one["rating"] for one in forth] == [one["rating"] for one in back]
+
+
+def test_without_noise_a_label_does_not_depend_on_the_others():
+    pairs = [comparison(80, 20), comparison(30, 50, "safety"), comparison(10, 90)]
+    alone = [label([one], noise=False)[0] for one in pairs]
+    assert label(pairs, noise=False) == alone
+    assert label(pairs[::-1], noise=False) == alone[::-1]
+
+
+def test_with_noise_the_preferred_side_is_drawn_from_the_scores():
+    labels = label([comparison(60, 50)] * 4000)
+    share = np.mean([one["preferred"] == "a" for one in labels])
+    # sigmoid(1) = 0.731, with a standard deviation of 0.007; five of them.
+    assert abs(share - 1 / (1 + np.exp(-1))) < 0.035
+    assert labels == label([comparison(60, 50)] * 4000)
+    assert labels != label([comparison(60, 50)] * 4000, seed=1)
+
+
+def test_safety_is_labelled_in_its_domain_alone_by_the_safety_model():
+    helpful, safe, mixed, unsafe = label(
+        [comparison(90, 90), comparison(90, 60, "safety"), comparison(40, 60, "safety"), comparison(10, 40, "safety")],
+        noise=False,
+    )
+    assert helpful["safety"] is None
+    assert safe["safety"] == {"a": True, "b": True}
+    assert mixed["safety"] == {"a": False, "b": True}
+    assert unsafe["safety"] == {"a": False, "b": False}
+
+
+def test_what_is_called_safe_may_be_stricter():
+    (one,) = label([comparison(60, 90, "safety")], noise=False, safe_above=0.9)
+    # sigmoid(1) = 0.73 and sigmoid(4) = 0.98.
+    assert one["safety"] == {"a": False, "b": True}
+
+
+def test_no_comparisons():
+    assert label([]) == []

@@ -1,0 +1,83 @@
+"""Fine-tuning on dialogues."""
+
+import jax
+import numpy as np
+import pytest
+from ml_collections import ConfigDict
+
+from llama2_jax.models.llama import init_language_model
+from llama2_jax.stages.finetune import finetune, read_demonstrations
+from llama2_jax.stages.fitting import language_model_loss
+from llama2_jax.text.dialogue import encode_dialogue
+from llama2_jax.training.checkpoints import Checkpoints
+from llama2_jax.training.model_folder import load_model, save_model_description
+from llama2_jax.training.optimizer import OptimizerConfig, make_optimizer
+from llama2_jax.training.state import create_state
+from tests.smallest import Letters, smallest_runtime
+
+
+def demonstrations(*, seed, count, answer="yes", loss=None):
+    del seed
+    record = {"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": answer}] * 2}
+    return [{**record, **({"loss": loss} if loss else {})} for _ in range(count)]
+
+
+def test_demonstrations_are_trained_on_in_every_answer_unless_they_say_otherwise(tmp_path):
+    source = {"function": f"{__name__}.demonstrations", "format": "dialogues"}
+    sources = ConfigDict(
+        {
+            "all": {**source, "arguments": {"count": 2}},
+            "last": {**source, "arguments": {"count": 1, "loss": "last"}},
+        }
+    )
+    dialogues = read_demonstrations(sources, Letters(), smallest_runtime(tmp_path))
+    assert {name: len(encoded) for name, encoded in dialogues.items()} == {"all": 2, "last": 1}
+    trained = {
+        name: Letters().decode(encoded[0].tokens[encoded[0].loss_mask == 1]).split()
+        for name, encoded in dialogues.items()
+    }
+    assert trained == {"all": ["yes", "yes"], "last": ["yes"]}
+
+
+SETTINGS = {
+    "batch_size": 2, "length": 64, "epochs": 2, "too_long": "raise", "accumulation": 1,
+    "learning_rate": 1e-2, "warmup_steps": 1, "warmup_fraction": 0.0, "final_learning_rate_fraction": 0.1,
+    "optimizer": {"b1": 0.9, "b2": 0.95, "eps": 1e-5, "weight_decay": 0.1, "clip": 1.0},
+    "save_every": 100, "log_every": 1,
+}  # fmt: skip
+
+
+def dialogue(answer):
+    messages = [{"role": "user", "content": "a"}, {"role": "assistant", "content": answer}]
+    return encode_dialogue(Letters(), messages)
+
+
+def test_a_dialogue_longer_than_the_context_is_refused_by_name(tmp_path):
+    dialogues = {"vendor": [dialogue("short"), dialogue("long " * 20), dialogue("long " * 30)]}
+    with pytest.raises(ValueError, match=r"source 'vendor', dialogue 1: 119 tokens do not fit the length 64; 2 of 3"):
+        finetune(ConfigDict(SETTINGS), tmp_path, dialogues, Letters.bos_id, smallest_runtime(tmp_path))
+
+
+@pytest.mark.slow
+def test_a_model_learns_the_answers_of_all_sources(tmp_path):
+    runtime = smallest_runtime(tmp_path / "stage")
+    start = init_language_model(runtime.model, jax.random.key(0))
+    save_model_description(tmp_path / "start", runtime.model, "language")
+    with Checkpoints(tmp_path / "start" / "checkpoints") as checkpoints:
+        checkpoints.save(0, create_state(start, make_optimizer(OptimizerConfig())))
+    dialogues = {"vendor": [dialogue("yes")] * 8, "bag": [dialogue("no")] * 4 + [dialogue("long " * 20)]}
+    settings = ConfigDict({**SETTINGS, "too_long": "drop"})
+    results = finetune(settings, tmp_path / "start", dialogues, Letters.bos_id, runtime)
+    assert results["dialogues"] == {"vendor": 8, "bag": 4}
+    assert results["too_long"] == {"vendor": 0, "bag": 1}
+    # 12 dialogues of about 24 tokens, two a row, two rows a batch; two epochs.
+    assert results["steps"] == 2 * 3
+    # "▁yes▁" and "▁no▁" with the spaces around them, and EOS.
+    assert results["answer_tokens"] == 8 * 6 + 4 * 5
+    batch = {
+        "tokens": dialogue("yes").tokens[None], "loss_mask": dialogue("yes").loss_mask[None],
+        "segment_ids": np.ones((1, len(dialogue("yes"))), np.int32),
+        "positions": np.arange(len(dialogue("yes")), dtype=np.int32)[None],
+    }  # fmt: skip
+    loss = language_model_loss(runtime.model, runtime.mesh)
+    assert loss(load_model(runtime.folder).params, batch) < loss(start, batch) - 0.3

@@ -1,0 +1,199 @@
+"""PPO on a toy: the reward rises, what is best is kept, and it stops in time."""
+
+import types
+
+import jax
+import numpy as np
+import pytest
+from ml_collections import ConfigDict
+
+from llama2_jax.models.llama import init_language_model, init_scalar_model
+from llama2_jax.stages import ppo
+from llama2_jax.stages.rewarding import Scores
+from llama2_jax.training.metrics import read_metrics
+from llama2_jax.training.model_folder import load_model
+from tests.smallest import Letters, smallest_model, smallest_runtime
+
+pytestmark = pytest.mark.slow
+
+MODEL = smallest_model(max_length=32)
+
+
+def prompts(*, seed, count):
+    del seed
+    return [{"messages": [{"role": "user", "content": "abcdef"[index % 6]}], "safety": False} for index in range(count)]
+
+
+def half_of_the_letters(sequences):
+    """The share of an answer's ids below 64, as a logit between -3 and 3; chance gives about 0."""
+    answers = [np.asarray(sequence)[1 + len("[INST] a [/INST]") :] for sequence in sequences]
+    return np.asarray([6 * np.mean(answer < 64) - 3 for answer in answers])
+
+
+class Reward:
+    """Stands for both reward models; the held-out prompts are known by their number."""
+
+    def __init__(self, helpfulness, logit=half_of_the_letters, held_out=()):
+        self.helpfulness, self.logit, self.held_out = helpfulness, logit, list(held_out)
+
+    def score(self, sequences, safety_prompts):
+        logit = self.logit(sequences)
+        if len(sequences) == 10 and self.held_out:
+            logit = np.full(10, self.held_out.pop(0))
+        return Scores(logit, logit, logit)
+
+
+@pytest.fixture
+def train(tmp_path, monkeypatch):
+    """Runs the stage on the toy: 24 prompts an iteration, 10 held-out ones."""
+    runtime = smallest_runtime(tmp_path, model=MODEL)
+    everywhere = jax.NamedSharding(runtime.mesh, jax.P())
+    policy = jax.device_put(init_language_model(MODEL, jax.random.key(0)), everywhere)
+    critic = jax.device_put(init_scalar_model(MODEL, jax.random.key(1)), everywhere)
+    monkeypatch.setattr(ppo.Tokenizer, "load", lambda path: Letters())
+    monkeypatch.setattr(ppo, "load_model", lambda folder, mesh: types.SimpleNamespace(params=policy))
+
+    def run(reward=half_of_the_letters, held_out=(), **changes):
+        monkeypatch.setattr(
+            ppo, "load_reward_models", lambda inputs, runtime, threshold: Reward(critic, reward, held_out)
+        )
+        source = {"function": f"{__name__}.prompts", "format": "prompts"}
+        config = ConfigDict({
+            "prompts": {"made": {**source, "arguments": {"count": 96}}},
+            "held_out_prompts": {"made": {**source, "arguments": {"count": 10}}},
+            "iterations": 12, "batch_size": 24, "minibatch_size": 12, "kl_coefficient": 0.01, "safety_threshold": 0.15,
+            "clip": 0.2, "value_clip": 0.2, "gamma": 1.0, "lambda_": 0.95, "temperature": 1.0, "max_new_tokens": 8,
+            "missing_eos_penalty": 0.0, "whiten_advantages": True, "critic_warmup_iterations": 1,
+            "critic_learning_rate": 1e-2, "evaluate_every": 4, "patience": 3, "learning_rate": 1e-2,
+            "warmup_steps": 0, "warmup_fraction": 0.0, "final_learning_rate_fraction": 1.0,
+            "optimizer": {"b1": 0.9, "b2": 0.95, "eps": 1e-5, "weight_decay": 0.1, "clip": 1.0},
+            "save_every": 4, "log_every": 1, **changes,
+        })  # fmt: skip
+        inputs = {role: runtime.folder / role for role in ("tokenizer", "policy", "helpfulness", "safety")}
+        results = ppo.run(config, inputs, runtime)
+        rows = list(read_metrics(runtime.folder / "metrics.jsonl"))
+        return results, rows, jax.device_get(policy), jax.device_get(load_model(runtime.folder).params)
+
+    return run
+
+
+def curve(rows, name):
+    return [row[name] for row in rows if name in row]
+
+
+def test_the_reward_rises_and_the_policy_stays_near_its_start(train):
+    results, rows, before, after = train()
+    assert results["held_out_reward"] > results["held_out_reward_before"] + 0.1
+    assert np.mean(curve(rows, "reward")[-3:]) > np.mean(curve(rows, "reward")[:2]) + 0.1
+    # Nats an answer: of 8 tokens, of which each may come to choose among half of the ids: 8 * log 2 at most.
+    kl = curve(rows, "kl")
+    assert abs(kl[0]) < 1e-4 and 0 < max(kl) < 8 * np.log(2)
+    assert results["iterations"] == 12 and not results["stopped_early"]
+    assert any(
+        not np.array_equal(one, other) for one, other in zip(*map(jax.tree.leaves, (before, after)), strict=True)
+    )
+
+
+def test_a_high_price_of_the_kl_keeps_the_policy_nearer(train, tmp_path):
+    _, free, *_ = train(kl_coefficient=0.0)
+    for path in ("iterations", "checkpoints", "metrics.jsonl"):
+        (tmp_path / path).rename(tmp_path / f"{path}_of_the_free_one")
+    _, bound, *_ = train(kl_coefficient=2.0)
+    assert curve(bound, "kl")[-1] < 0.5 * curve(free, "kl")[-1]
+
+
+def test_while_the_critic_warms_up_the_policy_does_not_move(train):
+    _, rows, before, after = train(iterations=2, critic_warmup_iterations=2, evaluate_every=2)
+    jax.tree.map(np.testing.assert_array_equal, before, after)
+    assert not curve(rows, "policy_loss") and len(curve(rows, "critic_loss")) == 2
+
+
+def test_the_critic_starts_from_the_mean_of_the_whitened_rewards_and_learns_what_prompts_promise(train):
+    letter = 1 + len("[INST] ")
+    _, rows, *_ = train(
+        lambda sequences: np.asarray([2.0 * (sequence[letter] < ord("d")) - 1 for sequence in sequences]),
+        critic_warmup_iterations=12,
+    )
+    # Its values are 0 everywhere: they explain nothing of the returns' variance.
+    explained = curve(rows, "explained_variance")
+    assert abs(explained[0]) < 1e-3 and explained[-1] > 0.1
+    assert curve(rows, "critic_loss")[-1] < 0.9 * curve(rows, "critic_loss")[0]
+
+
+def test_each_iteration_begins_at_a_ratio_of_one(train, monkeypatch):
+    ratios = []
+    make = ppo.ppo_policy_step
+
+    def watched(*arguments):
+        step = make(*arguments)
+
+        def run(*inputs):
+            state, metrics = step(*inputs)
+            ratios.append(float(metrics["ratio_mean"]))
+            return state, metrics
+
+        return run
+
+    monkeypatch.setattr(ppo, "ppo_policy_step", watched)
+    train(iterations=4)
+    assert len(ratios) == 2 * 3  # two minibatches in each of three iterations; the first warms up the critic
+    # The same log-probabilities computed twice, packed into other rows.
+    np.testing.assert_allclose(ratios[::2], 1, atol=1e-5)
+    assert all(ratio != 1 for ratio in ratios[1::2])
+
+
+def test_log_probabilities_that_are_not_those_of_sampling_are_noticed(train, monkeypatch):
+    honest = ppo.collect
+
+    def off(config, *arguments):
+        found = honest(config, *arguments)
+        return types.SimpleNamespace(
+            responses=found.responses,
+            metrics=found.metrics,
+            minibatch=lambda *selected: {
+                **(batch := found.minibatch(*selected)), "log_probabilities": batch["log_probabilities"] - 0.1
+            },
+        )  # fmt: skip
+
+    monkeypatch.setattr(ppo, "collect", off)
+    with pytest.raises(AssertionError, match=r"iteration 0: the mean ratio at the first minibatch is 1\.1.*, not 1"):
+        train(critic_warmup_iterations=0)
+
+
+def test_a_reference_that_is_not_the_policy_s_start_is_noticed(train, monkeypatch):
+    honest = ppo.collect
+
+    def other(config, model, policy, reference, *rest):
+        return honest(config, model, policy, jax.tree.map(lambda leaf: 2 * leaf, reference), *rest)
+
+    monkeypatch.setattr(ppo, "collect", other)
+    with pytest.raises(AssertionError, match=r"the KL to the reference is .* before the first step"):
+        train()
+
+
+def test_the_policy_with_the_best_held_out_reward_is_kept(train):
+    results, _, before, after = train(held_out=[0.0, 2.0, 1.0, 1.0])
+    assert results["best_iteration"] == 4
+    assert results["held_out_reward"] == pytest.approx(1 / (1 + np.exp(-2.0)))
+    assert results["held_out_reward_before"] == pytest.approx(0.5)
+    assert any(
+        not np.array_equal(one, other) for one, other in zip(*map(jax.tree.leaves, (before, after)), strict=True)
+    )
+
+
+def test_a_policy_that_never_gets_better_is_given_up_and_the_start_is_kept(train):
+    results, rows, before, after = train(held_out=[1.0, 0.5, 0.5, 0.5], evaluate_every=2, patience=2)
+    assert (results["iterations"], results["best_iteration"], results["stopped_early"]) == (4, 0, True)
+    assert curve(rows, "held_out_reward") == pytest.approx([1 / (1 + np.exp(-x)) for x in (1.0, 0.5, 0.5)])
+    jax.tree.map(np.testing.assert_array_equal, before, after)
+
+
+def test_a_reward_that_is_not_a_number_stops_the_run(train):
+    calls = []
+
+    def broken(sequences):
+        calls.append(None)
+        return half_of_the_letters(sequences) * (np.nan if len(calls) == 3 else 1)
+
+    with pytest.raises(FloatingPointError, match=r"PPO iteration 1: .*is not finite"):
+        train(broken)

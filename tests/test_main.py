@@ -1,0 +1,91 @@
+"""The command line: a wrong flag is answered in words, a right one runs the experiment."""
+
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+ROOT = pathlib.Path(__file__).parents[1]
+
+EXPERIMENT = """
+import dataclasses
+from llama2_jax.models.config import PRESETS
+from ml_collections import ConfigDict
+
+def get_config(scale="tiny"):
+    config = ConfigDict()
+    config.update({"experiment": "toy", "scale": scale, "seed": 0, "data": {"root": ""}})
+    config.compilation_cache = "compiled"
+    config.mesh = {"data": -1, "fsdp": 1, "tensor": 1}
+    config.model = dataclasses.asdict(PRESETS["tiny"])
+    config.first = {"run": "tests.toy_stage", "value": 1}
+    config.second = {"run": "tests.toy_stage", "value": 2, "inputs": {"start": "first"}}
+    config.stages = ("first", "second")
+    return config
+"""
+
+
+@pytest.fixture
+def command(tmp_path):
+    """Runs the program in an empty folder with an experiment of two toy stages."""
+    (tmp_path / "toy.py").write_text(EXPERIMENT)
+
+    def run(*flags):
+        environment = {**os.environ, "PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"}
+        return subprocess.run(
+            [sys.executable, "-m", "llama2_jax.main", *flags],
+            cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120,
+        )  # fmt: skip
+
+    return run
+
+
+def value_of(path):
+    return json.loads((path / "stage.json").read_text())["results"]["value"]
+
+
+def test_an_experiment_runs_where_its_name_says_and_fields_are_set_by_flags(command, tmp_path):
+    done = command("--config=toy.py:small", "--config.second.value=7")
+    assert done.returncode == 0, done.stderr
+    assert value_of(tmp_path / "runs/toy-small/first") == 1
+    assert value_of(tmp_path / "runs/toy-small/second") == 7
+
+
+def test_a_run_may_end_early_and_somewhere_else(command, tmp_path):
+    done = command("--config=toy.py", "--until=first", "--workdir=elsewhere")
+    assert done.returncode == 0, done.stderr
+    assert [path.name for path in (tmp_path / "elsewhere").iterdir()] == ["first"]
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ([], "--config must have a value other than None"),
+        (["--config=toy.py", "--until=third"], "error: --until=third is not a stage of this experiment; its stages: "),
+        (["--config=toy.py", "--config.second.valu=3"], 'Did you mean "value" instead of "valu"'),
+        (["--config=toy.py", "--config.second.value=three"], "--config.second.value=three: invalid literal for int()"),
+        (["--config=toy.py", "--untl=first"], "Unknown command line flag 'untl'. Did you mean: until"),
+        (["--config=toy.py", "first"], "unknown arguments: first; fields are set by --config.<stage>.<field>="),
+        (["--config=toy.py", "--config.mesh.data=3"], "error: mesh data=3 x fsdp=1 x tensor=1 does not fit"),
+        ([f"--config={ROOT}/experiments/sft.py:huge"], "unknown scale 'huge'"),
+        (["--config=absent.py"], "No such file or directory: 'absent.py'"),
+    ],
+    ids=["nothing", "a stage", "a field", "a value", "a flag", "an argument", "a mesh", "a scale", "a file"],
+)  # fmt: skip
+def test_what_is_wrong_is_said(command, tmp_path, flags, message):
+    failed = command(*flags)
+    assert failed.returncode != 0
+    assert message in failed.stdout + failed.stderr
+    assert not (tmp_path / "runs").exists()
+
+
+def test_an_error_that_the_user_can_mend_comes_without_a_traceback(command, tmp_path):
+    command("--config=toy.py")
+    failed = command("--config=toy.py", "--config.first.value=5")
+    assert failed.returncode == 1
+    assert "config.first.value: was 1, is 5" in failed.stderr and "Give --redo=first" in failed.stderr
+    assert "Traceback" not in failed.stderr
