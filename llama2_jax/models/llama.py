@@ -26,8 +26,8 @@ from jaxtyping import Array, Float, Int
 from llama2_jax.models import decoding
 from llama2_jax.models.config import ModelConfig
 from llama2_jax.models.kv_cache import KVCache
-from llama2_jax.models.layer import REMAT, layer, rms_norm, unstack_layers
-from llama2_jax.models.rope import rotation
+from llama2_jax.models.layer import REMAT, layer, rms_norm
+from llama2_jax.models.rope import Rotation, rotation
 from llama2_jax.sharding.axes import RULES, Rules, constrain, partition_spec
 
 Params = dict[str, Any]
@@ -38,32 +38,37 @@ Tokens = Int[Array, "rows length"]
 INIT_STD = 0.02
 
 
-class LayerStack(nn.Module):
-    """The layers' parameters, stacked, and the pass through them: scanned or unrolled."""
+class Layer(nn.Module):
+    """One layer's parameters; what is done with them is layer.py's, so that decoding shares it."""
 
     config: ModelConfig
     mesh: Mesh | None = None
 
     @nn.compact
     def __call__(
-        self, x: Float[Array, "rows length dim"], turn, segment_ids: Tokens
-    ) -> Float[Array, "rows length dim"]:
-        config = self.config
-        weights = {name: self._stacked(name, *entry) for name, entry in _layer_parameters(config).items()}
+        self, x: Float[Array, "rows length dim"], turn: Rotation, segment_ids: Tokens
+    ) -> tuple[Float[Array, "rows length dim"], None]:
+        weights = {
+            name: self.param(name, nn.with_logical_partitioning(init, axes), shape)
+            for name, (init, shape, axes) in _layer_parameters(self.config).items()
+        }
+        return layer(weights, x, turn, segment_ids, self.config, self.mesh), None
 
-        def step(x, weights):
-            return layer(weights, x, turn, segment_ids, config, self.mesh), None
 
-        if config.remat != "none":
-            step = jax.checkpoint(step, prevent_cse=not config.scan_layers, policy=REMAT[config.remat])
-        if config.scan_layers:
-            return jax.lax.scan(step, x, weights)[0]
-        for one in unstack_layers(weights):
-            x, _ = step(x, one)
-        return x
-
-    def _stacked(self, name, init, shape, axes):
-        return self.param(name, nn.with_logical_partitioning(init, ("layers", *axes)), (self.config.layers, *shape))
+def _layer_stack(config: ModelConfig) -> type[nn.Module]:
+    """All layers, one after the other: scanned, or unrolled by scanning all of them at once."""
+    stacked = Layer
+    if config.remat != "none":
+        stacked = nn.remat(Layer, prevent_cse=not config.scan_layers, policy=REMAT[config.remat])
+    return nn.scan(
+        stacked,
+        variable_axes={"params": 0},
+        split_rngs={"params": True},
+        in_axes=(nn.broadcast, nn.broadcast),
+        length=config.layers,
+        unroll=1 if config.scan_layers else config.layers,
+        metadata_params={nn.PARTITION_NAME: "layers"},
+    )
 
 
 def _layer_parameters(config: ModelConfig) -> dict[str, tuple[nn.initializers.Initializer, tuple, tuple]]:
@@ -97,7 +102,7 @@ class Trunk(nn.Module):
         embedding = self.param("embedding", embedding_init, (config.vocab_size, config.dim))
         x = constrain(embedding[tokens].astype(config.compute_dtype), self.mesh, ("batch", "length", None))
         turn = rotation(positions, config.head_dim, config.rope_theta)
-        x = LayerStack(config, self.mesh, name="layers")(x, turn, segment_ids)
+        x, _ = _layer_stack(config)(config, self.mesh, name="layers")(x, turn, segment_ids)
         norm_init = nn.with_logical_partitioning(nn.initializers.ones, ("norm",))
         return rms_norm(x, self.param("final_norm", norm_init, (config.dim,)), config.norm_eps)
 
