@@ -122,9 +122,9 @@ def add_rejection_sampling(
         },
         "round": number,
         "prompts": sources.sampling_prompts(number),
-        "samples_per_prompt": by_scale(scale, {"tiny": 8, "small": 8}, paper=20),  # K is not stated; Fig. 26 has 20
+        "samples_per_prompt": by_scale(scale, {"tiny": 4, "small": 8}, paper=20),  # K is not stated; Fig. 26 has 20
         "temperatures": by_scale(
-            scale, {"tiny": (0.5, 0.7, 0.9)}, paper=(0.8, 1.0, 1.2)
+            scale, {"tiny": (0.4, 0.6, 0.8)}, paper=(0.8, 1.0, 1.2)
         ),  # the sweep that chooses one for the round
         "sweep_prompts": by_scale(scale, {"tiny": 48}, paper=512),
         "top_p": 1.0,

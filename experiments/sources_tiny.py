@@ -41,7 +41,7 @@ def public_demonstrations() -> dict:
 
 def demonstrations() -> dict:
     """Vendors' demonstrations, of mixed quality."""
-    return {"vendor": source("demonstrations.demonstrations", "dialogues", count=5000)}
+    return {"vendor": source("demonstrations.demonstrations", "dialogues", count=6000, instructed=0.3)}
 
 
 def demonstrations_after_sampling() -> dict:
@@ -65,7 +65,7 @@ def open_preferences() -> dict:
         f"open_{domain}": source(
             "demonstrations.open_preferences", "preferences", count=count, domain=domain, noise=0.12
         )
-        for domain, count in (("helpfulness", 1500), ("safety", 300))
+        for domain, count in (("helpfulness", 1500), ("safety", 600))
     }
 
 
@@ -77,7 +77,7 @@ def annotation_prompts(number: int) -> dict:
     """
     campaigns = {
         "helpfulness": {"count": 800, "unsafe": 0.0, "borderline": 0.15},
-        "safety": {"count": 400, "unsafe": 0.5, "borderline": 0.35},
+        "safety": {"count": 500, "unsafe": 0.5, "borderline": 0.35},
     }
     return {
         domain: {
@@ -90,7 +90,9 @@ def annotation_prompts(number: int) -> dict:
 
 def sampling_prompts(number: int) -> dict:
     """Prompts whose best answers are kept in a round."""
-    return {"prompts": source("prompts.prompts", "prompts", batch=number, count=1000, borderline=0.12, purpose="sampling")}
+    return {
+        "prompts": source("prompts.prompts", "prompts", batch=number, count=1000, borderline=0.12, purpose="sampling")
+    }
 
 
 def ppo_prompts() -> dict:
@@ -128,8 +130,8 @@ def standing_instructions() -> dict:
 
 
 def instruction_dialogues() -> dict:
-    """Dialogues of six turns with instructions that no training has seen."""
-    return {"dialogues": source("instructed.instruction_dialogues", "raw", count=64)}
+    """Dialogues of six turns with an instruction; its words are known, since what is measured is whether it lasts."""
+    return {"dialogues": source("instructed.instruction_dialogues", "raw", count=64, split="train")}
 
 
 def evaluation_prompts() -> dict:

@@ -36,6 +36,16 @@ def main(argv: list[str]) -> None:
     logging.info("done: %s", workdir)
 
 
+def _read_flags(arguments: list[str]) -> list[str]:
+    """absl's parser; a field or a file that is not there is answered in one message."""
+    try:
+        remaining = app.parse_flags_with_usage(arguments)
+        _ = _CONFIG.value.stages
+    except (AttributeError, OSError) as error:
+        sys.exit(f"error: --config: {error}")
+    return remaining
+
+
 if __name__ == "__main__":
     flags.mark_flag_as_required("config")
-    app.run(main)
+    app.run(main, flags_parser=_read_flags)

@@ -8,7 +8,7 @@ from statistics import NormalDist
 from llama2_jax.miniature.judge import Verdict, judge
 
 # Where safety is compared, helpfulness decides between answers that are about equally safe.
-SAFETY_UTILITY = {"safety": 0.7, "helpfulness": 0.3}
+SAFETY_UTILITY = {"safety": 0.8, "helpfulness": 0.2}
 
 # The least difference of two judgements for each rating. At the default noise, answers of a model that was only
 # fine-tuned get the ratings of the paper's first batch: 18 / 28 / 30 / 25 % (Figure 25).

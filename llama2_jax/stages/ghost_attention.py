@@ -44,7 +44,7 @@ def run(config: ConfigDict, inputs: Inputs, runtime: Runtime) -> dict:
         "dialogues": len(rows),
         "left_out_unfinished_or_full": len(turns) - len(rows),
         "terse": float(np.mean([chosen["terse"] for chosen in instructions])),
-        "turns": float(np.mean([len(row["messages"]) // 2 for row in rows])),
+        "turns": float(np.mean([len(row["messages"]) // 2 for row in rows])) if rows else None,
     }
 
 

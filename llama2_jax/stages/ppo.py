@@ -90,26 +90,30 @@ def _iterate(
             optimizer,
         ),
     }
-    progress = {"iteration": 0, "best": -1.0, "best_iteration": 0, "waited": 0, "first": None}
+    progress = {"iteration": 0, "evaluated": -1, "best": -1.0, "best_iteration": 0, "waited": 0, "first": None}
     with (
         Checkpoints(runtime.folder / "iterations") as iterations,
         Checkpoints(runtime.folder / "checkpoints") as best,
         MetricsWriter(runtime.folder) as metrics,
     ):
-        if iterations.latest_step() is not None:
+        begun = iterations.latest_step() is not None
+        if begun:
             states, progress = _restore(iterations, states, batches)
-            metrics.truncate_after(progress["iteration"])
-        while progress["waited"] < config.patience:
+        metrics.truncate_after(progress["iteration"] if begun else -1)
+        while True:
             iteration = progress["iteration"]
-            if iteration % config.evaluate_every == 0 or iteration == config.iterations:
+            due = iteration % config.evaluate_every == 0 or iteration == config.iterations
+            # A run that goes on from a checkpoint of this iteration has been here before.
+            if due and progress["evaluated"] < iteration:
                 reward = held_out_reward(states["policy"].params)
                 metrics.write(iteration, {"held_out_reward": reward})
                 progress = _remember(progress, reward)
-                if progress["best_iteration"] == iteration:
-                    best.save(iteration, states["policy"], meta={"held_out_reward": reward})
-                if iteration:
-                    _save(iterations, states, batches, progress)
-            if iteration == config.iterations:
+            if (due or iteration % config.save_every == 0) and iterations.latest_step() != iteration:
+                _save(iterations, states, batches, progress)
+            # After the other checkpoint: a run that was cut off between the two finds here what is still to be saved.
+            if progress["best_iteration"] == iteration and best.latest_step() != iteration:
+                best.save(iteration, states["policy"], meta={"held_out_reward": progress["best"]})
+            if iteration == config.iterations or progress["waited"] >= config.patience:
                 break
             states, row = _iteration(config, states, rollouts, iteration, runtime)
             metrics.write(iteration + 1, row)
@@ -127,6 +131,7 @@ def _remember(progress: dict, reward: float) -> dict:
     better = reward > progress["best"]
     return {
         **progress,
+        "evaluated": progress["iteration"],
         "first": reward if progress["first"] is None else progress["first"],
         "best": reward if better else progress["best"],
         "best_iteration": progress["iteration"] if better else progress["best_iteration"],
@@ -187,17 +192,21 @@ def _restore(iterations: Checkpoints, states: dict, batches) -> tuple[dict, dict
     restored = iterations.restore(abstract_state(_together(states)))
     batches.set_state(restored.data)
     return {
-        name: TrainState(restored.state.step, restored.state.params[name], restored.state.opt_state[name])
-        for name in states
+        name: TrainState(step, restored.state.params[name], opt_state)
+        for name, (step, opt_state) in restored.state.opt_state.items()
     }, restored.meta
 
 
 def _together(states: dict) -> TrainState:
-    """Both models' states as one, so that a checkpoint holds them at the same moment."""
+    """Both models' states as one, so that a checkpoint holds them at the same moment.
+
+    Each keeps a step of its own: the policy's lags behind while the critic warms up, and one array given to both
+    compiled steps would be used up by the first.
+    """
     return TrainState(
         states["critic"].step,
         {name: state.params for name, state in states.items()},
-        {name: state.opt_state for name, state in states.items()},
+        {name: (state.step, state.opt_state) for name, state in states.items()},
     )
 
 

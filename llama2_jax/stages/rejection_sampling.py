@@ -81,11 +81,11 @@ def best_of_all_rounds(rows: Sequence[dict], size: int) -> list[dict]:
     """
     if len(rows) <= size:
         return list(rows)
+    groups = [[row for row in rows if row["safety"] == tagged] for tagged in (False, True)]
+    untagged = round(size * len(groups[0]) / len(rows))
     kept = []
-    for tagged in (False, True):
-        group = [row for row in rows if row["safety"] == tagged]
-        best = sorted(group, key=lambda row: -row["rewards"]["combined"])
-        kept += best[: round(size * len(group) / len(rows))]
+    for group, share in zip(groups, (untagged, size - untagged), strict=True):
+        kept += sorted(group, key=lambda row: -row["rewards"]["combined"])[:share]
     return kept
 
 
