@@ -1,6 +1,7 @@
 """Every experiment can be built at every scale, fits together, and adds to the one before it."""
 
 import importlib
+import itertools
 
 import pytest
 
@@ -30,7 +31,7 @@ def test_the_default_scale_is_tiny():
     assert all(get_config(name).scale == "tiny" for name in EXPERIMENTS)
 
 
-@pytest.mark.parametrize(("earlier", "later"), list(zip(EXPERIMENTS, EXPERIMENTS[1:], strict=False)))
+@pytest.mark.parametrize(("earlier", "later"), list(itertools.pairwise(EXPERIMENTS)))
 def test_each_experiment_continues_the_one_before(earlier, later):
     before, after = get_config(earlier), get_config(later)
     kept = [name for name in before.stages if name not in ("evaluation", "report")]
@@ -40,7 +41,7 @@ def test_each_experiment_continues_the_one_before(earlier, later):
 
 
 def test_an_unknown_scale():
-    with pytest.raises(ValueError, match="unknown scale 'huge'.*tiny, small"):
+    with pytest.raises(ValueError, match=r"unknown scale 'huge'.*tiny, small"):
         get_config("rlhf_v5", "huge")
 
 

@@ -66,8 +66,8 @@ def slow_answer(params, prompt, row, sampling, steps):
 jitted_draw = jax.jit(draw)
 
 
-def same(left, right, tolerance=1e-5):
-    """The same answers; the tolerance is for sums in another order on one device."""
+def same(left, right, tolerance=2e-5):
+    """The same answers. Sums in another order: each side was seen up to 1e-5 away from float64, so 2e-5 apart."""
     assert len(left) == len(right)
     for a, b in zip(left, right, strict=True):
         assert (a.prompt_index, a.finished) == (b.prompt_index, b.finished)
@@ -115,6 +115,7 @@ def test_answers_stop_at_eos_and_hold_it(params, prompts):
         assert len(sample.sampling_logps) == stop
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("batch_size", [pytest.param(1, marks=pytest.mark.slow), 3, 64])
 def test_the_batch_size_changes_no_answer(params, prompts, batch_size):
     prompts = prompts[:3]
@@ -142,6 +143,7 @@ def test_temperatures_by_prompt(params, prompts):
         same(mixed[index : index + 1], plain[index : index + 1])
 
 
+@pytest.mark.slow
 def test_samples_share_one_prefill(params, prompts, monkeypatch):
     shapes = []
 

@@ -34,6 +34,7 @@ def token_by_token(q, k, v, segment_ids):
     return out
 
 
+@pytest.mark.slow
 def test_equals_attention_written_token_by_token():
     q, k, v = queries_keys_values()
     # Float32 against float64 on sums of 37 products of unit size.

@@ -87,6 +87,7 @@ def test_packed_equals_unpacked(params, sequences):
         np.testing.assert_allclose(logits[0, span], expected, atol=1e-4)  # as above
 
 
+@pytest.mark.slow
 def test_gradients_of_packed_equal_those_of_unpacked(params, sequences):
     batch, spans = packed(sequences)
     model = LanguageModel(CONFIG)
@@ -177,6 +178,7 @@ def test_every_parameter_receives_a_gradient(params, sequences):
     assert jnp.abs(gradients["head"]["kernel"]).max() > 0
 
 
+@pytest.mark.slow
 def test_initialisation_has_the_documented_deviations():
     config = dataclasses.replace(CONFIG, dim=192, vocab_size=500, ffn_hidden=256)
     fresh = initialise(config, jax.random.key(4))

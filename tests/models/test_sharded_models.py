@@ -38,6 +38,7 @@ def test_parameters_are_split_as_their_axes_say(mesh):
     assert jax.tree.structure(params) == jax.tree.structure(shardings)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pin_activations", [False, True])
 def test_sharded_logits_and_gradients_equal_those_of_one_device(mesh, pin_activations):
     shardings = parameter_shardings(LanguageModel(CONFIG), mesh)
