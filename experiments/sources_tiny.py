@@ -65,7 +65,7 @@ def open_preferences() -> dict:
         f"open_{domain}": source(
             "demonstrations.open_preferences", "preferences", count=count, domain=domain, noise=0.12
         )
-        for domain, count in (("helpfulness", 1500), ("safety", 600))
+        for domain, count in (("helpfulness", 1500), ("safety", 300))
     }
 
 
@@ -76,7 +76,7 @@ def annotation_prompts(number: int) -> dict:
     what is not unsafe.
     """
     campaigns = {
-        "helpfulness": {"count": 800, "unsafe": 0.0, "borderline": 0.15},
+        "helpfulness": {"count": 800, "unsafe": 0.0, "borderline": 0.25},
         "safety": {"count": 500, "unsafe": 0.5, "borderline": 0.35},
     }
     return {
@@ -96,13 +96,15 @@ def sampling_prompts(number: int) -> dict:
 
 
 def ppo_prompts() -> dict:
-    """Prompts of PPO, as hard as the last round's."""
-    return {"prompts": source("prompts.prompts", "prompts", batch=5, count=2000, purpose="ppo")}
+    """Prompts of PPO, as hard as the last round's; many that only sound unsafe, since refusals spread easily."""
+    shares = {"unsafe": 0.1, "borderline": 0.2}
+    return {"prompts": source("prompts.prompts", "prompts", batch=5, count=2000, purpose="ppo", **shares)}
 
 
 def ppo_held_out_prompts() -> dict:
     """Prompts that decide when PPO stops."""
-    return {"prompts": source("prompts.prompts", "prompts", batch=5, count=128, purpose="ppo held out")}
+    shares = {"unsafe": 0.1, "borderline": 0.2}
+    return {"prompts": source("prompts.prompts", "prompts", batch=5, count=128, purpose="ppo held out", **shares)}
 
 
 def adversarial_prompts() -> dict:
