@@ -49,14 +49,14 @@ def annotate(
         prefers_a = uniform[index] < probability if noise else probability >= 0.5
         labels.append({
             "preferred": "a" if prefers_a else "b",
-            "rating": rating(max(probability, 1 - probability)),
+            "rating": rating(probability if prefers_a else 1 - probability),
             "safety": _safety(scores["safety"][:, index], safe_above) if row["domain"] == "safety" else None,
         })  # fmt: skip
     return labels
 
 
 def rating(probability: float) -> str:
-    """The degree of a preference from the probability of the likelier side, 0.5 to 1."""
+    """The degree of a preference from how probable it was; one that was not likely is as weak as can be."""
     for name, threshold in RATING_THRESHOLDS:
         if probability >= threshold:
             return name

@@ -179,7 +179,9 @@ def _version(row: Mapping) -> dict:
 def _reward_model(stage: FinishedStage) -> dict:
     def table(name: str) -> dict:
         found = stage.results.get(name) or {}
-        return {d: {r: (found.get(d) or {}).get(r) for r in (*RATINGS, "all")} for d in DOMAINS}
+        # The two domains always; beside them human comparisons from files, where the run tested on some.
+        domains = (*DOMAINS, *(domain for domain in found if domain not in DOMAINS))
+        return {d: {r: (found.get(d) or {}).get(r) for r in (*RATINGS, "all")} for d in domains}
 
     measures = {name: table(name) for name in ("accuracy", "standard_error", "pairs")}
     return {

@@ -27,18 +27,3 @@ def cosine(peak: float, steps: int, warmup: int, final_fraction: float) -> Sched
         return final + (peak - final) * 0.5 * (1.0 + math.cos(math.pi * progress))
 
     return rate
-
-
-def constant(peak: float, warmup: int = 0) -> Schedule:
-    """A constant rate after a linear warm-up in which step s, from 0, has `peak * (s + 1) / warmup` (PPO)."""
-
-    def rate(step: int) -> float:
-        return peak * min(1.0, (step + 1) / max(1, warmup))
-
-    return rate
-
-
-def reward_model_warmup(steps: int) -> int:
-    """3 % of the steps, and at least 5 (section 3.2.2). Rounded up, which the paper leaves open."""
-    # In whole numbers: 0.03 * 100 is a little more than 3 in floating point.
-    return max(5, (3 * steps + 99) // 100)

@@ -187,7 +187,7 @@ from llama2_jax.training.checkpoints import Checkpoints
 from llama2_jax.training.loop import fit
 from llama2_jax.training.metrics import MetricsWriter
 from llama2_jax.training.optimizer import OptimizerConfig, make_optimizer
-from llama2_jax.training.schedules import constant
+from llama2_jax.training.schedules import cosine
 from llama2_jax.training.state import create_state
 from llama2_jax.training.step import build_train_step
 
@@ -201,7 +201,7 @@ class Batches(conftest.Batches):
 optimizer = make_optimizer(OptimizerConfig())
 with Checkpoints(folder / "checkpoints", asynchronous=True) as checkpoints, MetricsWriter(folder) as metrics:
     state = fit(create_state(conftest.init(), optimizer), build_train_step(conftest.loss, conftest.count, optimizer),
-                Batches(), steps=8, learning_rate=constant(0.01), checkpoints=checkpoints, metrics=metrics,
+                Batches(), steps=8, learning_rate=cosine(0.01, 8, 0, 1.0), checkpoints=checkpoints, metrics=metrics,
                 save_every=2, log_every=1)
 np.savez(folder / "params.npz", *jax.tree.leaves(state))
 """

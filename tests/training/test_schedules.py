@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from llama2_jax.training.schedules import constant, cosine, reward_model_warmup
+from llama2_jax.training.schedules import cosine
 
 
 def test_cosine_of_pretraining():
@@ -36,11 +36,5 @@ def test_warmup_longer_than_the_training_is_refused():
         cosine(1.0, 5, 6, 0.1)
 
 
-def test_constant():
-    assert [constant(1e-6)(step) for step in (0, 1, 1000)] == [1e-6] * 3
-    assert [constant(1.0, warmup=4)(step) for step in (0, 1, 3, 4, 100)] == [0.25, 0.5, 1.0, 1.0, 1.0]
-
-
-@pytest.mark.parametrize(("steps", "warmup"), [(10, 5), (166, 5), (167, 6), (200, 6), (1000, 30), (1001, 31)])
-def test_reward_model_warmup_is_3_percent_and_at_least_5(steps, warmup):
-    assert reward_model_warmup(steps) == warmup
+def test_a_final_fraction_of_1_is_a_constant_rate():
+    assert [cosine(1e-6, 400, 0, 1.0)(step) for step in (0, 1, 399, 1000)] == [1e-6] * 4
