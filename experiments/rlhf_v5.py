@@ -1,6 +1,6 @@
 """RLHF-V5: safety context distillation, rejection sampling as in V4, then PPO on top of it (sections 3.2.3 and 4.2.4).
 
-Reaches (tiny): see docs/results.md for five seeds. Takes under 15 minutes and 4 GiB on 2 CPU cores, all stages.
+Reaches (tiny): see docs/results.md. Takes about nine minutes and 2 GiB on 2 CPU cores, all stages.
 Run: python -m llama2_jax.main --config=experiments/rlhf_v5.py[:scale]
 """
 
