@@ -6,10 +6,10 @@ Run: python -m llama2_jax.main --config=experiments/pretrain.py[:scale]
 
 import dataclasses
 
-from ml_collections import ConfigDict
+from ml_collections import ConfigDict, FieldReference
 
 from experiments import sources_real, sources_tiny
-from experiments.scales import by_scale, check_scale
+from experiments.scales import by_scale, check_scale, shared
 from llama2_jax.models.config import PRESETS
 
 
@@ -42,8 +42,8 @@ def get_config(scale: str = "tiny") -> ConfigDict:
         "sources": sources.pretraining(),
         # 4M tokens a batch; 2T tokens are 500,000 steps of 4.0M (section 2.2).
         "batch_size": by_scale(scale, {"tiny": 7, "small": 256, "1b": 512}, paper=1024),
-        "length": config.model.get_ref("max_length"),
-        "steps": by_scale(scale, {"tiny": 1300, "small": 8_000, "1b": 100_000}, paper=500_000),
+        "length": shared(config.model, "max_length"),
+        "steps": by_scale(scale, {"tiny": 1600, "small": 8_000, "1b": 100_000}, paper=500_000),
         "accumulation": 1,
         "held_out_batches": by_scale(scale, {"tiny": 8}, paper=16),
         **optimization(
@@ -51,7 +51,7 @@ def get_config(scale: str = "tiny") -> ConfigDict:
                 scale, {"tiny": 2e-3, "small": 6e-4, "1b": 4e-4, "34b": 1.5e-4, "70b": 1.5e-4}, paper=3e-4
             ),
             warmup_steps=by_scale(scale, {"tiny": 100, "small": 500}, paper=2000),
-            save_every=by_scale(scale, {"tiny": 325}, paper=500),
+            save_every=by_scale(scale, {"tiny": 400}, paper=500),
             log_every=by_scale(scale, {"tiny": 50}, paper=10),
         ),
     }
@@ -66,7 +66,7 @@ def sources_of(scale: str):
 
 def optimization(
     *,
-    learning_rate: float,
+    learning_rate: float | FieldReference,
     warmup_steps: int = 0,
     warmup_fraction: float = 0.0,
     final_fraction: float = 0.1,

@@ -23,6 +23,11 @@ def training(scale: str) -> ConfigDict:
     config.experiment = "rlhf_v1"
     config.versions = (("sft", "sft"),)
     config.answer_tokens = by_scale(scale, {"tiny": 64, "small": 256}, paper=1024)  # the longest answer sampled
+    config.samples_per_prompt = by_scale(scale, {"tiny": 4, "small": 8}, paper=20)  # K is not stated; figure 26 has 20
+    config.reward_models = {
+        "pairs_per_batch": by_scale(scale, {"tiny": 16, "small": 64}, paper=512),
+        "learning_rate": by_scale(scale, {"tiny": 5e-4, "small": 5e-5, "70b": 5e-6}, paper=1e-5),
+    }
     sources_of(scale).add_annotator(config)
     add_round(config, 1, newest="sft", earlier="sft_public")
     return config

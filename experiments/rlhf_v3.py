@@ -9,6 +9,7 @@ from ml_collections import ConfigDict
 from experiments import rlhf_v2
 from experiments.pretrain import sources_of
 from experiments.rounds import add_round, with_evaluation
+from experiments.scales import shared
 
 
 def get_config(scale: str = "tiny") -> ConfigDict:
@@ -43,6 +44,6 @@ def add_ghost_attention(config: ConfigDict, number: int, *, policy: str) -> None
         "terse_fraction": 0.5,
         "temperature": 0.7,  # not stated
         "top_p": 0.9,
-        "max_new_tokens": config.get_ref("answer_tokens"),
+        "max_new_tokens": shared(config, "answer_tokens"),
     }
     config.stages = (*config.stages, name)

@@ -15,7 +15,7 @@ from experiments.rounds import (
     add_version,
     with_evaluation,
 )
-from experiments.scales import by_scale
+from experiments.scales import by_scale, shared
 
 
 def get_config(scale: str = "tiny") -> ConfigDict:
@@ -55,7 +55,7 @@ def add_context_distillation(config: ConfigDict, *, policy: str) -> None:
         "preprompts": sources.safety_preprompts(),
         "temperature": 0.7,  # not stated
         "top_p": 0.9,
-        "max_new_tokens": config.get_ref("answer_tokens"),
+        "max_new_tokens": shared(config, "answer_tokens"),
     }
     config.stages = (*config.stages, "rlhf_v5_context_distillation")
 
@@ -84,7 +84,7 @@ def add_ppo(config: ConfigDict) -> None:
         "gamma": 1.0,
         "lambda_": 0.95,
         "temperature": 1.0,  # the objective's own distribution, nothing cut off
-        "max_new_tokens": config.get_ref("answer_tokens"),
+        "max_new_tokens": shared(config, "answer_tokens"),
         "missing_eos_penalty": by_scale(scale, {"tiny": 1.0}, paper=0.0),
         "whiten_advantages": True,
         "critic_warmup_iterations": by_scale(scale, {"tiny": 3}, paper=0),

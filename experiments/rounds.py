@@ -3,7 +3,7 @@
 from ml_collections import ConfigDict
 
 from experiments.pretrain import optimization, sources_of
-from experiments.scales import by_scale
+from experiments.scales import by_scale, shared
 from experiments.sft import finetuning_schedule
 
 
@@ -52,7 +52,7 @@ def add_annotation(config: ConfigDict, number: int, *, newest: str, earlier: str
         # The two answers get two different ones; a small model garbles what it samples hotly.
         "temperatures": by_scale(scale, {"tiny": (0.6, 0.8, 1.0)}, paper=(0.7, 1.0, 1.3)),
         "top_p": 1.0,
-        "max_new_tokens": config.get_ref("answer_tokens"),
+        "max_new_tokens": shared(config, "answer_tokens"),
         # The paper holds out 1,000 comparisons of each batch (section 3.2.2).
         "test_comparisons": by_scale(scale, {"tiny": 300, "small": 60}, paper=1000),
     }
@@ -86,13 +86,13 @@ def reward_model(config: ConfigDict, kind: str) -> dict:
         "safety_auxiliary_weight": 1.0,  # not stated
         # Helpfulness: half its own data, half safety and open data. Safety: a tenth helpfulness data.
         "other_fraction": 0.5 if kind == "helpfulness" else 0.1,
-        "pairs_per_batch": by_scale(scale, {"tiny": 16, "small": 64}, paper=512),
-        "length": config.model.get_ref("max_length"),
+        "pairs_per_batch": shared(config.reward_models, "pairs_per_batch"),
+        "length": shared(config.model, "max_length"),
         "epochs": 1,
         "accumulation": 1,
         "too_long": by_scale(scale, {"tiny": "raise"}, paper="truncate_left"),
         **optimization(
-            learning_rate=by_scale(scale, {"tiny": 5e-4, "small": 5e-5, "70b": 5e-6}, paper=1e-5),
+            learning_rate=shared(config.reward_models, "learning_rate"),
             warmup_steps=5,
             warmup_fraction=0.03,
             save_every=by_scale(scale, {"tiny": 200}, paper=200),
@@ -122,17 +122,17 @@ def add_rejection_sampling(
         },
         "round": number,
         "prompts": sources.sampling_prompts(number),
-        "samples_per_prompt": by_scale(scale, {"tiny": 4, "small": 8}, paper=20),  # K is not stated; Fig. 26 has 20
+        "samples_per_prompt": shared(config, "samples_per_prompt"),
         "temperatures": by_scale(
             scale, {"tiny": (0.4, 0.6, 0.8)}, paper=(0.8, 1.0, 1.2)
         ),  # the sweep that chooses one for the round
         "sweep_prompts": by_scale(scale, {"tiny": 48}, paper=512),
         "top_p": 1.0,
-        "max_new_tokens": config.get_ref("answer_tokens"),
+        "max_new_tokens": shared(config, "answer_tokens"),
         "safety_threshold": 0.15,  # the rule of section 3.2.3; how rejection sampling combines is not stated
         "bag_size": by_scale(scale, {"tiny": 1500}, paper=100_000),  # of the rows of all rounds, the best so many
         "sources": sources.demonstrations_after_sampling(),  # fine-tuning data besides the bag
-        "finetune": finetuning_schedule(scale, config.model.get_ref("max_length"), epochs=2, tiny_learning_rate=5e-4),
+        "finetune": finetuning_schedule(config, epochs=2, learning_rate="learning_rate_after_sampling"),
     }
     config.stages = (*config.stages, name)
 
@@ -159,7 +159,7 @@ def with_evaluation(config: ConfigDict) -> ConfigDict:
         "judge": sources.judge(),
         "temperature": 0.6,  # Meta's defaults for chat
         "top_p": 0.9,
-        "max_new_tokens": config.get_ref("answer_tokens"),
+        "max_new_tokens": shared(config, "answer_tokens"),
     }
     config.report = {
         "run": "llama2_jax.stages.report",

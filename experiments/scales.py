@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import TypeVar
 
+from ml_collections import ConfigDict, FieldReference
+
 Value = TypeVar("Value")
 
 SCALES = ("tiny", "small", "1b", "7b", "13b", "34b", "70b")
@@ -19,3 +21,8 @@ def check_scale(scale: str) -> None:
 def by_scale(scale: str, values: Mapping[str, Value], *, paper: Value) -> Value:
     """The value for a scale: its own where `values` has one, else the paper's."""
     return values.get(scale, paper)
+
+
+def shared(group: ConfigDict, name: str) -> FieldReference:
+    """A value that stages share: overriding the group's field changes all of them, a stage's own only that stage."""
+    return group.get_ref(name).identity()

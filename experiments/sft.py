@@ -8,7 +8,7 @@ from ml_collections import ConfigDict
 
 from experiments import pretrain
 from experiments.pretrain import optimization, sources_of
-from experiments.scales import by_scale
+from experiments.scales import by_scale, shared
 
 
 def get_config(scale: str = "tiny") -> ConfigDict:
@@ -16,6 +16,12 @@ def get_config(scale: str = "tiny") -> ConfigDict:
     config = pretrain.get_config(scale)
     config.experiment = "sft"
     sources = sources_of(scale)
+    config.finetuning = {
+        "batch_size": by_scale(scale, {"tiny": 8}, paper=64),
+        "learning_rate": by_scale(scale, {"tiny": 1e-3, "small": 1e-4, "1b": 4e-5}, paper=2e-5),
+        # "Like SFT" (section 3.2.3); in miniature it starts from a chat model, and goes on more gently.
+        "learning_rate_after_sampling": by_scale(scale, {"tiny": 5e-4, "small": 1e-4, "1b": 4e-5}, paper=2e-5),
+    }
     # Section 3.1, "Getting Started": millions of public examples; kept as the earlier version to compare with in V1.
     config.sft_public = finetuning(config, start="pretrain", sources=sources.public_demonstrations(), epochs=1)
     # 27,540 annotations of vendors, two epochs.
@@ -26,25 +32,25 @@ def get_config(scale: str = "tiny") -> ConfigDict:
 
 def finetuning(config: ConfigDict, *, start: str, sources: dict, epochs: int) -> dict:
     """One fine-tuning on answers only: batch 64, length 4096, cosine from 2e-5 (section 3.1)."""
-    scale = config.scale
     return {
         "run": "llama2_jax.stages.finetune",
         "inputs": {"tokenizer": "tokenizer", "start": start},
         "sources": sources,
-        "finetune": finetuning_schedule(scale, config.model.get_ref("max_length"), epochs),
+        "finetune": finetuning_schedule(config, epochs),
     }
 
 
-def finetuning_schedule(scale: str, length: int, epochs: int, tiny_learning_rate: float = 1e-3) -> dict:
-    """How a model is fine-tuned on dialogues, here and after rejection sampling ("like SFT", section 3.2.3)."""
+def finetuning_schedule(config: ConfigDict, epochs: int, learning_rate: str = "learning_rate") -> dict:
+    """How a model is fine-tuned on dialogues, here and after rejection sampling: the fields of config.finetuning."""
+    scale = config.scale
     return {
-        "batch_size": by_scale(scale, {"tiny": 8}, paper=64),
-        "length": length,
+        "batch_size": shared(config.finetuning, "batch_size"),
+        "length": shared(config.model, "max_length"),
         "epochs": epochs,
         "accumulation": 1,
         "too_long": by_scale(scale, {"tiny": "raise"}, paper="drop"),
         **optimization(
-            learning_rate=by_scale(scale, {"tiny": tiny_learning_rate, "small": 1e-4, "1b": 4e-5}, paper=2e-5),
+            learning_rate=shared(config.finetuning, learning_rate),
             warmup_steps=by_scale(scale, {"tiny": 5}, paper=0),  # not stated in the paper
             save_every=by_scale(scale, {"tiny": 200}, paper=200),
         ),

@@ -8,6 +8,7 @@ from ml_collections import ConfigDict
 
 HELPFUL = "preferences_helpful/hh_rlhf/*/test.jsonl.gz"
 HARMLESS = "preferences_safety/hh_rlhf/harmless-base/test.jsonl.gz"
+ALL = 1_000_000_000  # a limit that can be turned down
 
 
 def pretraining() -> dict:
@@ -25,7 +26,7 @@ def pretraining() -> dict:
 
 def text(path: str, weight: float) -> dict:
     """A source of text."""
-    return {"path": path, "format": "text", "weight": weight}
+    return {"path": path, "format": "text", "weight": weight, "limit": ALL}
 
 
 def tokenizer_dialogues() -> dict:
@@ -40,6 +41,7 @@ def public_demonstrations() -> dict:
             "path": "sft/dolly15k/databricks-dolly-15k.jsonl.gz",
             "format": "dialogues",
             "columns": {"user": "instruction", "context": "context", "assistant": "response"},
+            "limit": ALL,
         },
     }
 
@@ -47,8 +49,12 @@ def public_demonstrations() -> dict:
 def demonstrations() -> dict:
     """Fewer and better demonstrations, safety ones among them."""
     return {
-        "lima": {"path": "sft/lima/lima.json.gz", "format": "alpaca"},
-        "safety": {"path": "sft/safety_tuned_llamas/safety_only_data_Instructions.json.gz", "format": "alpaca"},
+        "lima": {"path": "sft/lima/lima.json.gz", "format": "alpaca", "limit": ALL},
+        "safety": {
+            "path": "sft/safety_tuned_llamas/safety_only_data_Instructions.json.gz",
+            "format": "alpaca",
+            "limit": ALL,
+        },
     }
 
 
@@ -72,7 +78,11 @@ def hh_comparisons(path: str, domain: str, part: str) -> dict:
 
 def cut(part: str) -> dict:
     """Where a part lies between 0 and 1 in the order of the conversations' hashes."""
-    return {"part": {"train": (0.0, 0.5), "annotator": (0.5, 0.85), "test": (0.85, 1.0)}[part], "on_bad_line": "skip"}
+    return {
+        "part": {"train": (0.0, 0.5), "annotator": (0.5, 0.85), "test": (0.85, 1.0)}[part],
+        "limit": ALL,
+        "on_bad_line": "skip",
+    }
 
 
 def preferences() -> dict:

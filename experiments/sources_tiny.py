@@ -41,7 +41,7 @@ def public_demonstrations() -> dict:
 
 def demonstrations() -> dict:
     """Vendors' demonstrations, of mixed quality."""
-    return {"vendor": source("demonstrations.demonstrations", "dialogues", count=6000, instructed=0.3)}
+    return {"vendor": source("demonstrations.demonstrations", "dialogues", count=6000, instructed=0.2)}
 
 
 def demonstrations_after_sampling() -> dict:
@@ -65,19 +65,20 @@ def open_preferences() -> dict:
         f"open_{domain}": source(
             "demonstrations.open_preferences", "preferences", count=count, domain=domain, noise=0.12
         )
-        for domain, count in (("helpfulness", 1500), ("safety", 300))
+        for domain, count in (("helpfulness", 2500), ("safety", 300))
     }
 
 
 def annotation_prompts(number: int) -> dict:
     """Prompts whose answers are compared in a round, in two campaigns; they grow harder by the round (appendix A.3.2).
 
-    The campaign for safety asks about harmless things that sound unsafe too, so that a safety reward model can learn
-    what is not unsafe.
+    Batches grow too, as the paper's did from 5,561 to 249,356 comparisons (table 26): the closer the answers are, the
+    more comparisons it takes to tell them apart. The campaign for safety asks about harmless things that sound unsafe
+    too, so that a safety reward model can learn what is not unsafe.
     """
     campaigns = {
-        "helpfulness": {"count": 800, "unsafe": 0.0, "borderline": 0.25},
-        "safety": {"count": 500, "unsafe": 0.5, "borderline": 0.35},
+        "helpfulness": {"count": (600, 900, 1200, 1600, 2200)[number - 1], "unsafe": 0.0, "borderline": 0.2},
+        "safety": {"count": (500, 600, 700, 900, 1100)[number - 1], "unsafe": 0.5, "borderline": 0.35},
     }
     return {
         domain: {

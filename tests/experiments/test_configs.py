@@ -51,3 +51,27 @@ def test_a_change_of_the_model_reaches_the_stages_that_depend_on_it():
     config.model.max_length = 128
     assert config.tokenizer.vocab_size == 1000
     assert config.pretrain.length == config.sft.finetune.length == config.rlhf_v1_safety_reward.length == 128
+
+
+def test_an_override_of_one_stage_is_that_stages_alone():
+    config = get_config("rlhf_v5")
+    answers, pairs = config.answer_tokens, config.reward_models.pairs_per_batch
+    config.rlhf_v5_ppo.max_new_tokens = answers + 1
+    config.rlhf_v2_safety_reward.pairs_per_batch = pairs + 1
+    config.pretrain.length = 16
+    assert config.answer_tokens == config.rlhf_v1_annotation.max_new_tokens == answers
+    assert config.rlhf_v2_helpfulness_reward.pairs_per_batch == pairs
+    assert config.model.max_length == config.sft.finetune.length != 16
+
+
+def test_a_shared_field_is_overridden_in_all_stages():
+    config = get_config("rlhf_v5")
+    config.reward_models.learning_rate = 0.5
+    config.finetuning.learning_rate_after_sampling = 0.25
+    config.samples_per_prompt = 3
+    assert {config[f"rlhf_v{n}_{kind}_reward"].learning_rate for n in (1, 5) for kind in ("helpfulness", "safety")} == {
+        0.5
+    }
+    sampling = [config[f"rlhf_v{number}_rejection_sampling"] for number in range(1, 6)]
+    assert {stage.finetune.learning_rate for stage in sampling} == {0.25}
+    assert {stage.samples_per_prompt for stage in sampling} == {3}
