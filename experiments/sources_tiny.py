@@ -31,7 +31,7 @@ def pretraining() -> dict:
 
 def tokenizer_dialogues() -> dict:
     """Dialogues, so that the tags of the chat format cost few of the small vocabulary's tokens."""
-    return {"dialogues": source("demonstrations.demonstrations", "dialogues", count=300, purpose="tokenizer")}
+    return {"dialogues": source("demonstrations.demonstrations", "dialogues", 0.2, count=2000, purpose="tokenizer")}
 
 
 def public_demonstrations() -> dict:

@@ -1,13 +1,14 @@
 """The tokenizer: SentencePiece BPE trained on a sample of the pretraining text (section 2.2)."""
 
-from collections.abc import Iterator
-
+import numpy as np
 from ml_collections import ConfigDict
 
 from llama2_jax.data.sources import read_all
 from llama2_jax.stages.runtime import Inputs, Runtime
 from llama2_jax.text.dialogue import dialogue_text
 from llama2_jax.text.tokenizer import Tokenizer, train_tokenizer
+
+PIECE = 4000  # characters
 
 
 def run(config: ConfigDict, inputs: Inputs, runtime: Runtime) -> dict:
@@ -27,25 +28,29 @@ def run(config: ConfigDict, inputs: Inputs, runtime: Runtime) -> dict:
 
 
 def _sample(config: ConfigDict, runtime: Runtime) -> list[str]:
-    """Text and dialogues up to the configured number of characters, the sources in turn."""
-    texts, characters = [], 0
-    for text in _texts(config, runtime):
-        texts.append(text)
-        characters += len(text)
-        if characters >= config.max_characters:
-            break
+    """Pieces of text and dialogues, each source by its weight, up to the configured number of characters."""
+    weights = {name: source.get("weight", 1.0) for name, source in (*config.dialogues.items(), *config.sources.items())}
+    pieces = {name: _pieces(texts, runtime.seed) for name, texts in _texts(config, runtime).items()}
+    texts, taken = [], dict.fromkeys(pieces, 0)
+    while pieces and sum(taken.values()) < config.max_characters:
+        name = min(pieces, key=lambda name: taken[name] / weights[name])
+        texts.append(pieces[name].pop())
+        taken[name] += len(texts[-1])
+        if not pieces[name]:
+            del pieces[name]
     return texts
 
 
-def _texts(config: ConfigDict, runtime: Runtime) -> Iterator[str]:
+def _texts(config: ConfigDict, runtime: Runtime) -> dict[str, list[str]]:
     dialogues = read_all(config.dialogues, root=runtime.data_root, seed=runtime.world_seed)
     documents = read_all(config.sources, root=runtime.data_root, seed=runtime.world_seed)
-    streams = [iter([dialogue_text(record["messages"]) for record in records]) for records in dialogues.values()]
-    streams += [iter([record["text"] for record in records]) for records in documents.values()]
-    while streams:
-        for stream in list(streams):
-            text = next(stream, None)
-            if text is None:
-                streams.remove(stream)
-            else:
-                yield text
+    return {
+        **{name: [dialogue_text(record["messages"]) for record in records] for name, records in dialogues.items()},
+        **{name: [record["text"] for record in records] for name, records in documents.items()},
+    }
+
+
+def _pieces(texts: list[str], seed: int) -> list[str]:
+    """The texts, long ones cut, in a random order: one book must not fill the whole sample."""
+    pieces = [text[begin : begin + PIECE] for text in texts for begin in range(0, len(text), PIECE)]
+    return [pieces[index] for index in np.random.default_rng(seed).permutation(len(pieces))]

@@ -1,0 +1,52 @@
+"""The tokenizer's stage: what its sample of the text is made of."""
+
+import json
+
+import pytest
+from ml_collections import ConfigDict
+
+from llama2_jax.stages import tokenizer
+from tests.smallest import smallest_runtime
+
+SENTENCE = "call me ishmael. "
+BOOK = SENTENCE * 2000  # 34,000 characters
+
+
+@pytest.fixture
+def runtime(tmp_path):
+    (tmp_path / "books.jsonl").write_text("".join(json.dumps({"text": BOOK}) + "\n" for _ in range(3)))
+    (tmp_path / "facts.jsonl").write_text("".join(json.dumps({"text": f"{n} facts. " * 20}) + "\n" for n in range(500)))
+    return smallest_runtime(tmp_path)
+
+
+def config(characters, **weights):
+    return ConfigDict(
+        {
+            "sources": {
+                name: {"path": f"{name}.jsonl", "format": "text", "weight": weight} for name, weight in weights.items()
+            },
+            "dialogues": {},
+            "vocab_size": 300,
+            "character_coverage": 1.0,
+            "max_characters": characters,
+        }
+    )
+
+
+@pytest.mark.parametrize(("books", "facts", "share"), [(1.0, 1.0, 0.5), (3.0, 1.0, 0.75)])
+def test_a_book_does_not_fill_the_sample(runtime, books, facts, share):
+    texts = tokenizer._sample(config(40_000, books=books, facts=facts), runtime)
+    assert 40_000 <= sum(map(len, texts)) < 40_000 + tokenizer.PIECE
+    assert sum(len(text) for text in texts if "ishmael" in text) / 40_000 == pytest.approx(share, abs=0.11)
+
+
+def test_a_small_source_is_used_up_and_nothing_is_taken_twice(runtime):
+    texts = tokenizer._sample(config(10**9, books=1.0, facts=1.0), runtime)
+    assert sum(map(len, texts)) == 3 * len(BOOK) + sum(len(f"{n} facts. " * 20) for n in range(500))
+
+
+def test_the_stage_trains_a_tokenizer_and_says_how_well_it_packs(runtime):
+    results = tokenizer.run(config(100_000, books=1.0, facts=1.0), {}, runtime)
+    assert results["vocab_size"] == 300
+    assert 1 < results["characters_per_token"] < len(SENTENCE)
+    assert (runtime.folder / "tokenizer.model").exists()
