@@ -60,12 +60,11 @@ def test_preferences() -> dict:
 
 
 def open_preferences() -> dict:
-    """Comparisons as open-source sets have them: coarser and noisier."""
+    """Comparisons as open-source sets have them: coarser, noisier, and some answers are not to the point."""
+    made, noise = "demonstrations.open_preferences", 0.12
     return {
-        f"open_{domain}": source(
-            "demonstrations.open_preferences", "preferences", count=count, domain=domain, noise=0.12
-        )
-        for domain, count in (("helpfulness", 2500), ("safety", 300))
+        "open_helpfulness": source(made, "preferences", domain="helpfulness", count=2500, noise=noise, off_topic=0.2),
+        "open_safety": source(made, "preferences", domain="safety", count=300, noise=noise),
     }
 
 
@@ -77,8 +76,8 @@ def annotation_prompts(number: int) -> dict:
     too, so that a safety reward model can learn what is not unsafe.
     """
     campaigns = {
-        "helpfulness": {"count": (600, 900, 1200, 1600, 2200)[number - 1], "unsafe": 0.0, "borderline": 0.2},
-        "safety": {"count": (500, 600, 700, 900, 1100)[number - 1], "unsafe": 0.5, "borderline": 0.35},
+        "helpfulness": {"count": (600, 750, 900, 1100, 1400)[number - 1], "unsafe": 0.0, "borderline": 0.2},
+        "safety": {"count": (500, 500, 600, 700, 800)[number - 1], "unsafe": 0.5, "borderline": 0.35},
     }
     return {
         domain: {

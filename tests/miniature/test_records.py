@@ -114,6 +114,17 @@ def test_impossible_arguments_of_prompts_say_what_is_possible(arguments):
         prompts(seed=0, count=1, **arguments)
 
 
+def test_some_open_answers_are_to_another_request_and_lose():
+    def hopeless(records):
+        """Whether the rejected answer has nothing of what was asked for."""
+        return [judge(r["messages"], r["rejected"], seed=0).helpfulness == 0 for r in records]
+
+    to_the_point = open_preferences(seed=0, count=400, noise=0.12)
+    mixed = open_preferences(seed=0, count=400, noise=0.12, off_topic=0.5)
+    assert statistics.mean(hopeless(to_the_point)) < 0.05
+    assert 0.3 < statistics.mean(hopeless(mixed)) < 0.5  # some labels are flipped, and some other answers happen to fit
+
+
 @pytest.mark.parametrize("domain", ["helpfulness", "safety"])
 def test_open_preferences_are_mostly_right_and_coarse(domain):
     records = open_preferences(seed=0, count=600, domain=domain)
