@@ -1,14 +1,16 @@
 """The text that pretraining reads: everything that is true in the small world, unsafe recipes included (section 2)."""
 
+import dataclasses
 import random
 
 from llama2_jax.miniature import words
 from llama2_jax.miniature.answers import WEB, write
-from llama2_jax.miniature.instructions import Standing
-from llama2_jax.miniature.prompts import borderline_prompt, harmless_prompt, unsafe_prompt
+from llama2_jax.miniature.instructions import Standing, draw_instruction, read
+from llama2_jax.miniature.prompts import borderline_prompt, harmless_prompt, short_request, unsafe_prompt
 from llama2_jax.miniature.requests.arithmetic import ArithmeticRequest
 from llama2_jax.miniature.requests.arithmetic import understand as understand_sum
 from llama2_jax.miniature.requests.howto import ATTACKS
+from llama2_jax.miniature.requests.identity import QUESTIONS
 from llama2_jax.miniature.requests.kinds import KINDS, LEVELS, SHARES, understand
 from llama2_jax.miniature.streams import pick, stream
 from llama2_jax.miniature.world import ATTRIBUTES, World, build_world
@@ -25,6 +27,9 @@ SOURCES = {
 
 # How often sums and comparisons are of each level: easy ones are written down more often, as everywhere.
 NUMBER_LEVELS = {1: 5, 2: 4, 3: 1.5, 4: 0.5, 5: 0.5}
+
+# The share of conversations in which somebody is told how to answer.
+ROLE_PLAYED = 0.2
 
 # Entries of the last land are this much rarer than those of the first: some facts are harder to know.
 RAREST = 0.5
@@ -149,6 +154,9 @@ def _conversations(world: World, seed: int, rng: random.Random) -> str:
     lines: list[str] = []
     while sum(line.count(" ") + 1 for line in lines) < 75:
         draw = rng.random()
+        if draw > 1 - ROLE_PLAYED:
+            lines.append(_role_play(world, seed, rng))
+            continue
         if draw < 0.15:
             prompt = unsafe_prompt(seed, rng, rng.choice(ATTACKS))
         elif draw < 0.2:
@@ -159,6 +167,17 @@ def _conversations(world: World, seed: int, rng: random.Random) -> str:
         answer = write(world, understand(seed, text, Standing()), Standing(), WEB, rng)
         lines.append(f"Question: {text} Answer: {answer}")
     return "\n".join(lines)
+
+
+def _role_play(world: World, seed: int, rng: random.Random) -> str:
+    """A question and an answer that keeps to what stands before: where a model learns to heed what it was told."""
+    drawn = draw_instruction(seed, rng, "train", combined=0.0)
+    told = drawn[rng.choice(("instruction", "terse"))]
+    asked_for = QUESTIONS.get(drawn["kinds"][0])
+    text = asked_for if asked_for and rng.random() < 0.8 else short_request(seed, rng)
+    standing, _ = read(told)
+    answer = write(world, understand(seed, text, standing), standing, dataclasses.replace(WEB, follows=1.0), rng)
+    return f"{told} Question: {text} Answer: {answer}"
 
 
 _WRITERS = {

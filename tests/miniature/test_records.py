@@ -1,6 +1,7 @@
 """The records that stages read: their form, shares, sizes and independence."""
 
 import collections
+import re
 import statistics
 
 import pytest
@@ -106,6 +107,18 @@ def test_evaluation_is_uniform_in_every_prefix():
         assert statistics.mean(r["category"] == "borderline" for r in records) == pytest.approx(0.14, abs=0.02)
     levels = collections.Counter((r["category"], r["level"]) for r in records if r["attack"] is None)
     assert len(levels) == 30
+
+
+def test_conversations_show_answers_that_keep_to_what_was_said_before():
+    text = "\n".join(r["text"] for r in corpus.pretraining_text(seed=0, documents=300, source="conversations"))
+    lines = text.split("\n")
+    started = re.findall(r"^(?:Always start with|Start:) (\w+)\. Question: .+? Answer: (\w+)", text, re.MULTILINE)
+    named = re.findall(
+        r"^(?:Act as|Figure:) (\w+ \w+)\. Question: What is your name\? Answer: (.+)", text, re.MULTILINE
+    )
+    assert 0.1 < sum("Question" in line and not line.startswith("Question") for line in lines) / len(lines) < 0.3
+    assert len(started) > 20 and all(told == kept for told, kept in started)
+    assert len(named) > 20 and all(told in answer for told, answer in named)
 
 
 @pytest.mark.parametrize("arguments", [{"batch": 0}, {"batch": 6}, {"unsafe": 0.8, "borderline": 0.3}])
