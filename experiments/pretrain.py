@@ -34,7 +34,7 @@ def get_config(scale: str = "tiny") -> ConfigDict:
         "sources": sources.pretraining(),
         "dialogues": sources.tokenizer_dialogues(),
         "character_coverage": 0.99995,  # as the released tokenizer
-        "max_characters": by_scale(scale, {"tiny": 2_000_000, "small": 30_000_000}, paper=10_000_000_000),
+        "max_characters": by_scale(scale, {"tiny": 1_000_000, "small": 30_000_000}, paper=10_000_000_000),
     }
     config.pretrain = {
         "run": "llama2_jax.stages.pretrain",
@@ -43,7 +43,7 @@ def get_config(scale: str = "tiny") -> ConfigDict:
         # 4M tokens a batch; 2T tokens are 500,000 steps of 4.0M (section 2.2).
         "batch_size": by_scale(scale, {"tiny": 7, "small": 256, "1b": 512}, paper=1024),
         "length": shared(config.model, "max_length"),
-        "steps": by_scale(scale, {"tiny": 1600, "small": 8_000, "1b": 100_000}, paper=500_000),
+        "steps": by_scale(scale, {"tiny": 1400, "small": 8_000, "1b": 100_000}, paper=500_000),
         "accumulation": 1,
         "held_out_batches": by_scale(scale, {"tiny": 8}, paper=16),
         **optimization(
@@ -51,10 +51,12 @@ def get_config(scale: str = "tiny") -> ConfigDict:
                 scale, {"tiny": 2e-3, "small": 6e-4, "1b": 4e-4, "34b": 1.5e-4, "70b": 1.5e-4}, paper=3e-4
             ),
             warmup_steps=by_scale(scale, {"tiny": 100, "small": 500}, paper=2000),
-            save_every=by_scale(scale, {"tiny": 400}, paper=500),
+            save_every=by_scale(scale, {"tiny": 350}, paper=500),
             log_every=by_scale(scale, {"tiny": 50}, paper=10),
         ),
     }
+    # Folders to take in place of these stages, such as a converted Llama 2 (docs/bring_your_own.md).
+    config.given = {"tokenizer": "", "pretrain": ""}
     config.stages = ("tokenizer", "pretrain")
     return config
 

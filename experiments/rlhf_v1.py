@@ -27,6 +27,7 @@ def training(scale: str) -> ConfigDict:
     config.reward_models = {
         "pairs_per_batch": by_scale(scale, {"tiny": 16, "small": 64}, paper=512),
         "learning_rate": by_scale(scale, {"tiny": 5e-4, "small": 5e-5, "70b": 5e-6}, paper=1e-5),
+        "human_comparisons": 1_000_000_000,  # the most to read of a file of comparisons by people
     }
     sources_of(scale).add_annotator(config)
     add_round(config, 1, newest="sft", earlier="sft_public")

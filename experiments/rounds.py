@@ -79,7 +79,9 @@ def reward_model(config: ConfigDict, kind: str) -> dict:
     scale, sources = config.scale, sources_of(config.scale)
     return {
         "kind": kind,
-        "preferences": sources.preferences(),  # comparisons from files that count as the model's own
+        "preferences": sources.preferences(
+            shared(config.reward_models, "human_comparisons")
+        ),  # comparisons from files that count as the model's own
         "open_preferences": sources.open_preferences(),
         "test_preferences": sources.test_preferences(),
         "margin": "small",  # the final choice is not stated; small has the best average of Table 28

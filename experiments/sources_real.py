@@ -4,7 +4,9 @@ Each function returns sources by name; a source is a file (or several) with its 
 cut into parts that do not share a conversation: to train reward models, to train the annotators, and to test.
 """
 
-from ml_collections import ConfigDict
+from ml_collections import ConfigDict, FieldReference
+
+from experiments.scales import shared
 
 HELPFUL = "preferences_helpful/hh_rlhf/*/test.jsonl.gz"
 HARMLESS = "preferences_safety/hh_rlhf/harmless-base/test.jsonl.gz"
@@ -63,31 +65,34 @@ def demonstrations_after_sampling() -> dict:
     return demonstrations()
 
 
-def comparisons(part: str) -> dict:
-    """A part of the human comparisons of both domains: "train", "annotator" or "test"."""
+# Where each part of the comparisons lies between 0 and 1 in the order of the conversations' hashes.
+PARTS = {"train": (0.0, 0.5), "annotator": (0.5, 0.85), "test": (0.85, 1.0)}
+
+
+def comparisons(part: str, limit: int | FieldReference = ALL) -> dict:
+    """A part of the human comparisons of both domains: "train", "annotator" or "test"; at most so many of each."""
     return {
-        "hh_helpful": hh_comparisons(HELPFUL, "helpfulness", part),
-        "hh_harmless": hh_comparisons(HARMLESS, "safety", part),
+        "hh_helpful": hh_comparisons(HELPFUL, "helpfulness", PARTS[part], limit),
+        "hh_harmless": hh_comparisons(HARMLESS, "safety", PARTS[part], limit),
     }
 
 
-def hh_comparisons(path: str, domain: str, part: str) -> dict:
+def hh_comparisons(path: str, domain: str, part: tuple[float, float], limit: int | FieldReference) -> dict:
     """Comparisons of people (Anthropic's HH-RLHF); they carry no ratings."""
-    return {"path": path, "format": "hh_rlhf", "kind": "preferences", "defaults": {"domain": domain}, **cut(part)}
-
-
-def cut(part: str) -> dict:
-    """Where a part lies between 0 and 1 in the order of the conversations' hashes."""
     return {
-        "part": {"train": (0.0, 0.5), "annotator": (0.5, 0.85), "test": (0.85, 1.0)}[part],
-        "limit": ALL,
+        "path": path,
+        "format": "hh_rlhf",
+        "kind": "preferences",
+        "defaults": {"domain": domain},
+        "part": part,
+        "limit": limit,
         "on_bad_line": "skip",
     }
 
 
-def preferences() -> dict:
+def preferences(limit: int | FieldReference) -> dict:
     """Human comparisons that the reward models train on besides the rounds' own."""
-    return comparisons("train")
+    return comparisons("train", limit)
 
 
 def test_preferences() -> dict:
@@ -214,5 +219,6 @@ def add_annotator(config: ConfigDict) -> None:
             "round": 0,
             **reward_model(config, kind),
         }
-        config[f"annotator_{kind}"].preferences = comparisons("annotator")
+        limit = shared(config.reward_models, "human_comparisons")
+        config[f"annotator_{kind}"].preferences = comparisons("annotator", limit)
         config.stages = (*config.stages, f"annotator_{kind}")
