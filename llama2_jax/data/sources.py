@@ -96,8 +96,8 @@ def as_source(description: Source | Mapping) -> Source:
     for name in fields:
         if name not in known:
             close = difflib.get_close_matches(name, known, n=1)
-            hint = f"; did you mean {close[0]!r}?" if close else ""
-            raise ValueError(f"a source has no field {name!r}{hint}. It has {', '.join(known)}")
+            hint = f" (did you mean {close[0]!r}?)" if close else ""
+            raise ValueError(f"a source has no field {name!r}{hint}; it has {', '.join(known)}")
     return Source(**fields)
 
 

@@ -135,7 +135,7 @@ def test_a_source_of_which_nothing_is_left_is_refused(tmp_path):
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"path": "x", "format": "text", "wieght": 2}, "has no field 'wieght'; did you mean 'weight'"),
+        ({"path": "x", "format": "text", "wieght": 2}, r"has no field 'wieght' \(did you mean 'weight'\?\); it has"),
         ({"path": "x", "format": "parquet"}, "unknown format 'parquet'"),
         ({"path": "x"}, "unknown format ''"),
         ({"format": "text"}, "a path or a function"),
