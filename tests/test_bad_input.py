@@ -57,7 +57,7 @@ def test_bad_lines_may_be_left_out(read):
 
 
 def test_an_unknown_field_of_a_source(read):
-    with pytest.raises(ValueError, match=r"a source has no field 'wieght'; did you mean 'weight'\?"):
+    with pytest.raises(ValueError, match=r"a source has no field 'wieght' \(did you mean 'weight'\?\)"):
         read(lines(GOOD), wieght=2.0)
 
 

@@ -14,6 +14,8 @@ from jax.experimental import multihost_utils
 
 from llama2_jax.training.state import Params, TrainState
 
+CHUNK_BYTES = 1 << 26
+
 
 class CheckpointError(ValueError):
     """A checkpoint is not there or does not fit; the message says which and what to do."""
@@ -70,8 +72,8 @@ class Checkpoints:
         self._manager.save(
             step,
             args=ocp.args.Composite(
-                params=ocp.args.StandardSave(state.params),
-                opt_state=ocp.args.StandardSave(state.opt_state),
+                params=_save_in_chunks(state.params),
+                opt_state=_save_in_chunks(state.opt_state),
                 data=ocp.args.JsonSave({"processes": _gather(data)}),
                 meta=ocp.args.JsonSave(note),
             ),
@@ -181,6 +183,14 @@ def _checked_note(manager: ocp.CheckpointManager, step: int, wanted: dict[str, A
             + "\n".join(differences)
         )
     return note
+
+
+def _save_in_chunks(tree: Any) -> ocp.args.StandardSave:
+    """Large leaves in chunks along their first axis, the layers: a reader of one layer then reads not much more."""
+    chunked = ocp.SaveArgs(chunk_byte_size=CHUNK_BYTES, shard_axes=(0,))
+    return ocp.args.StandardSave(
+        tree, save_args=jax.tree.map(lambda leaf: chunked if np.ndim(leaf) == 3 else ocp.SaveArgs(), tree)
+    )
 
 
 def _describe(tree: Any) -> dict[str, str]:

@@ -4,10 +4,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import tensorstore
 from absl import logging
 from jax.sharding import NamedSharding, PartitionSpec
 
 from llama2_jax.sharding.mesh import make_mesh
+from llama2_jax.training import checkpoints as checkpoints_module
 from llama2_jax.training.checkpoints import CheckpointError, Checkpoints, restore_params
 from llama2_jax.training.optimizer import OptimizerConfig, make_optimizer
 from llama2_jax.training.state import abstract_state, create_state
@@ -27,6 +29,18 @@ def assert_equal(one, other):
     for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True):
         assert a.dtype == b.dtype
         np.testing.assert_array_equal(a, b)
+
+
+def test_large_stacks_of_layers_are_written_layer_by_layer(tmp_path, monkeypatch):
+    monkeypatch.setattr(checkpoints_module, "CHUNK_BYTES", 64 * 64 * 4)
+    params = {"stack": jnp.arange(3.0 * 64 * 64).reshape(3, 64, 64), "matrix": jnp.ones((64, 64)), "scale": jnp.ones(3)}
+    state = create_state(params, make_optimizer(OptimizerConfig()))
+    with Checkpoints(tmp_path / "c") as checkpoints:
+        checkpoints.save(0, state)
+        assert_equal(checkpoints.restore(abstract_state(state)).state, state)
+    place = {"driver": "ocdbt", "base": f"file://{tmp_path}/c/0/params/", "path": "stack/"}
+    written = tensorstore.open({"driver": "zarr", "kvstore": place}).result()
+    assert written.chunk_layout.read_chunk.shape == (1, 64, 64)
 
 
 @pytest.mark.parametrize("asynchronous", [False, True])
