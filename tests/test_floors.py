@@ -14,11 +14,11 @@ FLOORS = (
     ("training", "inference", "data", "interop"),
     ("annotation", "evaluation"),
     ("stages",),
-    ("recipe", "main"),
+    ("recipe", "main", "convert", "loading", "chat"),
 )
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
-# Models name the axes that sharding splits; main hands over to the recipe.
-NEIGHBOURS = {("models", "sharding"), ("main", "recipe")}
+# Models name the axes that sharding splits; a door hands over to what it opens.
+NEIGHBOURS = {("models", "sharding"), ("main", "recipe"), ("chat", "loading")}
 
 
 def imports(path):

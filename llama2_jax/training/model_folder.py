@@ -66,6 +66,22 @@ def load_model_description(folder: epath.PathLike) -> tuple[ModelConfig, str]:
     return config, head
 
 
+def tokenizer_path(folder: epath.PathLike) -> epath.Path | None:
+    """The tokenizer.model that belongs to a model: in its folder, or, for a stage of a run, in that of its tokenizer.
+
+    None where there is none.
+    """
+    folder = epath.Path(folder)
+    places = [folder]
+    record = folder / "stage.json"
+    if record.exists():
+        # An input is noted as role/stage; the stages of a run are neighbours.
+        inputs = json.loads(record.read_text()).get("inputs", {})
+        places += [folder.parent / key.partition("/")[2] for key in inputs if key.startswith("tokenizer/")]
+    places.append(folder.parent / "tokenizer")
+    return next((place / "tokenizer.model" for place in places if (place / "tokenizer.model").exists()), None)
+
+
 def load_model(folder: epath.PathLike, mesh: Mesh | None = None) -> LoadedModel:
     """Loads a model: what model.json describes, with the parameters of the newest checkpoint.
 

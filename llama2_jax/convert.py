@@ -1,0 +1,200 @@
+"""Convert a model: python -m llama2_jax.convert --source=<folder> --target=<folder> --to={orbax,huggingface,meta}
+
+The source's kind is recognised. Tensors go through memory one at a time, and the target gets its name when it is whole.
+"""
+
+import dataclasses
+import errno
+import pathlib
+import shutil
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from absl import app, flags, logging
+from tqdm import tqdm
+
+from llama2_jax.interop.checkpoint import (
+    DTYPES,
+    STACKED,
+    BadCheckpoint,
+    Checkpoint,
+    cast,
+    check_tokenizer,
+    local_folder,
+    parameter_shapes,
+    pieces,
+    refuse_nan,
+    widest,
+)
+from llama2_jax.interop.grouped_queries import POOLINGS, with_kv_heads
+from llama2_jax.interop.huggingface import open_huggingface
+from llama2_jax.interop.huggingface_export import FILE_BYTES, write_huggingface
+from llama2_jax.interop.meta import LENGTH, open_meta
+from llama2_jax.interop.meta_export import write_meta
+from llama2_jax.interop.recognise import KINDS, recognise
+from llama2_jax.training.model_folder import load_model_description, save_model_description, tokenizer_path
+from llama2_jax.training.stored_params import ParamsReader, ParamsWriter
+
+_SOURCE = flags.DEFINE_string("source", None, "The folder of a model: this project's, Hugging Face's or Meta's.")
+_TARGET = flags.DEFINE_string("target", None, "The folder to write; must not exist.")
+_TO = flags.DEFINE_enum("to", None, list(KINDS), "The kind of model to write; orbax is this project's own.")
+_DTYPE = flags.DEFINE_enum("dtype", None, list(DTYPES), "The dtype of the weights written; by default the source's.")
+_SHARDS = flags.DEFINE_integer("shards", 1, "Over how many files Meta's format is split (13B: 2, 70B: 8).")
+_FILE_BYTES = flags.DEFINE_integer("file_bytes", FILE_BYTES, "How large a file of Hugging Face's format may grow.")
+_TOKENIZER = flags.DEFINE_string(
+    "tokenizer", None, "A tokenizer.model to put beside the model; by default the source's."
+)
+_MAX_LENGTH = flags.DEFINE_integer("max_length", LENGTH, "The longest sequence; Meta's format does not say it.")
+_KV_HEADS = flags.DEFINE_integer("kv_heads", None, "Key and value heads of the target; by default the source's.")
+_KV_POOLING = flags.DEFINE_enum("kv_pooling", "mean", list(POOLINGS), "How heads become fewer: mean is best.")
+_ALLOW_NAN = flags.DEFINE_boolean("allow_nan", False, "Convert a model that holds NaN or infinity.")
+
+Progress = Callable[[int], Any]
+
+
+def open_checkpoint(path: str | pathlib.Path, max_length: int = LENGTH) -> Checkpoint:
+    """Opens a model of any of the three kinds, its numbers not yet read.
+
+    Args:
+      path: a local folder.
+      max_length: the longest sequence in tokens; only looked at for Meta's format, which does not say it.
+
+    Raises:
+      ValueError: where it is none, or a broken one; the message names the file and what is wrong with it.
+    """
+    folder = local_folder(path)
+    kind = recognise(folder)
+    if kind == "huggingface":
+        return open_huggingface(folder)
+    if kind == "meta":
+        return open_meta(folder, max_length)
+    config, head = load_model_description(folder)
+    reader = ParamsReader(folder, parameter_shapes(config, head))
+    tokenizer = tokenizer_path(folder)
+    if tokenizer is not None:
+        check_tokenizer(pathlib.Path(tokenizer), config.vocab_size)
+    return Checkpoint(
+        kind="orbax",
+        folder=folder,
+        config=config,
+        head=head,
+        dtype=widest(reader.dtypes.values()),
+        tokenizer_model=tokenizer and pathlib.Path(tokenizer),
+        read=reader.read,
+    )
+
+
+def write_model_folder(
+    checkpoint: Checkpoint, target: pathlib.Path, dtype: np.dtype, progress: Progress = lambda size: None
+) -> None:
+    """Writes a model of this project: checkpoints/, tokenizer.model and, last, model.json.
+
+    Args:
+      checkpoint: the model.
+      target: a folder that is there and empty.
+      dtype: of the weights on disk; they are restored as float32.
+      progress: called with the number of elements of each piece when it is written.
+    """
+    config, head = checkpoint.config, checkpoint.head
+    writer = ParamsWriter(target, parameter_shapes(config, head), STACKED, dtype)
+    for piece in pieces(config, head):
+        writer.write(
+            piece.name, piece.layer, cast(checkpoint.read(piece.name, piece.layer), dtype, piece.label)
+        )  # fmt: skip
+        progress(piece.size)
+    if checkpoint.tokenizer_model is not None:
+        shutil.copyfile(checkpoint.tokenizer_model, target / "tokenizer.model")
+    save_model_description(target, config, head)
+
+
+WRITERS = {"orbax": write_model_folder, "huggingface": write_huggingface, "meta": write_meta}
+
+
+def convert(
+    checkpoint: Checkpoint, target: str | pathlib.Path, to: str, dtype: str | None = None, **options: Any
+) -> None:
+    """Writes a checkpoint as a folder of another kind, whole or not at all.
+
+    Args:
+      checkpoint: from `open_checkpoint`.
+      target: the folder to write; must not exist. It is written beside its place and moved there when it is whole.
+      to: `orbax`, `huggingface` or `meta`.
+      dtype: `float32`, `float16` or `bfloat16`; by default the checkpoint's.
+      options: of the kind: `shards` for meta, `file_bytes` for huggingface.
+
+    Raises:
+      ValueError: where the target exists or the checkpoint is broken or does not fit the kind.
+      OSError: where the disk is too small; the message says what is needed.
+    """
+    target = local_folder(target)
+    if target.exists():
+        raise BadCheckpoint(f"{target} exists; choose another target, or move it away")
+    stored = DTYPES[dtype] if dtype else checkpoint.dtype
+    size = sum(piece.size for piece in pieces(checkpoint.config, checkpoint.head))
+    target.parent.mkdir(parents=True, exist_ok=True)
+    _check_space(target.parent, size * stored.itemsize)
+    draft = target.parent / f"{target.name}.partial"
+    shutil.rmtree(draft, ignore_errors=True)  # of a run that was cut off
+    draft.mkdir()
+    try:
+        with tqdm(total=size, unit=" weights", unit_scale=True, desc=f"{checkpoint.kind} to {to}") as bar:
+            WRITERS[to](checkpoint, draft, stored, progress=bar.update, **options)
+        draft.rename(target)
+    except (OSError, ValueError) as error:
+        shutil.rmtree(draft, ignore_errors=True)
+        if _is_full(error):
+            raise OSError(
+                errno.ENOSPC,
+                f"the disk is full: {target} needs {size * stored.itemsize / 1e9:.1f} GB; nothing was left",
+            ) from error
+        raise
+    except BaseException:
+        shutil.rmtree(draft, ignore_errors=True)
+        raise
+
+
+def _check_space(folder: pathlib.Path, needed: int) -> None:
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        raise OSError(
+            errno.ENOSPC,
+            f"{folder} has {free / 1e9:.1f} GB free and {needed / 1e9:.1f} GB are needed; nothing was written",
+        )
+
+
+def _is_full(error: Exception) -> bool:
+    # TensorStore tells it in words.
+    return getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) or "No space left" in str(error)
+
+
+def main(argv: list[str]) -> None:
+    """Reads the flags and converts."""
+    if len(argv) > 1:
+        raise app.UsageError(f"unknown arguments: {' '.join(argv[1:])}")
+    options = {"meta": {"shards": _SHARDS.value}, "huggingface": {"file_bytes": _FILE_BYTES.value}}.get(_TO.value, {})
+    try:
+        checkpoint = open_checkpoint(_SOURCE.value, _MAX_LENGTH.value)
+        if _TOKENIZER.value:
+            tokenizer = pathlib.Path(_TOKENIZER.value)
+            check_tokenizer(tokenizer, checkpoint.config.vocab_size)
+            checkpoint = dataclasses.replace(checkpoint, tokenizer_model=tokenizer)
+        if checkpoint.tokenizer_model is None:
+            logging.warning(
+                "%s has no tokenizer.model: the target will have none; --tokenizer= names one", _SOURCE.value
+            )
+        if not _ALLOW_NAN.value:
+            checkpoint = refuse_nan(checkpoint)
+        if _KV_HEADS.value:
+            checkpoint = with_kv_heads(checkpoint, _KV_HEADS.value, _KV_POOLING.value)
+        convert(checkpoint, _TARGET.value, _TO.value, _DTYPE.value, **options)
+    except (OSError, ValueError) as error:
+        logging.debug("the error came from here", exc_info=True)
+        sys.exit(f"error: {error}")
+    logging.info("done: %s", _TARGET.value)
+
+
+if __name__ == "__main__":
+    flags.mark_flags_as_required(["source", "target", "to"])
+    app.run(main)

@@ -1,0 +1,53 @@
+"""The parameters of an opened checkpoint as arrays on devices, each shard read straight for its own device."""
+
+import functools
+
+import jax
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, SingleDeviceSharding
+
+from llama2_jax.interop.checkpoint import STACKED, Checkpoint, Index, parameter_shapes
+from llama2_jax.models.llama import LanguageModel, Params, ScalarModel, parameter_shardings
+
+_MODULES = {"language": LanguageModel, "scalar": ScalarModel}
+
+
+def load_params(checkpoint: Checkpoint, mesh: Mesh | None = None, dtype: np.dtype | type = np.float32) -> Params:
+    """The parameters of a checkpoint.
+
+    The host holds no more than one shard of one parameter and one tensor of the files at a time.
+
+    Args:
+      checkpoint: from `open_huggingface` or `open_meta`.
+      mesh: the devices to lay them out over, as sharding/axes.py says; by default all are on the first one.
+      dtype: of the arrays; float32 is what training and the objectives ask for, 16 bits halve a chat's memory.
+
+    Raises:
+      BadCheckpoint: where the files turn out to be broken as they are read.
+    """
+    shardings = {}
+    if mesh is not None:
+        leaves, _ = jax.tree_util.tree_flatten_with_path(
+            parameter_shardings(_MODULES[checkpoint.head](checkpoint.config), mesh),
+            is_leaf=lambda leaf: isinstance(leaf, NamedSharding),
+        )
+        shardings = {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in leaves}
+    alone = SingleDeviceSharding(jax.local_devices()[0])
+    params: Params = {}
+    for name, shape in parameter_shapes(checkpoint.config, checkpoint.head).items():
+        *rooms, last = name.split("/")
+        inner = functools.reduce(lambda tree, room: tree.setdefault(room, {}), rooms, params)
+        shard = functools.partial(_shard, checkpoint, name, shape, np.dtype(dtype))
+        inner[last] = jax.make_array_from_callback(shape, shardings.get(name, alone), shard, dtype=dtype)
+    return params
+
+
+def _shard(checkpoint: Checkpoint, name: str, shape: tuple[int, ...], dtype: np.dtype, index: Index) -> np.ndarray:
+    """The part of a parameter that the index takes; read a layer at a time where it is stacked."""
+    out = np.empty([len(range(*one.indices(size))) for one, size in zip(index, shape, strict=True)], dtype)
+    if name.startswith(STACKED):
+        for place, layer in enumerate(range(*index[0].indices(shape[0]))):
+            out[place] = checkpoint.read(name, layer, index[1:])
+    else:
+        out[...] = checkpoint.read(name, None, index)
+    return out

@@ -1,0 +1,98 @@
+"""Writing Meta's own files: params.json beside consolidated.00.pth, .01.pth, ..., one for each model-parallel rank."""
+
+import json
+import pathlib
+import shutil
+from collections.abc import Callable
+from contextlib import ExitStack
+from typing import Any
+
+import numpy as np
+
+from llama2_jax.interop.checkpoint import BadCheckpoint, Checkpoint, cast
+from llama2_jax.interop.meta import part_shape
+from llama2_jax.interop.names import NAMING, stored_pieces, transposed
+from llama2_jax.interop.torch_file import TorchFileWriter
+from llama2_jax.models.config import ModelConfig, ffn_hidden
+
+# (multiple_of, ffn_dim_multiplier) of the released models, tried first.
+_RELEASED = ((256, None), (4096, 1.3))
+
+
+def write_meta(
+    checkpoint: Checkpoint,
+    target: pathlib.Path,
+    dtype: np.dtype,
+    shards: int = 1,
+    progress: Callable[[int], Any] = lambda size: None,
+) -> None:
+    """Writes a language model.
+
+    Args:
+      checkpoint: the model.
+      target: a folder that is there and empty.
+      dtype: of the weights written.
+      shards: over how many files they are split, for as many model-parallel processes: released are 1 (7B), 2 (13B)
+        and 8 (70B).
+      progress: called with the number of elements of each piece when it is written.
+
+    Raises:
+      BadCheckpoint: for a scalar model, which the format has no place for, a number of files that does not divide the
+        model's sizes, and what `checkpoint.read` raises.
+    """
+    config = checkpoint.config
+    if checkpoint.head != "language":
+        raise BadCheckpoint(
+            f"{checkpoint.folder} is a scalar model, which Meta's format has no place for: use huggingface"
+        )
+    stored = list(stored_pieces(config, "language", "meta"))
+    if shards < 1 or config.kv_heads % shards or config.heads % shards:
+        raise BadCheckpoint(
+            f"{config.heads} heads and {config.kv_heads} key and value heads can not be split over {shards} file(s)"
+        )
+    shapes = {one.name: part_shape(one.piece.name, one.shape, shards, "--shards") for one in stored}
+    paths = [target / f"consolidated.{number:02d}.pth" for number in range(shards)]
+    with ExitStack() as stack:
+        files = [TorchFileWriter(path, shapes, dtype) for path in paths]
+        for file in files:
+            stack.callback(file.abandon)
+        for one in stored:
+            array = checkpoint.read(one.piece.name, one.piece.layer)
+            array = array.T if transposed(one.piece.name) else array
+            axis = NAMING["language"][one.piece.name].split
+            parts = [array] * shards if axis is None else np.split(array, shards, axis)
+            for file, part in zip(files, parts, strict=True):
+                file.write(one.name, cast(part, dtype, one.piece.label))
+            del array, parts, part
+            progress(one.piece.size)
+        for file in files:
+            file.close()
+        stack.pop_all()
+    if checkpoint.tokenizer_model is not None:
+        shutil.copyfile(checkpoint.tokenizer_model, target / "tokenizer.model")
+    (target / "params.json").write_text(json.dumps(meta_params(config)) + "\n")
+
+
+def meta_params(config: ModelConfig) -> dict[str, Any]:
+    """The content of params.json, the fields that Meta's code knows and no others."""
+    multiple_of, multiplier = _width_rule(config)
+    params = {"dim": config.dim, "multiple_of": multiple_of, "n_heads": config.heads, "n_layers": config.layers,
+              "norm_eps": config.norm_eps, "vocab_size": config.vocab_size}  # fmt: skip
+    if config.kv_heads != config.heads:
+        params["n_kv_heads"] = config.kv_heads
+    if multiplier is not None:
+        params["ffn_dim_multiplier"] = multiplier
+    if config.rope_theta != 10000.0:
+        params["rope_theta"] = config.rope_theta
+    return params
+
+
+def _width_rule(config: ModelConfig) -> tuple[int, float | None]:
+    """multiple_of and ffn_dim_multiplier that give the model's feed-forward width by Meta's rule."""
+    powers = [1 << power for power in range(12, -1, -1)]
+    for rule in (*_RELEASED, *((multiple, None) for multiple in powers)):
+        if ffn_hidden(config.dim, *rule) == config.ffn_hidden:
+            return rule
+    # Any other width: half a unit over, since Meta's rule rounds down before it rounds up.
+    multiple = next(multiple for multiple in powers if config.ffn_hidden % multiple == 0)
+    return multiple, (config.ffn_hidden + 0.5) / int(2 * (4 * config.dim) / 3)

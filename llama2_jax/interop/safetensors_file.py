@@ -1,0 +1,108 @@
+"""Files in the safetensors format: eight bytes with the header's length, the header as JSON, then the tensors' bytes.
+
+Written a tensor at a time in any order, which the format's own library, that wants all of them in memory, can not.
+"""
+
+import json
+import math
+import os
+import pathlib
+import struct
+from collections.abc import Mapping
+
+import ml_dtypes
+import numpy as np
+
+from llama2_jax.interop.checkpoint import BadCheckpoint
+from llama2_jax.interop.stored_tensor import StoredTensor, check_inside
+
+_NAMES = {
+    "F64": np.float64, "F32": np.float32, "F16": np.float16, "BF16": ml_dtypes.bfloat16,
+    "I64": np.int64, "I32": np.int32, "I16": np.int16, "I8": np.int8, "U8": np.uint8, "BOOL": np.bool_,
+    "F8_E4M3": ml_dtypes.float8_e4m3fn, "F8_E5M2": ml_dtypes.float8_e5m2,
+}  # fmt: skip
+_DTYPES = {name: np.dtype(dtype) for name, dtype in _NAMES.items()}
+_WRITTEN = {dtype: name for name, dtype in _DTYPES.items()}
+# The limit of the format's own library.
+_LONGEST_HEADER = 100_000_000
+
+
+def read_safetensors(path: pathlib.Path) -> dict[str, StoredTensor]:
+    """The tensors of a file by name.
+
+    Raises:
+      BadCheckpoint: where the file is cut off or is no safetensors file.
+    """
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        start = file.read(8)
+        length = struct.unpack("<Q", start)[0] if len(start) == 8 else 0
+        if not 0 < length <= min(_LONGEST_HEADER, size - 8):
+            raise BadCheckpoint(f"{path} ({size} bytes) is cut off or no safetensors file; fetch it again")
+        header = file.read(length)
+    try:
+        entries = json.loads(header)
+        entries.pop("__metadata__", None)
+        return {name: _entry(path, name, entry, 8 + length, size) for name, entry in entries.items()}
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        if isinstance(error, BadCheckpoint):
+            raise
+        raise BadCheckpoint(f"{path} is no safetensors file: its header can not be read ({error!r})") from error
+
+
+def _entry(path: pathlib.Path, name: str, entry: dict, start: int, size: int) -> StoredTensor:
+    if entry["dtype"] not in _DTYPES:
+        raise BadCheckpoint(f"{path}: tensor {name!r} has the unknown dtype {entry['dtype']}")
+    begin, end = entry["data_offsets"]
+    tensor = StoredTensor(path, name, _DTYPES[entry["dtype"]], tuple(entry["shape"]), start + begin)
+    if begin < 0 or end - begin != tensor.span:
+        raise BadCheckpoint(
+            f"{path}: tensor {name!r} of {entry['dtype']}{entry['shape']} has {end - begin} bytes, wanted {tensor.span}"
+        )
+    return check_inside(tensor, size)
+
+
+class SafetensorsWriter:
+    """A safetensors file whose tensors are written one at a time, in any order."""
+
+    def __init__(self, path: pathlib.Path, shapes: Mapping[str, tuple[int, ...]], dtype: np.dtype):
+        """
+        Args:
+          path: where; must not exist.
+          shapes: of each tensor, by name, in the file's order.
+          dtype: of all of them.
+        """
+        entries, end = {"__metadata__": {"format": "pt"}}, 0  # transformers refuses files without it
+        for name, shape in shapes.items():
+            begin, end = end, end + math.prod(shape) * dtype.itemsize
+            entries[name] = {"dtype": _WRITTEN[dtype], "shape": list(shape), "data_offsets": [begin, end]}
+        header = json.dumps(entries, separators=(",", ":")).encode()
+        header += b" " * (-len(header) % 8)
+        self._start = 8 + len(header)
+        self._file = path.open("xb")
+        self._file.write(struct.pack("<Q", len(header)) + header)
+        self._file.truncate(self._start + end)
+        self._places = {name: (self._start + entry["data_offsets"][0], tuple(entry["shape"]))
+                        for name, entry in entries.items() if name != "__metadata__"}  # fmt: skip
+        self._dtype = dtype
+
+    def write(self, name: str, array: np.ndarray) -> None:
+        """Writes a tensor, which must be contiguous and of the promised shape and dtype."""
+        offset, shape = self._places[name]
+        if (array.shape, array.dtype) != (shape, self._dtype):
+            raise ValueError(f"{name}: {array.dtype}{array.shape} was promised as {self._dtype}{shape}")
+        self._file.seek(offset)
+        self._file.write(array.reshape(-1).view(np.uint8))
+        del self._places[name]
+
+    def close(self) -> None:
+        """Ends the file when all its tensors are written."""
+        if self._places:
+            raise ValueError(f"not written: {', '.join(self._places)}")
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        self._file.close()
+
+    def abandon(self) -> None:
+        """Closes what will be removed."""
+        self._file.close()

@@ -1,0 +1,79 @@
+"""A tensor inside a file: where its bytes lie, and how they become an array without reading the rest."""
+
+import dataclasses
+import math
+import pathlib
+
+import numpy as np
+
+from llama2_jax.interop.checkpoint import BadCheckpoint
+
+
+@dataclasses.dataclass(frozen=True)
+class StoredTensor:
+    """A tensor of a file.
+
+    Attributes:
+      path: the file.
+      name: the tensor's name in it.
+      dtype: of its elements.
+      shape: of the tensor as stored.
+      offset: of its first element, in bytes from the file's start.
+      strides: steps between elements along each dimension, in elements; None: row after row.
+    """
+
+    path: pathlib.Path
+    name: str
+    dtype: np.dtype
+    shape: tuple[int, ...]
+    offset: int
+    strides: tuple[int, ...] | None = None
+
+    @property
+    def span(self) -> int:
+        """How many bytes of the file it reaches over."""
+        if self.strides is None:
+            return math.prod(self.shape) * self.dtype.itemsize
+        last = sum((size - 1) * stride for size, stride in zip(self.shape, self.strides, strict=True))
+        return (last + 1) * self.dtype.itemsize
+
+    def view(self) -> np.ndarray:
+        """The tensor as a read-only view of the file.
+
+        It is mapped anew at every call: its pages leave the process with the view, while those of a file that stays
+        mapped would count as resident until the end.
+        """
+        mapped = np.asarray(np.memmap(self.path, np.uint8, mode="r", offset=self.offset, shape=(self.span,)))
+        elements = mapped.view(self.dtype)
+        if self.strides is None:
+            return elements.reshape(self.shape)
+        steps = [stride * self.dtype.itemsize for stride in self.strides]
+        return np.lib.stride_tricks.as_strided(elements, self.shape, steps, writeable=False)
+
+
+def check_inside(tensor: StoredTensor, end: int) -> StoredTensor:
+    """The tensor itself.
+
+    Raises:
+      BadCheckpoint: where its bytes reach beyond `end`, the end of the file or of the part of it that they belong to.
+    """
+    if tensor.offset + tensor.span > end:
+        raise BadCheckpoint(
+            f"{tensor.path}: tensor {tensor.name!r} reaches to byte {tensor.offset + tensor.span} and there are {end}: "
+            "the file was cut off; fetch it again"
+        )
+    return tensor
+
+
+def check_stored(tensor: StoredTensor, shape: tuple[int, ...], dtypes: dict[str, np.dtype]) -> None:
+    """Raises BadCheckpoint where a tensor has another shape than the model asks for, or a dtype that is not taken."""
+    if tensor.shape != shape:
+        raise BadCheckpoint(
+            f"{tensor.path}: tensor {tensor.name!r} has shape {list(tensor.shape)}, wanted is {list(shape)} by the "
+            "sizes that the model's description gives"
+        )
+    if tensor.dtype not in dtypes.values():
+        raise BadCheckpoint(
+            f"{tensor.path}: tensor {tensor.name!r} is {tensor.dtype}, wanted is one of {', '.join(dtypes)}: quantised "
+            "and other weights must be brought to one of these first"
+        )

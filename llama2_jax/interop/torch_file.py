@@ -1,0 +1,226 @@
+"""Files that torch.save wrote: a zip whose data.pkl says how tensors are cut from the storages beside it.
+
+They are read and written without torch. A pickle can run any code when it is loaded: here it is read by an unpickler
+that knows the names that a file of tensors needs and refuses all others, which is what torch calls weights-only. So no
+tensor is loaded that is not asked for, and none has to be in memory with the others when a file is written.
+"""
+
+import collections
+import io
+import os
+import pathlib
+import pickle
+import struct
+import zipfile
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import ml_dtypes
+import numpy as np
+
+from llama2_jax.interop.checkpoint import BadCheckpoint
+from llama2_jax.interop.stored_tensor import StoredTensor, check_inside
+
+_STORAGES = {
+    "FloatStorage": np.float32, "HalfStorage": np.float16, "BFloat16Storage": ml_dtypes.bfloat16,
+    "DoubleStorage": np.float64, "LongStorage": np.int64, "IntStorage": np.int32, "ShortStorage": np.int16,
+    "CharStorage": np.int8, "ByteStorage": np.uint8, "BoolStorage": np.bool_,
+}  # fmt: skip
+_WRITTEN = {np.dtype(dtype): name for name, dtype in _STORAGES.items()}
+# torch aligns storages so that they can be mapped.
+_ALIGNMENT = 64
+_LOCAL_HEADER, _ZIP64_EXTRA = 30, 20
+
+
+class _Storage(NamedTuple):
+    key: str
+    dtype: np.dtype
+
+
+class _Cut(NamedTuple):
+    """A tensor as a pickle describes it: a part of a storage."""
+
+    storage: _Storage
+    offset: int
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+
+
+def _rebuild_tensor(storage: _Storage, offset: int, shape: Sequence[int], strides: Sequence[int], *_: Any) -> _Cut:
+    return _Cut(storage, offset, tuple(shape), tuple(strides))
+
+
+def _rebuild_parameter(cut: _Cut, *_: Any) -> _Cut:
+    return cut
+
+
+_KNOWN = {
+    ("collections", "OrderedDict"): collections.OrderedDict,
+    ("torch._utils", "_rebuild_tensor_v2"): _rebuild_tensor,
+    ("torch._utils", "_rebuild_parameter"): _rebuild_parameter,
+}
+
+
+class _WeightsOnly(pickle.Unpickler):
+    """An unpickler that makes dictionaries, numbers, strings and descriptions of tensors, and nothing else."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) in _KNOWN:
+            return _KNOWN[module, name]
+        if module == "torch" and name in _STORAGES:
+            return np.dtype(_STORAGES[name])
+        raise BadCheckpoint(f"the pickle asks for {module}.{name}, which is not needed for weights and may be harmful")
+
+    def persistent_load(self, pid: Any) -> _Storage:
+        kind, dtype, key, *_ = pid
+        if kind != "storage" or not isinstance(dtype, np.dtype):
+            raise BadCheckpoint(f"the pickle asks for a {kind!r} of {dtype!r}, wanted is a storage")
+        return _Storage(str(key), dtype)
+
+
+def read_torch_file(path: pathlib.Path) -> dict[str, StoredTensor]:
+    """The tensors of a file that holds a dictionary of them, by name.
+
+    Raises:
+      BadCheckpoint: where the file is cut off, of another kind, or holds more than tensors.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive, path.open("rb") as file:
+            root = _root(archive, path)
+            _check_byte_order(archive, root, path)
+            content = _WeightsOnly(io.BytesIO(archive.read(f"{root}/data.pkl"))).load()
+            if not isinstance(content, dict) or not all(isinstance(cut, _Cut) for cut in content.values()):
+                raise BadCheckpoint("it does not hold a dictionary of tensors and nothing else")
+            places = {name: _place(archive, file, f"{root}/data/{cut.storage.key}") for name, cut in content.items()}
+            return {name: _tensor(path, name, cut, *places[name]) for name, cut in content.items()}
+    except zipfile.BadZipFile as error:
+        raise BadCheckpoint(
+            f"{path} is cut off, or was written by a torch older than 1.6; fetch it again, or load it with torch and "
+            "save it anew"
+        ) from error
+    except BadCheckpoint as error:
+        raise BadCheckpoint(f"{path} is refused: {error}") from error
+    except (pickle.UnpicklingError, KeyError, TypeError, ValueError, IndexError, AttributeError, EOFError) as error:
+        raise BadCheckpoint(f"{path} is no file of tensors: {error!r}") from error
+
+
+def _root(archive: zipfile.ZipFile, path: pathlib.Path) -> str:
+    roots = [name.removesuffix("/data.pkl") for name in archive.namelist() if name.endswith("/data.pkl")]
+    if len(roots) != 1:
+        raise BadCheckpoint(f"{path.name} is a zip without one data.pkl: no file of torch.save")
+    return roots[0]
+
+
+def _check_byte_order(archive: zipfile.ZipFile, root: str, path: pathlib.Path) -> None:
+    name = f"{root}/byteorder"
+    if name in archive.namelist() and archive.read(name) != b"little":
+        raise BadCheckpoint(f"{path.name} was written on a big-endian machine; save it anew on another")
+
+
+def _place(archive: zipfile.ZipFile, file: io.BufferedIOBase, name: str) -> tuple[int, int]:
+    """Where in the file a record's bytes begin and end."""
+    record = archive.getinfo(name)
+    if record.compress_type != zipfile.ZIP_STORED:
+        raise BadCheckpoint(f"its record {name} is compressed, which torch.save never does")
+    file.seek(record.header_offset + 26)
+    name_length, extra_length = struct.unpack("<HH", file.read(4))
+    begin = record.header_offset + _LOCAL_HEADER + name_length + extra_length
+    return begin, begin + record.file_size
+
+
+def _tensor(path: pathlib.Path, name: str, cut: _Cut, begin: int, end: int) -> StoredTensor:
+    if min((cut.offset, *cut.shape, *cut.strides)) < 0 or len(cut.shape) != len(cut.strides):
+        raise BadCheckpoint(f"tensor {name!r} has the shape {cut.shape} and the strides {cut.strides}")
+    offset = begin + cut.offset * cut.storage.dtype.itemsize
+    strides = None if cut.strides == _row_strides(cut.shape) else cut.strides
+    return check_inside(StoredTensor(path, name, cut.storage.dtype, cut.shape, offset, strides), end)
+
+
+def _row_strides(shape: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(int(np.prod(shape[axis + 1 :], dtype=np.int64)) for axis in range(len(shape)))
+
+
+class TorchFileWriter:
+    """A file as torch.save would write it, its tensors written one at a time, in any order."""
+
+    def __init__(self, path: pathlib.Path, shapes: Mapping[str, tuple[int, ...]], dtype: np.dtype):
+        """
+        Args:
+          path: where; must not exist.
+          shapes: of each tensor, by name, in the dictionary's order.
+          dtype: of all of them.
+        """
+        self._file = path.open("xb")
+        self._zip = zipfile.ZipFile(self._file, "w", zipfile.ZIP_STORED)
+        self._root, self._dtype, self._shapes = path.stem, dtype, dict(shapes)
+        self._keys = {name: str(number) for number, name in enumerate(shapes)}
+        self._record("data.pkl", np.frombuffer(_pickle(self._shapes, self._keys, dtype), np.uint8))
+        self._record("byteorder", np.frombuffer(b"little", np.uint8))
+
+    def write(self, name: str, array: np.ndarray) -> None:
+        """Writes a tensor, which must be contiguous and of the promised shape and dtype."""
+        shape = self._shapes[name]
+        if (array.shape, array.dtype) != (shape, self._dtype):
+            raise ValueError(f"{name}: {array.dtype}{array.shape} was promised as {self._dtype}{shape}")
+        self._record(f"data/{self._keys[name]}", array.reshape(-1).view(np.uint8))
+        del self._shapes[name]
+
+    def close(self) -> None:
+        """Ends the file when all its tensors are written."""
+        if self._shapes:
+            raise ValueError(f"not written: {', '.join(self._shapes)}")
+        self._record("version", np.frombuffer(b"3\n", np.uint8))
+        self._zip.close()
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        self._file.close()
+
+    def abandon(self) -> None:
+        """Closes what will be removed."""
+        self._zip.fp = None  # else closing it would write a directory of its records
+        self._file.close()
+
+    def _record(self, name: str, content: np.ndarray) -> None:
+        info = zipfile.ZipInfo(f"{self._root}/{name}")
+        begin = self._file.tell() + _LOCAL_HEADER + len(info.filename) + _ZIP64_EXTRA + 4
+        padding = -begin % _ALIGNMENT
+        info.extra = struct.pack("<2sH", b"FB", padding) + b"Z" * padding  # torch's own mark
+        with self._zip.open(info, "w", force_zip64=True) as record:
+            record.write(content)
+
+
+def _pickle(shapes: Mapping[str, tuple[int, ...]], keys: Mapping[str, str], dtype: np.dtype) -> bytes:
+    """The pickle of a dictionary of tensors, as torch writes it; made by hand, since its names are torch's."""
+    items = b"".join(_text(name) + _tensor_pickle(shape, keys[name], dtype) for name, shape in shapes.items())
+    return pickle.PROTO + b"\x02" + pickle.EMPTY_DICT + pickle.MARK + items + pickle.SETITEMS + pickle.STOP
+
+
+def _tensor_pickle(shape: tuple[int, ...], key: str, dtype: np.dtype) -> bytes:
+    count = int(np.prod(shape, dtype=np.int64))
+    storage = _tuple(
+        _text("storage"), _name("torch", _WRITTEN[dtype]), _text(key), _text("cpu"), _number(count)
+    ) + pickle.BINPERSID  # fmt: skip
+    no_hooks = _name("collections", "OrderedDict") + pickle.EMPTY_TUPLE + pickle.REDUCE
+    arguments = _tuple(
+        storage, _number(0), _tuple(*map(_number, shape)), _tuple(*map(_number, _row_strides(shape))),
+        pickle.NEWFALSE, no_hooks,
+    )  # fmt: skip
+    return _name("torch._utils", "_rebuild_tensor_v2") + arguments + pickle.REDUCE
+
+
+def _tuple(*parts: bytes) -> bytes:
+    return pickle.MARK + b"".join(parts) + pickle.TUPLE
+
+
+def _text(text: str) -> bytes:
+    return pickle.BINUNICODE + struct.pack("<I", len(text.encode())) + text.encode()
+
+
+def _name(module: str, name: str) -> bytes:
+    return pickle.GLOBAL + f"{module}\n{name}\n".encode()
+
+
+def _number(number: int) -> bytes:
+    """A whole number that is not negative."""
+    size = number.bit_length() // 8 + 1
+    return pickle.LONG1 + bytes([size]) + number.to_bytes(size, "little")

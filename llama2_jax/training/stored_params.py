@@ -1,0 +1,164 @@
+"""The parameters of a model folder, written and read a layer at a time, for models that memory can not hold.
+
+What is written is a checkpoint as `Checkpoints` writes it, of parameters alone; Orbax restores it as any other. Orbax
+itself writes from arrays that are in memory as a whole.
+"""
+
+import json
+import math
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import tensorstore as ts
+
+from llama2_jax.training.checkpoints import CheckpointError
+
+# The step of a checkpoint that no training of ours has made.
+STEP = 0
+# A chunk is read and uncompressed as a whole: small enough that a shard's reader does not read much of its neighbours'.
+_CHUNK_BYTES = 1 << 26
+_HANDLER = "orbax.checkpoint._src.handlers.{0}_checkpoint_handler.{1}CheckpointHandler"
+
+
+class ParamsWriter:
+    """A checkpoint of parameters, written a layer at a time, in any order."""
+
+    def __init__(self, folder: pathlib.Path, shapes: Mapping[str, tuple[int, ...]], stacked: str, dtype: np.dtype):
+        """
+        Args:
+          folder: the model's folder; its checkpoints/ must not exist.
+          shapes: of each parameter, by name (`trunk/layers/query`), stacked over layers where it is.
+          stacked: what the names of those parameters begin with.
+          dtype: on disk. Parameters are float32 wherever they are restored: a narrower one only saves space.
+        """
+        step = folder.resolve() / "checkpoints" / str(STEP)
+        self._params = step / "params"
+        self._params.mkdir(parents=True)
+        self._context, self._arrays = ts.Context(), {}
+        for name, shape in shapes.items():
+            spec = {
+                "driver": "zarr",
+                "kvstore": _place(self._params, name),
+                "metadata": {
+                    "shape": list(shape),
+                    "chunks": _chunks(shape, name.startswith(stacked), dtype.itemsize),
+                    "compressor": {"id": "zstd", "level": 1},
+                    "dtype": _zarr_name(dtype),
+                },
+            }
+            self._arrays[name] = ts.open(spec, create=True, context=self._context).result()
+        _write_json(self._params / "_METADATA", _tree_metadata(shapes))
+        (step / "meta").mkdir()
+        # What `Checkpoints` compares with the model: the parameters as they are restored.
+        arrays = {"params": {name: f"float32{list(shape)}" for name, shape in shapes.items()}}
+        _write_json(step / "meta" / "metadata", {"meta": {}, "arrays": arrays})
+        handlers = {"params": _HANDLER.format("standard", "Standard"), "meta": _HANDLER.format("json", "Json")}
+        _write_json(step / "_CHECKPOINT_METADATA", {"item_handlers": handlers})
+
+    def write(self, name: str, layer: int | None, array: np.ndarray) -> None:
+        """Writes a parameter, or one layer of a stacked one."""
+        place = self._arrays[name] if layer is None else self._arrays[name][layer]
+        place.write(array).result()
+
+
+class ParamsReader:
+    """The parameters of a model folder's newest checkpoint, read a layer at a time.
+
+    A checkpoint of training keeps each parameter, all its layers, in one chunk a device, and a chunk can only be
+    uncompressed as a whole: it is kept until another parameter is asked for. So ask for all layers of one before the
+    next.
+    """
+
+    def __init__(self, folder: pathlib.Path, shapes: Mapping[str, tuple[int, ...]]):
+        """
+        Args:
+          folder: the model's folder, local.
+          shapes: of each parameter, by name, as model.json describes them.
+
+        Raises:
+          CheckpointError: where there is no checkpoint, or one of other parameters.
+        """
+        self._params = _newest(folder.resolve() / "checkpoints") / "params"
+        try:
+            metadata = json.loads((self._params / "_METADATA").read_text())
+        except (OSError, ValueError) as error:
+            raise CheckpointError(f"{self._params} holds no parameters: {error}") from error
+        self._driver = "zarr3" if metadata.get("use_zarr3") else "zarr"
+        self._open: tuple[str, ts.TensorStore] | None = None
+        self.dtypes: dict[str, np.dtype] = {}
+        for name, shape in shapes.items():
+            array = self._array(name)
+            if array.shape != tuple(shape):
+                raise CheckpointError(
+                    f"{self._params}: {name} has shape {list(array.shape)}, wanted is {list(shape)} by model.json"
+                )
+            self.dtypes[name] = array.dtype.numpy_dtype
+
+    def read(self, name: str, layer: int | None = None, index: tuple[slice, ...] | None = None) -> np.ndarray:
+        """A parameter or one layer of a stacked one, or the part of it that the index takes."""
+        array = self._array(name)
+        if layer is not None:
+            array = array[layer]
+        if index is not None:
+            array = array[index]
+        try:
+            return array.read().result()
+        except (ValueError, OSError) as error:
+            raise CheckpointError(f"{self._params}: {name} can not be read, the files are damaged: {error}") from error
+
+    def _array(self, name: str) -> ts.TensorStore:
+        if self._open is None or self._open[0] != name:
+            self._open = None  # first the old one's chunk is let go
+            spec = {"driver": self._driver, "kvstore": _place(self._params, name), "recheck_cached_data": "open"}
+            try:
+                array = ts.open(spec, read=True).result()
+                # Of what is in chunks of several layers the whole parameter stays, however large it is.
+                if array.rank == 3 and array.chunk_layout.read_chunk.shape[0] > 1:
+                    keep = ts.Context({"cache_pool": {"total_bytes_limit": 1 << 40}})
+                    array = ts.open(spec, read=True, context=keep).result()
+                self._open = name, array
+            except (ValueError, OSError) as error:
+                raise CheckpointError(f"{self._params}: {name} is missing or damaged: {error}") from error
+        return self._open[1]
+
+
+def _newest(folder: pathlib.Path) -> pathlib.Path:
+    steps = [int(entry.name) for entry in folder.iterdir() if entry.name.isdigit()] if folder.is_dir() else []
+    if not steps:
+        raise CheckpointError(f"there is no checkpoint in {folder}")
+    return folder / str(max(steps))
+
+
+def _place(params: pathlib.Path, name: str) -> dict[str, Any]:
+    return {"driver": "ocdbt", "base": f"file://{params}/", "path": name.replace("/", ".") + "/"}
+
+
+def _chunks(shape: tuple[int, ...], stacked: bool, itemsize: int) -> list[int]:
+    """One layer, or of a large one as many rows as make a chunk."""
+    layer = shape[1:] if stacked else shape
+    rows = layer[0] if len(layer) == 1 else max(1, _CHUNK_BYTES // (math.prod(layer[1:]) * itemsize))
+    return [1] * stacked + [min(rows, layer[0]), *layer[1:]]
+
+
+def _zarr_name(dtype: np.dtype) -> str:
+    return dtype.str if dtype.kind == "f" else dtype.name  # zarr names bfloat16 by its name
+
+
+def _tree_metadata(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:
+    """What Orbax has to know of the tree: for each leaf its path, of dictionary keys, and that it is an array."""
+    key_of_dictionary = 2
+    tree = {
+        str(tuple(name.split("/"))): {
+            "key_metadata": [{"key": key, "key_type": key_of_dictionary} for key in name.split("/")],
+            "value_metadata": {"value_type": "jax.Array", "skip_deserialize": False},
+        }
+        for name in shapes
+    }
+    return {"tree_metadata": tree, "use_ocdbt": True, "use_zarr3": False, "custom_metadata": None,
+            "store_array_data_equal_to_fill_value": True}  # fmt: skip
+
+
+def _write_json(path: pathlib.Path, content: dict[str, Any]) -> None:
+    path.write_text(json.dumps(content))

@@ -1,0 +1,108 @@
+"""safetensors files: as the format's own library reads and writes them, and broken ones refused."""
+
+import json
+import struct
+
+import numpy as np
+import pytest
+
+from llama2_jax.interop.checkpoint import DTYPES, BadCheckpoint
+from llama2_jax.interop.safetensors_file import SafetensorsWriter, read_safetensors
+
+
+def some_arrays(dtype):
+    rng = np.random.default_rng(0)
+    return {name: rng.normal(size=shape).astype(dtype) for name, shape in
+            (("a.weight", (3, 5)), ("vector", (7,)), ("größe", (2, 3, 4)), ("b", (1, 1)))}  # fmt: skip
+
+
+def write(path, arrays):
+    writer = SafetensorsWriter(path, {name: array.shape for name, array in arrays.items()}, arrays["b"].dtype)
+    for name in reversed(arrays):  # in any order
+        writer.write(name, arrays[name])
+    writer.close()
+
+
+@pytest.mark.parametrize("dtype", DTYPES.values(), ids=str)
+def test_what_is_written_is_read(tmp_path, dtype):
+    arrays = some_arrays(dtype)
+    write(tmp_path / "x", arrays)
+    tensors = read_safetensors(tmp_path / "x")
+    assert list(tensors) == list(arrays)
+    for name, array in arrays.items():
+        np.testing.assert_array_equal(tensors[name].view(), array, strict=True)
+
+
+@pytest.mark.parametrize("dtype", DTYPES.values(), ids=str)
+def test_the_library_reads_what_we_write(tmp_path, dtype):
+    library = pytest.importorskip("safetensors")
+    arrays = some_arrays(dtype)
+    write(tmp_path / "x", arrays)
+    with library.safe_open(tmp_path / "x", framework="numpy") as file:
+        assert file.metadata() == {"format": "pt"}
+        assert set(file.keys()) == set(arrays)
+        for name, array in arrays.items():
+            np.testing.assert_array_equal(file.get_tensor(name), array, strict=True)
+
+
+@pytest.mark.parametrize("dtype", [*DTYPES.values(), np.dtype(np.int64), np.dtype(np.bool_)], ids=str)
+def test_we_read_what_the_library_writes(tmp_path, dtype):
+    library = pytest.importorskip("safetensors.numpy")
+    arrays = some_arrays(dtype)
+    library.save_file(arrays, tmp_path / "x")
+    for name, tensor in read_safetensors(tmp_path / "x").items():
+        np.testing.assert_array_equal(tensor.view(), arrays[name], strict=True)
+
+
+def test_a_file_cut_off_anywhere_is_refused(tmp_path):
+    write(tmp_path / "x", some_arrays(np.dtype(np.float32)))
+    whole = (tmp_path / "x").read_bytes()
+    for length in range(0, len(whole), 7):
+        (tmp_path / "cut").write_bytes(whole[:length])
+        with pytest.raises(BadCheckpoint, match="cut"):
+            read_safetensors(tmp_path / "cut")
+
+
+def test_a_damaged_header_is_refused_or_means_the_same(tmp_path):
+    write(tmp_path / "x", some_arrays(np.dtype(np.float32)))
+    whole = bytearray((tmp_path / "x").read_bytes())
+    header = 8 + struct.unpack("<Q", whole[:8])[0]
+    rng, refused = np.random.default_rng(0), 0
+    for _ in range(300):
+        damaged = bytearray(whole)
+        damaged[rng.integers(header)] = rng.integers(256)
+        (tmp_path / "x").write_bytes(damaged)
+        try:
+            for tensor in read_safetensors(tmp_path / "x").values():
+                tensor.view()
+        except BadCheckpoint:
+            refused += 1
+    assert refused > 100
+
+
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        ({"dtype": "F32", "shape": [2], "data_offsets": [0, 4]}, r"'t' of F32\[2\] has 4 bytes, wanted 8"),
+        ({"dtype": "F4", "shape": [2], "data_offsets": [0, 8]}, "unknown dtype F4"),
+        ({"dtype": "F32", "shape": [2], "data_offsets": [-8, 0]}, "'t' of"),
+        ({"dtype": "F32", "shape": [2], "data_offsets": [8, 16]}, "reaches to byte .* cut off"),
+        ({"dtype": "F32", "shape": [2]}, "header can not be read"),
+        ([], "header can not be read"),
+    ],
+)
+def test_a_header_that_lies(tmp_path, entry, message):
+    header = json.dumps({"t": entry}).encode()
+    (tmp_path / "x").write_bytes(struct.pack("<Q", len(header)) + header + bytes(8))
+    with pytest.raises(BadCheckpoint, match=message):
+        read_safetensors(tmp_path / "x")
+
+
+def test_promises_of_the_writer_are_kept(tmp_path):
+    writer = SafetensorsWriter(tmp_path / "x", {"a": (2, 3), "b": (4,)}, np.dtype(np.float32))
+    with pytest.raises(ValueError, match="was promised"):
+        writer.write("a", np.zeros((3, 2), np.float32))
+    writer.write("b", np.zeros(4, np.float32))
+    with pytest.raises(ValueError, match="not written"):
+        writer.close()
+    writer.abandon()
