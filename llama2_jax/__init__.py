@@ -1,1 +1,13 @@
-"""The Llama 2 recipe in JAX and Flax: from raw text to a chat model aligned in five rounds."""
+"""The Llama 2 recipe in JAX and Flax: from raw text to a chat model aligned in five rounds.
+
+`llama2_jax.load(path)` reads a model of this project, of Hugging Face or of Meta: see llama2_jax/loading.py.
+"""
+
+
+def __getattr__(name: str) -> object:
+    # On first use: whoever imports a single file of the package does not wait for all of JAX, Flax and Orbax.
+    if name == "load":
+        from llama2_jax.loading import load
+
+        return load
+    raise AttributeError(f"module 'llama2_jax' has no attribute {name!r}")

@@ -1,0 +1,227 @@
+"""Talk to a model: python -m llama2_jax.chat --checkpoint=<folder>
+
+The folder is of any kind that llama2_jax.load reads. Answers appear as they are made; Ctrl-C stops an answer.
+"""
+
+import contextlib
+import dataclasses
+import os
+import re
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from typing import TextIO
+
+import jax
+from absl import app, flags
+
+from llama2_jax.inference.dialogue_window import fit_dialogue
+from llama2_jax.inference.generate import Sampling
+from llama2_jax.inference.stream import Context, Streamer, begin, make_streamer, read, stream
+from llama2_jax.inference.text_stream import text_pieces
+from llama2_jax.loading import load
+from llama2_jax.models.llama import LanguageModel
+from llama2_jax.sharding.machine import enable_compilation_cache, keep_freed_memory
+from llama2_jax.sharding.mesh import make_mesh
+from llama2_jax.text.dialogue import check_messages
+from llama2_jax.text.tokenizer import Tokenizer
+
+_CHECKPOINT = flags.DEFINE_string("checkpoint", None, "The model: a folder of this project, Hugging Face or Meta.")
+_SYSTEM = flags.DEFINE_string("system", "", "The system message; none by default.")
+_TEMPERATURE = flags.DEFINE_float("temperature", 0.6, "What logits are divided by; 0 takes the likeliest token.")
+_TOP_P = flags.DEFINE_float("top_p", 0.9, "The nucleus: the share of probability that is sampled from; 1: all.")
+_SEED = flags.DEFINE_integer("seed", 0, "The same seed and the same messages give the same answers.")
+_MAX_NEW_TOKENS = flags.DEFINE_integer(
+    "max_new_tokens", None, "Where an answer is cut off; by default 512, or half the context where that is less."
+)
+_TENSOR = flags.DEFINE_integer("tensor", 1, "Over how many devices the model is split.")
+
+HELP = "/system TEXT sets a system message, /reset forgets the dialogue, /quit ends the chat; Ctrl-C stops an answer"
+# Control characters but newline and tab: they would move a terminal's cursor, or worse.
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+_COMMAND = re.compile(r"/([a-z]+)(?:\s+(.*))?", re.DOTALL)
+
+
+@dataclasses.dataclass
+class Chat:
+    """A dialogue in progress.
+
+    Attributes:
+      streamer, tokenizer: the model.
+      sampling: how tokens are chosen.
+      key: the randomness of all answers.
+      messages: what was said and still fits the context; answers carry their ids.
+      context: what the model has read.
+      answers: how many were begun; each has randomness of its own.
+    """
+
+    streamer: Streamer
+    tokenizer: Tokenizer
+    sampling: Sampling
+    key: jax.Array
+    messages: list[dict]
+    context: Context
+    answers: int = 0
+
+
+def run_chat(chat: Chat, next_line: Callable[[], str], out: TextIO) -> None:
+    """Reads lines and answers them until /quit or the end of the input.
+
+    Args:
+      chat: the dialogue; changed.
+      next_line: gives the user's next message; raises EOFError where there is none.
+      out: where answers and notes are written.
+    """
+    while True:
+        try:
+            line = next_line()
+        except EOFError:
+            out.write("\n")
+            return
+        except KeyboardInterrupt:
+            out.write(f"\n({HELP})\n")
+            continue
+        message = _CONTROL.sub("", line).strip()
+        if message != line.strip():
+            out.write("(control characters were left out)\n")
+        command = _COMMAND.fullmatch(message)
+        if command and command[1] in ("quit", "exit"):
+            return
+        try:
+            if command:
+                out.write(_obey(chat, command[1], (command[2] or "").strip()))
+            elif message:
+                _answer(chat, message, out)
+        except ValueError as error:
+            out.write(f"error: {error}\n")
+        out.flush()
+
+
+def _obey(chat: Chat, command: str, argument: str) -> str:
+    """Carries out a command and says so."""
+    system = [message for message in chat.messages if message["role"] == "system"]
+    if command == "reset":
+        chat.messages, chat.answers = system, 0
+        return "(the dialogue is forgotten)\n"
+    if command == "system":
+        chat.messages = start_messages(argument) + chat.messages[len(system) :]
+        return "(the system message is set)\n" if argument else "(there is no system message now)\n"
+    return f"({HELP})\n"
+
+
+def start_messages(system: str) -> list[dict]:
+    """A dialogue's beginning: its system message, if there is one.
+
+    Raises:
+      SpecialTagError: where it contains a tag of the chat format.
+    """
+    messages = [{"role": "system", "content": system}] if system else []
+    check_messages([*messages, {"role": "user", "content": ""}])
+    return messages
+
+
+def _answer(chat: Chat, message: str, out: TextIO) -> None:
+    """Answers a message, piece by piece; the dialogue is as it was where the message can not be answered."""
+    longest = chat.streamer.config.max_length - chat.sampling.max_new_tokens
+    window = fit_dialogue(chat.tokenizer, [*chat.messages, {"role": "user", "content": message}], longest)
+    if window.dropped:
+        context = f"the context of {chat.streamer.config.max_length} tokens"
+        out.write(f"(the oldest {window.dropped} of the earlier turns no longer fit {context} and are forgotten)\n")
+    new_tokens: list[int] = []
+
+    def tokens(interrupted: Callable[[], bool]) -> Iterator[int]:
+        chat.context = read(chat.streamer, chat.context, window.tokens)
+        key = jax.random.fold_in(chat.key, chat.answers)
+        for context in stream(chat.streamer, chat.context, chat.sampling, key, chat.tokenizer.eos_id):
+            chat.context = context
+            new_tokens.append(context.tokens[-1])
+            yield new_tokens[-1]
+            if interrupted():
+                return
+
+    with _interrupts() as interrupted:
+        for piece in text_pieces(chat.tokenizer, tokens(interrupted)):
+            out.write(_CONTROL.sub("\ufffd", piece))
+            out.flush()
+    chat.answers += 1
+    out.write("\n")
+    if new_tokens[-1] != chat.tokenizer.eos_id:
+        reason = "stopped" if interrupted() else f"cut off after {len(new_tokens)} tokens: --max_new_tokens"
+        out.write(f"({reason})\n")
+    answer = {"role": "assistant", "content": chat.tokenizer.decode(new_tokens).strip(), "tokens": new_tokens}
+    chat.messages = [*window.messages, answer]
+
+
+@contextlib.contextmanager
+def _interrupts() -> Iterator[Callable[[], bool]]:
+    """Inside, Ctrl-C is noted and ends nothing by itself: an exception in the middle of a step would lose the cache."""
+    noted = []
+    previous = signal.signal(signal.SIGINT, lambda *_: noted.append(True))
+    try:
+        yield lambda: bool(noted)
+    finally:
+        signal.signal(signal.SIGINT, previous)
+
+
+def open_chat(
+    checkpoint: str,
+    system: str,
+    temperature: float,
+    top_p: float,
+    max_new_tokens: int | None,
+    seed: int,
+    tensor: int = 1,
+) -> Chat:
+    """Loads a model for a new dialogue.
+
+    Raises:
+      ValueError: for settings that mean nothing, and for a folder that holds no language model with its tokenizer.
+    """
+    # What means nothing is refused before anything is loaded.
+    Sampling(temperature, top_p, 1 if max_new_tokens is None else max_new_tokens)
+    messages = start_messages(system)
+    mesh = None
+    if tensor != 1:
+        if not 1 < tensor <= len(jax.devices()):
+            raise ValueError(f"--tensor={tensor}: there are {len(jax.devices())} devices")
+        mesh = make_mesh(data=1, fsdp=1, tensor=tensor, devices=jax.devices()[:tensor])
+    llama = load(checkpoint, mesh)
+    if not isinstance(llama.model, LanguageModel):
+        raise ValueError(f"{checkpoint} holds a reward model, which can not talk; give a language model's folder")
+    if llama.tokenizer is None:
+        raise ValueError(f"{checkpoint} has no tokenizer.model: put the model's own into the folder")
+    length = llama.config.max_length
+    if max_new_tokens is None:
+        max_new_tokens = min(512, length // 2)
+    if max_new_tokens >= length:
+        raise ValueError(f"--max_new_tokens={max_new_tokens} leaves no room for a message in the context of {length}")
+    streamer = make_streamer(llama.config, llama.params)
+    sampling = Sampling(temperature, top_p, max_new_tokens)
+    return Chat(streamer, llama.tokenizer, sampling, jax.random.key(seed), messages, begin(streamer))
+
+
+def main(argv: list[str]) -> None:
+    """Reads the flags, loads the model and talks until the input ends."""
+    if len(argv) > 1:
+        raise app.UsageError(f"unknown arguments: {' '.join(argv[1:])}")
+    # What is no UTF-8 is read, and what a terminal can not show is written, as a replacement character.
+    sys.stdin.reconfigure(encoding="utf-8", errors="replace")
+    sys.stdout.reconfigure(errors="replace")
+    keep_freed_memory()
+    enable_compilation_cache(os.path.expanduser("~/.cache/llama2_jax/compiled"))
+    try:
+        chat = open_chat(
+            _CHECKPOINT.value, _SYSTEM.value, _TEMPERATURE.value, _TOP_P.value, _MAX_NEW_TOKENS.value, _SEED.value,
+            _TENSOR.value,
+        )  # fmt: skip
+    except (ValueError, FileNotFoundError) as error:
+        sys.exit(f"error: {error}")
+    print(f"({HELP})")
+    with contextlib.suppress(ImportError):
+        import readline  # noqa: F401  gives `input` line editing
+    run_chat(chat, lambda: input("> "), sys.stdout)
+
+
+if __name__ == "__main__":
+    flags.mark_flag_as_required("checkpoint")
+    app.run(main)

@@ -1,0 +1,133 @@
+"""A model and its tokenizer from a folder of any kind, and a few lines to make it write.
+
+    import llama2_jax
+
+    llama = llama2_jax.load("checkpoints/llama-2-7b-chat")
+    print(llama.complete("The capital of France is", max_new_tokens=20))
+    print(llama.reply([{"role": "user", "content": "Name three rivers."}]))
+
+For many prompts at once: `inference.generate.generate`; token by token: `inference.stream`.
+"""
+
+import dataclasses
+import pathlib
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+from jax.sharding import Mesh
+
+from llama2_jax.inference.generate import Sampling, generate
+from llama2_jax.interop.checkpoint import check_tokenizer
+from llama2_jax.interop.huggingface import open_huggingface
+from llama2_jax.interop.loading import load_params
+from llama2_jax.interop.meta import open_meta
+from llama2_jax.interop.recognise import recognise
+from llama2_jax.models.config import ModelConfig
+from llama2_jax.models.llama import LanguageModel, ScalarModel
+from llama2_jax.sharding.mesh import batch_ways, mesh_of
+from llama2_jax.text.dialogue import Message, encode_prompt
+from llama2_jax.text.tokenizer import Tokenizer
+from llama2_jax.training.model_folder import load_model, tokenizer_path
+
+
+@dataclasses.dataclass(frozen=True)
+class Llama:
+    """A model, ready to be applied: `model.apply({"params": params}, tokens, positions, segment_ids)`.
+
+    Attributes:
+      config: the network's sizes.
+      model: a LanguageModel; of a reward model's folder a ScalarModel.
+      params: its parameters, float32.
+      tokenizer: None where the folder has none.
+    """
+
+    config: ModelConfig
+    model: LanguageModel | ScalarModel
+    params: dict[str, Any]
+    tokenizer: Tokenizer | None
+
+    def complete(
+        self, text: str, max_new_tokens: int = 64, temperature: float = 0.0, top_p: float = 1.0, seed: int = 0
+    ) -> str:
+        """The text that follows a text, greedily by default.
+
+        Args:
+          text: what the model is to go on from.
+          max_new_tokens: where it is cut off if it does not end by itself, or earlier where the context is full.
+          temperature, top_p, seed: how tokens are sampled; 0 takes the likeliest.
+
+        Raises:
+          ValueError: without a tokenizer, for a reward model, and for a text that fills the context.
+        """
+        prompt = self._tokenizer().encode(text, bos=True)
+        answer = self._generate(prompt, max_new_tokens, temperature, top_p, seed)
+        # Decoded together, since a piece decoded on its own would lose its leading space.
+        return self._tokenizer().decode([*prompt, *answer]).removeprefix(text)
+
+    def reply(
+        self,
+        messages: Sequence[Message],
+        max_new_tokens: int = 256,
+        temperature: float = 0.6,
+        top_p: float = 0.9,
+        seed: int = 0,
+    ) -> str:
+        """The assistant's next message, sampled as the reference's chat does by default.
+
+        Args:
+          messages: {"role", "content"}: perhaps a system message, then user and assistant in turn, the user last.
+          max_new_tokens, temperature, top_p, seed: as for `complete`.
+
+        Raises:
+          ValueError: as `complete`, and as `text.dialogue.encode_prompt` for messages that make no dialogue.
+        """
+        prompt = encode_prompt(self._tokenizer(), messages)
+        return self._tokenizer().decode(self._generate(prompt, max_new_tokens, temperature, top_p, seed)).strip()
+
+    def _generate(
+        self, prompt: Sequence[int], max_new_tokens: int, temperature: float, top_p: float, seed: int
+    ) -> list[int]:
+        if not isinstance(self.model, LanguageModel):
+            raise ValueError("this is a reward model, which gives scores: text needs a language model")
+        room = self.config.max_length - len(prompt)
+        if room < 1:
+            raise ValueError(f"the prompt has {len(prompt)} tokens; the model's context has {self.config.max_length}")
+        sampling = Sampling(temperature, top_p, min(max_new_tokens, room))
+        key, eos_id = jax.random.key(seed), self._tokenizer().eos_id
+        ways = batch_ways(mesh_of(self.params))
+        (sample,) = generate(self.config, self.params, [prompt], sampling, key, eos_id, batch_size=ways)
+        return sample.tokens.tolist()
+
+    def _tokenizer(self) -> Tokenizer:
+        if self.tokenizer is None:
+            raise ValueError("the model came without a tokenizer: put its tokenizer.model into its folder")
+        return self.tokenizer
+
+
+def load(path: str | pathlib.Path, mesh: Mesh | None = None) -> Llama:
+    """Loads a model and its tokenizer.
+
+    Args:
+      path: a local folder of one of three kinds, told apart by its files: this project's (model.json beside
+        checkpoints/, such as a stage's folder), Hugging Face's (config.json), or Meta's (params.json).
+      mesh: devices to split the parameters over (sharding.mesh.make_mesh); each part is read straight to its device. By
+        default all are on the first one.
+
+    Raises:
+      ValueError: where the folder is of no such kind, or a file of it is missing, broken or at odds with another; the
+        message names it.
+    """
+    path = pathlib.Path(path).expanduser().absolute()
+    kind = recognise(path)
+    if kind == "orbax":
+        loaded = load_model(path, mesh)
+        config, head, params, tokenizer = loaded.config, loaded.head, loaded.params, tokenizer_path(path)
+        if tokenizer is not None:
+            check_tokenizer(tokenizer, config.vocab_size)
+    else:
+        checkpoint = {"huggingface": open_huggingface, "meta": open_meta}[kind](path)
+        config, head, tokenizer = checkpoint.config, checkpoint.head, checkpoint.tokenizer_model
+        params = load_params(checkpoint, mesh)
+    model = (LanguageModel if head == "language" else ScalarModel)(config, mesh if mesh and mesh.size > 1 else None)
+    return Llama(config, model, params, tokenizer and Tokenizer.load(tokenizer))

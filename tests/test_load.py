@@ -1,0 +1,167 @@
+"""One function loads a model with its tokenizer from any of the three kinds of folder."""
+
+import json
+import shutil
+
+import jax
+import numpy as np
+import pytest
+
+import llama2_jax
+from llama2_jax import convert
+from llama2_jax.inference.generate import Sampling, generate
+from llama2_jax.models.llama import LanguageModel, ScalarModel, parameter_shardings
+from llama2_jax.sharding.mesh import make_mesh
+from llama2_jax.text.dialogue import encode_prompt
+from llama2_jax.text.tokenizer import train_tokenizer
+from tests.talking import CONFIG, write_talking_model
+from tests.text.conftest import corpus
+
+QUESTION = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "what is the river"}]
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    """The same model in all kinds."""
+    root = tmp_path_factory.mktemp("models")
+    write_talking_model(root / "orbax")
+    for kind in ("huggingface", "meta"):
+        convert.convert(convert.open_checkpoint(root / "orbax"), root / kind, kind)
+    return root
+
+
+@pytest.fixture(scope="module")
+def ours(folders):
+    return llama2_jax.load(folders / "orbax")
+
+
+def test_config_model_parameters_and_tokenizer_are_there(ours):
+    assert ours.config == CONFIG
+    assert ours.tokenizer.vocab_size == CONFIG.vocab_size
+    tokens = np.asarray([ours.tokenizer.encode("the river", bos=True)])
+    positions = np.arange(tokens.shape[1])[None]
+    logits = ours.model.apply({"params": ours.params}, tokens, positions, np.ones_like(tokens))
+    assert logits.shape == (*tokens.shape, CONFIG.vocab_size)
+
+
+@pytest.mark.parametrize("kind", ["orbax", "huggingface", "meta"])
+def test_a_relative_path_will_do(folders, ours, kind, monkeypatch):
+    monkeypatch.chdir(folders)
+    assert llama2_jax.load(kind).config.dim == ours.config.dim
+
+
+@pytest.mark.parametrize("kind", ["huggingface", "meta"])
+def test_every_kind_gives_the_same_model(folders, ours, kind):
+    theirs = llama2_jax.load(folders / kind)
+    jax.tree.map(np.testing.assert_array_equal, theirs.params, ours.params)
+    assert theirs.tokenizer.encode("the river") == ours.tokenizer.encode("the river")
+    sizes = (
+        "vocab_size",
+        "dim",
+        "layers",
+        "heads",
+        "kv_heads",
+        "ffn_hidden",
+        "norm_eps",
+        "rope_theta",
+        "compute_dtype",
+    )
+    assert {name: getattr(theirs.config, name) for name in sizes} == {name: getattr(CONFIG, name) for name in sizes}
+    assert theirs.reply(QUESTION, max_new_tokens=9) == ours.reply(QUESTION, max_new_tokens=9)
+
+
+def test_a_text_is_completed_greedily(ours):
+    prompt = ours.tokenizer.encode("the river", bos=True)
+    (sample,) = generate(
+        ours.config,
+        ours.params,
+        [prompt],
+        Sampling(0.0, 1.0, 7),
+        jax.random.key(0),
+        ours.tokenizer.eos_id,
+        batch_size=1,
+    )
+    expected = ours.tokenizer.decode([*prompt, *sample.tokens])
+    assert expected == "the river" + ours.complete("the river", max_new_tokens=7)
+
+
+def test_a_reply_is_what_is_sampled_after_the_dialogue(ours):
+    (sample,) = generate(
+        ours.config, ours.params, [encode_prompt(ours.tokenizer, QUESTION)], Sampling(0.6, 0.9, 7), jax.random.key(3),
+        ours.tokenizer.eos_id, batch_size=1,
+    )  # fmt: skip
+    assert ours.reply(QUESTION, max_new_tokens=7, seed=3) == ours.tokenizer.decode(sample.tokens).strip()
+    texts = {ours.reply(QUESTION, max_new_tokens=7, seed=seed, temperature=1.0) for seed in range(4)}
+    assert len(texts) > 1
+
+
+def test_text_ends_where_the_context_is_full(ours):
+    text = "the river " * 78
+    assert len(ours.tokenizer.encode(text, bos=True)) == CONFIG.max_length - 2
+    assert 0 < len(ours.complete(text, max_new_tokens=64)) <= 2 * 16
+    with pytest.raises(ValueError, match="the model's context has 160"):
+        ours.complete("the river " * 100)
+
+
+@pytest.mark.parametrize("kind", [pytest.param("orbax", marks=pytest.mark.slow), "huggingface", "meta"])
+def test_parameters_are_split_over_a_mesh(folders, ours, kind):
+    mesh = make_mesh(data=2, fsdp=2, tensor=2)
+    split = llama2_jax.load(folders / kind, mesh)
+    wanted = parameter_shardings(LanguageModel(CONFIG), mesh)
+    assert jax.tree.map(lambda leaf: leaf.sharding, split.params) == wanted
+    jax.tree.map(np.testing.assert_array_equal, split.params, ours.params)
+    if kind == "orbax":
+        assert split.complete("the river", max_new_tokens=5) == ours.complete("the river", max_new_tokens=5)
+
+
+def test_a_stage_of_a_run_finds_the_tokenizer_of_its_run(tmp_path):
+    write_talking_model(tmp_path / "sft", tokenizer="../tokenizer")
+    assert llama2_jax.load(tmp_path / "sft").tokenizer.vocab_size == CONFIG.vocab_size
+    (tmp_path / "tokenizer").rename(tmp_path / "vocabulary")
+    assert llama2_jax.load(tmp_path / "sft").tokenizer is None
+    (tmp_path / "sft/stage.json").write_text(
+        json.dumps({"inputs": {"tokenizer/vocabulary": "f", "start/pretrain": "f"}})
+    )
+    assert llama2_jax.load(tmp_path / "sft").tokenizer.vocab_size == CONFIG.vocab_size
+
+
+def test_without_a_tokenizer_there_is_no_text(folders, tmp_path):
+    shutil.copytree(folders / "orbax", tmp_path / "mute")
+    (tmp_path / "mute/tokenizer.model").unlink()
+    with pytest.raises(ValueError, match=r"came without a tokenizer: put its tokenizer\.model into its folder"):
+        llama2_jax.load(tmp_path / "mute").complete("the river")
+
+
+def test_a_reward_model_gives_scores_and_no_text(tmp_path):
+    write_talking_model(tmp_path, head="scalar")
+    judge = llama2_jax.load(tmp_path)
+    assert isinstance(judge.model, ScalarModel)
+    with pytest.raises(ValueError, match="this is a reward model, which gives scores"):
+        judge.complete("the river")
+
+
+def test_a_tokenizer_of_another_model_is_refused(folders, tmp_path):
+    shutil.copytree(folders / "orbax", tmp_path / "mixed")
+    train_tokenizer(corpus(), CONFIG.vocab_size + 20, tmp_path / "mixed/tokenizer.model", 1.0)
+    with pytest.raises(ValueError, match=r"tokenizer\.model.*500.*480"):
+        llama2_jax.load(tmp_path / "mixed")
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        ([], r"holds no model: found nothing; wanted is one of: model\.json beside checkpoints/"),
+        (["notes.txt"], r"holds no model: found notes\.txt; wanted is"),
+        (["model.json"], r"model\.json does not describe a model"),
+    ],
+)
+def test_a_folder_that_holds_no_model(tmp_path, files, message):
+    for name in files:
+        (tmp_path / name).write_text("{}")
+    with pytest.raises(ValueError, match=message):
+        llama2_jax.load(tmp_path)
+
+
+def test_the_package_has_what_it_has():
+    with pytest.raises(AttributeError, match="has no attribute 'lode'"):
+        _ = llama2_jax.lode
