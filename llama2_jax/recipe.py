@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import importlib
 import json
+import os
 import time
 from collections.abc import Mapping, Sequence
 
@@ -42,7 +43,8 @@ def run(config: ConfigDict, workdir: str, until: str = "", redo: str = "") -> di
     """Runs the experiment's stages and returns each one's record (the content of its stage.json).
 
     Args:
-      config: an experiment's configuration: `stages` names the stages in order, `config[name]` is each one's part.
+      config: an experiment's configuration: `stages` names the stages in order, `config[name]` is each one's part, and
+        `given` may name for a stage a folder that is taken in its place (stages/given.py).
       workdir: a folder, local or gs://; every stage writes `<workdir>/<stage>/`.
       until: the last stage to run; empty runs all.
       redo: a stage to run again although its config or inputs have changed; what depends on it runs again too.
@@ -51,6 +53,7 @@ def run(config: ConfigDict, workdir: str, until: str = "", redo: str = "") -> di
       RecipeError: for an unknown stage, an input that no earlier stage provides, or a stage whose configuration
         or inputs differ from those of the run found in the workdir.
     """
+    config = _with_given(config)
     validate(config)
     names = _stages_until(config, until)
     redone = _with_dependents(config, redo)
@@ -97,6 +100,19 @@ def validate(config: ConfigDict) -> None:
                         f"the stages before it are: {', '.join(earlier) or 'none'}"
                     )
         earlier.append(name)
+
+
+def _with_given(config: ConfigDict) -> ConfigDict:
+    """The experiment with a stage that takes a folder over, in place of each stage for which one is given."""
+    config = config.copy_and_resolve_references()
+    for name, folder in config.get("given", {}).items():
+        if not folder:
+            continue
+        if name not in config.stages:
+            raise RecipeError(f"config.given.{name}: {name!r} is not a stage; the stages: {', '.join(config.stages)}")
+        folder = folder if "://" in folder else os.path.abspath(os.path.expanduser(folder))
+        config[name] = ConfigDict({"run": "llama2_jax.stages.given", "folder": folder})
+    return config
 
 
 def _stages_until(config: ConfigDict, until: str) -> Sequence[str]:

@@ -13,10 +13,14 @@ from llama2_jax.models.llama import LanguageModel, init_language_model, paramete
 from llama2_jax.stages.fitting import fit_language_model, language_model_loss, place
 from llama2_jax.stages.runtime import Inputs, Runtime, named_key
 from llama2_jax.text.tokenizer import Tokenizer
+from llama2_jax.training.model_folder import load_model
 
 
 def run(config: ConfigDict, inputs: Inputs, runtime: Runtime) -> dict:
-    """Trains the base model; reports its loss on held-out text in nats a token."""
+    """Trains the base model, from the model in the folder `start` where there is such an input.
+
+    Reports its loss on held-out text in nats a token.
+    """
     tokenizer = Tokenizer.load(inputs["tokenizer"] / "tokenizer.model")
     documents = {
         name: tokenizer.encode_many([record["text"] for record in records])
@@ -39,17 +43,25 @@ def run(config: ConfigDict, inputs: Inputs, runtime: Runtime) -> dict:
         losses = [loss(params, place(batch, runtime.mesh)) for batch in test]
         return {"held_out_loss": float(np.mean([float(loss) for loss in losses]))}
 
-    shardings = parameter_shardings(LanguageModel(runtime.model), runtime.mesh)
-    initialise = jax.jit(functools.partial(init_language_model, runtime.model), out_shardings=shardings)
-    params = initialise(named_key(runtime.key, "init"))
+    params = _initial(inputs, runtime)
+    before = {f"start_{name}": value for name, value in evaluate(params).items()} if "start" in inputs else {}
     params = fit_language_model(config, params, iter(batches(training, runtime.seed)), config.steps, runtime)
     return {
+        **before,
         **evaluate(params),
         "documents": {name: len(texts) for name, texts in documents.items()},
         "tokens_in_sources": {name: int(sum(map(len, texts))) for name, texts in documents.items()},
         "tokens_trained_on": config.steps * config.batch_size * config.length,
         "parameters": int(sum(leaf.size for leaf in jax.tree.leaves(params))),
     }
+
+
+def _initial(inputs: Inputs, runtime: Runtime) -> dict:
+    if "start" in inputs:
+        return load_model(inputs["start"], runtime.mesh).params
+    shardings = parameter_shardings(LanguageModel(runtime.model), runtime.mesh)
+    initialise = jax.jit(functools.partial(init_language_model, runtime.model), out_shardings=shardings)
+    return initialise(named_key(runtime.key, "init"))
 
 
 def _hold_out(documents: dict[str, list], share: float = 0.01) -> tuple[dict, dict]:
