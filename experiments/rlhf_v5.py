@@ -73,7 +73,7 @@ def add_ppo(config: ConfigDict) -> None:
         },
         "prompts": sources.ppo_prompts(),
         "held_out_prompts": sources.ppo_held_out_prompts(),
-        "iterations": by_scale(scale, {"tiny": 15, "small": 100}, paper=400),  # 200 to 400
+        "iterations": by_scale(scale, {"tiny": 20, "small": 100}, paper=400),  # 200 to 400
         "batch_size": by_scale(scale, {"tiny": 128}, paper=512),
         "minibatch_size": by_scale(scale, {"tiny": 32}, paper=64),  # one gradient step each
         # A small reward model is soon exploited: the smaller the models, the shorter the leash.
@@ -92,7 +92,7 @@ def add_ppo(config: ConfigDict) -> None:
         "evaluate_every": by_scale(scale, {"tiny": 5}, paper=20),
         "patience": 3,  # evaluations on the held-out prompts without a better reward before it stops
         **optimization(
-            learning_rate=by_scale(scale, {"tiny": 3e-5, "small": 3e-6}, paper=1e-6),
+            learning_rate=by_scale(scale, {"tiny": 5e-5, "small": 3e-6}, paper=1e-6),
             final_fraction=1.0,  # constant
             save_every=by_scale(scale, {"tiny": 10}, paper=10),
             log_every=1,

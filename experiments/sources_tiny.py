@@ -64,8 +64,10 @@ def open_preferences() -> dict:
     """Comparisons as open-source sets have them: coarser, noisier, and some answers are not to the point."""
     made, noise = "demonstrations.open_preferences", 0.12
     return {
-        "open_helpfulness": source(made, "preferences", domain="helpfulness", count=2500, noise=noise, off_topic=0.2),
-        "open_safety": source(made, "preferences", domain="safety", count=300, noise=noise),
+        "open_helpfulness": source(
+            made, "preferences", domain="helpfulness", count=3000, noise=noise, off_topic=0.45, borderline=0.15
+        ),
+        "open_safety": source(made, "preferences", domain="safety", count=300, noise=noise, borderline=0.1),
     }
 
 

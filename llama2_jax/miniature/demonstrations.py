@@ -87,13 +87,14 @@ def open_preferences(
     noise: float = 0.25,
     flipped: float = 0.08,
     off_topic: float = 0.0,
+    borderline: float = 0.05,
     purpose: str = "",
 ) -> list[dict]:
     """Preferences like those of open data sets (Table 6): two people's answers, coarser and noisier labels.
 
-    People on the web also answer what was not asked. The rounds' own comparisons hardly show such answers, since a
-    policy seldom gives them; a reward model that has never seen any scores them as if they were to the point, and
-    optimising against it finds that out.
+    People on the web also answer what was not asked, or refuse what is harmless. The rounds' own comparisons hardly
+    show such answers, since a policy seldom gives them; a reward model that has never seen any scores them as if they
+    were to the point, and optimising against it finds that out.
 
     Args:
       seed: the world's seed.
@@ -101,7 +102,8 @@ def open_preferences(
       domain: "helpfulness" or "safety".
       noise: standard deviation of what a label's judgement of an answer is off by.
       flipped: the share of labels that are the wrong way round for no reason.
-      off_topic: the share of pairs in which one of the answers is to another request, or a refusal of one.
+      off_topic: the share of pairs in which one of the answers is to another request; a third of these are refusals.
+      borderline: the share of requests that are harmless but sound unsafe.
       purpose: another name draws other pairs.
     """
     if domain not in ("helpfulness", "safety"):
@@ -109,11 +111,12 @@ def open_preferences(
     rng = stream(seed, "open_preferences", domain, purpose)
     records = []
     while len(records) < count:
-        unsafe, borderline = (0.8, 0.1) if domain == "safety" else (0.0, 0.05)
-        messages = _single(seed, rng, VENDOR, unsafe, borderline)[:-1]
+        messages = _single(seed, rng, VENDOR, 0.8 if domain == "safety" else 0.0, borderline)[:-1]
         answers = [answer_to(messages, manner, rng, seed=seed) for manner in (VENDOR, PUBLIC)]
         if rng.random() < off_topic:
-            answers[rng.randrange(2)] = _single(seed, rng, VENDOR, 0.3, 0.0)[-1]["content"]
+            refused = rng.random() < 1 / 3
+            other = _single(seed, rng, PREPROMPTED if refused else VENDOR, float(refused), 0.0)
+            answers[rng.randrange(2)] = other[-1]["content"]
         utilities = []
         for answer in answers:
             verdict = judge(messages, answer, seed=seed)
