@@ -185,7 +185,7 @@ def open_chat(
         if not 1 < tensor <= len(jax.devices()):
             raise ValueError(f"--tensor={tensor}: there are {len(jax.devices())} devices")
         mesh = make_mesh(data=1, fsdp=1, tensor=tensor, devices=jax.devices()[:tensor])
-    llama = load(checkpoint, mesh)
+    llama = load(checkpoint, mesh, dtype=None)
     if not isinstance(llama.model, LanguageModel):
         raise ValueError(f"{checkpoint} holds a reward model, which can not talk; give a language model's folder")
     if llama.tokenizer is None:

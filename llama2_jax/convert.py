@@ -26,16 +26,15 @@ from llama2_jax.interop.checkpoint import (
     parameter_shapes,
     pieces,
     refuse_nan,
-    widest,
 )
 from llama2_jax.interop.grouped_queries import POOLINGS, with_kv_heads
-from llama2_jax.interop.huggingface import open_huggingface
 from llama2_jax.interop.huggingface_export import FILE_BYTES, write_huggingface
-from llama2_jax.interop.meta import LENGTH, open_meta
+from llama2_jax.interop.meta import LENGTH
 from llama2_jax.interop.meta_export import write_meta
-from llama2_jax.interop.recognise import KINDS, recognise
-from llama2_jax.training.model_folder import load_model_description, save_model_description, tokenizer_path
-from llama2_jax.training.stored_params import ParamsReader, ParamsWriter
+from llama2_jax.interop.recognise import KINDS
+from llama2_jax.loading import open_checkpoint
+from llama2_jax.training.model_folder import save_model_description
+from llama2_jax.training.stored_params import ParamsWriter
 
 _SOURCE = flags.DEFINE_string("source", None, "The folder of a model: this project's, Hugging Face's or Meta's.")
 _TARGET = flags.DEFINE_string("target", None, "The folder to write; must not exist.")
@@ -52,38 +51,6 @@ _KV_POOLING = flags.DEFINE_enum("kv_pooling", "mean", list(POOLINGS), "How heads
 _ALLOW_NAN = flags.DEFINE_boolean("allow_nan", False, "Convert a model that holds NaN or infinity.")
 
 Progress = Callable[[int], Any]
-
-
-def open_checkpoint(path: str | pathlib.Path, max_length: int = LENGTH) -> Checkpoint:
-    """Opens a model of any of the three kinds, its numbers not yet read.
-
-    Args:
-      path: a local folder.
-      max_length: the longest sequence in tokens; only looked at for Meta's format, which does not say it.
-
-    Raises:
-      ValueError: where it is none, or a broken one; the message names the file and what is wrong with it.
-    """
-    folder = local_folder(path)
-    kind = recognise(folder)
-    if kind == "huggingface":
-        return open_huggingface(folder)
-    if kind == "meta":
-        return open_meta(folder, max_length)
-    config, head = load_model_description(folder)
-    reader = ParamsReader(folder, parameter_shapes(config, head))
-    tokenizer = tokenizer_path(folder)
-    if tokenizer is not None:
-        check_tokenizer(pathlib.Path(tokenizer), config.vocab_size)
-    return Checkpoint(
-        kind="orbax",
-        folder=folder,
-        config=config,
-        head=head,
-        dtype=widest(reader.dtypes.values()),
-        tokenizer_model=tokenizer and pathlib.Path(tokenizer),
-        read=reader.read,
-    )
 
 
 def write_model_folder(

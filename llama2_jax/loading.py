@@ -18,17 +18,25 @@ import jax
 from jax.sharding import Mesh
 
 from llama2_jax.inference.generate import Sampling, generate
-from llama2_jax.interop.checkpoint import check_tokenizer
+from llama2_jax.interop.checkpoint import (
+    DTYPES,
+    Checkpoint,
+    check_tokenizer,
+    local_folder,
+    parameter_shapes,
+    widest,
+)
 from llama2_jax.interop.huggingface import open_huggingface
 from llama2_jax.interop.loading import load_params
-from llama2_jax.interop.meta import open_meta
+from llama2_jax.interop.meta import LENGTH, open_meta
 from llama2_jax.interop.recognise import recognise
 from llama2_jax.models.config import ModelConfig
 from llama2_jax.models.llama import LanguageModel, ScalarModel
 from llama2_jax.sharding.mesh import batch_ways, mesh_of
 from llama2_jax.text.dialogue import Message, encode_prompt
 from llama2_jax.text.tokenizer import Tokenizer
-from llama2_jax.training.model_folder import load_model, tokenizer_path
+from llama2_jax.training.model_folder import load_model_description, tokenizer_path
+from llama2_jax.training.stored_params import ParamsReader
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,7 +46,7 @@ class Llama:
     Attributes:
       config: the network's sizes.
       model: a LanguageModel; of a reward model's folder a ScalarModel.
-      params: its parameters, float32.
+      params: its parameters.
       tokenizer: None where the folder has none.
     """
 
@@ -105,7 +113,7 @@ class Llama:
         return self.tokenizer
 
 
-def load(path: str | pathlib.Path, mesh: Mesh | None = None) -> Llama:
+def load(path: str | pathlib.Path, mesh: Mesh | None = None, dtype: str | None = "float32") -> Llama:
     """Loads a model and its tokenizer.
 
     Args:
@@ -113,21 +121,48 @@ def load(path: str | pathlib.Path, mesh: Mesh | None = None) -> Llama:
         checkpoints/, such as a stage's folder), Hugging Face's (config.json), or Meta's (params.json).
       mesh: devices to split the parameters over (sharding.mesh.make_mesh); each part is read straight to its device. By
         default all are on the first one.
+      dtype: of the parameters: `float32`, which training and the objectives ask for; None for the network's compute
+        dtype, which is all that generation needs and half the memory where it is bfloat16.
 
     Raises:
       ValueError: where the folder is of no such kind, or a file of it is missing, broken or at odds with another; the
         message names it.
     """
-    path = pathlib.Path(path).expanduser().absolute()
-    kind = recognise(path)
-    if kind == "orbax":
-        loaded = load_model(path, mesh)
-        config, head, params, tokenizer = loaded.config, loaded.head, loaded.params, tokenizer_path(path)
-        if tokenizer is not None:
-            check_tokenizer(tokenizer, config.vocab_size)
-    else:
-        checkpoint = {"huggingface": open_huggingface, "meta": open_meta}[kind](path)
-        config, head, tokenizer = checkpoint.config, checkpoint.head, checkpoint.tokenizer_model
-        params = load_params(checkpoint, mesh)
-    model = (LanguageModel if head == "language" else ScalarModel)(config, mesh if mesh and mesh.size > 1 else None)
-    return Llama(config, model, params, tokenizer and Tokenizer.load(tokenizer))
+    checkpoint = open_checkpoint(pathlib.Path(path).expanduser().absolute())
+    config = checkpoint.config
+    params = load_params(checkpoint, mesh, DTYPES[dtype or config.compute_dtype])
+    module = LanguageModel if checkpoint.head == "language" else ScalarModel
+    tokenizer = checkpoint.tokenizer_model and Tokenizer.load(checkpoint.tokenizer_model)
+    return Llama(config, module(config, mesh if mesh and mesh.size > 1 else None), params, tokenizer)
+
+
+def open_checkpoint(path: str | pathlib.Path, max_length: int = LENGTH) -> Checkpoint:
+    """Opens a model of any of the three kinds, its numbers not yet read.
+
+    Args:
+      path: a local folder.
+      max_length: the longest sequence in tokens; only looked at for Meta's format, which does not say it.
+
+    Raises:
+      ValueError: where it is none, or a broken one; the message names the file and what is wrong with it.
+    """
+    folder = local_folder(path)
+    kind = recognise(folder)
+    if kind == "huggingface":
+        return open_huggingface(folder)
+    if kind == "meta":
+        return open_meta(folder, max_length)
+    config, head = load_model_description(folder)
+    reader = ParamsReader(folder, parameter_shapes(config, head))
+    tokenizer = tokenizer_path(folder)
+    if tokenizer is not None:
+        check_tokenizer(pathlib.Path(tokenizer), config.vocab_size)
+    return Checkpoint(
+        kind="orbax",
+        folder=folder,
+        config=config,
+        head=head,
+        dtype=widest(reader.dtypes.values()),
+        tokenizer_model=tokenizer and pathlib.Path(tokenizer),
+        read=reader.read,
+    )

@@ -18,7 +18,7 @@ FLOORS = (
 )
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 # Models name the axes that sharding splits; a door hands over to what it opens.
-NEIGHBOURS = {("models", "sharding"), ("main", "recipe"), ("chat", "loading")}
+NEIGHBOURS = {("models", "sharding"), ("main", "recipe"), ("chat", "loading"), ("convert", "loading")}
 
 
 def imports(path):

@@ -50,6 +50,20 @@ def test_a_relative_path_will_do(folders, ours, kind, monkeypatch):
     assert llama2_jax.load(kind).config.dim == ours.config.dim
 
 
+@pytest.mark.parametrize("kind", ["orbax", "huggingface", "meta"])
+def test_sixteen_bit_weights_need_sixteen_bits_of_memory_and_say_the_same(folders, tmp_path, kind):
+    convert.convert(convert.open_checkpoint(folders / "orbax"), tmp_path / kind, kind, dtype="bfloat16")
+    whole = llama2_jax.load(tmp_path / kind)
+    half = llama2_jax.load(tmp_path / kind, dtype=None)
+    wide = kind == "orbax"  # its model.json says how it is computed; the others' weights do
+    assert half.config.compute_dtype == ("float32" if wide else "bfloat16")
+    assert {leaf.dtype.name for leaf in jax.tree.leaves(whole.params)} == {"float32"}
+    assert {leaf.dtype.name for leaf in jax.tree.leaves(half.params)} == {half.config.compute_dtype}
+    assert half.reply(QUESTION, temperature=0, max_new_tokens=20) == whole.reply(
+        QUESTION, temperature=0, max_new_tokens=20
+    )
+
+
 @pytest.mark.parametrize("kind", ["huggingface", "meta"])
 def test_every_kind_gives_the_same_model(folders, ours, kind):
     theirs = llama2_jax.load(folders / kind)
