@@ -76,15 +76,20 @@ def run(config: ConfigDict, inputs: Inputs, runtime: Runtime) -> dict:
 def best_of_all_rounds(rows: Sequence[dict], size: int) -> list[dict]:
     """The rows with the highest rewards, at most `size`.
 
-    The same share is kept of the rows whose prompts are tagged for safety and of the others, since the two are scored
-    by different models.
+    The same share is kept of each category of prompts, and of those tagged for safety and the others. A reward model is
+    trained to compare answers to one prompt: between kinds of prompts its scores differ for no reason, and the highest
+    of all would be those of two or three kinds.
     """
     if len(rows) <= size:
         return list(rows)
-    groups = [[row for row in rows if row["safety"] == tagged] for tagged in (False, True)]
-    untagged = round(size * len(groups[0]) / len(rows))
-    kept = []
-    for group, share in zip(groups, (untagged, size - untagged), strict=True):
+    groups: dict[tuple, list[dict]] = {}
+    for row in rows:
+        groups.setdefault((row["safety"], row.get("category", "")), []).append(row)
+    kept, seen = [], 0
+    for group in groups.values():
+        # Rounded so that the shares add up to the size.
+        begin, seen = seen, seen + len(group)
+        share = round(size * seen / len(rows)) - round(size * begin / len(rows))
         kept += sorted(group, key=lambda row: -row["rewards"]["combined"])[:share]
     return kept
 

@@ -1,5 +1,6 @@
 """The best of K answers, and the best of all rounds."""
 
+import collections
 import itertools
 import types
 
@@ -99,6 +100,17 @@ def test_of_all_rounds_the_highest_are_kept_in_the_proportion_of_both_kinds():
             sorted((row["rewards"]["combined"] for row in kept if row["safety"] == tagged), reverse=True)
             == group[:share]
         )
+
+
+def test_no_kind_of_prompt_is_crowded_out_by_one_whose_scores_are_higher():
+    rows = [
+        {"safety": False, "category": category, "rewards": {"combined": level + number / 100}}
+        for level, (category, count) in enumerate((("howto", 20), ("fact", 50), ("story", 30)))
+        for number in range(count)
+    ]
+    kept = best_of_all_rounds(rows, 20)
+    assert collections.Counter(row["category"] for row in kept) == {"howto": 4, "fact": 10, "story": 6}
+    assert min(row["rewards"]["combined"] for row in kept if row["category"] == "howto") == 0.16
 
 
 @pytest.mark.parametrize("size", range(1, 10))
