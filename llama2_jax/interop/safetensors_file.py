@@ -14,7 +14,7 @@ import ml_dtypes
 import numpy as np
 
 from llama2_jax.interop.checkpoint import BadCheckpoint
-from llama2_jax.interop.stored_tensor import StoredTensor, check_inside
+from llama2_jax.interop.stored_tensor import Promised, StoredTensor, check_inside
 
 _NAMES = {
     "F64": np.float64, "F32": np.float32, "F16": np.float16, "BF16": ml_dtypes.bfloat16,
@@ -82,23 +82,18 @@ class SafetensorsWriter:
         self._file = path.open("xb")
         self._file.write(struct.pack("<Q", len(header)) + header)
         self._file.truncate(self._start + end)
-        self._places = {name: (self._start + entry["data_offsets"][0], tuple(entry["shape"]))
-                        for name, entry in entries.items() if name != "__metadata__"}  # fmt: skip
-        self._dtype = dtype
+        self._offsets = {name: self._start + entries[name]["data_offsets"][0] for name in shapes}
+        self._promised = Promised(shapes, dtype)
 
     def write(self, name: str, array: np.ndarray) -> None:
         """Writes a tensor, which must be contiguous and of the promised shape and dtype."""
-        offset, shape = self._places[name]
-        if (array.shape, array.dtype) != (shape, self._dtype):
-            raise ValueError(f"{name}: {array.dtype}{array.shape} was promised as {self._dtype}{shape}")
-        self._file.seek(offset)
-        self._file.write(array.reshape(-1).view(np.uint8))
-        del self._places[name]
+        content = self._promised.keep(name, array)
+        self._file.seek(self._offsets[name])
+        self._file.write(content)
 
     def close(self) -> None:
         """Ends the file when all its tensors are written."""
-        if self._places:
-            raise ValueError(f"not written: {', '.join(self._places)}")
+        self._promised.check_kept()
         self._file.flush()
         os.fsync(self._file.fileno())
         self._file.close()

@@ -3,6 +3,7 @@
 import dataclasses
 import math
 import pathlib
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -77,3 +78,27 @@ def check_stored(tensor: StoredTensor, shape: tuple[int, ...], dtypes: dict[str,
             f"{tensor.path}: tensor {tensor.name!r} is {tensor.dtype}, wanted is one of {', '.join(dtypes)}: quantised "
             "and other weights must be brought to one of these first"
         )
+
+
+class Promised:
+    """The tensors that a file's header has promised and that are still to be written."""
+
+    def __init__(self, shapes: Mapping[str, tuple[int, ...]], dtype: np.dtype):
+        self._shapes, self._dtype = dict(shapes), dtype
+
+    def keep(self, name: str, array: np.ndarray) -> np.ndarray:
+        """Takes note of a tensor that is being written, once: its bytes, row after row.
+
+        Raises:
+          ValueError: where its shape or dtype is not the promised one.
+        """
+        shape = self._shapes[name]
+        if (array.shape, array.dtype) != (shape, self._dtype):
+            raise ValueError(f"{name}: {array.dtype}{array.shape} was promised as {self._dtype}{shape}")
+        del self._shapes[name]
+        return array.reshape(-1).view(np.uint8)
+
+    def check_kept(self) -> None:
+        """Raises ValueError, naming them, where tensors are still to be written."""
+        if self._shapes:
+            raise ValueError(f"not written: {', '.join(self._shapes)}")

@@ -19,7 +19,7 @@ import ml_dtypes
 import numpy as np
 
 from llama2_jax.interop.checkpoint import BadCheckpoint
-from llama2_jax.interop.stored_tensor import StoredTensor, check_inside
+from llama2_jax.interop.stored_tensor import Promised, StoredTensor, check_inside
 
 _STORAGES = {
     "FloatStorage": np.float32, "HalfStorage": np.float16, "BFloat16Storage": ml_dtypes.bfloat16,
@@ -152,23 +152,18 @@ class TorchFileWriter:
         """
         self._file = path.open("xb")
         self._zip = zipfile.ZipFile(self._file, "w", zipfile.ZIP_STORED)
-        self._root, self._dtype, self._shapes = path.stem, dtype, dict(shapes)
+        self._root, self._promised = path.stem, Promised(shapes, dtype)
         self._keys = {name: str(number) for number, name in enumerate(shapes)}
-        self._record("data.pkl", np.frombuffer(_pickle(self._shapes, self._keys, dtype), np.uint8))
+        self._record("data.pkl", np.frombuffer(_pickle(shapes, self._keys, dtype), np.uint8))
         self._record("byteorder", np.frombuffer(b"little", np.uint8))
 
     def write(self, name: str, array: np.ndarray) -> None:
         """Writes a tensor, which must be contiguous and of the promised shape and dtype."""
-        shape = self._shapes[name]
-        if (array.shape, array.dtype) != (shape, self._dtype):
-            raise ValueError(f"{name}: {array.dtype}{array.shape} was promised as {self._dtype}{shape}")
-        self._record(f"data/{self._keys[name]}", array.reshape(-1).view(np.uint8))
-        del self._shapes[name]
+        self._record(f"data/{self._keys[name]}", self._promised.keep(name, array))
 
     def close(self) -> None:
         """Ends the file when all its tensors are written."""
-        if self._shapes:
-            raise ValueError(f"not written: {', '.join(self._shapes)}")
+        self._promised.check_kept()
         self._record("version", np.frombuffer(b"3\n", np.uint8))
         self._zip.close()
         self._file.flush()

@@ -8,24 +8,20 @@ import pytest
 
 from llama2_jax.interop.checkpoint import DTYPES, BadCheckpoint
 from llama2_jax.interop.safetensors_file import SafetensorsWriter, read_safetensors
+from tests.interop.written import some_arrays, write_with
 
 
-def some_arrays(dtype):
-    rng = np.random.default_rng(0)
-    return {name: rng.normal(size=shape).astype(dtype) for name, shape in
-            (("a.weight", (3, 5)), ("vector", (7,)), ("größe", (2, 3, 4)), ("b", (1, 1)))}  # fmt: skip
+def arrays_of(dtype):
+    return some_arrays(dtype, größe=(2, 3, 4), b=(1, 1))
 
 
 def write(path, arrays):
-    writer = SafetensorsWriter(path, {name: array.shape for name, array in arrays.items()}, arrays["b"].dtype)
-    for name in reversed(arrays):  # in any order
-        writer.write(name, arrays[name])
-    writer.close()
+    write_with(SafetensorsWriter, path, arrays)
 
 
 @pytest.mark.parametrize("dtype", DTYPES.values(), ids=str)
 def test_what_is_written_is_read(tmp_path, dtype):
-    arrays = some_arrays(dtype)
+    arrays = arrays_of(dtype)
     write(tmp_path / "x", arrays)
     tensors = read_safetensors(tmp_path / "x")
     assert list(tensors) == list(arrays)
@@ -36,7 +32,7 @@ def test_what_is_written_is_read(tmp_path, dtype):
 @pytest.mark.parametrize("dtype", DTYPES.values(), ids=str)
 def test_the_library_reads_what_we_write(tmp_path, dtype):
     library = pytest.importorskip("safetensors")
-    arrays = some_arrays(dtype)
+    arrays = arrays_of(dtype)
     write(tmp_path / "x", arrays)
     with library.safe_open(tmp_path / "x", framework="numpy") as file:
         assert file.metadata() == {"format": "pt"}
@@ -48,14 +44,14 @@ def test_the_library_reads_what_we_write(tmp_path, dtype):
 @pytest.mark.parametrize("dtype", [*DTYPES.values(), np.dtype(np.int64), np.dtype(np.bool_)], ids=str)
 def test_we_read_what_the_library_writes(tmp_path, dtype):
     library = pytest.importorskip("safetensors.numpy")
-    arrays = some_arrays(dtype)
+    arrays = arrays_of(dtype)
     library.save_file(arrays, tmp_path / "x")
     for name, tensor in read_safetensors(tmp_path / "x").items():
         np.testing.assert_array_equal(tensor.view(), arrays[name], strict=True)
 
 
 def test_a_file_cut_off_anywhere_is_refused(tmp_path):
-    write(tmp_path / "x", some_arrays(np.dtype(np.float32)))
+    write(tmp_path / "x", arrays_of(np.dtype(np.float32)))
     whole = (tmp_path / "x").read_bytes()
     for length in range(0, len(whole), 7):
         (tmp_path / "cut").write_bytes(whole[:length])
@@ -64,7 +60,7 @@ def test_a_file_cut_off_anywhere_is_refused(tmp_path):
 
 
 def test_a_damaged_header_is_refused_or_means_the_same(tmp_path):
-    write(tmp_path / "x", some_arrays(np.dtype(np.float32)))
+    write(tmp_path / "x", arrays_of(np.dtype(np.float32)))
     whole = bytearray((tmp_path / "x").read_bytes())
     header = 8 + struct.unpack("<Q", whole[:8])[0]
     rng, refused = np.random.default_rng(0), 0

@@ -11,24 +11,20 @@ import pytest
 
 from llama2_jax.interop.checkpoint import DTYPES, BadCheckpoint
 from llama2_jax.interop.torch_file import TorchFileWriter, read_torch_file
+from tests.interop.written import some_arrays, write_with
 
 
-def some_arrays(dtype):
-    rng = np.random.default_rng(0)
-    return {name: rng.normal(size=shape).astype(dtype) for name, shape in
-            (("a.weight", (3, 5)), ("vector", (7,)), ("b", (200, 130)))}  # fmt: skip
+def arrays_of(dtype):
+    return some_arrays(dtype, b=(200, 130))
 
 
 def write(path, arrays):
-    writer = TorchFileWriter(path, {name: array.shape for name, array in arrays.items()}, arrays["b"].dtype)
-    for name in reversed(arrays):  # in any order
-        writer.write(name, arrays[name])
-    writer.close()
+    write_with(TorchFileWriter, path, arrays)
 
 
 @pytest.mark.parametrize("dtype", DTYPES.values(), ids=str)
 def test_what_is_written_is_read(tmp_path, dtype):
-    arrays = some_arrays(dtype)
+    arrays = arrays_of(dtype)
     write(tmp_path / "x.pth", arrays)
     tensors = read_torch_file(tmp_path / "x.pth")
     assert list(tensors) == list(arrays)
@@ -41,7 +37,7 @@ def test_what_is_written_is_read(tmp_path, dtype):
 @pytest.mark.parametrize("dtype", DTYPES.values(), ids=str)
 def test_torch_reads_what_we_write(tmp_path, dtype, mapped):
     torch = pytest.importorskip("torch")
-    arrays = some_arrays(dtype)
+    arrays = arrays_of(dtype)
     write(tmp_path / "x.pth", arrays)
     loaded = torch.load(tmp_path / "x.pth", weights_only=True, mmap=mapped)
     assert list(loaded) == list(arrays)
@@ -118,7 +114,7 @@ def test_what_is_no_dictionary_of_tensors_is_refused(tmp_path, content):
 
 
 def test_a_file_cut_off_anywhere_is_refused(tmp_path):
-    write(tmp_path / "x.pth", some_arrays(np.dtype(np.float32)))
+    write(tmp_path / "x.pth", arrays_of(np.dtype(np.float32)))
     whole = (tmp_path / "x.pth").read_bytes()
     for length in range(0, len(whole), 3001):
         (tmp_path / "cut.pth").write_bytes(whole[:length])
@@ -127,7 +123,7 @@ def test_a_file_cut_off_anywhere_is_refused(tmp_path):
 
 
 def test_a_damaged_pickle_is_refused_or_stays_inside_the_file(tmp_path):
-    write(tmp_path / "x.pth", some_arrays(np.dtype(np.float32)))
+    write(tmp_path / "x.pth", arrays_of(np.dtype(np.float32)))
     whole = zipfile.ZipFile(tmp_path / "x.pth").read("x/data.pkl")
     rng, refused = np.random.default_rng(0), 0
     for _ in range(300):
@@ -143,7 +139,7 @@ def test_a_damaged_pickle_is_refused_or_stays_inside_the_file(tmp_path):
 
 
 def test_a_compressed_record_is_refused(tmp_path):
-    write(tmp_path / "x.pth", some_arrays(np.dtype(np.float32)))
+    write(tmp_path / "x.pth", arrays_of(np.dtype(np.float32)))
     with (
         zipfile.ZipFile(tmp_path / "x.pth") as old,
         zipfile.ZipFile(tmp_path / "y.pth", "w", zipfile.ZIP_DEFLATED) as new,
