@@ -7,6 +7,7 @@ import numpy as np
 
 from llama2_jax.interop.checkpoint import Checkpoint, parameter_shapes
 from llama2_jax.models.config import ModelConfig
+from llama2_jax.models.llama import init_language_model
 from llama2_jax.training.checkpoints import Checkpoints
 from llama2_jax.training.model_folder import save_model_description
 from llama2_jax.training.optimizer import OptimizerConfig, make_optimizer
@@ -25,6 +26,13 @@ def random_arrays(config: ModelConfig, head: str = "language", seed: int = 0) ->
         name: (rng.normal(1, 0.2, shape) if name.endswith("norm") else rng.normal(0, 0.15, shape)).astype(np.float32)
         for name, shape in parameter_shapes(config, head).items()
     }
+
+
+def sharpened_params(config: ModelConfig) -> dict:
+    """A fresh language model with larger weights, so that contexts matter and answers end at different steps."""
+    fresh = jax.jit(init_language_model, static_argnums=0)(config, jax.random.key(0))
+    keys = iter(jax.random.split(jax.random.key(1), 32))
+    return jax.tree.map(lambda x: 3 * x + 0.1 * jax.random.normal(next(keys), x.shape), fresh)
 
 
 def as_tree(arrays: dict[str, np.ndarray]) -> dict:

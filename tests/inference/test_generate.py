@@ -10,8 +10,9 @@ from llama2_jax.inference import generate as generate_file
 from llama2_jax.inference.generate import Sampling, bucket, decode_rows, generate, prefill_rows
 from llama2_jax.inference.sampling import draw, uniforms
 from llama2_jax.models.config import ModelConfig
-from llama2_jax.models.llama import LanguageModel, init_language_model, parameter_shardings
+from llama2_jax.models.llama import LanguageModel, parameter_shardings
 from llama2_jax.sharding.mesh import make_mesh
+from tests.random_model import sharpened_params
 
 CONFIG = ModelConfig(
     vocab_size=40, dim=32, layers=2, heads=4, kv_heads=2, ffn_hidden=64, max_length=48, scan_layers=False
@@ -22,10 +23,7 @@ KEY = jax.random.key(7)
 
 @pytest.fixture(scope="module")
 def params():
-    """Sharper than an initialisation, so that contexts matter and answers end at different steps."""
-    fresh = jax.jit(init_language_model, static_argnums=0)(CONFIG, jax.random.key(0))
-    keys = iter(jax.random.split(jax.random.key(1), 32))
-    return jax.tree.map(lambda x: 3 * x + 0.1 * jax.random.normal(next(keys), x.shape), fresh)
+    return sharpened_params(CONFIG)
 
 
 @pytest.fixture(scope="module")

@@ -12,8 +12,9 @@ from llama2_jax.inference import stream as stream_file
 from llama2_jax.inference.generate import Sampling, generate
 from llama2_jax.inference.stream import LARGE_BLOCK, SMALL_BLOCK, begin, make_streamer, read, stream
 from llama2_jax.models.config import ModelConfig
-from llama2_jax.models.llama import LanguageModel, init_language_model, parameter_shardings
+from llama2_jax.models.llama import LanguageModel, parameter_shardings
 from llama2_jax.sharding.mesh import make_mesh
+from tests.random_model import sharpened_params
 
 CONFIG = ModelConfig(
     vocab_size=40, dim=32, layers=2, heads=4, kv_heads=2, ffn_hidden=64, max_length=400, scan_layers=False
@@ -25,10 +26,7 @@ GREEDY = Sampling(0.0, 1.0, 8)
 
 @pytest.fixture(scope="module")
 def params():
-    """Sharper than an initialisation, so that contexts matter."""
-    fresh = jax.jit(init_language_model, static_argnums=0)(CONFIG, jax.random.key(0))
-    keys = iter(jax.random.split(jax.random.key(1), 32))
-    return jax.tree.map(lambda x: 3 * x + 0.1 * jax.random.normal(next(keys), x.shape), fresh)
+    return sharpened_params(CONFIG)
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,7 @@ if a != b and not c:
     self._cache[key] = value
 import numpy as np
 x += 1;
-// TODO(me): fix
+// slow, see above
 /* comment */
 #include <stdio.h>
 SELECT * FROM t WHERE id = 42;
