@@ -14,6 +14,8 @@ from jax.experimental import multihost_utils
 
 from llama2_jax.training.state import Params, TrainState
 
+# A chunk is read and uncompressed as a whole: small enough that who reads one layer, or one device's part, reads
+# not much more.
 CHUNK_BYTES = 1 << 26
 
 

@@ -13,12 +13,10 @@ from typing import Any
 import numpy as np
 import tensorstore as ts
 
-from llama2_jax.training.checkpoints import CheckpointError
+from llama2_jax.training.checkpoints import CHUNK_BYTES, CheckpointError
 
 # The step of a checkpoint that no training of ours has made.
 STEP = 0
-# A chunk is read and uncompressed as a whole: small enough that a shard's reader does not read much of its neighbours'.
-_CHUNK_BYTES = 1 << 26
 _HANDLER = "orbax.checkpoint._src.handlers.{0}_checkpoint_handler.{1}CheckpointHandler"
 
 
@@ -66,9 +64,8 @@ class ParamsWriter:
 class ParamsReader:
     """The parameters of a model folder's newest checkpoint, read a layer at a time.
 
-    A checkpoint of training keeps each parameter, all its layers, in one chunk a device, and a chunk can only be
-    uncompressed as a whole: it is kept until another parameter is asked for. So ask for all layers of one before the
-    next.
+    A chunk can only be uncompressed as a whole. What training saves has chunks of several layers where these are small;
+    such a parameter's chunks are kept until another one is asked for. So ask for all layers of one before the next.
     """
 
     def __init__(self, folder: pathlib.Path, shapes: Mapping[str, tuple[int, ...]]):
@@ -138,7 +135,7 @@ def _place(params: pathlib.Path, name: str) -> dict[str, Any]:
 def _chunks(shape: tuple[int, ...], stacked: bool, itemsize: int) -> list[int]:
     """One layer, or of a large one as many rows as make a chunk."""
     layer = shape[1:] if stacked else shape
-    rows = layer[0] if len(layer) == 1 else max(1, _CHUNK_BYTES // (math.prod(layer[1:]) * itemsize))
+    rows = layer[0] if len(layer) == 1 else max(1, CHUNK_BYTES // (math.prod(layer[1:]) * itemsize))
     return [1] * stacked + [min(rows, layer[0]), *layer[1:]]
 
 

@@ -42,7 +42,7 @@ def assert_read(reader, arrays):
 @pytest.mark.parametrize("chunk_bytes", [1 << 26, 1000])
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_orbax_restores_what_is_written(tmp_path, monkeypatch, chunk_bytes, dtype):
-    monkeypatch.setattr(stored_params, "_CHUNK_BYTES", chunk_bytes)
+    monkeypatch.setattr(stored_params, "CHUNK_BYTES", chunk_bytes)
     arrays = random_arrays(FOR_EIGHT)
     write(tmp_path, arrays, dtype)
     stored = {name: array.astype(DTYPES[dtype]) for name, array in arrays.items()}
