@@ -29,6 +29,10 @@ def run(config: ConfigDict, inputs: Inputs, runtime: Runtime) -> dict:
 
 def _sample(config: ConfigDict, runtime: Runtime) -> list[str]:
     """Pieces of text and dialogues, each source by its weight, up to the configured number of characters."""
+    if both := sorted(set(config.dialogues) & set(config.sources)):
+        raise ValueError(
+            f"tokenizer.sources and tokenizer.dialogues both have the source(s) {', '.join(both)}: give other names"
+        )
     weights = {name: source.get("weight", 1.0) for name, source in (*config.dialogues.items(), *config.sources.items())}
     pieces = {name: _pieces(texts, runtime.seed) for name, texts in _texts(config, runtime).items()}
     texts, taken = [], dict.fromkeys(pieces, 0)

@@ -45,6 +45,13 @@ def test_a_small_source_is_used_up_and_nothing_is_taken_twice(runtime):
     assert sum(map(len, texts)) == 3 * len(BOOK) + sum(len(f"{n} facts. " * 20) for n in range(500))
 
 
+def test_a_name_given_twice_is_refused(runtime):
+    twice = config(10_000, books=1.0, facts=1.0)
+    twice.dialogues = {"facts": {"path": "facts.jsonl", "format": "text"}}
+    with pytest.raises(ValueError, match=r"both have the source\(s\) facts"):
+        tokenizer._sample(twice, runtime)
+
+
 def test_the_stage_trains_a_tokenizer_and_says_how_well_it_packs(runtime):
     results = tokenizer.run(config(100_000, books=1.0, facts=1.0), {}, runtime)
     assert results["vocab_size"] == 300
