@@ -1,7 +1,7 @@
 """Checkpoints of a training run, by Orbax: whole or not there, restored onto any mesh."""
 
 import dataclasses
-import json
+import errno
 import logging
 from typing import Any
 
@@ -9,9 +9,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
+from absl import logging as absl_logging
 from etils import epath
-from jax.experimental import multihost_utils
 
+from llama2_jax.sharding.processes import from_first
+from llama2_jax.training.manifest import damage, write_manifest
 from llama2_jax.training.state import Params, TrainState
 
 # A chunk is read and uncompressed as a whole: small enough that who reads one layer, or one device's part, reads
@@ -20,12 +22,16 @@ CHUNK_BYTES = 1 << 26
 
 
 class CheckpointError(ValueError):
-    """A checkpoint is not there or does not fit; the message says which and what to do."""
+    """A checkpoint is not there, does not fit or is damaged; the message says which and what to do."""
+
+
+class DiskFullError(OSError):
+    """There was no room to save a checkpoint; the message names the path and the checkpoint that is kept."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Restored:
-    """What a checkpoint held: the state, the data's position in this process, and what was noted beside them."""
+    """What a checkpoint held: the state, the data's position, and what was noted beside them."""
 
     state: TrainState
     data: Any
@@ -36,24 +42,33 @@ class Checkpoints:
     """The checkpoints of one run, `<folder>/<step>/`, the newest few of them.
 
     Each has four separate items, so that one can be read without the others: `params`, `opt_state`, `data` (the
-    iterator's position, one entry a process) and `meta` (JSON). A step's folder gets its name when all is written (on
-    gs://, which can not rename, the file commit_success.txt); what has not got so far is never looked at.
+    iterator's position, the same in all processes) and `meta` (JSON), and a list of all files (manifest.py). A step's
+    folder gets its name when all is written (on gs://, which can not rename, the file commit_success.txt); what has not
+    got so far is never looked at. With several processes every method is to be called by all of them alike.
     """
 
     def __init__(self, folder: epath.PathLike, keep: int = 2, asynchronous: bool = False):
         """
         Args:
-          folder: where; made if absent.
+          folder: where; made if absent. Where the newest checkpoints in it are damaged, they are renamed to
+            `<step>.damaged` with a warning, so that the newest whole one counts.
           keep: how many of the newest checkpoints to keep.
           asynchronous: return from `save` before the files are written; `close` and the next `save` wait for them.
         """
         self.folder = epath.Path(folder)
+        self._asynchronous = asynchronous
+        self._saving = 0
+        from_first(lambda: _move_damaged_aside(self.folder))
         self._manager = _manager(
             self.folder,
             preservation_policy=ocp.checkpoint_managers.LatestN(keep),
-            enable_async_checkpointing=asynchronous,
             # What a killed run left half written.
             cleanup_tmp_directories=True,
+            # All processes must see the same checkpoints, however slowly a shared folder tells them.
+            single_host_load_and_broadcast=True,
+            # Only the asynchronous way has a moment between the last file and the folder's name.
+            enable_async_checkpointing=True,
+            async_options=ocp.AsyncOptions(post_finalization_callback=self._list_files),
         )
 
     def latest_step(self) -> int | None:
@@ -66,22 +81,32 @@ class Checkpoints:
         Args:
           step: the number of optimizer steps done, which is `state.step`.
           state: may be donated to the next step as soon as this returns.
-          data: the data iterator's `get_state()` in this process; JSON.
+          data: the data iterator's `get_state()`; JSON.
           meta: what else is to be known with it; JSON.
+
+        Raises:
+          DiskFullError: where there is no room (from `close` or the next `save`, if asynchronous).
         """
         arrays = {"params": state.params, "opt_state": state.opt_state}
-        note = {"meta": meta or {}, "arrays": {name: _describe(tree) for name, tree in arrays.items()}}
-        self._manager.save(
-            step,
-            args=ocp.args.Composite(
-                params=_save_in_chunks(state.params),
-                opt_state=_save_in_chunks(state.opt_state),
-                data=ocp.args.JsonSave({"processes": _gather(data)}),
-                meta=ocp.args.JsonSave(note),
-            ),
-            # Orbax would otherwise skip a step that it deems out of order, and say nothing.
-            force=True,
-        )
+        described = {name: _describe(tree) for name, tree in arrays.items()}
+        try:
+            self._manager.wait_until_finished()
+            self._saving = step
+            self._manager.save(
+                step,
+                args=ocp.args.Composite(
+                    params=_save_in_chunks(state.params),
+                    opt_state=_save_in_chunks(state.opt_state),
+                    data=ocp.args.JsonSave({"position": data}),
+                    meta=ocp.args.JsonSave({"meta": meta or {}, "arrays": described, "manifest": True}),
+                ),
+                # Orbax would otherwise skip a step that it deems out of order, and say nothing.
+                force=True,
+            )
+            if not self._asynchronous:
+                self._manager.wait_until_finished()
+        except Exception as error:
+            raise self._explained(error) from error
 
     def restore(self, abstract: TrainState, step: int | None = None) -> Restored:
         """Restores a checkpoint bit for bit, laid out over devices as `abstract` says (`abstract_state`).
@@ -91,8 +116,7 @@ class Checkpoints:
           step: which checkpoint; the newest by default.
 
         Raises:
-          CheckpointError: where there is none; where shapes or dtypes differ, naming each leaf; where the number of
-            processes, each of which has its own place in the data, is another one.
+          CheckpointError: where there is none; where shapes or dtypes differ, naming each leaf.
         """
         step = _existing_step(self._manager, self.folder, step)
         note = _checked_note(self._manager, step, {"params": abstract.params, "opt_state": abstract.opt_state})
@@ -104,27 +128,54 @@ class Checkpoints:
                 data=ocp.args.JsonRestore(),
             ),
         )
-        positions = found["data"]["processes"]
-        if len(positions) != jax.process_count():
-            raise CheckpointError(
-                f"{self.folder / str(step)} was written by {len(positions)} processes and this run has "
-                f"{jax.process_count()}: the data's position is each process's own. Resume with as many processes."
-            )
-        counter = jnp.asarray(step, abstract.step.dtype)
-        if abstract.step.sharding is not None:
-            counter = jax.device_put(counter, abstract.step.sharding)
+        counter = np.asarray(step, abstract.step.dtype)
+        if abstract.step.sharding is None:
+            counter = jnp.asarray(counter)
+        else:
+            counter = jax.make_array_from_callback((), abstract.step.sharding, lambda _: counter)
         state = TrainState(counter, found["params"], found["opt_state"])
-        return Restored(state, positions[jax.process_index()], note["meta"])
+        return Restored(state, found["data"]["position"], note["meta"])
+
+    def remove_after(self, step: int) -> None:
+        """Removes the checkpoints of later steps than this one."""
+        for later in self._manager.all_steps():
+            if later > step:
+                self._manager.delete(later)
 
     def close(self) -> None:
-        """Waits until everything is written."""
-        self._manager.close()
+        """Waits until everything is written.
+
+        Raises:
+          DiskFullError: as `save`.
+        """
+        try:
+            self._manager.close()
+        except Exception as error:
+            raise self._explained(error) from error
 
     def __enter__(self) -> "Checkpoints":
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def _list_files(self) -> None:
+        """Called when all files of a save are written and its folder has not got its name yet."""
+        if jax.process_index() == 0:
+            unfinished = [path for path in self.folder.iterdir() if path.name.startswith(f"{self._saving}.orbax")]
+            write_manifest(unfinished[0] if unfinished else self.folder / str(self._saving))
+
+    def _explained(self, error: Exception) -> Exception:
+        """A full disk in words; other errors as they are."""
+        if isinstance(error, DiskFullError) or not _says_full(error):
+            return error
+        whole = [step for step in self._manager.all_steps() if step != self._saving]
+        kept = f"the checkpoint of step {max(whole)} is kept" if whole else "there is no earlier one"
+        return DiskFullError(
+            errno.ENOSPC,
+            f"no room to save the checkpoint of step {self._saving}; {kept}. Make room, then the same command goes on",
+            str(self.folder),
+        )
 
 
 def restore_params(folder: epath.PathLike, abstract: Params, step: int | None = None) -> Params:
@@ -135,14 +186,23 @@ def restore_params(folder: epath.PathLike, abstract: Params, step: int | None = 
       abstract: for each parameter a jax.ShapeDtypeStruct, with a sharding.
       step: which checkpoint; the newest by default.
 
+    Parameters laid out over devices of one process alone are read by that process alone.
+
     Raises:
-      CheckpointError: where there is none, or where shapes or dtypes differ, naming each leaf.
+      CheckpointError: where there is none, where shapes or dtypes differ, naming each leaf, or where it is damaged: an
+        older one would silently be another model.
     """
     folder = epath.Path(folder)
     if not folder.exists():
         raise CheckpointError(f"there is no folder of checkpoints at {folder}")
-    with _manager(folder, create=False) as manager:
+    with _manager(folder, create=False, multiprocessing_options=_readers(abstract)) as manager:
         step = _existing_step(manager, folder, step)
+        wrong = damage(folder / str(step))
+        if wrong:
+            raise CheckpointError(
+                f"the checkpoint {folder / str(step)} is damaged: {_listed(wrong)}. Bring its files back, or run the "
+                "stage that made it again (--redo)"
+            )
         _checked_note(manager, step, {"params": abstract})
         return manager.restore(step, args=ocp.args.Composite(params=ocp.args.StandardRestore(abstract)))["params"]
 
@@ -153,8 +213,54 @@ def _manager(folder: epath.Path, **options: Any) -> ocp.CheckpointManager:
     return ocp.CheckpointManager(folder, options=ocp.CheckpointManagerOptions(**options))
 
 
+def _readers(abstract: Params) -> ocp.options.MultiprocessingOptions:
+    """Which processes read: this one alone where the devices are its own, else all of them."""
+    here = jax.process_index()
+    shardings = [leaf.sharding for leaf in jax.tree.leaves(abstract) if leaf.sharding is not None]
+    if jax.process_count() == 1 or not all(sharding.is_fully_addressable for sharding in shardings):
+        return ocp.options.MultiprocessingOptions()
+    return ocp.options.MultiprocessingOptions(
+        primary_host=here, active_processes={here}, barrier_sync_key_prefix=f"process_{here}"
+    )
+
+
+def _move_damaged_aside(folder: epath.Path) -> None:
+    """Renames the newest checkpoints, up to the first one that is whole; nothing is deleted."""
+    names = [path.name for path in folder.iterdir()] if folder.exists() else []
+    steps = sorted((int(name) for name in names if name.isdigit()), reverse=True)
+    for step in steps:
+        wrong = damage(folder / str(step))
+        if not wrong:
+            return
+        aside = f"{step}.damaged"
+        while aside in names:
+            aside += "-again"
+        (folder / str(step)).rename(folder / aside)
+        absl_logging.warning(
+            "the checkpoint %s is damaged: %s. It is now %s", folder / str(step), _listed(wrong), aside
+        )
+    if steps:
+        absl_logging.warning("no whole checkpoint is left in %s: the training starts from its beginning", folder)
+
+
+def _listed(wrong: list[str], most: int = 5) -> str:
+    return "; ".join(wrong[:most]) + (f"; and {len(wrong) - most} more" if len(wrong) > most else "")
+
+
+def _says_full(error: BaseException | None) -> bool:
+    """Whether an error comes from a full disk: the libraries that write tell it in types and words of their own."""
+    while error is not None:
+        if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            return True
+        if any(phrase in str(error) for phrase in ("No space left on device", "quota exceeded", "File too large")):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
 def _not_orbax_chatter(record: logging.LogRecord) -> bool:
-    return record.levelno >= logging.WARNING or "orbax" not in record.pathname
+    # Nor the traceback of an error that is raised all the same.
+    return "orbax" not in record.pathname or (record.levelno >= logging.WARNING and not record.exc_info)
 
 
 def _existing_step(manager: ocp.CheckpointManager, folder: epath.Path, step: int | None) -> int:
@@ -202,15 +308,3 @@ def _describe(tree: Any) -> dict[str, str]:
         jax.tree_util.keystr(path, simple=True, separator="/"): f"{leaf.dtype}{list(leaf.shape)}"
         for path, leaf in leaves
     }
-
-
-def _gather(data: Any) -> list[Any]:
-    """The data positions of all processes, in order."""
-    if jax.process_count() == 1:
-        return [data]
-    text = np.frombuffer(json.dumps(data).encode(), np.uint8)
-    sizes = multihost_utils.process_allgather(np.asarray(text.size)).ravel()
-    padded = np.zeros(sizes.max(), np.uint8)
-    padded[: text.size] = text
-    rows = multihost_utils.process_allgather(padded)
-    return [json.loads(bytes(row[:size])) for row, size in zip(rows, sizes, strict=True)]

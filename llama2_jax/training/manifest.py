@@ -1,0 +1,87 @@
+"""A checkpoint's list of its own files, so that damage is named and not trained on.
+
+The readers of a checkpoint fail at some damage and read zeros at other: a chunk whose file is gone counts as never
+written. So the manifest is written with a checkpoint, before it gets its name, and compared before it is used.
+"""
+
+import concurrent.futures
+import json
+import zlib
+from collections.abc import Iterator
+
+from etils import epath
+
+NAME = "manifest.json"
+# Of larger files the beginning and the end are summed up, besides the size: what cuts files off or leaves them empty is
+# found without reading terabytes twice.
+SAMPLE_BYTES = 1 << 23
+# Orbax adds the time to it when the checkpoint has its name: only that it is there can be compared.
+_CHANGED_LATER = "_CHECKPOINT_METADATA"
+
+
+def write_manifest(checkpoint: epath.Path) -> None:
+    """Writes `<checkpoint>/manifest.json`: of each file there its size and checksum."""
+    names = _files(checkpoint)
+    with concurrent.futures.ThreadPoolExecutor(8) as threads:
+        summaries = list(threads.map(lambda name: _summary(checkpoint / name), names))
+    (checkpoint / NAME).write_text(json.dumps({"files": dict(zip(names, summaries, strict=True))}))
+
+
+def damage(checkpoint: epath.Path) -> list[str]:
+    """What is wrong with a checkpoint's files; nothing where they are as they were written.
+
+    One without a manifest, made by other means than a training of ours, is taken as it is.
+    """
+    path = checkpoint / NAME
+    if not path.exists():
+        return [f"{NAME} is missing"] if _was_promised(checkpoint) else []
+    try:
+        files = json.loads(path.read_text())["files"]
+    except (ValueError, KeyError, TypeError) as error:
+        return [f"{NAME} is not readable: {error}"]
+    with concurrent.futures.ThreadPoolExecutor(8) as threads:
+        found = threads.map(lambda name: _difference(checkpoint / name, files[name]), files)
+        return [f"{name} {difference}" for name, difference in zip(files, found, strict=True) if difference]
+
+
+def _was_promised(checkpoint: epath.Path) -> bool:
+    """Whether the checkpoint's note says that it has a manifest."""
+    try:
+        return bool(json.loads((checkpoint / "meta" / "metadata").read_text()).get("manifest"))
+    except (OSError, ValueError, AttributeError):
+        return True  # not even the note can be read
+
+
+def _files(checkpoint: epath.Path) -> list[str]:
+    return sorted(str(path.relative_to(checkpoint)) for path in _walk(checkpoint) if path.name != NAME)
+
+
+def _walk(folder: epath.Path) -> Iterator[epath.Path]:
+    """All files below a folder; epath has no recursive glob."""
+    for path in folder.iterdir():
+        if path.is_dir():
+            yield from _walk(path)
+        else:
+            yield path
+
+
+def _difference(path: epath.Path, wanted: list[int]) -> str:
+    if not path.exists():
+        return "is missing"
+    if path.name == _CHANGED_LATER:
+        return ""
+    size, checksum = _summary(path)
+    if size != wanted[0]:
+        return f"has {size} bytes, and had {wanted[0]}"
+    return "has another content" if checksum != wanted[1] else ""
+
+
+def _summary(path: epath.Path) -> list[int]:
+    """A file's size and the CRC-32 of its beginning and end."""
+    size = path.stat().length
+    with path.open("rb") as file:
+        checksum = zlib.crc32(file.read(SAMPLE_BYTES))
+        if size > SAMPLE_BYTES:
+            file.seek(max(SAMPLE_BYTES, size - SAMPLE_BYTES))
+            checksum = zlib.crc32(file.read(SAMPLE_BYTES), checksum)
+    return [size, checksum]
