@@ -1,22 +1,34 @@
-"""Run an experiment: python -m llama2_jax.main --config=experiments/rlhf_v5.py[:scale]
+"""Run an experiment: python -m llama2_jax.main --config=experiments/rlhf_v5.py[:scale] [--distributed]
 
 Kept short so that the rest can be tested and used from a notebook: see recipe.run.
 """
 
+import errno
 import os
 import sys
+import traceback
 
+import jax
 from absl import app, flags, logging
 from ml_collections import config_flags
 
 from llama2_jax import recipe
 from llama2_jax.sharding.machine import enable_compilation_cache, keep_freed_memory
+from llama2_jax.sharding.processes import HEARTBEAT_SECONDS, FirstProcessError, JoinError, join, leave
+from llama2_jax.training.interruption import InterruptedRunError, watched_signals
 from llama2_jax.training.loop import NonFiniteError
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "An experiment: experiments/<name>.py[:scale].")
 _WORKDIR = flags.DEFINE_string("workdir", None, "Where results go; by default runs/<experiment>-<scale>.")
 _UNTIL = flags.DEFINE_string("until", "", "The last stage to run; all by default.")
 _REDO = flags.DEFINE_string("redo", "", "A stage to run again, with what depends on it, although its config changed.")
+_DISTRIBUTED = flags.DEFINE_bool("distributed", False, "Run as one of several processes; see docs/scale.md.")
+_HEARTBEAT_TIMEOUT = flags.DEFINE_integer(
+    "heartbeat_timeout", HEARTBEAT_SECONDS, "Seconds of silence after which a process counts as dead, and all end."
+)
+_STEP_TIMEOUT = flags.DEFINE_float(
+    "step_timeout", 1800.0, "Seconds without a finished training step after which the process ends; 0: never."
+)
 
 
 def main(argv: list[str]) -> None:
@@ -27,13 +39,52 @@ def main(argv: list[str]) -> None:
     workdir = _WORKDIR.value or os.path.join("runs", f"{config.experiment}-{config.scale}")
     keep_freed_memory()
     enable_compilation_cache(os.path.expanduser(config.compilation_cache))
+    if _DISTRIBUTED.value:
+        _join()
     try:
-        recipe.run(config, os.path.abspath(workdir) if "://" not in workdir else workdir, _UNTIL.value, _REDO.value)
-    except (ValueError, FileNotFoundError, FloatingPointError, NonFiniteError) as error:
+        with watched_signals() as interruption:
+            recipe.run(
+                config,
+                os.path.abspath(workdir) if "://" not in workdir else workdir,
+                _UNTIL.value,
+                _REDO.value,
+                interruption,
+                _STEP_TIMEOUT.value,
+            )
+    except InterruptedRunError as stop:
+        # All processes come here together.
+        logging.info("%s; the same command goes on from there", stop)
+        sys.exit(stop.exit_code)
+    except Exception as error:
+        message = _in_one_line(error, workdir)
+        if message is None and not _DISTRIBUTED.value:
+            raise
         # What the user can mend is said in one message; --verbosity=1 shows where it came from.
         logging.debug("the error came from here", exc_info=True)
-        sys.exit(f"error: {error}")
+        print(message or traceback.format_exc(), file=sys.stderr)
+        if _DISTRIBUTED.value:
+            leave(1)
+        sys.exit(1)
     logging.info("done: %s", workdir)
+
+
+def _join() -> None:
+    try:
+        join(_HEARTBEAT_TIMEOUT.value)
+    except JoinError as error:
+        sys.exit(f"error: {error}")
+    if jax.process_index():
+        # What all would say alike, the first one says.
+        logging.set_verbosity(logging.WARNING)
+
+
+def _in_one_line(error: Exception, workdir: str) -> str | None:
+    """What an error that the user can mend says; None for others."""
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return f"error: {error.filename or workdir}: {error.strerror}"
+    if isinstance(error, ValueError | FileNotFoundError | FloatingPointError | NonFiniteError | FirstProcessError):
+        return f"error: {error}"
+    return None
 
 
 def _read_flags(arguments: list[str]) -> list[str]:

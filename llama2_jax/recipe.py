@@ -1,6 +1,7 @@
 """Run the stages of an experiment in order: skip what is done, resume what is not, refuse what has changed."""
 
 import dataclasses
+import functools
 import hashlib
 import importlib
 import json
@@ -15,7 +16,9 @@ from ml_collections import ConfigDict
 
 from llama2_jax.models.config import ModelConfig
 from llama2_jax.sharding.mesh import check_divides, make_mesh
+from llama2_jax.sharding.processes import from_first
 from llama2_jax.stages.runtime import Runtime, stage_key, stage_seed, versions, write_json
+from llama2_jax.training.interruption import Interruption
 
 # Parts of the configuration that every stage depends on, besides its own.
 SHARED_PARTS = ("seed", "model", "data")
@@ -39,7 +42,14 @@ class Identity:
         return hashlib.sha256(text.encode()).hexdigest()
 
 
-def run(config: ConfigDict, workdir: str, until: str = "", redo: str = "") -> dict[str, dict]:
+def run(
+    config: ConfigDict,
+    workdir: str,
+    until: str = "",
+    redo: str = "",
+    interruption: Interruption | None = None,
+    step_timeout: float = 0.0,
+) -> dict[str, dict]:
     """Runs the experiment's stages and returns each one's record (the content of its stage.json).
 
     Args:
@@ -48,6 +58,8 @@ def run(config: ConfigDict, workdir: str, until: str = "", redo: str = "") -> di
       workdir: a folder, local or gs://; every stage writes `<workdir>/<stage>/`.
       until: the last stage to run; empty runs all.
       redo: a stage to run again although its config or inputs have changed; what depends on it runs again too.
+      interruption: where trainings look whether the run is to stop (training/interruption.py).
+      step_timeout: the seconds that a training step may take before the process ends with a message; 0: any.
 
     Raises:
       RecipeError: for an unknown stage, an input that no earlier stage provides, or a stage whose configuration
@@ -66,10 +78,8 @@ def run(config: ConfigDict, workdir: str, until: str = "", redo: str = "") -> di
     records: dict[str, dict] = {}
     for name in names:
         folder = epath.Path(workdir) / name
-        if name in redone and folder.exists():
-            folder.rmtree()
         identity = _identity(config, name, records)
-        records[name] = _done(folder, identity, name) or _run_stage(
+        records[name] = from_first(functools.partial(_done, folder, identity, name, name in redone)) or _run_stage(
             config, name, folder, identity, Runtime(
                 stage=name,
                 folder=folder,
@@ -79,6 +89,8 @@ def run(config: ConfigDict, workdir: str, until: str = "", redo: str = "") -> di
                 key=stage_key(config.seed, name),
                 mesh=mesh,
                 model=model,
+                interruption=interruption or Interruption(),
+                step_timeout=step_timeout,
             )
         )  # fmt: skip
     return records
@@ -149,8 +161,10 @@ def _identity(config: ConfigDict, name: str, records: Mapping[str, dict]) -> Ide
     return Identity(own, inputs)
 
 
-def _done(folder: epath.Path, identity: Identity, name: str) -> dict | None:
+def _done(folder: epath.Path, identity: Identity, name: str, redo: bool) -> dict | None:
     """The record of a finished stage; None where there is work to do; RecipeError where the run there is another."""
+    if redo and folder.exists():
+        folder.rmtree()
     for file in ("stage.json", "started.json"):
         if (folder / file).exists():
             record = json.loads((folder / file).read_text())

@@ -6,7 +6,7 @@ import numpy as np
 from absl import logging
 from jaxtyping import Int
 
-from llama2_jax.data.epochs import Batches, batches_by_number, generator, share_of, shuffled
+from llama2_jax.data.epochs import Batches, batches_by_number, generator, shuffled
 from llama2_jax.text.dialogue import EncodedDialogue
 from llama2_jax.text.packing import assign_rows, lay_out
 
@@ -21,29 +21,27 @@ def dialogue_batches(
     seed: int,
     *,
     weights: Mapping[str, float] | None = None,
-    process_index: int = 0,
-    process_count: int = 1,
 ) -> Batches:
     """Packed batches of dialogues (section 3.1): each epoch has every dialogue once, in an order of its own.
 
     Args:
       dialogues: for each source its dialogues; none longer than `length` (see `fit_to_length`).
       length: tokens a row.
-      batch_size: rows a batch, of all processes.
+      batch_size: rows a batch.
       epochs: how many.
       seed: decides the order.
       weights: for each source how often its dialogues are seen in an epoch; 1 where not given. Of a fraction, each
         epoch draws others.
-      process_index, process_count: which part of every batch to give: batch_size / process_count rows.
 
     Returns:
-      Batches of {tokens, segment_ids, positions, loss_mask}, int32 [batch_size / process_count, length], and `ids`, the
+      Batches of {tokens, segment_ids, positions, loss_mask}, int32 [batch_size, length], and `ids`, the
       names "source/index" of their dialogues. An epoch's last batch is filled up with empty rows (segment 0).
 
     Raises:
-      ValueError: for a dialogue that is too long, a weight of an unknown source, or a batch that cannot be divided.
+      ValueError: for a dialogue that is too long, a weight of an unknown source, or no rows.
     """
-    share = share_of(batch_size, process_index, process_count, "batch_size")
+    if batch_size < 1:
+        raise ValueError(f"batch_size={batch_size}: wanted at least 1 row")
     unknown = set(weights or {}) - set(dialogues)
     if unknown:
         raise ValueError(f"weights are given for {sorted(unknown)}; the sources are {sorted(dialogues)}")
@@ -64,11 +62,9 @@ def dialogue_batches(
 
     def make(step: int) -> dict:
         epoch = int(np.searchsorted(first_steps, step, side="right")) - 1
-        first_row = int(step - first_steps[epoch]) * batch_size + process_index * share
-        members, row, start = plans[epoch].rows_between(first_row, first_row + share)
-        batch = _empty(share, length)
-        if len(members):
-            batch = lay_out([sequences[index] for index in members], row - first_row, start, share, length)
+        first_row = int(step - first_steps[epoch]) * batch_size
+        members, row, start = plans[epoch].rows_between(first_row, first_row + batch_size)
+        batch = lay_out([sequences[index] for index in members], row - first_row, start, batch_size, length)
         return {**batch, "ids": [names[index] for index in members]}
 
     return batches_by_number(make, steps)
@@ -149,8 +145,3 @@ def _members(counts: Sequence[tuple[str, int, float]], seed: int, epoch: int) ->
         before += count
     joined = np.concatenate(members)
     return joined[shuffled(len(joined), seed, "order", epoch)]
-
-
-def _empty(rows: int, length: int) -> dict[str, np.ndarray]:
-    """Rows of padding: a process's part of an epoch's last batch may hold nothing else."""
-    return {name: np.zeros((rows, length), np.int32) for name in ("tokens", "loss_mask", "segment_ids", "positions")}

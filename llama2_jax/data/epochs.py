@@ -53,16 +53,3 @@ def generator(seed: int, *purpose: object) -> np.random.Generator:
 def derived_seed(seed: int, *purpose: object) -> int:
     """A seed for a purpose, 0 to 2**32 - 1."""
     return int.from_bytes(hashlib.sha256("/".join(map(str, (seed, *purpose))).encode()).digest()[:4], "big")
-
-
-def share_of(count: int, process_index: int, process_count: int, what: str) -> int:
-    """How many of a batch's `count` rows or pairs each process has.
-
-    Raises:
-      ValueError: if they do not divide, or there is no such process.
-    """
-    if not 0 <= process_index < process_count:
-        raise ValueError(f"process_index={process_index} of process_count={process_count} processes does not exist")
-    if count < 1 or count % process_count:
-        raise ValueError(f"{what}={count} cannot be divided among {process_count} processes; choose a multiple of it")
-    return count // process_count

@@ -8,7 +8,7 @@ from absl import logging
 from jaxtyping import Int
 
 from llama2_jax.data.dialogues import TOO_LONG, truncate_left
-from llama2_jax.data.epochs import Batches, batches_by_number, generator, share_of, shuffled
+from llama2_jax.data.epochs import Batches, batches_by_number, generator, shuffled
 from llama2_jax.data.records import SAFETY_LABELS
 from llama2_jax.text.dialogue import EncodedDialogue, encode_dialogue, encode_prompt, encode_with_answer
 from llama2_jax.text.packing import assign_rows, lay_out
@@ -121,8 +121,6 @@ def preference_batches(
     *,
     accumulation: int = 1,
     row_multiple: int = 8,
-    process_index: int = 0,
-    process_count: int = 1,
 ) -> Batches:
     """Batches of pairs for reward models, both answers of each packed into rows.
 
@@ -130,15 +128,13 @@ def preference_batches(
 
     Args:
       comparisons: anything with the fields chosen, rejected, margin and safe of `Comparison`.
-      pairs_per_batch: of all processes. An epoch's last batch is filled up with padding pairs (pair_mask 0).
+      pairs_per_batch: a batch's comparisons. An epoch's last batch is filled up with padding pairs (pair_mask 0).
       length: tokens a row.
       seed: decides the order, which differs in each epoch.
       epochs: how many.
       accumulation: above 1, each batch is packed as so many microbatches and every array has a leading axis of them;
         rows then count within the microbatch.
-      row_multiple: each process's number of rows is a multiple of it.
-      process_index, process_count: which part of every (micro)batch to give. Rows are numbered through the processes'
-        parts, one after the other, as they lie in the array that the parts make up.
+      row_multiple: the number of rows is a multiple of it.
 
     Returns:
       Batches of tokens, segment_ids, positions (int32 [rows, length]); chosen_row, chosen_column, rejected_row,
@@ -148,9 +144,11 @@ def preference_batches(
     Raises:
       ValueError: for a comparison that is too long, no comparisons, or a batch that cannot be divided.
     """
-    share = share_of(pairs_per_batch, process_index, process_count * accumulation, "pairs_per_batch")
-    if process_index >= process_count:
-        raise ValueError(f"process_index={process_index} of process_count={process_count} processes does not exist")
+    if pairs_per_batch < 1 or pairs_per_batch % accumulation:
+        raise ValueError(
+            f"pairs_per_batch={pairs_per_batch} cannot be divided into accumulation={accumulation} microbatches; "
+            "choose a multiple of it"
+        )
     if not comparisons:
         raise ValueError("there are no comparisons to train on")
     sequences = [{"tokens": ids} for one in comparisons for ids in (one.chosen, one.rejected)]
@@ -162,11 +160,11 @@ def preference_batches(
     numbers = np.concatenate(
         [_batch_numbers(len(comparisons), pairs_per_batch, seed, epoch) for epoch in range(epochs)]
     )
-    parts = numbers.reshape(len(numbers), accumulation, process_count, share)
-    needed = max(_packed(part, size, length)[-1] for part in parts.reshape(-1, share))
+    parts = numbers.reshape(len(numbers), accumulation, -1)
+    needed = max(_packed(part, size, length)[-1] for step in parts for part in step)
     rows = -(-needed // row_multiple) * row_multiple
 
-    def make_part(part: Int[np.ndarray, "share"]) -> dict[str, np.ndarray]:
+    def make_part(part: Int[np.ndarray, "pairs"]) -> dict[str, np.ndarray]:
         members, row, start, _ = _packed(part, size, length)
         arrays = _empty(rows, length)
         if len(members):
@@ -175,18 +173,17 @@ def preference_batches(
         for side, name in enumerate(("chosen", "rejected")):
             # The real pairs come first: their answers lie at 0, 2, .. and 1, 3, .. of the packed sequences.
             last = start[side::2] + size[members[side::2]] - 1
-            arrays[f"{name}_row"] = _padded(row[side::2] + process_index * rows, real)
+            arrays[f"{name}_row"] = _padded(row[side::2], real)
             arrays[f"{name}_column"] = _padded(last, real)
         arrays |= {name: np.where(real, values[part], np.float32(0)) for name, values in labels.items()}
         return {**arrays, "pair_mask": real.astype(np.float32)}
 
     def make(step: int) -> dict:
-        own = parts[step, :, process_index]
-        made = [make_part(part) for part in own]
+        made = [make_part(part) for part in parts[step]]
         batch = {
             name: np.stack([part[name] for part in made]) if accumulation > 1 else made[0][name] for name in made[0]
         }
-        return {**batch, "ids": [str(index) for index in own.ravel() if index >= 0]}
+        return {**batch, "ids": [str(index) for index in parts[step].ravel() if index >= 0]}
 
     return batches_by_number(make, (len(numbers) // epochs,) * epochs)
 
@@ -233,7 +230,7 @@ def _batch_numbers(count: int, pairs_per_batch: int, seed: int, epoch: int) -> I
 
 
 def _packed(
-    part: Int[np.ndarray, "share"], size: Int[np.ndarray, "all"], length: int
+    part: Int[np.ndarray, "pairs"], size: Int[np.ndarray, "all"], length: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
     """The sequences of a part's real pairs (chosen, rejected, ..), their rows and starts, and the number of rows."""
     real = part[part >= 0]
@@ -244,7 +241,7 @@ def _packed(
     return members, row, start, rows
 
 
-def _padded(values: np.ndarray, real: np.ndarray) -> Int[np.ndarray, "share"]:
+def _padded(values: np.ndarray, real: np.ndarray) -> Int[np.ndarray, "pairs"]:
     padded = np.zeros(len(real), np.int32)
     padded[real] = values
     return padded

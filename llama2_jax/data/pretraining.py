@@ -7,7 +7,7 @@ import numpy as np
 from grain.experimental import ConcatThenSplitIterDataset
 from jaxtyping import Int
 
-from llama2_jax.data.epochs import derived_seed, share_of
+from llama2_jax.data.epochs import derived_seed
 
 
 def pretraining_batches(
@@ -19,8 +19,6 @@ def pretraining_batches(
     *,
     bos_id: int,
     eos_id: int,
-    process_index: int = 0,
-    process_count: int = 1,
 ) -> grain.IterDataset:
     """Endless batches of text (section 2.1): BOS, a document, EOS, the next one; no padding.
 
@@ -33,20 +31,19 @@ def pretraining_batches(
       documents: for each source its documents' ids, without BOS and EOS.
       weights: for each source its share of the tokens (made to sum to 1).
       length: tokens a row.
-      batch_size: rows a batch, of all processes.
+      batch_size: rows a batch.
       seed: decides the order.
       bos_id, eos_id: the tokenizer's.
-      process_index, process_count: which part of every batch to give: batch_size / process_count rows. No piece is in
-        two processes' parts within one pass over its source.
 
     Returns:
-      A Grain dataset of {tokens, segment_ids, positions, loss_mask}, int32 [batch_size / process_count, length].
+      A Grain dataset of {tokens, segment_ids, positions, loss_mask}, int32 [batch_size, length].
       Its iterator's state is JSON.
 
     Raises:
-      ValueError: for a source without documents or with an empty one, weights that do not fit, or a bad division.
+      ValueError: for a source without documents or with an empty one, weights that do not fit, or no rows.
     """
-    share = share_of(batch_size, process_index, process_count, "batch_size")
+    if batch_size < 1:
+        raise ValueError(f"batch_size={batch_size}: wanted at least 1 row")
     if not documents or documents.keys() != weights.keys():
         raise ValueError(
             f"sources are {sorted(documents)} and weights are for {sorted(weights)}: wanted the same names"
@@ -63,11 +60,7 @@ def pretraining_batches(
         present = [(getattr(source, kind), often) for source, often in zip(sources, passes, strict=True)]
         present = [(pieces, often) for pieces, often in present if len(pieces)]
         streams = [
-            # Divided before mixing: the mixture's order is periodic, so a stride over it would favour some sources.
-            grain.MapDataset.source(pieces)
-            .shuffle(derived_seed(seed, pieces.name))
-            .repeat()[process_index::process_count]
-            for pieces, _ in present
+            grain.MapDataset.source(pieces).shuffle(derived_seed(seed, pieces.name)).repeat() for pieces, _ in present
         ]
         return grain.MapDataset.mix(streams, [often * len(pieces) for pieces, often in present]) if present else None
 
@@ -80,7 +73,7 @@ def pretraining_batches(
         packed = ConcatThenSplitIterDataset(rests.to_iter_dataset(in_memory), length_struct={"tokens": length})
         made.append(packed.map(_packed_row))
         shares.append(sum(often * source.rests.tokens for source, often in zip(sources, passes, strict=True)))
-    return _RestoredFromJson(grain.IterDataset.mix(made, shares).batch(share, drop_remainder=True))
+    return _RestoredFromJson(grain.IterDataset.mix(made, shares).batch(batch_size, drop_remainder=True))
 
 
 class _Pieces:

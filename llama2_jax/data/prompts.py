@@ -5,7 +5,7 @@ from typing import Any
 
 import grain
 
-from llama2_jax.data.epochs import derived_seed, share_of
+from llama2_jax.data.epochs import derived_seed
 
 
 def prompt_batches(
@@ -14,29 +14,26 @@ def prompt_batches(
     seed: int,
     *,
     epochs: int | None = None,
-    process_index: int = 0,
-    process_count: int = 1,
 ) -> grain.IterDataset:
     """Lists of prompts, shuffled anew in each pass.
 
     Args:
       prompts: records, or what was made of them; given back as they are.
-      batch_size: prompts a batch, of all processes. Where an epoch ends within a batch, the next one begins in it.
+      batch_size: prompts a batch. Where an epoch ends within a batch, the next one begins in it.
       seed: decides the order.
       epochs: passes over the prompts; None for no end. At the end the last batch may be short.
-      process_index, process_count: which part to give: batch_size / process_count prompts of each batch.
 
     Returns:
       A Grain dataset of lists. Its iterator's state is JSON.
 
     Raises:
-      ValueError: if there are no prompts, or the batch cannot be divided.
+      ValueError: if there are no prompts, or none in a batch.
     """
-    share = share_of(batch_size, process_index, process_count, "batch_size")
+    if batch_size < 1:
+        raise ValueError(f"batch_size={batch_size}: wanted at least 1 prompt")
     if not prompts:
         raise ValueError("there are no prompts to make batches of")
     order = grain.MapDataset.range(len(prompts)).shuffle(derived_seed(seed, "prompts")).repeat(epochs)
-    own = order[process_index::process_count]
     in_memory = grain.ReadOptions(num_threads=0, prefetch_buffer_size=0)
-    numbers = own.to_iter_dataset(in_memory).batch(share, drop_remainder=False, batch_fn=list)
+    numbers = order.to_iter_dataset(in_memory).batch(batch_size, drop_remainder=False, batch_fn=list)
     return numbers.map(lambda batch: [prompts[index] for index in batch])

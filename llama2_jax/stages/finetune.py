@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 
-import jax
 from etils import epath
 from ml_collections import ConfigDict
 
@@ -52,10 +51,7 @@ def finetune(
     kept, too_long = {}, {}
     for name, encoded in dialogues.items():
         kept[name], too_long[name] = fit_to_length(encoded, settings.length, settings.too_long, name, bos_id)
-    batches = dialogue_batches(
-        kept, settings.length, settings.batch_size, settings.epochs, runtime.seed,
-        process_index=jax.process_index(), process_count=jax.process_count(),
-    )  # fmt: skip
+    batches = dialogue_batches(kept, settings.length, settings.batch_size, settings.epochs, runtime.seed)
     steps = steps_in(batches)
     fit_language_model(settings, load_model(start, runtime.mesh).params, iter(batches), steps, runtime)
     return {

@@ -76,6 +76,8 @@ def fit_in_folder(
             log_every=settings.log_every,
             place=functools.partial(place, mesh=runtime.mesh),
             description=runtime.stage,
+            interruption=runtime.interruption,
+            step_timeout=runtime.step_timeout,
         )
 
 
@@ -86,11 +88,17 @@ def learning_rate(settings: ConfigDict, steps: int) -> Callable[[int], float]:
 
 
 def place(batch: dict, mesh: Mesh) -> dict:
-    """Puts a host batch on the devices: its leading axis split over them where it divides, else whole on each."""
+    """Puts a host batch on the devices: its leading axis split over them where it divides, else whole on each.
+
+    All processes hand over the same batch; each puts on its own devices what belongs there.
+    """
     split, whole, ways = batch_sharding(mesh), NamedSharding(mesh, PartitionSpec()), batch_ways(mesh)
-    return {
-        name: jax.device_put(array, split if np.shape(array)[0] % ways == 0 else whole) for name, array in batch.items()
-    }
+
+    def put(array: np.ndarray) -> jax.Array:
+        sharding = split if array.shape[0] % ways == 0 else whole
+        return jax.make_array_from_callback(array.shape, sharding, lambda rows: array[rows])
+
+    return {name: put(np.asarray(array)) for name, array in batch.items()}
 
 
 @functools.lru_cache

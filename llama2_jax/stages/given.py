@@ -7,6 +7,7 @@ from ml_collections import ConfigDict
 
 from llama2_jax.interop.checkpoint import check_tokenizer
 from llama2_jax.models.config import ModelConfig
+from llama2_jax.sharding.processes import from_first
 from llama2_jax.stages.runtime import Inputs, Runtime
 from llama2_jax.training.model_folder import load_model_description, tokenizer_path
 
@@ -31,6 +32,11 @@ def run(config: ConfigDict, inputs: Inputs, runtime: Runtime) -> dict:
             f"{runtime.stage}: {folder} holds neither model.json nor tokenizer.model; a checkpoint of Meta or Hugging "
             "Face is made such a folder by: python -m llama2_jax.convert --source=<folder> --target=<folder> --to=orbax"
         )
+    from_first(lambda: _take_over(folder, tokenizer, runtime))
+    return {"given": str(folder)}
+
+
+def _take_over(folder: epath.Path, tokenizer: epath.Path | None, runtime: Runtime) -> None:
     if tokenizer is not None:
         check_tokenizer(tokenizer, runtime.model.vocab_size)
         tokenizer.copy(runtime.folder / "tokenizer.model", overwrite=True)
@@ -38,8 +44,7 @@ def run(config: ConfigDict, inputs: Inputs, runtime: Runtime) -> dict:
         model, _ = load_model_description(folder)
         _check_sizes(model, runtime.model, folder)
         (folder / "model.json").copy(runtime.folder / "model.json", overwrite=True)
-        _take_over(folder / "checkpoints", runtime.folder / "checkpoints")
-    return {"given": str(folder)}
+        _link(folder / "checkpoints", runtime.folder / "checkpoints")
 
 
 def _check_sizes(found: ModelConfig, wanted: ModelConfig, folder: epath.Path) -> None:
@@ -52,7 +57,7 @@ def _check_sizes(found: ModelConfig, wanted: ModelConfig, folder: epath.Path) ->
         raise ValueError(f"the model in {folder} is not the experiment's. To use it, set: {' '.join(different)}")
 
 
-def _take_over(source: epath.Path, target: epath.Path) -> None:
+def _link(source: epath.Path, target: epath.Path) -> None:
     """Links a folder of checkpoints, which may be large; copies it where the storage knows no links."""
     if "://" in f"{source} {target}":
         for file in source.rglob("*"):

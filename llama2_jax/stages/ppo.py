@@ -31,6 +31,7 @@ from llama2_jax.training.model_folder import load_model, save_model_description
 from llama2_jax.training.optimizer import OptimizerConfig, make_optimizer
 from llama2_jax.training.state import TrainState, abstract_state, create_state
 from llama2_jax.training.step import build_train_step
+from llama2_jax.training.watchdog import Watchdog
 
 # How far float32 may take the first minibatch's ratio from 1 and the first KL from 0: the same numbers computed twice,
 # packed into other rows. In bfloat16 the same holds to its 8 bits of mantissa.
@@ -95,28 +96,38 @@ def _iterate(
         Checkpoints(runtime.folder / "iterations") as iterations,
         Checkpoints(runtime.folder / "checkpoints") as best,
         MetricsWriter(runtime.folder) as metrics,
+        Watchdog(runtime.step_timeout, runtime.stage) as watchdog,
+        runtime.interruption.held_off(),
     ):
         begun = iterations.latest_step() is not None
         if begun:
             states, progress = _restore(iterations, states, batches)
+            # Where a damaged checkpoint took the run back, a later best is still to be found.
+            best.remove_after(progress["iteration"])
         metrics.truncate_after(progress["iteration"] if begun else -1)
         while True:
             iteration = progress["iteration"]
+            stops = runtime.interruption.in_any_process()()
             due = iteration % config.evaluate_every == 0 or iteration == config.iterations
             # A run that goes on from a checkpoint of this iteration has been here before.
             if due and progress["evaluated"] < iteration:
                 reward = held_out_reward(states["policy"].params)
                 metrics.write(iteration, {"held_out_reward": reward})
                 progress = _remember(progress, reward)
-            if (due or iteration % config.save_every == 0) and iterations.latest_step() != iteration:
+            if (due or stops or iteration % config.save_every == 0) and iterations.latest_step() != iteration:
                 _save(iterations, states, batches, progress)
             # After the other checkpoint: a run that was cut off between the two finds here what is still to be saved.
             if progress["best_iteration"] == iteration and best.latest_step() != iteration:
                 best.save(iteration, states["policy"], meta={"held_out_reward": progress["best"]})
+            if stops:
+                raise runtime.interruption.stopped(
+                    f"{runtime.stage} is saved after iteration {iteration} of {config.iterations}"
+                )
             if iteration == config.iterations or progress["waited"] >= config.patience:
                 break
             states, row = _iteration(config, states, rollouts, iteration, runtime)
             metrics.write(iteration + 1, row)
+            watchdog.finished(iteration + 1)
             progress = {**progress, "iteration": iteration + 1}
     return {
         "iterations": progress["iteration"],

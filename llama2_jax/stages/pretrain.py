@@ -33,7 +33,6 @@ def run(config: ConfigDict, inputs: Inputs, runtime: Runtime) -> dict:
         return pretraining_batches(
             documents, weights, config.length, config.batch_size, seed,
             bos_id=tokenizer.bos_id, eos_id=tokenizer.eos_id,
-            process_index=jax.process_index(), process_count=jax.process_count(),
         )  # fmt: skip
 
     test = list(itertools.islice(iter(batches(held_out, runtime.seed + 1)), config.held_out_batches))

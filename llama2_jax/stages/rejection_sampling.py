@@ -12,6 +12,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from llama2_jax.inference.generate import Sampling, generate
+from llama2_jax.sharding.processes import from_first
 from llama2_jax.stages.encoding import encode_prompts, encode_row, read_records
 from llama2_jax.stages.finetune import finetune, read_demonstrations
 from llama2_jax.stages.rewarding import RewardModels, load_reward_models
@@ -49,7 +50,7 @@ def run(config: ConfigDict, inputs: Inputs, runtime: Runtime) -> dict:
     """Samples, keeps the best, pools the rounds' bags and fine-tunes the starting model on them."""
     tokenizer = Tokenizer.load(inputs["tokenizer"] / "tokenizer.model")
     reward_models = load_reward_models(inputs, runtime, config.safety_threshold)
-    if not (runtime.folder / "samples.jsonl").exists():
+    if not from_first(lambda: (runtime.folder / "samples.jsonl").exists()):
         _sample_and_keep(config, inputs, tokenizer, reward_models, runtime)
     bag = read_jsonl(runtime.folder / "samples.jsonl")
     if inputs.get("bags"):

@@ -95,10 +95,11 @@ def _fit(config: ConfigDict, start, comparisons: Sequence[Comparison], runtime: 
     batches = preference_batches(
         comparisons, config.pairs_per_batch, config.length, runtime.seed, config.epochs,
         accumulation=config.accumulation,
-        process_index=jax.process_index(), process_count=jax.process_count(),
     )  # fmt: skip
     language_model = load_model(start, runtime.mesh).params
     params = scalar_params_from(language_model, runtime.model, named_key(runtime.key, "head"))
+    # The new head is made on one device, and belongs where the step keeps it.
+    params = jax.device_put(params, parameter_shardings(ScalarModel(runtime.model), runtime.mesh))
     weight = config.safety_auxiliary_weight if config.kind == "safety" else 0.0
     step = reward_model_step(
         runtime.model, OptimizerConfig(**config.optimizer), weight, config.accumulation, runtime.mesh

@@ -14,6 +14,8 @@ from ml_collections import ConfigDict
 
 from llama2_jax.data.sources import load_function
 from llama2_jax.models.config import ModelConfig
+from llama2_jax.sharding.processes import from_first
+from llama2_jax.training.interruption import Interruption
 
 # A stage's inputs: for each role the folder of an earlier stage, or several.
 Inputs = Mapping[str, epath.Path | tuple[epath.Path, ...]]
@@ -32,6 +34,8 @@ class Runtime:
       key: the stage's own key, for randomness on devices.
       mesh: the devices.
       model: the size of every model of the experiment.
+      interruption: where a training looks whether the run is to stop.
+      step_timeout: the seconds that a training step may take before the process ends with a message; 0: any.
     """
 
     stage: str
@@ -42,20 +46,25 @@ class Runtime:
     key: jax.Array
     mesh: jax.sharding.Mesh
     model: ModelConfig
+    interruption: Interruption = dataclasses.field(default_factory=Interruption)
+    step_timeout: float = 0.0
 
 
 def configured_function(part: ConfigDict, inputs: Inputs, runtime: Runtime) -> Callable:
     """The function that a config names by its dotted path (an annotator, a judge): the extension mechanism.
 
     It is called with its first argument by the stage, and by name with `seed` (the experiment's), what the config's
-    `arguments` hold, and the folders of those of the stage's inputs whose role begins with "annotator".
+    `arguments` hold, and the folders of those of the stage's inputs whose role begins with "annotator". Of several
+    processes the first one calls it and tells the others: it may ask people or a server, and may not draw in others
+    the same way.
 
     Raises:
       ValueError: where there is no such function.
     """
     function = load_function(part.function)
     folders = {role: folder for role, folder in inputs.items() if role.startswith("annotator")}
-    return functools.partial(function, seed=runtime.world_seed, **folders, **part.get("arguments", {}))
+    call = functools.partial(function, seed=runtime.world_seed, **folders, **part.get("arguments", {}))
+    return lambda rows: from_first(lambda: call(rows))
 
 
 def stable_hash(name: str) -> int:
@@ -85,10 +94,14 @@ def versions() -> dict[str, str]:
 
 
 def write_text(path: epath.Path, text: str) -> None:
-    """Writes a file that is whole or not there."""
+    """Writes a file that is whole or not there. Of several processes the first one writes, the others wait for it."""
     draft = path.parent / f".{path.name}.draft"
-    draft.write_text(text)
-    draft.replace(path)
+
+    def write() -> None:
+        draft.write_text(text)
+        draft.replace(path)
+
+    from_first(write)
 
 
 def write_json(path: epath.Path, content: object) -> None:

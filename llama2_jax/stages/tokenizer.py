@@ -4,6 +4,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from llama2_jax.data.sources import read_all
+from llama2_jax.sharding.processes import from_first
 from llama2_jax.stages.runtime import Inputs, Runtime
 from llama2_jax.text.dialogue import dialogue_text
 from llama2_jax.text.tokenizer import Tokenizer, train_tokenizer
@@ -16,7 +17,11 @@ def run(config: ConfigDict, inputs: Inputs, runtime: Runtime) -> dict:
     del inputs
     target = runtime.folder / "tokenizer.model"
     texts = _sample(config, runtime)
-    train_tokenizer(texts, config.vocab_size, target, config.character_coverage)
+
+    def train() -> None:
+        train_tokenizer(texts, config.vocab_size, target, config.character_coverage)
+
+    from_first(train)
     tokenizer = Tokenizer.load(target)
     sample = texts[: min(len(texts), 1000)]
     tokens = sum(len(ids) for ids in tokenizer.encode_many(sample))

@@ -1,4 +1,4 @@
-"""The training loop: resume, step, log, evaluate, save, and stop where a number is not finite."""
+"""The training loop: resume, step, log, evaluate, save, and stop where asked to or where a number is not finite."""
 
 import dataclasses
 import io
@@ -12,10 +12,12 @@ import numpy as np
 from tqdm import tqdm
 
 from llama2_jax.training.checkpoints import Checkpoints
+from llama2_jax.training.interruption import Interruption
 from llama2_jax.training.metrics import MetricsWriter
 from llama2_jax.training.schedules import Schedule
 from llama2_jax.training.state import Params, TrainState, abstract_state
 from llama2_jax.training.step import Batch, Metrics, TrainStep
+from llama2_jax.training.watchdog import Watchdog
 
 HostBatch = Mapping[str, Any]
 
@@ -51,6 +53,8 @@ def fit(
     evaluate_every: int = 0,
     place: Callable[[dict[str, np.ndarray]], Batch] | None = None,
     description: str = "training",
+    interruption: Interruption | None = None,
+    step_timeout: float = 0.0,
 ) -> TrainState:
     """Trains up to `steps` steps in all, from the newest checkpoint if there is one.
 
@@ -73,6 +77,8 @@ def fit(
       evaluate_every: at each multiple, and at the end; 0 is never.
       place: puts a batch on the devices; by default it is left to the step.
       description: the name on the progress bar.
+      interruption: where to look whether the run is to stop; it then stops behind the step under way, which is saved.
+      step_timeout: after so many seconds without a finished step the process ends with a message; 0 is never.
 
     Returns:
       The state after `steps` steps.
@@ -80,15 +86,19 @@ def fit(
     Raises:
       NonFiniteError: naming the step and the batch's records. The batch is written to
         `<metrics.folder>/bad_batch_<step>.npz` and the checkpoint before it is kept.
+      InterruptedRunError: where it stopped because it was asked to.
       ValueError: where the batches end before the steps do.
     """
+    interruption = interruption or Interruption()
     state, done = _resume(state, batches, checkpoints, metrics)
-    monitor = _Monitor(metrics, log_every, steps, _progress_bar(description, done, steps))
+    watchdog = Watchdog(step_timeout, description)
+    monitor = _Monitor(metrics, log_every, steps, _progress_bar(description, done, steps), watchdog)
 
     def due(every: int, number: int) -> bool:
         return number == steps or (every > 0 and number % every == 0)
 
-    with monitor.bar:
+    with monitor.bar, watchdog, interruption.held_off():
+        to_stop = interruption.in_any_process()
         for number in range(done + 1, steps + 1):
             batch = _next_batch(batches, number, steps)
             arrays = {name: array for name, array in batch.items() if name != "ids"}
@@ -98,10 +108,13 @@ def fit(
             if evaluate is not None and evaluate_every and due(evaluate_every, number):
                 monitor.catch_up()
                 metrics.write(number, evaluate(state.params))
-            if due(save_every, number):
+            stops, to_stop = to_stop(), interruption.in_any_process()
+            if stops or due(save_every, number):
                 # A state that is not finite must never become the newest checkpoint.
                 monitor.catch_up()
                 checkpoints.save(number, state, batches.get_state(), {"description": description, "steps": steps})
+            if stops or (number == steps and to_stop()):
+                raise interruption.stopped(f"{description} is saved after step {number} of {steps}")
     return state
 
 
@@ -145,8 +158,9 @@ class _Started:
 class _Monitor:
     """Reads each step's numbers once the next step is under way, so that devices never wait for the host."""
 
-    def __init__(self, metrics: MetricsWriter, log_every: int, steps: int, bar: tqdm):
+    def __init__(self, metrics: MetricsWriter, log_every: int, steps: int, bar: tqdm, watchdog: Watchdog):
         self.bar = bar
+        self._watchdog = watchdog
         self._metrics = metrics
         self._log_every = log_every
         self._steps = steps
@@ -165,6 +179,7 @@ class _Monitor:
             return
         last, self._last = self._last, None
         values = {name: float(value) for name, value in jax.device_get(last.results).items()}
+        self._watchdog.finished(last.number)
         if not (math.isfinite(values["loss"]) and math.isfinite(values["grad_norm"])):
             _stop(last, values, self._metrics)
         shown = {"loss": f"{values['loss']:.4f}"}
@@ -195,8 +210,9 @@ def _stop(last: _Started, values: Mapping[str, float], metrics: MetricsWriter) -
     path = metrics.folder / f"bad_batch_{last.number}.npz"
     file = io.BytesIO()
     np.savez(file, **{name: np.asarray(array) for name, array in last.batch.items()})
-    metrics.folder.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(file.getvalue())
+    if jax.process_index() == 0:
+        metrics.folder.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(file.getvalue())
     raise NonFiniteError(
         f"step {last.number}: loss {values['loss']}, gradient norm {values['grad_norm']}. {_records(last.batch)} "
         f"The batch is in {path}. The checkpoint before it is kept: look at these records, or lower the learning rate "

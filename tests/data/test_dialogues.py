@@ -100,14 +100,6 @@ def test_the_seed_decides_the_order():
     assert order(1) == order(1) != order(2)
 
 
-def test_processes_parts_make_up_the_batch():
-    parts = [list(dialogue_batches(SOURCES, 48, 4, 2, 0, process_index=index, process_count=2)) for index in range(2)]
-    for whole, *halves in zip(dialogue_batches(SOURCES, 48, 4, 2, 0), *parts, strict=True):
-        for name in ("tokens", "segment_ids", "positions", "loss_mask"):
-            np.testing.assert_array_equal(np.concatenate([half[name] for half in halves]), whole[name])
-        assert [*halves[0]["ids"], *halves[1]["ids"]] == whole["ids"]
-
-
 def test_weights_say_how_often_a_source_is_seen():
     batches = dialogue_batches(SOURCES, 48, 4, epochs=2, seed=0, weights={"a": 0.5, "b": 2.0})
     made = list(batches)
@@ -128,12 +120,12 @@ def test_weights_say_how_often_a_source_is_seen():
         ({"a": []}, {}, "there are no dialogues"),
         ({"a": dialogues(3)}, {"weights": {"c": 1.0}}, "weights are given for"),
         ({"a": dialogues(3)}, {"weights": {"a": -1.0}}, "wanted 0 or more"),
-        ({"a": dialogues(3)}, {"process_count": 3}, "batch_size=4 cannot be divided"),
+        ({"a": dialogues(3)}, {"batch_size": 0}, "batch_size=0: wanted at least 1"),
     ],
 )
 def test_what_cannot_be_packed_is_refused(sources, arguments, message):
     with pytest.raises(ValueError, match=message):
-        dialogue_batches(sources, 48, 4, 1, 0, **arguments)
+        dialogue_batches(sources, **{"length": 48, "batch_size": 4, "epochs": 1, "seed": 0, **arguments})
 
 
 def dialogue(*pairs):

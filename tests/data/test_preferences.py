@@ -104,29 +104,6 @@ def test_microbatches_are_packed_each_by_itself():
         assert not ids
 
 
-@pytest.mark.parametrize("accumulation", [1, 2])
-def test_processes_parts_make_up_the_batch(accumulation):
-    parts = [
-        list(preference_batches(GIVEN, 8, 64, 0, accumulation=accumulation, process_index=index, process_count=2))
-        for index in range(2)
-    ]
-    axis = int(accumulation > 1)
-    seen = []
-    for halves in zip(*parts, strict=True):
-        joined = {name: np.concatenate([half[name] for half in halves], axis) for name in halves[0] if name != "ids"}
-        ids = [name for half in halves for name in half["ids"]]
-        seen += ids
-        if accumulation == 1:
-            check_pairs(joined, ids)
-            continue
-        for index in range(accumulation):
-            microbatch = {name: array[index] for name, array in joined.items()}
-            real = np.flatnonzero(microbatch["pair_mask"])
-            places = microbatch["chosen_row"][real], microbatch["chosen_column"][real]
-            check_pairs(microbatch, (microbatch["tokens"][places] - 1000).tolist())
-    assert sorted(map(int, seen)) == list(range(53))
-
-
 @pytest.mark.parametrize("taken", [0, 1, 6, 7, 9])
 def test_a_restored_iterator_goes_on_as_if_nothing_had_happened(taken):
     whole = iter(preference_batches(GIVEN, 8, 64, seed=0, epochs=2))
@@ -153,7 +130,6 @@ def test_the_seed_decides_the_order():
         ([], {}, "no comparisons"),
         ([*GIVEN, *comparisons(1, 2), Comparison(np.ones(3), np.ones(65), "", 0.0, None)], {}, "comparison 54 has 65"),
         (GIVEN, {"accumulation": 3}, "pairs_per_batch=8 cannot be divided"),
-        (GIVEN, {"process_index": 1, "process_count": 1, "accumulation": 2}, "process_index=1 of process_count=1"),
     ],
 )
 def test_what_cannot_be_batched_is_refused(given, arguments, message):

@@ -17,8 +17,8 @@ def documents(count, first=1000, low=5, high=30, seed=0):
     return [np.full(size, first + number, np.int32) for number, size in enumerate(sizes)]
 
 
-def batches(sources, weights, length=32, batch_size=4, seed=0, **processes):
-    return pretraining_batches(sources, weights, length, batch_size, seed, bos_id=BOS, eos_id=EOS, **processes)
+def batches(sources, weights, length=32, batch_size=4, seed=0):
+    return pretraining_batches(sources, weights, length, batch_size, seed, bos_id=BOS, eos_id=EOS)
 
 
 def take(iterator, count):
@@ -141,21 +141,6 @@ def test_the_seed_decides_the_order():
     assert not equal(first(1), first(2))
 
 
-def test_processes_share_each_pass_between_them():
-    sources = {"a": documents(60, 1000), "b": documents(60, 5000)}
-    seen = []
-    for index in range(2):
-        made = take(iter(batches(sources, {"a": 1.0, "b": 1.0}, process_index=index, process_count=2)), 40)
-        assert made[0]["tokens"].shape == (2, 32)
-        tokens = stream(made)
-        names = tokens[np.flatnonzero(tokens == BOS)[:-1] + 1]
-        # Half a pass is 30 documents of each source; both sources are in both processes.
-        seen.append([set(names[names // 4000 == source][:30].tolist()) for source in (0, 1)])
-    for source, first in ((0, 1000), (1, 5000)):
-        assert not seen[0][source] & seen[1][source]
-        assert seen[0][source] | seen[1][source] == set(range(first, first + 60))
-
-
 @pytest.mark.parametrize(
     ("sources", "weights", "arguments", "message"),
     [
@@ -164,8 +149,7 @@ def test_processes_share_each_pass_between_them():
         ({"a": documents(2)}, {"a": 0.0}, {}, "weights must be above 0"),
         ({"a": []}, {"a": 1.0}, {}, "'a' cannot be trained on: it has no documents"),
         ({"a": [[3], []]}, {"a": 1.0}, {}, "document 1 is empty"),
-        ({"a": documents(2)}, {"a": 1.0}, {"process_count": 3}, "batch_size=4 cannot be divided among 3"),
-        ({"a": documents(2)}, {"a": 1.0}, {"process_index": 2, "process_count": 2}, "process_index=2"),
+        ({"a": documents(2)}, {"a": 1.0}, {"batch_size": 0}, "batch_size=0: wanted at least 1"),
     ],
 )
 def test_what_cannot_be_mixed_is_refused(sources, weights, arguments, message):

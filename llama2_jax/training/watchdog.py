@@ -1,0 +1,72 @@
+"""A training that stalls (a process that hangs, a collective that others never join) ends with a message."""
+
+import faulthandler
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable
+
+# EX_TEMPFAIL of sysexits.h: worth another try.
+STALLED_EXIT_CODE = 75
+
+
+class Watchdog:
+    """Ends the process where no step of a training is finished for too long.
+
+    It begins to count when the first step is finished, which compiles. Evaluations and saves count as part of the step
+    before them.
+    """
+
+    def __init__(self, seconds: float, name: str, end: Callable[[int], None] = os._exit):
+        """
+        Args:
+          seconds: how long a step may take; 0 for ever.
+          name: of the training, for the message.
+          end: ends the process with an exit code.
+        """
+        self._seconds, self._name, self._end = seconds, name, end
+        self._done: int | None = None
+        self._news = threading.Event()
+        self._closed = threading.Event()
+        self._thread = threading.Thread(target=self._watch, name="watchdog", daemon=True)
+
+    def finished(self, step: int) -> None:
+        """To be called when a step is finished."""
+        self._done = step
+        self._news.set()
+
+    def __enter__(self) -> "Watchdog":
+        if self._seconds:
+            self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._closed.set()
+        if self._seconds:
+            self._thread.join()
+
+    def _watch(self) -> None:
+        interval = min(self._seconds / 10, 5.0)
+        waited, before = 0.0, time.monotonic()
+        while not self._closed.wait(interval):
+            now = time.monotonic()
+            # A process that was suspended and goes on has not stalled: what it slept through is not counted.
+            waited += min(now - before, 2 * interval)
+            before = now
+            if self._news.is_set() or self._done is None:
+                self._news.clear()
+                waited = 0.0
+            elif waited > self._seconds:
+                return self._stalled()
+
+    def _stalled(self) -> None:
+        print(
+            f"error: {self._name}: no step was finished for {self._seconds:g} s after step {self._done}: a process or "
+            "a device hangs. The last checkpoint is kept, and the same command goes on from it; where a step may take "
+            "longer, raise --step_timeout. This process's threads are here:",
+            file=sys.__stderr__,
+            flush=True,
+        )
+        faulthandler.dump_traceback(sys.__stderr__, all_threads=True)
+        self._end(STALLED_EXIT_CODE)
