@@ -81,7 +81,8 @@ def optimization(
         "warmup_steps": warmup_steps,  # at least so many
         "warmup_fraction": warmup_fraction,  # and at least this part of all steps
         "final_learning_rate_fraction": final_fraction,
-        "optimizer": {"b1": 0.9, "b2": 0.95, "eps": 1e-5, "weight_decay": 0.1, "clip": 1.0},
+        # moments_dtype may be bfloat16: half the memory of AdamW's moments.
+        "optimizer": {"b1": 0.9, "b2": 0.95, "eps": 1e-5, "weight_decay": 0.1, "clip": 1.0, "moments_dtype": "float32"},
         "save_every": save_every,
         "log_every": log_every,
     }

@@ -4,9 +4,14 @@ import dataclasses
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import optax
 
 Params = Any
+
+MOMENT_DTYPES = ("float32", "bfloat16")
+# Neighbouring bfloat16 numbers lie up to twice this part of themselves apart: a smaller change may be rounded away.
+BFLOAT16_CHANGE = 2.0**-8
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,6 +24,11 @@ class OptimizerConfig:
       eps: added to the root of the bias-corrected second moment.
       weight_decay: decoupled, multiplied by the learning rate; of matrices only, see `decays`.
       clip: gradients of a larger global norm are scaled down to it.
+      moments_dtype: in which both moments are stored, float32 or bfloat16 (half the bytes); they are computed in
+        float32.
+
+    Raises:
+      ValueError: for another dtype, and for bfloat16 with decays so near to 1 that it can not follow them.
     """
 
     b1: float = 0.9
@@ -26,6 +36,20 @@ class OptimizerConfig:
     eps: float = 1e-5
     weight_decay: float = 0.1
     clip: float = 1.0
+    moments_dtype: str = "float32"
+
+    def __post_init__(self):
+        if self.moments_dtype not in MOMENT_DTYPES:
+            raise ValueError(
+                f"optimizer.moments_dtype is {self.moments_dtype!r}; it must be one of {', '.join(MOMENT_DTYPES)}."
+            )
+        for name in ("b1", "b2"):
+            # A moment that no gradient feeds shrinks by 1 - b a step; by less than bfloat16 shows, it stays for ever.
+            if self.moments_dtype == "bfloat16" and 1 - getattr(self, name) < BFLOAT16_CHANGE:
+                raise ValueError(
+                    f"optimizer.{name}={getattr(self, name)} changes a moment by less a step than bfloat16 resolves: "
+                    f"choose one of at most {1 - BFLOAT16_CHANGE:.3f}, or optimizer.moments_dtype=float32."
+                )
 
 
 def make_optimizer(config: OptimizerConfig) -> optax.GradientTransformation:
@@ -36,9 +60,29 @@ def make_optimizer(config: OptimizerConfig) -> optax.GradientTransformation:
     """
     return optax.chain(
         optax.clip_by_global_norm(config.clip),
-        optax.scale_by_adam(b1=config.b1, b2=config.b2, eps=config.eps),
+        _adam(config),
         optax.add_decayed_weights(config.weight_decay, mask=decays),
     )
+
+
+def _adam(config: OptimizerConfig) -> optax.GradientTransformation:
+    """Adam, whose moments rest in `moments_dtype` between steps."""
+    adam = optax.scale_by_adam(b1=config.b1, b2=config.b2, eps=config.eps)
+    if config.moments_dtype == "float32":
+        return adam
+
+    def moments_as(dtype: str, state: optax.ScaleByAdamState) -> optax.ScaleByAdamState:
+        mu, nu = optax.tree.cast((state.mu, state.nu), jnp.dtype(dtype))
+        return state._replace(mu=mu, nu=nu)
+
+    def init(params: Params) -> optax.ScaleByAdamState:
+        return moments_as(config.moments_dtype, adam.init(params))
+
+    def update(gradients: Params, state: optax.ScaleByAdamState, params: Params = None) -> tuple:
+        updates, state = adam.update(gradients, moments_as("float32", state), params)
+        return updates, moments_as(config.moments_dtype, state)
+
+    return optax.GradientTransformation(init, update)
 
 
 def decays(params: Params) -> Params:

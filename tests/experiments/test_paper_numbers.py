@@ -14,7 +14,7 @@ PAPER = {
     "70b": (8192, 80, 64, 8, 28672, 4096, 1.5e-4, 0.005, 5e-6),
 }
 
-ADAMW = {"b1": 0.9, "b2": 0.95, "eps": 1e-5, "weight_decay": 0.1, "clip": 1.0}
+ADAMW = {"b1": 0.9, "b2": 0.95, "eps": 1e-5, "weight_decay": 0.1, "clip": 1.0, "moments_dtype": "float32"}
 
 
 @pytest.fixture(params=PAPER_SCALES)

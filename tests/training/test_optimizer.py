@@ -1,13 +1,20 @@
-"""AdamW against NumPy in float64, and what it decays."""
+"""AdamW against NumPy in float64, what it decays, and in which dtype its moments rest."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from llama2_jax.models.config import PRESETS
 from llama2_jax.models.llama import init_language_model
+from llama2_jax.sharding.mesh import make_mesh
+from llama2_jax.training.checkpoints import Checkpoints
 from llama2_jax.training.optimizer import OptimizerConfig, decays, make_optimizer
+from llama2_jax.training.state import abstract_state, create_state, state_shardings
+from llama2_jax.training.step import build_train_step
+
+NARROW = OptimizerConfig(moments_dtype="bfloat16")
 
 
 def reference(params, gradients, rate, config):
@@ -46,6 +53,93 @@ def test_equals_adamw_in_float64(size):
 
 def test_defaults_are_the_papers():
     assert OptimizerConfig() == OptimizerConfig(b1=0.9, b2=0.95, eps=1e-5, weight_decay=0.1, clip=1.0)
+
+
+def test_float32_moments_equal_optax_adamw_with_clipping():
+    rng = np.random.default_rng(0)
+    params = {"matrix": rng.normal(size=(5, 4)).astype(np.float32)}
+    ours, theirs = (
+        make_optimizer(OptimizerConfig()),
+        optax.chain(optax.clip_by_global_norm(1.0), optax.adamw(0.1, b1=0.9, b2=0.95, eps=1e-5, weight_decay=0.1)),
+    )
+    states = ours.init(params), theirs.init(params)
+    for _ in range(4):
+        gradients = {"matrix": rng.normal(size=(5, 4)).astype(np.float32)}
+        found, state = ours.update(gradients, states[0], params)
+        wanted, other = theirs.update(gradients, states[1], params)
+        states = state, other
+        # The rate is multiplied in another place.
+        np.testing.assert_allclose(-0.1 * found["matrix"], wanted["matrix"], rtol=1e-6)
+
+
+def moments(state):
+    return jax.tree.leaves((state.opt_state[1].mu, state.opt_state[1].nu))
+
+
+@pytest.fixture(scope="module")
+def train(toy, batch_of):
+    """Trains with moments of a dtype on four batches in turn: the last state and the losses."""
+    optimizers = {config.moments_dtype: make_optimizer(config) for config in (OptimizerConfig(), NARROW)}
+    steps = {
+        name: build_train_step(toy.loss, toy.count, optimizer, donate=False) for name, optimizer in optimizers.items()
+    }
+
+    def run(moments_dtype, until, state=None):
+        state = create_state(toy.init(), optimizers[moments_dtype]) if state is None else state
+        losses = []
+        for number in range(int(state.step), until):
+            state, metrics = steps[moments_dtype](state, batch_of(number % 4), np.float32(0.01))
+            losses.append(float(metrics["loss"]))
+        return state, np.array(losses)
+
+    return run
+
+
+def test_bfloat16_moments_have_half_the_bytes(toy):
+    wide, narrow = (create_state(toy.init(), make_optimizer(config)) for config in (OptimizerConfig(), NARROW))
+    assert {leaf.dtype for leaf in moments(narrow)} == {jnp.dtype("bfloat16")}
+    assert 2 * sum(leaf.nbytes for leaf in moments(narrow)) == sum(leaf.nbytes for leaf in moments(wide))
+    assert {leaf.dtype for leaf in jax.tree.leaves(narrow.params)} == {jnp.dtype("float32")}
+
+
+def test_bfloat16_moments_follow_float32_ones(train, toy):
+    (wide, losses), (narrow, found) = (train(dtype, 50) for dtype in ("float32", "bfloat16"))
+    assert losses[-1] < losses[0] - 1, "there was something to learn"
+    # A stored moment is off by up to 2^-8 = 0.4 %, by chance up or down, and an update by about as much.
+    np.testing.assert_allclose(found, losses, rtol=5e-3)
+    assert np.abs(found - losses).max() > 0, "the moments were rounded"
+    assert {leaf.dtype for leaf in moments(narrow)} == {jnp.dtype("bfloat16")}
+    moved = optax.tree.norm(optax.tree.sub(wide.params, toy.init()))
+    assert optax.tree.norm(optax.tree.sub(wide.params, narrow.params)) < 0.02 * moved
+
+
+def test_bfloat16_moments_resume_bit_for_bit(train, tmp_path):
+    whole, _ = train("bfloat16", 6)
+    half, _ = train("bfloat16", 3)
+    with Checkpoints(tmp_path / "c") as checkpoints:
+        checkpoints.save(3, half)
+        restored = checkpoints.restore(abstract_state(half)).state
+    resumed, _ = train("bfloat16", 6, restored)
+    for a, b in zip(jax.tree.leaves(resumed), jax.tree.leaves(whole), strict=True):
+        assert a.dtype == b.dtype
+        np.testing.assert_array_equal(a, b)
+
+
+def test_bfloat16_moments_lie_as_the_parameters_do(toy):
+    mesh = make_mesh(data=2, fsdp=4)
+    shardings = jax.tree.map(
+        lambda axes: jax.NamedSharding(mesh, jax.P(*axes)), toy.axes, is_leaf=lambda leaf: isinstance(leaf, tuple)
+    )
+    adam = state_shardings(make_optimizer(NARROW), shardings).opt_state[1]
+    assert adam.mu == adam.nu == shardings
+
+
+def test_a_dtype_or_a_decay_that_can_not_work_is_named():
+    with pytest.raises(ValueError, match=r"optimizer.moments_dtype is 'float16'; it must be one of float32, bfloat16"):
+        OptimizerConfig(moments_dtype="float16")
+    with pytest.raises(ValueError, match=r"optimizer.b2=0.999 .* at most 0.996, or optimizer.moments_dtype=float32"):
+        OptimizerConfig(b2=0.999, moments_dtype="bfloat16")
+    assert OptimizerConfig(b2=0.999).moments_dtype == "float32"
 
 
 def test_decays_all_matrices_of_the_model_and_no_norm():
