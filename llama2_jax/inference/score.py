@@ -15,13 +15,13 @@ from jaxtyping import Array, Float, Int
 
 from llama2_jax.models.config import ModelConfig
 from llama2_jax.models.llama import LanguageModel, ScalarModel
-from llama2_jax.objectives.log_probabilities import log_probabilities
+from llama2_jax.objectives.target_scores import score_targets
 from llama2_jax.sharding.axes import replicate
 from llama2_jax.sharding.mesh import batch_ways, mesh_of
 from llama2_jax.text.packing import Packed, pack
 
 # How many tokens go through the network at once: enough to keep a device busy, few enough that their float32 logits
-# (1 GB for a vocabulary of 32,000) fit beside the model.
+# (1 GB for a vocabulary of 32,000, less where the model's logits_chunk is set) fit beside the model.
 TOKENS_AT_ONCE = 8192
 
 Ids = Sequence[int] | Int[np.ndarray, "length"]
@@ -120,8 +120,10 @@ def _following_log_probabilities(
     mesh: Mesh | None,
 ) -> Float[Array, "rows length"]:
     """At each token the log-probability of the token that follows it in the row."""
-    logits = LanguageModel(config, mesh).apply({"params": params}, tokens, positions, segment_ids)
-    return replicate(log_probabilities(logits, jnp.roll(tokens, -1, axis=1), temperature), mesh)
+    module = LanguageModel(config, mesh)
+    hidden, head = module.apply({"params": params}, tokens, positions, segment_ids, method="hidden_and_head")
+    scores = score_targets(hidden, head, jnp.roll(tokens, -1, axis=1), temperature, config.logits_chunk)
+    return replicate(scores.log_probability, mesh)
 
 
 @functools.partial(jax.jit, static_argnames=("config", "mesh"))

@@ -30,6 +30,8 @@ class ModelConfig:
       remat: what the backward pass keeps of a layer: everything ("none"), the results of the weight products and of
         the attention ("dots"), or the layer's input only ("full").
       attention: the attention's backend, see models/attention.py.
+      logits_chunk: of how many positions of the length the float32 logits exist at once in training and scoring; the
+        backward pass makes them again. 0 is all of them, kept for the backward pass.
 
     Raises:
       ValueError: for sizes that do not fit each other and for unknown choices.
@@ -48,12 +50,17 @@ class ModelConfig:
     scan_layers: bool = True
     remat: str = "none"
     attention: str = "xla"
+    logits_chunk: int = 0
 
     def __post_init__(self):
         for name in ("vocab_size", "dim", "layers", "heads", "kv_heads", "ffn_hidden", "max_length"):
             value = getattr(self, name)
             if not isinstance(value, int) or value < 1:
                 raise ValueError(f"model.{name} is {value!r}; it must be a whole number of at least 1.")
+        if not isinstance(self.logits_chunk, int) or self.logits_chunk < 0:
+            raise ValueError(
+                f"model.logits_chunk is {self.logits_chunk!r}; it must be a number of positions, or 0 for all at once."
+            )
         if self.dim % self.heads:
             raise ValueError(
                 f"model.dim={self.dim} can not be split among model.heads={self.heads}: choose a multiple."
@@ -96,7 +103,9 @@ def parameter_count(config: ModelConfig) -> int:
     return config.layers * (attention + feed_forward + norms) + config.dim + 2 * config.vocab_size * config.dim
 
 
-def _llama(dim: int, layers: int, heads: int, kv_heads: int, hidden: int, length: int, remat: str) -> ModelConfig:
+def _llama(
+    dim: int, layers: int, heads: int, kv_heads: int, hidden: int, length: int, remat: str, logits_chunk: int
+) -> ModelConfig:
     return ModelConfig(
         vocab_size=32000,
         dim=dim,
@@ -107,11 +116,14 @@ def _llama(dim: int, layers: int, heads: int, kv_heads: int, hidden: int, length
         max_length=length,
         compute_dtype="bfloat16",
         remat=remat,
+        logits_chunk=logits_chunk,
     )
 
 
 # 7b, 13b and 70b: sections 2.1 and 2.2 of the paper and the released params.json. 34b was never released: its sizes are
-# Code Llama's. 1b is the shape that TinyLlama made common.
+# Code Llama's. 1b is the shape that TinyLlama made common. logits_chunk: a position's logits are 128 KB, several times
+# what a layer keeps of it (about 22 KB in small, 40 KB in 1b, 100 KB in 7b); an eighth or a sixteenth of the positions
+# at once makes them the smaller part, and is enough for full products.
 PRESETS: Mapping[str, ModelConfig] = types.MappingProxyType(
     {
         "tiny": ModelConfig(
@@ -124,11 +136,11 @@ PRESETS: Mapping[str, ModelConfig] = types.MappingProxyType(
             max_length=320,
             scan_layers=False,
         ),
-        "small": _llama(768, 12, 12, 4, ffn_hidden(768, 256), 1024, "none"),
-        "1b": _llama(2048, 22, 32, 4, 5632, 2048, "dots"),
-        "7b": _llama(4096, 32, 32, 32, ffn_hidden(4096, 256), 4096, "dots"),
-        "13b": _llama(5120, 40, 40, 40, ffn_hidden(5120, 256), 4096, "dots"),
-        "34b": _llama(8192, 48, 64, 8, ffn_hidden(8192, 256), 4096, "full"),
-        "70b": _llama(8192, 80, 64, 8, ffn_hidden(8192, 4096, 1.3), 4096, "full"),
+        "small": _llama(768, 12, 12, 4, ffn_hidden(768, 256), 1024, "none", 128),
+        "1b": _llama(2048, 22, 32, 4, 5632, 2048, "dots", 128),
+        "7b": _llama(4096, 32, 32, 32, ffn_hidden(4096, 256), 4096, "dots", 256),
+        "13b": _llama(5120, 40, 40, 40, ffn_hidden(5120, 256), 4096, "dots", 256),
+        "34b": _llama(8192, 48, 64, 8, ffn_hidden(8192, 256), 4096, "full", 256),
+        "70b": _llama(8192, 80, 64, 8, ffn_hidden(8192, 4096, 1.3), 4096, "full", 256),
     }
 )

@@ -29,6 +29,7 @@ from llama2_jax.models.kv_cache import KVCache
 from llama2_jax.models.layer import REMAT, layer, rms_norm
 from llama2_jax.models.rope import Rotation, rotation
 from llama2_jax.sharding.axes import RULES, Rules, constrain, partition_spec
+from llama2_jax.sharding.mesh import batch_ways
 
 Params = dict[str, Any]
 Tokens = Int[Array, "rows length"]
@@ -156,6 +157,20 @@ class LanguageModel(nn.Module):
         """Float32 logits of hidden states."""
         out = self.head(hidden)
         return constrain(out, self.mesh, ("batch", "length", "vocab")) if out.ndim == 3 else out
+
+    def hidden_and_head(
+        self, tokens: Tokens, positions: Tokens, segment_ids: Tokens
+    ) -> tuple[Float[Array, "rows length dim"], Float[Array, "groups dim vocab"]]:
+        """The hidden states and the head's matrix, for who makes logits a few at a time (objectives/target_scores.py).
+
+        The matrix is in the compute dtype and comes once for each group of devices that shares rows. That is how it
+        lies while it is used in any case; said so, it is gathered here and not in the loop that uses it.
+        """
+        hidden, groups = self.hidden(tokens, positions, segment_ids), batch_ways(self.mesh)
+        matrix = self.head.variables["params"]["kernel"].astype(self.config.compute_dtype)
+        matrix = constrain(matrix, self.mesh, (None, "vocab"))
+        matrix = jnp.broadcast_to(matrix, (groups, *matrix.shape))
+        return hidden, constrain(matrix, self.mesh, ("batch", None, "vocab"))
 
     def decode(
         self, tokens: Tokens, positions: Tokens, cache: KVCache

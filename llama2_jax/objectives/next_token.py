@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Shaped
 
-from llama2_jax.objectives.log_probabilities import log_probabilities
+from llama2_jax.objectives.target_scores import TargetScores
 
 
 def target_mask(
@@ -28,8 +28,7 @@ def count_targets(
 
 
 def next_token_loss(
-    logits: Float[Array, "rows length vocab"],
-    tokens: Int[Array, "rows length"],
+    scores: TargetScores,
     loss_mask: Shaped[Array, "rows length"],
     segment_ids: Int[Array, "rows length"],
     denominator: Float[Array, ""],
@@ -37,8 +36,7 @@ def next_token_loss(
     """-sum of log p(token t + 1 | tokens up to t) over the targets, divided by the denominator (PAPER sections 2, 3.1).
 
     Args:
-      logits: the model's output at each token.
-      tokens: the same tokens that went into the model; shifted in here.
+      scores: at each token, of the token that follows it in the row, at temperature 1.
       loss_mask: 1 at the tokens that are targets: all in pretraining, those of the answers in fine-tuning.
       segment_ids: 0 is padding; the last token of a segment predicts nothing.
       denominator: `count_targets` of the whole batch, of which these rows may be a microbatch: the losses of
@@ -49,11 +47,5 @@ def next_token_loss(
       highest logit.
     """
     mask = target_mask(loss_mask, segment_ids)
-    # Rolling the targets and not slicing the logits: a slice would copy the largest array of the step.
-    targets = jnp.roll(tokens, -1, axis=-1)
-    log_p = log_probabilities(logits, targets, temperature=1.0)
-    loss = -jnp.sum(jnp.where(mask, log_p, 0.0)) / denominator
-    # A comparison with the maximum and not argmax, which is several times slower on the CPU.
-    chosen = jnp.take_along_axis(logits, targets[..., None], axis=-1)[..., 0]
-    correct = mask & (chosen >= jnp.max(logits, axis=-1))
-    return loss, {"accuracy": jnp.sum(correct, dtype=jnp.float32) / denominator}
+    loss = -jnp.sum(jnp.where(mask, scores.log_probability, 0.0)) / denominator
+    return loss, {"accuracy": jnp.sum(mask & scores.is_highest, dtype=jnp.float32) / denominator}

@@ -5,6 +5,7 @@ import math
 from collections.abc import Callable, Iterator
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from ml_collections import ConfigDict
@@ -12,6 +13,7 @@ from ml_collections import ConfigDict
 from llama2_jax.models.config import ModelConfig
 from llama2_jax.models.llama import LanguageModel, parameter_shardings
 from llama2_jax.objectives.next_token import count_targets, next_token_loss
+from llama2_jax.objectives.target_scores import score_targets
 from llama2_jax.sharding.mesh import batch_sharding, batch_ways
 from llama2_jax.stages.runtime import Runtime
 from llama2_jax.training.checkpoints import Checkpoints
@@ -122,8 +124,12 @@ def language_model_loss(model: ModelConfig, mesh: Mesh) -> Callable:
 
 
 def _next_token_loss(module: LanguageModel, params: dict, batch: dict, targets: jax.Array) -> tuple[jax.Array, dict]:
-    logits = module.apply({"params": params}, batch["tokens"], batch["positions"], batch["segment_ids"])
-    return next_token_loss(logits, batch["tokens"], batch["loss_mask"], batch["segment_ids"], targets)
+    inputs = batch["tokens"], batch["positions"], batch["segment_ids"]
+    hidden, head = module.apply({"params": params}, *inputs, method="hidden_and_head")
+    # Rolling the targets and not slicing the states: lengths stay what the chunks divide.
+    following = jnp.roll(batch["tokens"], -1, axis=-1)
+    scores = score_targets(hidden, head, following, 1.0, module.config.logits_chunk)
+    return next_token_loss(scores, batch["loss_mask"], batch["segment_ids"], targets)
 
 
 def _count_targets(batch: dict) -> jax.Array:

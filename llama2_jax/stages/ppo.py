@@ -17,8 +17,8 @@ from ml_collections import ConfigDict
 from llama2_jax.data.prompts import prompt_batches
 from llama2_jax.models.config import ModelConfig
 from llama2_jax.models.llama import LanguageModel, ScalarModel, parameter_shardings
-from llama2_jax.objectives.log_probabilities import log_probabilities
 from llama2_jax.objectives.ppo import policy_loss, value_loss
+from llama2_jax.objectives.target_scores import score_targets
 from llama2_jax.stages.encoding import encode_prompts, read_records
 from llama2_jax.stages.fitting import learning_rate, place
 from llama2_jax.stages.rewarding import load_reward_models
@@ -229,8 +229,10 @@ def ppo_policy_step(
     module = LanguageModel(model, mesh if mesh.size > 1 else None)
 
     def loss(params, batch, counts):
-        logits = module.apply({"params": params}, batch["tokens"], batch["positions"], batch["segment_ids"])
-        logp = log_probabilities(logits, jnp.roll(batch["tokens"], -1, axis=-1), temperature)
+        inputs = batch["tokens"], batch["positions"], batch["segment_ids"]
+        hidden, head = module.apply({"params": params}, *inputs, method="hidden_and_head")
+        following = jnp.roll(batch["tokens"], -1, axis=-1)
+        logp = score_targets(hidden, head, following, temperature, model.logits_chunk).log_probability
         return policy_loss(logp, batch["log_probabilities"], batch["advantages"], batch["mask"], clip, counts["tokens"])
 
     return build_train_step(loss, _count_tokens, make_optimizer(optimizer), shardings=parameter_shardings(module, mesh))

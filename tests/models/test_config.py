@@ -44,6 +44,8 @@ def test_feed_forward_width_follows_metas_rule(dim, multiple_of, multiplier, wid
         ({"compute_dtype": "float64"}, "model.compute_dtype is 'float64'"),
         ({"remat": "some"}, "model.remat"),
         ({"attention": "flash"}, "model.attention"),
+        ({"logits_chunk": -1}, "model.logits_chunk is -1"),
+        ({"logits_chunk": 0.5}, "model.logits_chunk is 0.5"),
     ],
 )
 def test_sizes_that_do_not_fit_are_named(change, message):

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from llama2_jax.objectives.next_token import count_targets, next_token_loss
+from llama2_jax.objectives.target_scores import score_targets
 
 VOCAB, DIM, LAYERS, LENGTH = 24, 16, 2, 12
 
@@ -44,8 +45,8 @@ def loss(params: Any, batch: Any, counts: Any) -> tuple[jax.Array, dict[str, jax
     for layer in range(LAYERS):
         weights = jax.tree.map(lambda leaf, layer=layer: leaf[layer], params["trunk"]["layers"])
         x = x + jnp.tanh(x * weights["ffn_norm"] @ weights["up"])
-    logits = x @ params["head"]["kernel"]
-    return next_token_loss(logits, batch["tokens"], batch["loss_mask"], batch["segment_ids"], counts)
+    scores = score_targets(x, params["head"]["kernel"][None], jnp.roll(batch["tokens"], -1, axis=-1), 1.0, 0)
+    return next_token_loss(scores, batch["loss_mask"], batch["segment_ids"], counts)
 
 
 def count(batch: Any) -> jax.Array:
