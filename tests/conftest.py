@@ -1,8 +1,11 @@
-"""Tests run on the CPU with 8 emulated devices, on whatever machine they are started."""
+"""Tests run on the CPU with 8 emulated devices, on whatever machine they are started.
+
+The few that can run on an accelerator do so where TEST_PLATFORMS asks for it.
+"""
 
 import os
 
-os.environ["JAX_PLATFORMS"] = "cpu"
+os.environ["JAX_PLATFORMS"] = os.environ.get("TEST_PLATFORMS", "cpu")
 
 import jax
 

@@ -1,21 +1,25 @@
-"""Attention: causal, within segments, with grouped queries; and attention over the KV cache.
+"""Attention: causal, within segments, with grouped queries. The contract, and the choice among its backends.
 
 Every backend keeps the same contract: a token attends to the tokens of its own segment at or before it in the row, and
 to nothing else. Padding has segment 0 and attends among itself, which keeps it finite; nobody reads it. A backend that
-can not keep this contract raises.
+can not keep this contract for the arrays at hand says so in its `refusal`, and is not run.
+
+Each backend gives its results a name or a primitive that models/remat.py knows, so that no rematerialisation policy
+but "full" runs the attention again.
 """
 
 import jax
-import jax.numpy as jnp
-from jax.ad_checkpoint import checkpoint_name
-from jaxtyping import Array, Bool, Float, Int
+from jax.sharding import Mesh
+from jaxtyping import Array, Float, Int
 
-# Large and finite: a row of scores that is masked everywhere (padding) stays finite under the softmax.
-MASKED = -1e30
+from llama2_jax.models import attention_cudnn, attention_splash, attention_xla
 
-# Queries are taken in this many chunks at most, and in chunks of at least this many tokens: each chunk reads only the
-# keys at or before its last query, so that near half of the work, the part above the diagonal, is never done.
-MAX_CHUNKS, MIN_CHUNK = 8, 128
+# The kernel of each platform; everywhere else, and wherever its kernel refuses, attention is XLA's.
+KERNELS = {"gpu": "cudnn", "tpu": "splash"}
+REFUSALS = {"cudnn": attention_cudnn.refusal, "splash": attention_splash.refusal}
+
+# "auto" leaves shorter rows to XLA: their scores are few, and a kernel's smallest block is this long.
+KERNELS_FROM = 128
 
 
 def attention(
@@ -24,77 +28,54 @@ def attention(
     v: Float[Array, "rows length kv_heads head_dim"],
     segment_ids: Int[Array, "rows length"],
     backend: str,
+    mesh: Mesh | None = None,
 ) -> Float[Array, "rows length heads head_dim"]:
     """softmax(q k^T / sqrt(head_dim)) v, causal within segments; the softmax in float32.
 
     Query head h reads key and value head h // (heads // kv_heads), as repeat_interleave would have it (section A.2.1).
 
     Args:
-      backend: "xla" runs everywhere; "cudnn" is the flash attention of NVIDIA GPUs, for bfloat16.
+      backend: "xla" runs everywhere, "cudnn" on NVIDIA GPUs, "splash" on TPUs; "auto" is the platform's kernel where
+        it can honour these arrays, else "xla".
+      mesh: the devices, where there are several: rows are split over data and fsdp, heads over tensor.
 
     Raises:
-      ValueError: for an unknown backend, or one that can not run here or can not keep the contract.
+      ValueError: for an unknown backend, or one that can not run here or can not honour these arrays.
     """
+    chosen = choose_backend(backend, q, k, mesh)
+    if chosen == "splash":
+        return attention_splash.attention(q, k, v, segment_ids, mesh)
+    if chosen == "cudnn":
+        return attention_cudnn.attention(q, k, v, segment_ids, mesh)
+    return attention_xla.attention(q, k, v, segment_ids)
+
+
+def choose_backend(
+    backend: str,
+    q: Float[Array, "rows length heads head_dim"],
+    k: Float[Array, "rows length kv_heads head_dim"],
+    mesh: Mesh | None = None,
+) -> str:
+    """The backend that `attention` runs for these arrays, of which only shapes and dtypes are read.
+
+    Raises:
+      ValueError: see `attention`.
+    """
+    device = _device(mesh)
+    if backend == "auto":
+        kernel = KERNELS.get(device.platform)
+        fits = kernel and q.shape[1] >= KERNELS_FROM and REFUSALS[kernel](q, k, mesh, device) is None
+        return kernel if fits else "xla"
     if backend == "xla":
-        out = _xla(q, k, v, segment_ids)
-    elif backend == "cudnn":
-        out = _cudnn(q, k, v, segment_ids)
-    else:
-        raise ValueError(f"unknown attention backend {backend!r}; known are xla and cudnn.")
-    return checkpoint_name(out, "attention")
+        return backend
+    if backend not in REFUSALS:
+        raise ValueError(f"unknown attention backend {backend!r}; known are auto, xla, {', '.join(REFUSALS)}.")
+    refusal = REFUSALS[backend](q, k, mesh, device)
+    if refusal:
+        raise ValueError(f"model.attention={backend!r} {refusal}; or set model.attention to 'auto' or 'xla'.")
+    return backend
 
 
-def _xla(q, k, v, segment_ids):
-    length = q.shape[1]
-    chunk = max(MIN_CHUNK, -(-length // MAX_CHUNKS))
-    q, k, v = _by_head(q, k.shape[2]), k.transpose(0, 2, 3, 1), v.transpose(0, 2, 1, 3)
-    outputs = []
-    for start in range(0, length, chunk):
-        stop = min(start + chunk, length)
-        causal = jnp.arange(start, stop)[:, None] >= jnp.arange(stop)[None, :]
-        mask = causal & (segment_ids[:, start:stop, None] == segment_ids[:, None, :stop])
-        outputs.append(_masked(q[:, :, :, start:stop], k[..., :stop], v[:, :, :stop], mask))
-    return _by_token(jnp.concatenate(outputs, axis=3))
-
-
-def cached_attention(
-    q: Float[Array, "batch queries heads head_dim"],
-    keys: Float[Array, "batch kv_heads head_dim slots"],
-    values: Float[Array, "batch kv_heads slots head_dim"],
-    mask: Bool[Array, "batch queries slots"],
-) -> Float[Array, "batch queries heads head_dim"]:
-    """softmax(q k^T / sqrt(head_dim)) v over the slots of a KV cache where the mask is true; the softmax in float32."""
-    return _by_token(_masked(_by_head(q, keys.shape[1]), keys, values, mask))
-
-
-def _masked(
-    q: Float[Array, "rows kv_heads group queries head_dim"],
-    k: Float[Array, "rows kv_heads head_dim keys"],
-    v: Float[Array, "rows kv_heads keys head_dim"],
-    mask: Bool[Array, "rows queries keys"],
-) -> Float[Array, "rows kv_heads group queries head_dim"]:
-    q = q * q.shape[-1] ** -0.5
-    scores = jnp.einsum("bkgqd,bkds->bkgqs", q, k, preferred_element_type=jnp.float32)
-    weights = jax.nn.softmax(jnp.where(mask[:, None, None], scores, MASKED), axis=-1).astype(v.dtype)
-    return jnp.einsum("bkgqs,bksd->bkgqd", weights, v)
-
-
-def _by_head(x: Array, kv_heads: int) -> Array:
-    """[rows, length, heads, head_dim] as [rows, kv_heads, group, length, head_dim], the order of the products."""
-    rows, length, _, head_dim = x.shape
-    return x.reshape(rows, length, kv_heads, -1, head_dim).transpose(0, 2, 3, 1, 4)
-
-
-def _by_token(x: Array) -> Array:
-    """[rows, kv_heads, group, length, head_dim] as [rows, length, heads, head_dim]."""
-    rows, _, _, length, head_dim = x.shape
-    return x.transpose(0, 3, 1, 2, 4).reshape(rows, length, -1, head_dim)
-
-
-def _cudnn(q, k, v, segment_ids):
-    if jax.default_backend() != "gpu":
-        raise ValueError(f"attention backend cudnn needs an NVIDIA GPU; this is {jax.default_backend()}: use xla.")
-    if q.dtype != jnp.bfloat16:
-        raise ValueError(f"attention backend cudnn computes in bfloat16, not {q.dtype}: set compute_dtype or use xla.")
-    same_segment = segment_ids[:, None, :, None] == segment_ids[:, None, None, :]
-    return jax.nn.dot_product_attention(q, k, v, mask=same_segment, is_causal=True, implementation="cudnn")
+def _device(mesh: Mesh | None) -> jax.Device:
+    """One of the devices that the program is for: those of the mesh may be of a slice that is not here."""
+    return jax.devices()[0] if mesh is None else mesh.devices.flat[0]

@@ -6,8 +6,8 @@ import types
 from collections.abc import Mapping
 
 COMPUTE_DTYPES = ("float32", "bfloat16")
-REMAT_POLICIES = ("none", "dots", "full")
-ATTENTION_BACKENDS = ("xla", "cudnn")
+REMAT_POLICIES = ("none", "dots", "attention", "offload", "full")
+ATTENTION_BACKENDS = ("auto", "xla", "cudnn", "splash")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,9 +27,10 @@ class ModelConfig:
       compute_dtype: dtype of matrix products and activations; parameters, norms, softmax and logits are float32.
       scan_layers: scan over the layers (fast to compile) or unroll them (10 to 20 % faster on the CPU). Parameters
         are the same for both, and decoding is always unrolled.
-      remat: what the backward pass keeps of a layer: everything ("none"), the results of the weight products and of
-        the attention ("dots"), or the layer's input only ("full").
-      attention: the attention's backend, see models/attention.py.
+      remat: what the backward pass keeps of a layer, besides its input: everything ("none"), the results of the weight
+        products and of the attention ("dots"), the same with the large ones in the host's memory ("offload"), the
+        attention's only ("attention"), or nothing ("full"); see models/remat.py.
+      attention: the attention's backend, see models/attention.py; "auto" is the best that the platform has.
       logits_chunk: of how many positions of the length the float32 logits exist at once in training and scoring; the
         backward pass makes them again. 0 is all of them, kept for the backward pass.
 
@@ -117,6 +118,7 @@ def _llama(
         compute_dtype="bfloat16",
         remat=remat,
         logits_chunk=logits_chunk,
+        attention="auto",
     )
 
 

@@ -12,7 +12,8 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int
 
-from llama2_jax.models.attention import attention, cached_attention
+from llama2_jax.models.attention import attention
+from llama2_jax.models.attention_xla import cached_attention
 from llama2_jax.models.config import ModelConfig
 from llama2_jax.models.kv_cache import KVCache
 from llama2_jax.models.layer import LayerWeights, finish, queries_keys_values, rms_norm, unstack_layers
@@ -75,7 +76,7 @@ def prefill(
     keys, values = [], []
     for layer in weights.layers:
         q, k, v = queries_keys_values(layer, x, turn, config, mesh)
-        x = finish(layer, x, attention(q, k, v, segment_ids, config.attention), config, mesh)
+        x = finish(layer, x, attention(q, k, v, segment_ids, config.attention, mesh), config, mesh)
         keys.append(jnp.pad(_key_slots(k), (whole, whole, whole, spare)))
         values.append(jnp.pad(_value_slots(v), (whole, whole, spare, whole)))
     cache_positions = jnp.pad(positions, (whole, spare), constant_values=-1)

@@ -1,12 +1,14 @@
 """One transformer layer as pure functions of its weights: norm, attention, norm, SwiGLU (section 2.2).
 
-The same functions serve the scanned, the unrolled and the decoding network, so the three can not drift apart.
+The same functions serve the scanned, the unrolled and the decoding network, so the three can not drift apart. The
+products carry the names by which models/remat.py keeps them for the backward pass.
 """
 
 from collections.abc import Mapping
 
 import jax
 import jax.numpy as jnp
+from jax.ad_checkpoint import checkpoint_name
 from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int
 
@@ -18,16 +20,6 @@ from llama2_jax.sharding.axes import constrain
 LayerWeights = Mapping[str, Float[Array, "..."]]
 Heads = Float[Array, "rows length heads head_dim"]
 Hidden = Float[Array, "rows length dim"]
-
-# What the backward pass keeps of a layer, for ModelConfig.remat. "dots" keeps the attention's result by its name, since
-# computing it again costs more than all the rest.
-REMAT = {
-    "dots": jax.checkpoint_policies.save_from_both_policies(
-        jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
-        jax.checkpoint_policies.save_only_these_names("attention"),
-    ),
-    "full": jax.checkpoint_policies.nothing_saveable,
-}
 
 
 def rms_norm(x: Float[Array, "... dim"], scale: Float[Array, "dim"], eps: float) -> Float[Array, "... dim"]:
@@ -53,7 +45,7 @@ def layer(
 ) -> Hidden:
     """The layer for training and scoring: attention within the segments of packed rows."""
     q, k, v = queries_keys_values(weights, x, turn, config, mesh)
-    return finish(weights, x, attention(q, k, v, segment_ids, config.attention), config, mesh)
+    return finish(weights, x, attention(q, k, v, segment_ids, config.attention, mesh), config, mesh)
 
 
 def queries_keys_values(
@@ -67,17 +59,23 @@ def queries_keys_values(
         return flat.reshape(*x.shape[:2], -1, config.head_dim)
 
     q, k, v = project("query", "heads"), project("key", "kv_heads"), project("value", "kv_heads")
-    return rotate(q, turn), rotate(k, turn), v
+    return _named(rotate(q, turn), "query"), _named(rotate(k, turn), "key"), _named(v, "value")
 
 
 def finish(weights: LayerWeights, x: Hidden, attended: Heads, config: ModelConfig, mesh: Mesh | None) -> Hidden:
     """The layer's second half, after attention: output projection and feed-forward, each added to the residual."""
-    x = x + _times(attended.reshape(*x.shape[:2], -1), weights["output"])
+    x = x + checkpoint_name(_times(attended.reshape(*x.shape[:2], -1), weights["output"]), "output")
     x = constrain(x, mesh, ("batch", "length", None))
     normal = rms_norm(x, weights["ffn_norm"], config.norm_eps)
-    gated = jax.nn.silu(_times(normal, weights["gate"])) * _times(normal, weights["up"])
+    gate = checkpoint_name(_times(normal, weights["gate"]), "gate")
+    gated = jax.nn.silu(gate) * checkpoint_name(_times(normal, weights["up"]), "up")
     gated = constrain(gated, mesh, ("batch", "length", "ffn"))
     return constrain(x + _times(gated, weights["down"]), mesh, ("batch", "length", None))
+
+
+def _named(x: Heads, name: str) -> Heads:
+    """Names queries, keys or values for models/remat.py, as they are kept: the heads side by side, without gaps."""
+    return checkpoint_name(x.reshape(*x.shape[:2], -1), name).reshape(x.shape)
 
 
 def _times(x: Hidden, matrix: Float[Array, "inputs outputs"]) -> Hidden:

@@ -14,6 +14,7 @@ Parameters, all float32, the layers stacked on axis 0 whether they are scanned o
 Matrices are applied from the right, y = x @ matrix; gate, down and up are w1, w2 and w3 of Meta's checkpoints.
 """
 
+import dataclasses
 import functools
 from typing import Any
 
@@ -26,7 +27,8 @@ from jaxtyping import Array, Float, Int
 from llama2_jax.models import decoding
 from llama2_jax.models.config import ModelConfig
 from llama2_jax.models.kv_cache import KVCache
-from llama2_jax.models.layer import REMAT, layer, rms_norm
+from llama2_jax.models.layer import layer, rms_norm
+from llama2_jax.models.remat import POLICIES
 from llama2_jax.models.rope import Rotation, rotation
 from llama2_jax.sharding.axes import RULES, Rules, constrain, partition_spec
 from llama2_jax.sharding.mesh import batch_ways
@@ -60,7 +62,7 @@ def _layer_stack(config: ModelConfig) -> type[nn.Module]:
     """All layers, one after the other: scanned, or unrolled by scanning all of them at once."""
     stacked = Layer
     if config.remat != "none":
-        stacked = nn.remat(Layer, prevent_cse=not config.scan_layers, policy=REMAT[config.remat])
+        stacked = nn.remat(Layer, prevent_cse=not config.scan_layers, policy=POLICIES[config.remat])
     return nn.scan(
         stacked,
         variable_axes={"params": 0},
@@ -233,5 +235,7 @@ def parameter_shardings(module: LanguageModel | ScalarModel, mesh: Mesh, rules: 
 
 def _init(module: nn.Module, key: jax.Array) -> Params:
     """The module's parameters in Linen's boxes, which carry the logical axes."""
+    # One token is enough for that, and is not what every attention backend takes.
+    module = module.clone(config=dataclasses.replace(module.config, attention="xla"))
     tokens = jnp.zeros((1, 1), jnp.int32)
     return module.init(key, tokens, tokens, tokens)["params"]

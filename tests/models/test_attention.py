@@ -1,92 +1,176 @@
+"""The contract that every backend of attention is held to, and the choice among them.
+
+Backends run where they can: XLA's anywhere, the others on their platform, splash elsewhere in interpret mode. On a
+machine with a GPU or TPU: TEST_PLATFORMS=cuda,cpu (or tpu,cpu) python -m pytest tests/models/test_attention.py
+"""
+
+import functools
+import types
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from llama2_jax.models import attention as attention_file
-from llama2_jax.models.attention import attention, cached_attention
+from llama2_jax.models import attention_splash
+from llama2_jax.models.attention import attention, choose_backend
 from tests.models.reference_llama import softmax
 
-ROWS, LENGTH, HEADS, KV_HEADS, HEAD_DIM = 2, 37, 6, 2, 8
+HEAD_DIM = 8
+# Heads, key and value heads, length: splash fills the lengths up to one and to two of its smallest blocks.
+MULTI_HEAD, GROUPED = (2, 2, 100), (4, 2, 180)
 
-
-def queries_keys_values(length=LENGTH):
-    keys = jax.random.split(jax.random.key(0), 3)
-    return tuple(
-        jax.random.normal(key, (ROWS, length, heads, HEAD_DIM))
-        for key, heads in zip(keys, (HEADS, KV_HEADS, KV_HEADS), strict=True)
-    )
-
-
-def segments(length=LENGTH):
-    row = np.repeat([1, 2, 3, 0], [length // 3, length // 3, length // 6, length - 2 * (length // 3) - length // 6])
-    return jnp.asarray(np.stack([row, np.ones(length, int)]), jnp.int32)
+TPU = types.SimpleNamespace(platform="tpu", device_kind="TPU v5")
+GPU = types.SimpleNamespace(platform="gpu", device_kind="NVIDIA H100", compute_capability="9.0")
 
 
 def token_by_token(q, k, v, segment_ids):
+    """Attention as the contract words it, in float64."""
     q, k, v, segment_ids = (np.asarray(x, np.float64) for x in (q, k, v, segment_ids))
     out = np.zeros_like(q)
+    group = q.shape[2] // k.shape[2]
     for row, t, head in np.ndindex(*q.shape[:3]):
-        seen = [s for s in range(t + 1) if segment_ids[row, s] == segment_ids[row, t]]
-        kv_head = head // (HEADS // KV_HEADS)
-        weights = softmax(k[row, seen, kv_head] @ q[row, t, head] / np.sqrt(HEAD_DIM))
-        out[row, t, head] = weights @ v[row, seen, kv_head]
+        seen = np.flatnonzero(segment_ids[row, : t + 1] == segment_ids[row, t])
+        weights = softmax(k[row, seen, head // group] @ q[row, t, head] / np.sqrt(q.shape[3]))
+        out[row, t, head] = weights @ v[row, seen, head // group]
     return out
 
 
+def written_out(q, k, v, segment_ids):
+    """The same with all scores at once, for gradients."""
+    group, length = q.shape[2] // k.shape[2], q.shape[1]
+    k, v = jnp.repeat(k, group, axis=2), jnp.repeat(v, group, axis=2)
+    scores = jnp.einsum("bqhd,bshd->bhqs", q, k) / jnp.sqrt(q.shape[3])
+    seen = jnp.tril(jnp.ones((length, length), bool)) & (segment_ids[:, :, None] == segment_ids[:, None, :])
+    return jnp.einsum("bhqs,bshd->bqhd", jax.nn.softmax(jnp.where(seen[:, None], scores, -jnp.inf)), v)
+
+
+def backend_function(backend, monkeypatch):
+    """The backend as a function of q, k, v and segment_ids, its dtype and its tolerance; skips where it can not run."""
+    if backend == "cudnn" and jax.default_backend() != "gpu":
+        pytest.skip("cudnn needs an NVIDIA GPU: TEST_PLATFORMS=cuda,cpu on a machine that has one")
+    if backend == "cudnn":
+        # bfloat16 has 8 bits of mantissa; results and gradients are of unit size.
+        return functools.partial(attention, backend=backend), jnp.bfloat16, 0.03
+    if backend == "splash":
+        monkeypatch.setattr(attention_splash, "BLOCK_SIZES", (128,))
+        interpret = jax.default_backend() != "tpu"
+        # A TPU's matrix products read float32 as bfloat16.
+        return functools.partial(attention_splash.attention, interpret=interpret), jnp.float32, (
+            1e-5 if interpret else 0.03
+        )  # fmt: skip
+    # Float32, and sums of up to 180 products of unit size.
+    return functools.partial(attention, backend=backend), jnp.float32, 1e-5
+
+
+def packed_rows(heads, kv_heads, length, dtype):
+    """A row of three segments and padding, a row of one segment, a row of padding."""
+    keys = jax.random.split(jax.random.key(0), 3)
+    shapes = ((3, length, count, HEAD_DIM) for count in (heads, kv_heads, kv_heads))
+    arrays = [jax.random.normal(key, shape).astype(dtype) for key, shape in zip(keys, shapes, strict=True)]
+    third = length // 3
+    row = np.repeat([1, 2, 3, 0], [third, third - 7, third // 2, length - third - (third - 7) - third // 2])
+    return arrays, jnp.asarray(np.stack([row, np.ones(length, int), np.zeros(length, int)]), jnp.int32)
+
+
+def one_segment_a_row(array, segment_ids):
+    """The three segments of the first row, each at the start of a row of its own."""
+    starts = [int(np.argmax(np.asarray(segment_ids[0]) == number)) for number in (1, 2, 3)]
+    return jnp.stack([jnp.roll(array[0], -start, axis=0) for start in starts])
+
+
 @pytest.mark.slow
-def test_equals_attention_written_token_by_token():
-    q, k, v = queries_keys_values()
-    # Float32 against float64 on sums of 37 products of unit size.
-    expected = token_by_token(q, k, v, segments())
-    np.testing.assert_allclose(attention(q, k, v, segments(), "xla"), expected, atol=2e-6)
+@pytest.mark.parametrize("backend", ["xla", "splash", "cudnn"])
+@pytest.mark.parametrize("shape", [MULTI_HEAD, GROUPED], ids=["multi_head", "grouped"])
+def test_every_backend_keeps_the_contract(backend, shape, monkeypatch):
+    run, dtype, tolerance = backend_function(backend, monkeypatch)
+    arrays, ids = packed_rows(*shape, dtype)
+
+    @functools.partial(jax.jit, static_argnums=0)
+    def with_gradients(run, arrays, ids):
+        def loss(arrays):
+            out = run(*arrays, ids).astype(jnp.float32)
+            return jnp.sum(jnp.where(ids[..., None, None] > 0, jnp.sin(out), 0.0)), out
+
+        (_, out), gradients = jax.value_and_grad(loss, has_aux=True)(arrays)
+        return out, gradients
+
+    def check(got, wanted, where):
+        wanted = np.asarray(wanted, np.float32)
+        scale = max(1.0, float(np.abs(wanted[where]).max()))
+        np.testing.assert_allclose(np.asarray(got, np.float32)[where], wanted[where], atol=tolerance * scale)
+
+    real = np.asarray(ids) > 0
+    out, gradients = with_gradients(run, arrays, ids)
+    check(out, token_by_token(*arrays, ids), real)
+    assert np.isfinite(out).all(), "padding stays finite"
+    wide = [array.astype(jnp.float32) for array in arrays]
+    for got, wanted in zip(gradients, with_gradients(written_out, wide, ids)[1], strict=True):
+        check(got, wanted, real)
+
+    # Packed equals unpacked, token by token.
+    alone_ids = (one_segment_a_row(ids, ids) == jnp.arange(1, 4)[:, None]).astype(jnp.int32)
+    alone_out, alone_gradients = with_gradients(run, [one_segment_a_row(array, ids) for array in arrays], alone_ids)
+    for packed, alone in ((out, alone_out), *zip(gradients, alone_gradients, strict=True)):
+        check(one_segment_a_row(packed, ids), alone, np.asarray(alone_ids) > 0)
 
 
-@pytest.mark.parametrize("length", [1, 65, 600])
-def test_chunks_of_queries_change_nothing(length, monkeypatch):
-    q, k, v = queries_keys_values(length)
-    ids = segments(length)
-
-    def loss(q, k, v):
-        out = attention(q, k, v, ids, "xla")
-        return jnp.sum(jnp.sin(out)), out
-
-    def value_and_gradients():
-        return jax.jit(jax.value_and_grad(lambda *qkv: loss(*qkv), (0, 1, 2), has_aux=True))(q, k, v)
-
-    (_, chunked), chunked_gradients = value_and_gradients()
-    monkeypatch.setattr(attention_file, "MIN_CHUNK", length)
-    (_, whole), whole_gradients = value_and_gradients()
-    # The same sums in another order.
-    np.testing.assert_allclose(chunked, whole, atol=1e-5)
-    for got, expected in zip(chunked_gradients, whole_gradients, strict=True):
-        np.testing.assert_allclose(got, expected, atol=2e-5)
-
-
-def test_padding_is_finite_and_reaches_no_token():
-    q, k, v = queries_keys_values()
-    ids = segments()
+def test_padding_reaches_no_token():
+    (q, k, v), ids = packed_rows(*GROUPED, jnp.float32)
     xla = jax.jit(lambda *qkv: attention(*qkv, ids, "xla"))
-    out = xla(q, k, v)
-    assert np.isfinite(out).all()
     padding = (ids == 0)[..., None, None]
-    changed = xla(*(jnp.where(padding, 100.0, x) for x in (q, k, v)))
-    np.testing.assert_array_equal(jnp.where(padding, 0, out), jnp.where(padding, 0, changed))
+    before, after = xla(q, k, v), xla(*(jnp.where(padding, 100.0, x) for x in (q, k, v)))
+    np.testing.assert_array_equal(jnp.where(padding, 0, before), jnp.where(padding, 0, after))
 
 
-def test_cached_attention_reads_the_slots_of_its_mask():
-    q, k, v = queries_keys_values()
-    mask = jnp.broadcast_to(jnp.tril(jnp.ones((LENGTH, LENGTH), bool)), (ROWS, LENGTH, LENGTH))
-    out = cached_attention(q, k.transpose(0, 2, 3, 1), v.transpose(0, 2, 1, 3), mask)
-    expected = attention(q, k, v, jnp.ones((ROWS, LENGTH), jnp.int32), "xla")
-    np.testing.assert_allclose(out, expected, atol=1e-6)  # the same sums in another order
+def shapes(length=256, dtype=jnp.bfloat16, heads=4, kv_heads=2, rows=8, head_dim=64):
+    return (
+        jax.ShapeDtypeStruct((rows, length, heads, head_dim), dtype),
+        jax.ShapeDtypeStruct((rows, length, kv_heads, head_dim), dtype),
+    )
 
 
-def test_unknown_backends_raise():
-    with pytest.raises(ValueError, match="unknown attention backend 'flash'"):
-        attention(*queries_keys_values(), segments(), "flash")
+@pytest.mark.parametrize(
+    ("device", "arrays", "chosen"),
+    [
+        (TPU, shapes(), "splash"),
+        (TPU, shapes(dtype=jnp.float32), "splash"),
+        (TPU, shapes(length=200), "splash"),
+        (TPU, shapes(length=64), "xla"),
+        (GPU, shapes(), "cudnn"),
+        (GPU, shapes(dtype=jnp.float32), "xla"),
+        (GPU, shapes(length=255), "xla"),
+        (GPU, shapes(length=64), "xla"),
+        (types.SimpleNamespace(platform="cpu", device_kind="cpu"), shapes(), "xla"),
+    ],
+)
+def test_auto_is_the_platforms_kernel_where_it_can_honour_the_arrays(device, arrays, chosen, monkeypatch):
+    monkeypatch.setattr(attention_file, "_device", lambda mesh: device)
+    assert choose_backend("auto", *arrays) == chosen
 
 
-def test_cudnn_does_not_run_on_the_cpu_as_if_it_did():
-    with pytest.raises(ValueError, match="needs an NVIDIA GPU"):
-        attention(*queries_keys_values(), segments(), "cudnn")
+def test_the_platform_is_that_of_the_mesh():
+    """A program may be compiled for a slice that is not here."""
+    mesh = types.SimpleNamespace(devices=np.array([[TPU]]), shape={"data": 2, "fsdp": 2, "tensor": 2})
+    assert choose_backend("auto", *shapes(), mesh) == "splash"
+    assert choose_backend("auto", *shapes(rows=6), mesh) == "xla", "rows that the mesh can not split"
+    assert choose_backend("auto", *shapes()) == "xla", "here, without a mesh"
+
+
+def test_auto_runs_here():
+    (q, k, v), ids = packed_rows(*GROUPED, jnp.float32)
+    np.testing.assert_array_equal(attention(q, k, v, ids, "auto"), attention(q, k, v, ids, "xla"))
+
+
+@pytest.mark.parametrize(
+    ("backend", "message"),
+    [
+        ("flash", "unknown attention backend 'flash'; known are auto, xla, cudnn, splash"),
+        ("cudnn", "model.attention='cudnn' needs an NVIDIA GPU, and this is cpu.*'auto' or 'xla'"),
+        ("splash", "model.attention='splash' needs a TPU, and this is cpu.*'auto' or 'xla'"),
+    ],
+)
+def test_a_backend_that_can_not_run_here_says_so(backend, message):
+    with pytest.raises(ValueError, match=message):
+        choose_backend(backend, *shapes())

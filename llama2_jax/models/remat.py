@@ -1,0 +1,78 @@
+"""Rematerialisation: what the backward pass keeps of a layer, and what it computes again (ModelConfig.remat).
+
+A policy is a function of jax.checkpoint: asked of every operation of a layer, it answers whether the result is kept.
+Results are known by the names that layer.py and the attention backends give them. The layer's input is always kept.
+
+Figures are bytes of a layer and token in bfloat16 (each number 2 bytes) at the sizes of 7b, with the kernels of TPU and
+GPU; XLA's attention has its scores besides under "none", and computes them again under every other policy.
+
+| policy    | kept on the device | on the host | computed again                              |
+|-----------|--------------------|-------------|---------------------------------------------|
+| none      | everything         |             | nothing                                     |
+| dots      | 93 KiB             |             | norms, products of elements                 |
+| offload   | 32 KiB             | 61 KiB      | the same, and every byte travels twice      |
+| attention | 16 KiB             |             | all products of weights: a third more work  |
+| full      | 8 KiB              |             | the same and the attention                  |
+"""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
+
+import jax
+from jax.extend.core import Primitive
+
+# The results of a layer's products: what each of its matrices gives, queries and keys turned by their positions. The
+# last one, of the feed-forward's `down`, is read by no gradient.
+WIDE = ("query", "output", "gate", "up")
+NARROW = ("key", "value")
+ATTENTION = "attention"
+
+# What cuDNN's attention hands to its backward pass (its result, and each row's log-sum-exp) has no name that a policy
+# could ask for: it is known by the operation.
+CUDNN_FORWARD = "dot_product_attention_fwd_wrapper"
+
+_ATTENTION = jax.checkpoint_policies.save_only_these_names(ATTENTION)
+_DOTS = jax.checkpoint_policies.save_only_these_names(*WIDE, *NARROW, ATTENTION)
+_OFFLOAD = jax.checkpoint_policies.save_and_offload_only_these_names(
+    names_which_can_be_saved=(*NARROW, ATTENTION),
+    names_which_can_be_offloaded=WIDE,
+    offload_src="device",
+    offload_dst="pinned_host",
+)
+
+
+def dots(primitive: Primitive, *shapes: Any, **parameters: Any) -> Any:
+    """Keeps the results of all products of weights and of the attention, in the order of 90 KiB a token at 7b.
+
+    Only norms, activations and sums are computed again: some percent of a step. The first choice where it fits.
+    """
+    return primitive.name == CUDNN_FORWARD or _DOTS(primitive, *shapes, **parameters)
+
+
+def offload(primitive: Primitive, *shapes: Any, **parameters: Any) -> Any:
+    """Keeps what "dots" keeps, but the wide results (query, output, gate, up) in the host's pinned memory.
+
+    Computes no more than "dots". Every wide result crosses to the host and back once a step, beside the computation:
+    it pays where that link is fast and the tokens of a step are many, since the products grow with the model's width
+    squared and the bytes only with the width.
+    """
+    return primitive.name == CUDNN_FORWARD or _OFFLOAD(primitive, *shapes, **parameters)
+
+
+def attention(primitive: Primitive, *shapes: Any, **parameters: Any) -> Any:
+    """Keeps the attention's result, and what its kernel's backward pass reads, in the order of 8 KiB a token at 7b.
+
+    All products of weights are computed again, a third more work than without; the attention is not, of which the
+    work grows with the length squared.
+    """
+    return primitive.name == CUDNN_FORWARD or _ATTENTION(primitive, *shapes, **parameters)
+
+
+def full(primitive: Primitive, *shapes: Any, **parameters: Any) -> Any:
+    """Keeps nothing but the layer's input: the whole forward pass is computed again, a third more work than without."""
+    return False
+
+
+# By the value of ModelConfig.remat; "none" keeps everything and wraps nothing.
+POLICIES: Mapping[str, Any] = MappingProxyType({"dots": dots, "offload": offload, "attention": attention, "full": full})

@@ -1,0 +1,51 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from llama2_jax.models import attention_xla
+from llama2_jax.models.attention_xla import attention, cached_attention
+
+ROWS, LENGTH, HEADS, KV_HEADS, HEAD_DIM = 2, 37, 6, 2, 8
+
+
+def queries_keys_values(length=LENGTH):
+    keys = jax.random.split(jax.random.key(0), 3)
+    return tuple(
+        jax.random.normal(key, (ROWS, length, heads, HEAD_DIM))
+        for key, heads in zip(keys, (HEADS, KV_HEADS, KV_HEADS), strict=True)
+    )
+
+
+def segments(length=LENGTH):
+    row = np.repeat([1, 2, 3, 0], [length // 3, length // 3, length // 6, length - 2 * (length // 3) - length // 6])
+    return jnp.asarray(np.stack([row, np.ones(length, int)]), jnp.int32)
+
+
+@pytest.mark.parametrize("length", [1, 65, 600])
+def test_chunks_of_queries_change_nothing(length, monkeypatch):
+    q, k, v = queries_keys_values(length)
+    ids = segments(length)
+
+    def loss(q, k, v):
+        out = attention(q, k, v, ids)
+        return jnp.sum(jnp.sin(out)), out
+
+    def value_and_gradients():
+        return jax.jit(jax.value_and_grad(lambda *qkv: loss(*qkv), (0, 1, 2), has_aux=True))(q, k, v)
+
+    (_, chunked), chunked_gradients = value_and_gradients()
+    monkeypatch.setattr(attention_xla, "MIN_CHUNK", length)
+    (_, whole), whole_gradients = value_and_gradients()
+    # The same sums in another order.
+    np.testing.assert_allclose(chunked, whole, atol=1e-5)
+    for got, expected in zip(chunked_gradients, whole_gradients, strict=True):
+        np.testing.assert_allclose(got, expected, atol=2e-5)
+
+
+def test_cached_attention_reads_the_slots_of_its_mask():
+    q, k, v = queries_keys_values()
+    mask = jnp.broadcast_to(jnp.tril(jnp.ones((LENGTH, LENGTH), bool)), (ROWS, LENGTH, LENGTH))
+    out = cached_attention(q, k.transpose(0, 2, 3, 1), v.transpose(0, 2, 1, 3), mask)
+    expected = attention(q, k, v, jnp.ones((ROWS, LENGTH), jnp.int32))
+    np.testing.assert_allclose(out, expected, atol=1e-6)  # the same sums in another order
