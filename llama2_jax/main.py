@@ -12,7 +12,7 @@ import jax
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from llama2_jax import recipe
+from llama2_jax import dry_run, recipe
 from llama2_jax.sharding.machine import enable_compilation_cache, keep_freed_memory
 from llama2_jax.sharding.processes import HEARTBEAT_SECONDS, FirstProcessError, JoinError, join, leave
 from llama2_jax.training.interruption import InterruptedRunError, watched_signals
@@ -29,6 +29,10 @@ _HEARTBEAT_TIMEOUT = flags.DEFINE_integer(
 _STEP_TIMEOUT = flags.DEFINE_float(
     "step_timeout", 1800.0, "Seconds without a finished training step after which the process ends; 0: never."
 )
+_DRY_RUN = flags.DEFINE_bool("dry_run", False, "Tell what each stage will need of each device, and run nothing.")
+_DRY_RUN_JSON = flags.DEFINE_string("dry_run_json", "", "With --dry_run: a file to write the same to, as JSON.")
+_STAGES = flags.DEFINE_list("stages", [], "With --dry_run: only these stages.")
+_TOPOLOGY = flags.DEFINE_string("topology", "", "With --dry_run: a TPU slice to compile for, such as v5p:8x8x8.")
 
 
 def main(argv: list[str]) -> None:
@@ -37,11 +41,15 @@ def main(argv: list[str]) -> None:
         raise app.UsageError(f"unknown arguments: {' '.join(argv[1:])}; fields are set by --config.<stage>.<field>=")
     config = _CONFIG.value
     workdir = _WORKDIR.value or os.path.join("runs", f"{config.experiment}-{config.scale}")
+    if not _DRY_RUN.value and (_STAGES.value or _TOPOLOGY.value or _DRY_RUN_JSON.value):
+        raise app.UsageError("--stages, --topology and --dry_run_json belong to --dry_run; see also --until")
     keep_freed_memory()
     enable_compilation_cache(os.path.expanduser(config.compilation_cache))
     if _DISTRIBUTED.value:
         _join()
     try:
+        if _DRY_RUN.value:
+            sys.exit(dry_run.main(config, _UNTIL.value, _STAGES.value, _TOPOLOGY.value, _DRY_RUN_JSON.value))
         with watched_signals() as interruption:
             recipe.run(
                 config,

@@ -8,10 +8,12 @@ import json
 import os
 import time
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import jax
 from absl import logging
 from etils import epath
+from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from llama2_jax.models.config import ModelConfig
@@ -65,16 +67,8 @@ def run(
       RecipeError: for an unknown stage, an input that no earlier stage provides, or a stage whose configuration
         or inputs differ from those of the run found in the workdir.
     """
-    config = _with_given(config)
-    validate(config)
-    names = _stages_until(config, until)
+    config, names, model, mesh = plan(config, until)
     redone = _with_dependents(config, redo)
-    try:
-        model = ModelConfig(**config.model)
-        mesh = make_mesh(**config.mesh)
-        check_divides(dict(config.model), mesh)
-    except ValueError as error:
-        raise RecipeError(str(error)) from error
     records: dict[str, dict] = {}
     for name in names:
         folder = epath.Path(workdir) / name
@@ -94,6 +88,38 @@ def run(
             )
         )  # fmt: skip
     return records
+
+
+class Plan(NamedTuple):
+    """An experiment that can be run: its configuration, its stages in order, its model and the devices."""
+
+    config: ConfigDict
+    stages: Sequence[str]
+    model: ModelConfig
+    mesh: Mesh
+
+
+def plan(config: ConfigDict, until: str = "", devices: Sequence[jax.Device] | None = None) -> Plan:
+    """Checks an experiment and lays out its mesh, before anything is run.
+
+    Args:
+      config: see `run`.
+      until: see `run`.
+      devices: what it is to run on; by default all there are.
+
+    Raises:
+      RecipeError: as `run`, and for a model or mesh that do not fit each other or the devices.
+    """
+    config = _with_given(config)
+    validate(config)
+    names = _stages_until(config, until)
+    try:
+        model = ModelConfig(**config.model)
+        mesh = make_mesh(**config.mesh, devices=devices)
+        check_divides(dict(config.model), mesh)
+    except ValueError as error:
+        raise RecipeError(str(error)) from error
+    return Plan(config, names, model, mesh)
 
 
 def validate(config: ConfigDict) -> None:

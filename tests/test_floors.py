@@ -14,11 +14,19 @@ FLOORS = (
     ("training", "inference", "data", "interop"),
     ("annotation", "evaluation"),
     ("stages",),
-    ("recipe", "main", "convert", "loading", "chat"),
+    ("recipe", "main", "dry_run", "dry_run_table", "convert", "loading", "chat"),
 )
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 # Models name the axes that sharding splits; a door hands over to what it opens.
-NEIGHBOURS = {("models", "sharding"), ("main", "recipe"), ("chat", "loading"), ("convert", "loading")}
+NEIGHBOURS = {
+    ("models", "sharding"),
+    ("main", "recipe"),
+    ("main", "dry_run"),
+    ("dry_run", "recipe"),
+    ("dry_run", "dry_run_table"),
+    ("chat", "loading"),
+    ("convert", "loading"),
+}
 
 
 def imports(path):

@@ -24,6 +24,9 @@ from llama2_jax.sharding.mesh import batch_ways, mesh_of
 
 SHORTEST_BUCKET = 32
 
+# How many answers are decoded together where nothing else is said.
+BATCH_SIZE = 128
+
 
 @dataclasses.dataclass(frozen=True)
 class Sampling:
@@ -74,7 +77,7 @@ def generate(
     key: Key[Array, ""],
     eos_id: int,
     samples_per_prompt: int = 1,
-    batch_size: int = 128,
+    batch_size: int = BATCH_SIZE,
     first_row: int = 0,
     temperatures: Sequence[float] | None = None,
 ) -> list[Sample]:
@@ -105,15 +108,13 @@ def generate(
         temperatures = [sampling.temperature] * len(prompts)
     _check_temperatures(temperatures, len(prompts))
     mesh = mesh_of(params)
-    ways = batch_ways(mesh)
-    if batch_size % ways:
-        raise ValueError(f"batch_size={batch_size} can not be split over data * fsdp = {ways}: choose a multiple.")
+    check_batch_size(batch_size, mesh)
     answers: dict[int, Sample] = {}
     for group, rows in _batches(prompts, samples_per_prompt, batch_size):
         longest = model_config.max_length - sampling.max_new_tokens
         length = min(bucket(max(len(prompts[index]) for index in group)), longest)
-        group_size = _group_size(samples_per_prompt, batch_size)
-        tokens, positions = _lay_out_prompts([prompts[index] for index in group], -(-group_size // ways) * ways, length)
+        prompt_rows = rows_of_prompts(samples_per_prompt, batch_size, mesh)
+        tokens, positions = _lay_out_prompts([prompts[index] for index in group], prompt_rows, length)
         place = {index: number for number, index in enumerate(group)}
         spare = batch_size - len(rows)
         owner = [row // samples_per_prompt for row in rows]
@@ -225,6 +226,19 @@ def decode_rows(
     )
     _, _, ended, tokens, logps, sizes, cache = jax.lax.while_loop(unfinished, advance, state)
     return *replicate((tokens, logps, sizes, ended), mesh), cache
+
+
+def check_batch_size(batch_size: int, mesh: Mesh | None) -> None:
+    """Raises ValueError for a batch that the mesh can not split evenly."""
+    ways = batch_ways(mesh)
+    if batch_size % ways:
+        raise ValueError(f"batch_size={batch_size} can not be split over data * fsdp = {ways}: choose a multiple.")
+
+
+def rows_of_prompts(samples_per_prompt: int, batch_size: int, mesh: Mesh | None) -> int:
+    """How many rows a batch's prompts take: as many as there are prompts, rounded up to what the mesh can split."""
+    ways = batch_ways(mesh)
+    return -(-_group_size(samples_per_prompt, batch_size) // ways) * ways
 
 
 def _group_size(samples_per_prompt: int, batch_size: int) -> int:

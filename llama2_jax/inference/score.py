@@ -42,7 +42,7 @@ def response_log_probabilities(
     Raises:
       ValueError: for an empty prompt or response, and for a pair longer than max_length.
     """
-    program = functools.partial(_following_log_probabilities, temperature=np.float32(temperature))
+    program = functools.partial(following_log_probabilities, temperature=np.float32(temperature))
     return _by_response(config, params, prompts, responses, program)
 
 
@@ -56,7 +56,7 @@ def values(
     Raises:
       ValueError: for an empty prompt or response, and for a pair longer than max_length.
     """
-    return _by_response(config, params, prompts, responses, _scalars)
+    return _by_response(config, params, prompts, responses, token_scores)
 
 
 def rewards(config: ModelConfig, params: Mapping, sequences: Sequence[Ids]) -> Float[np.ndarray, "sequences"]:
@@ -68,7 +68,7 @@ def rewards(config: ModelConfig, params: Mapping, sequences: Sequence[Ids]) -> F
     if not len(sequences):
         return np.zeros(0, np.float32)
     packed = _packed(sequences, config)
-    return _run(_scalars, config, params, packed)[packed.row, packed.last]
+    return _run(token_scores, config, params, packed)[packed.row, packed.last]
 
 
 def _by_response(
@@ -97,8 +97,7 @@ def _packed(sequences: Sequence[Ids], config: ModelConfig) -> Packed:
 def _run(program: Callable, config: ModelConfig, params: Mapping, packed: Packed) -> Float[np.ndarray, "rows length"]:
     """The program's result for all rows, taken in batches of one shape; the last is filled up with padding."""
     mesh = mesh_of(params)
-    ways = batch_ways(mesh)
-    batch = -(-max(1, TOKENS_AT_ONCE // config.max_length) // ways) * ways
+    batch = rows_at_once(config, mesh)
     spare = -packed.rows % batch
     arrays = [np.pad(packed.arrays[name], ((0, spare), (0, 0))) for name in ("tokens", "positions", "segment_ids")]
     results = [
@@ -108,8 +107,14 @@ def _run(program: Callable, config: ModelConfig, params: Mapping, packed: Packed
     return np.concatenate([np.asarray(result) for result in results])[: packed.rows]
 
 
+def rows_at_once(config: ModelConfig, mesh: Mesh | None) -> int:
+    """How many rows go through the network together: TOKENS_AT_ONCE, and at least one for each part of the mesh."""
+    ways = batch_ways(mesh)
+    return -(-max(1, TOKENS_AT_ONCE // config.max_length) // ways) * ways
+
+
 @functools.partial(jax.jit, static_argnames=("config", "mesh"))
-def _following_log_probabilities(
+def following_log_probabilities(
     params: Mapping,
     tokens: Int[Array, "rows length"],
     positions: Int[Array, "rows length"],
@@ -127,7 +132,7 @@ def _following_log_probabilities(
 
 
 @functools.partial(jax.jit, static_argnames=("config", "mesh"))
-def _scalars(
+def token_scores(
     params: Mapping,
     tokens: Int[Array, "rows length"],
     positions: Int[Array, "rows length"],

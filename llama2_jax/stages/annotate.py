@@ -8,12 +8,15 @@ from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
+from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from llama2_jax.data.records import SAFETY_LABELS
 from llama2_jax.inference.generate import Sampling, generate
+from llama2_jax.models.config import ModelConfig
 from llama2_jax.stages.encoding import encode_prompts, read_records
 from llama2_jax.stages.runtime import Inputs, Runtime, configured_function, named_key, write_jsonl
+from llama2_jax.stages.workload import LONGEST_PROMPTS, DeviceWork, abstract_model, generation
 from llama2_jax.text.tokenizer import Tokenizer
 from llama2_jax.training.model_folder import load_model
 
@@ -65,6 +68,13 @@ def run(config: ConfigDict, inputs: Inputs, runtime: Runtime) -> dict:
         "safety_labels": shares(row["safety_label"] for row in rows if "safety_label" in row),
         "newest_preferred": shares(row["preferred_version"] for row in rows).get("newest", 0.0),
     }
+
+
+def device_work(config: ConfigDict, model: ModelConfig, mesh: Mesh) -> DeviceWork:
+    """Generation, by one version after the other."""
+    version = abstract_model("version", model, mesh)
+    assumptions = (LONGEST_PROMPTS, f"what the annotator {config.annotator.function} holds is not counted")
+    return DeviceWork(generation(config, model, mesh, version), assumptions=assumptions)
 
 
 def two_temperatures(count: int, temperatures: Sequence[float], seed: int) -> np.ndarray:

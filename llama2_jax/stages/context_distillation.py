@@ -7,12 +7,15 @@ answer is kept, for the prompt without the preprompt, only where the safety rewa
 from collections.abc import Sequence
 
 import numpy as np
+from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from llama2_jax.inference.generate import Sampling, generate
 from llama2_jax.inference.score import rewards
+from llama2_jax.models.config import ModelConfig
 from llama2_jax.stages.encoding import encode_prompts, read_records
 from llama2_jax.stages.runtime import Inputs, Runtime, named_key, write_jsonl
+from llama2_jax.stages.workload import LONGEST_PROMPTS, DeviceWork, abstract_model, generation, score_tokens
 from llama2_jax.text.tokenizer import Tokenizer
 from llama2_jax.training.model_folder import load_model
 
@@ -64,6 +67,16 @@ def run(config: ConfigDict, inputs: Inputs, runtime: Runtime) -> dict:
         "safety_reward_without_preprompt": float(np.mean(plain_scores)),
         "safety_reward_with_preprompt": float(np.mean(distilled_scores)),
     }
+
+
+def device_work(config: ConfigDict, model: ModelConfig, mesh: Mesh) -> DeviceWork:
+    """Generation and the safety model's scores, both models held throughout."""
+    policy, safety = abstract_model("policy", model, mesh), abstract_model("safety", model, mesh, "scalar")
+    programs = (
+        *generation(config, model, mesh, policy, (safety,)),
+        score_tokens("safety scores", model, mesh, safety, (policy,)),
+    )
+    return DeviceWork(programs, assumptions=(LONGEST_PROMPTS,))
 
 
 def with_preprompts(records: Sequence[dict], preprompts: Sequence[dict], seed: int) -> list[dict]:

@@ -4,15 +4,18 @@ Writes evaluation.json and answers_<version>.jsonl.
 """
 
 import numpy as np
+from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from llama2_jax.evaluation.verdicts import mean_known, summarise, utilities
 from llama2_jax.evaluation.win_rate import win_rate
 from llama2_jax.inference.generate import Sampling, generate
+from llama2_jax.models.config import ModelConfig
 from llama2_jax.stages.conversing import converse
 from llama2_jax.stages.encoding import encode_prompts, read_records
-from llama2_jax.stages.rewarding import load_reward_models
+from llama2_jax.stages.rewarding import abstract_reward_models, load_reward_models, reward_scores
 from llama2_jax.stages.runtime import Inputs, Runtime, configured_function, named_key, write_json, write_jsonl
+from llama2_jax.stages.workload import LONGEST_PROMPTS, DeviceWork, abstract_model, generation
 from llama2_jax.text.tokenizer import Tokenizer
 from llama2_jax.training.model_folder import load_model
 
@@ -49,6 +52,17 @@ def run(config: ConfigDict, inputs: Inputs, runtime: Runtime) -> dict:
         })  # fmt: skip
     write_json(runtime.folder / "evaluation.json", {"versions": versions, "prompts": len(records)})
     return {"versions": versions}
+
+
+def device_work(config: ConfigDict, model: ModelConfig, mesh: Mesh) -> DeviceWork:
+    """Generation by one version after the other and the reward models' scores, these models held throughout."""
+    version, rewards = abstract_model("version", model, mesh), abstract_reward_models(model, mesh)
+    programs = (
+        *generation(config, model, mesh, version, rewards),
+        *reward_scores(model, mesh, rewards, (version, *rewards)),
+    )
+    assumptions = (LONGEST_PROMPTS, f"what the judge {config.judge.function} holds is not counted")
+    return DeviceWork(programs, assumptions=assumptions)
 
 
 def _win_rate(ours: list[float], baseline: list[float], records: list[dict]) -> dict[str, float | None]:

@@ -3,13 +3,16 @@
 from collections.abc import Mapping, Sequence
 
 from etils import epath
+from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from llama2_jax.data.dialogues import dialogue_batches, fit_to_length
 from llama2_jax.data.epochs import steps_in
 from llama2_jax.data.sources import read_all
+from llama2_jax.models.config import ModelConfig
 from llama2_jax.stages.fitting import fit_language_model
 from llama2_jax.stages.runtime import Inputs, Runtime
+from llama2_jax.stages.workload import DeviceWork, language_model_training
 from llama2_jax.text.dialogue import EncodedDialogue, encode_dialogue
 from llama2_jax.text.tokenizer import Tokenizer
 from llama2_jax.training.model_folder import load_model
@@ -20,6 +23,11 @@ def run(config: ConfigDict, inputs: Inputs, runtime: Runtime) -> dict:
     tokenizer = Tokenizer.load(inputs["tokenizer"] / "tokenizer.model")
     dialogues = read_demonstrations(config.sources, tokenizer, runtime)
     return finetune(config.finetune, inputs["start"], dialogues, tokenizer.bos_id, runtime)
+
+
+def device_work(config: ConfigDict, model: ModelConfig, mesh: Mesh) -> DeviceWork:
+    """The training step on packed dialogues."""
+    return DeviceWork((language_model_training(config.finetune, model, mesh),), unit="step")
 
 
 def read_demonstrations(

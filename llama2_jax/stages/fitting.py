@@ -94,13 +94,25 @@ def place(batch: dict, mesh: Mesh) -> dict:
 
     All processes hand over the same batch; each puts on its own devices what belongs there.
     """
-    split, whole, ways = batch_sharding(mesh), NamedSharding(mesh, PartitionSpec()), batch_ways(mesh)
 
     def put(array: np.ndarray) -> jax.Array:
-        sharding = split if array.shape[0] % ways == 0 else whole
+        sharding = placement(array.shape[0], mesh)
         return jax.make_array_from_callback(array.shape, sharding, lambda rows: array[rows])
 
     return {name: put(np.asarray(array)) for name, array in batch.items()}
+
+
+def placement(leading: int, mesh: Mesh) -> NamedSharding:
+    """Where an array of a batch goes whose leading axis has this size."""
+    return NamedSharding(mesh, PartitionSpec()) if leading % batch_ways(mesh) else batch_sharding(mesh)
+
+
+def row_multiple(mesh: Mesh) -> int:
+    """What the number of rows of packed sequences is rounded up to: few shapes, and rows that the mesh can split.
+
+    Rows that it can not split would lie whole on every device, and each would compute all of them.
+    """
+    return math.lcm(8, batch_ways(mesh))
 
 
 @functools.lru_cache

@@ -7,11 +7,14 @@ turn alone (tersely, half the time), and the loss is on the last answer only.
 from collections.abc import Sequence
 
 import numpy as np
+from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
+from llama2_jax.models.config import ModelConfig
 from llama2_jax.stages.conversing import Conversation, converse
 from llama2_jax.stages.encoding import read_records
 from llama2_jax.stages.runtime import Inputs, Runtime, write_jsonl
+from llama2_jax.stages.workload import LONGEST_PROMPTS, DeviceWork, abstract_model, generation
 from llama2_jax.text.tokenizer import Tokenizer
 from llama2_jax.training.model_folder import load_model
 
@@ -46,6 +49,12 @@ def run(config: ConfigDict, inputs: Inputs, runtime: Runtime) -> dict:
         "terse": float(np.mean([chosen["terse"] for chosen in instructions])),
         "turns": float(np.mean([len(row["messages"]) // 2 for row in rows])) if rows else None,
     }
+
+
+def device_work(config: ConfigDict, model: ModelConfig, mesh: Mesh) -> DeviceWork:
+    """Generation, turn after turn."""
+    policy = abstract_model("policy", model, mesh)
+    return DeviceWork(generation(config, model, mesh, policy), assumptions=(LONGEST_PROMPTS,))
 
 
 def user_turns(messages: Sequence[dict]) -> list[str]:

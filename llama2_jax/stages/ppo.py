@@ -7,21 +7,25 @@ kept.
 """
 
 import functools
+import math
 from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from llama2_jax.data.prompts import prompt_batches
 from llama2_jax.models.config import ModelConfig
+from llama2_jax.models.flops import training_flops
 from llama2_jax.models.llama import LanguageModel, ScalarModel, parameter_shardings
 from llama2_jax.objectives.ppo import policy_loss, value_loss
 from llama2_jax.objectives.target_scores import score_targets
+from llama2_jax.stages import workload
 from llama2_jax.stages.encoding import encode_prompts, read_records
-from llama2_jax.stages.fitting import learning_rate, place
-from llama2_jax.stages.rewarding import load_reward_models
+from llama2_jax.stages.fitting import learning_rate, place, row_multiple
+from llama2_jax.stages.rewarding import abstract_reward_models, load_reward_models, reward_scores
 from llama2_jax.stages.rollouts import Rollouts, answer_and_score, collect
 from llama2_jax.stages.runtime import Inputs, Runtime, named_key
 from llama2_jax.text.tokenizer import Tokenizer
@@ -65,6 +69,44 @@ def run(config: ConfigDict, inputs: Inputs, runtime: Runtime) -> dict:
 
     save_model_description(runtime.folder, runtime.model, "language")
     return _iterate(config, reference, reward_models.helpfulness, batches, rollouts, held_out_reward, runtime)
+
+
+def device_work(config: ConfigDict, model: ModelConfig, mesh: Mesh) -> workload.DeviceWork:
+    """An iteration: answers, their scores by four models, and the steps of policy and critic; five models are held."""
+    policy = workload.abstract_trained("policy", model, config.optimizer, mesh)
+    critic = workload.abstract_trained("critic", model, config.optimizer, mesh, "scalar")
+    reference, rewards = workload.abstract_model("reference", model, mesh), abstract_reward_models(model, mesh)
+    held, answers = (policy, critic, reference, *rewards), config.batch_size
+    rows = workload.packed_rows(config.minibatch_size, mesh)
+    steps = math.ceil(config.batch_size / config.minibatch_size)
+    batch = _abstract_minibatch(rows, model.max_length, mesh)
+    policy_step, critic_step = _configured_steps(config, model, mesh)
+
+    def step(function: Callable, trained: workload.Held, head: str) -> workload.Program:
+        flops, name = training_flops(model, rows, model.max_length, head), f"{trained.name} step"
+        return workload.train_step(function, trained, batch, flops, name=name, held=held, calls=steps)
+
+    def logp(of: workload.Held) -> workload.Program:
+        return workload.score_log_probabilities(f"{of.name} log-probabilities", model, mesh, of, held, answers)
+
+    programs = (
+        *workload.generation(config, model, mesh, policy, held, top_p=1.0, answers=answers),
+        *reward_scores(model, mesh, rewards, held, answers),
+        logp(policy),
+        logp(reference),
+        workload.score_tokens("critic values", model, mesh, critic, held, answers),
+        step(critic_step, critic, "scalar"),
+        step(policy_step, policy, "language"),
+    )
+    assumption = f"each prompt with its answer fills a row of {model.max_length} tokens: {rows} rows a minibatch"
+    return workload.DeviceWork(programs, unit="iteration", assumptions=(workload.LONGEST_PROMPTS, assumption))
+
+
+def _abstract_minibatch(rows: int, length: int, mesh: Mesh) -> dict[str, jax.ShapeDtypeStruct]:
+    """What `Rollouts.minibatch` gives."""
+    numbers = ("log_probabilities", "advantages", "returns", "values", "mask")
+    fields = workload.rows_of(("tokens", "segment_ids", "positions"), rows, length)
+    return workload.abstract_batch(fields | workload.rows_of(numbers, rows, length, jnp.float32), mesh)
 
 
 def _read_prompts(sources: ConfigDict, tokenizer: Tokenizer, config: ConfigDict, runtime: Runtime):
@@ -158,14 +200,13 @@ def _iteration(
     tolerance = TOLERANCE[runtime.model.compute_dtype]
     if iteration == 0 and abs(experience.metrics["kl_per_token"]) > tolerance:
         raise AssertionError(f"the KL to the reference is {experience.metrics['kl_per_token']} before the first step")
-    optimizer = OptimizerConfig(**config.optimizer)
-    policy_step = ppo_policy_step(runtime.model, optimizer, config.clip, config.temperature, runtime.mesh)
-    critic_step = ppo_critic_step(runtime.model, optimizer, config.value_clip, runtime.mesh)
+    policy_step, critic_step = _configured_steps(config, runtime.model, runtime.mesh)
     order = np.random.default_rng([runtime.seed, iteration]).permutation(len(experience.responses))
     rows = []
     for first in range(0, len(order), config.minibatch_size):
         selected = order[first : first + config.minibatch_size]
-        batch = place(experience.minibatch(selected, runtime.model.max_length), runtime.mesh)
+        packed = experience.minibatch(selected, runtime.model.max_length, row_multiple(runtime.mesh))
+        batch = place(packed, runtime.mesh)
         row = {}
         critic, critic_metrics = critic_step(states["critic"], batch, config.critic_learning_rate)
         row |= {f"critic_{name}": value for name, value in critic_metrics.items()}
@@ -221,9 +262,15 @@ def _together(states: dict) -> TrainState:
     )
 
 
+def _configured_steps(config: ConfigDict, model: ModelConfig, mesh: Mesh) -> tuple[Callable, Callable]:
+    optimizer = OptimizerConfig(**config.optimizer)
+    policy_step = ppo_policy_step(model, optimizer, config.clip, config.temperature, mesh)
+    return policy_step, ppo_critic_step(model, optimizer, config.value_clip, mesh)
+
+
 @functools.lru_cache
 def ppo_policy_step(
-    model: ModelConfig, optimizer: OptimizerConfig, clip: float, temperature: float, mesh: jax.sharding.Mesh
+    model: ModelConfig, optimizer: OptimizerConfig, clip: float, temperature: float, mesh: Mesh
 ) -> Callable:
     """The compiled step of the policy on packed rollouts."""
     module = LanguageModel(model, mesh if mesh.size > 1 else None)
@@ -239,7 +286,7 @@ def ppo_policy_step(
 
 
 @functools.lru_cache
-def ppo_critic_step(model: ModelConfig, optimizer: OptimizerConfig, clip: float, mesh: jax.sharding.Mesh) -> Callable:
+def ppo_critic_step(model: ModelConfig, optimizer: OptimizerConfig, clip: float, mesh: Mesh) -> Callable:
     """The compiled step of the critic on packed rollouts."""
     module = ScalarModel(model, mesh if mesh.size > 1 else None)
 

@@ -5,13 +5,16 @@ import itertools
 
 import jax
 import numpy as np
+from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from llama2_jax.data.pretraining import pretraining_batches
 from llama2_jax.data.sources import read_all
+from llama2_jax.models.config import ModelConfig
 from llama2_jax.models.llama import LanguageModel, init_language_model, parameter_shardings
 from llama2_jax.stages.fitting import fit_language_model, language_model_loss, place
 from llama2_jax.stages.runtime import Inputs, Runtime, named_key
+from llama2_jax.stages.workload import DeviceWork, held_out_loss, language_model_training
 from llama2_jax.text.tokenizer import Tokenizer
 from llama2_jax.training.model_folder import load_model
 
@@ -53,6 +56,11 @@ def run(config: ConfigDict, inputs: Inputs, runtime: Runtime) -> dict:
         "tokens_trained_on": config.steps * config.batch_size * config.length,
         "parameters": int(sum(leaf.size for leaf in jax.tree.leaves(params))),
     }
+
+
+def device_work(config: ConfigDict, model: ModelConfig, mesh: Mesh) -> DeviceWork:
+    """The training step, and the loss on held-out text."""
+    return DeviceWork((language_model_training(config, model, mesh), held_out_loss(config, model, mesh)), unit="step")
 
 
 def _initial(inputs: Inputs, runtime: Runtime) -> dict:

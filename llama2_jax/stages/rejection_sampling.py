@@ -9,13 +9,20 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from llama2_jax.inference.generate import Sampling, generate
 from llama2_jax.sharding.processes import from_first
+from llama2_jax.models.config import ModelConfig
 from llama2_jax.stages.encoding import encode_prompts, encode_row, read_records
 from llama2_jax.stages.finetune import finetune, read_demonstrations
-from llama2_jax.stages.rewarding import RewardModels, load_reward_models
+from llama2_jax.stages.rewarding import (
+    RewardModels,
+    abstract_reward_models,
+    load_reward_models,
+    reward_scores,
+)
 from llama2_jax.stages.runtime import (
     Inputs,
     Runtime,
@@ -25,6 +32,13 @@ from llama2_jax.stages.runtime import (
     read_jsonl,
     write_json,
     write_jsonl,
+)
+from llama2_jax.stages.workload import (
+    LONGEST_PROMPTS,
+    DeviceWork,
+    abstract_model,
+    generation,
+    language_model_training,
 )
 from llama2_jax.text.tokenizer import Tokenizer
 from llama2_jax.training.model_folder import load_model
@@ -72,6 +86,17 @@ def run(config: ConfigDict, inputs: Inputs, runtime: Runtime) -> dict:
         **{key: sweep[key] for key in ("temperatures", "best_of", "prompts", "prompts_without_finished_answer")},
         **results,
     }
+
+
+def device_work(config: ConfigDict, model: ModelConfig, mesh: Mesh) -> DeviceWork:
+    """Generation and scores, then the fine-tuning step; the reward models are held throughout."""
+    policy, rewards = abstract_model("policy", model, mesh), abstract_reward_models(model, mesh)
+    programs = (
+        *generation(config, model, mesh, policy, rewards, samples_per_prompt=config.samples_per_prompt),
+        *reward_scores(model, mesh, rewards, (policy, *rewards)),
+        language_model_training(config.finetune, model, mesh, rewards),
+    )
+    return DeviceWork(programs, unit="fine-tuning step", assumptions=(LONGEST_PROMPTS,))
 
 
 def best_of_all_rounds(rows: Sequence[dict], size: int) -> list[dict]:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from llama2_jax.data.epochs import steps_in
@@ -21,11 +22,22 @@ from llama2_jax.data.preferences import (
 from llama2_jax.evaluation.reward_accuracy import accuracy_by_rating
 from llama2_jax.inference.score import rewards
 from llama2_jax.models.config import ModelConfig
+from llama2_jax.models.flops import training_flops
 from llama2_jax.models.llama import ScalarModel, parameter_shardings, scalar_params_from
 from llama2_jax.objectives.ranking import MARGINS, ranking_loss, safety_auxiliary_loss
 from llama2_jax.stages.encoding import read_records
-from llama2_jax.stages.fitting import fit_in_folder
+from llama2_jax.stages.fitting import fit_in_folder, row_multiple
 from llama2_jax.stages.runtime import Inputs, Runtime, as_folders, named_key, read_jsonl
+from llama2_jax.stages.workload import (
+    DeviceWork,
+    abstract_batch,
+    abstract_model,
+    abstract_trained,
+    packed_rows,
+    rows_of,
+    score_tokens,
+    train_step,
+)
 from llama2_jax.text.tokenizer import Tokenizer
 from llama2_jax.training.model_folder import load_model, save_model_description
 from llama2_jax.training.optimizer import OptimizerConfig, make_optimizer
@@ -61,6 +73,32 @@ def run(config: ConfigDict, inputs: Inputs, runtime: Runtime) -> dict:
     }
 
 
+def device_work(config: ConfigDict, model: ModelConfig, mesh: Mesh) -> DeviceWork:
+    """The training step on packed pairs, and the scores of held-out pairs."""
+    trained = abstract_trained("reward model", model, config.optimizer, mesh, "scalar")
+    rows = packed_rows(2 * config.pairs_per_batch // config.accumulation, mesh)
+    step = train_step(
+        _configured_step(config, model, mesh),
+        trained,
+        _abstract_pairs(config, rows, mesh),
+        training_flops(model, rows * config.accumulation, config.length, "scalar"),
+    )
+    scores = score_tokens("held-out scores", model, mesh, abstract_model("reward model", model, mesh, "scalar"))
+    assumption = f"every answer fills a row of {config.length} tokens: {rows * config.accumulation} rows a step"
+    return DeviceWork((step, scores), unit="step", assumptions=(assumption,))
+
+
+def _abstract_pairs(config: ConfigDict, rows: int, mesh: Mesh) -> dict[str, jax.ShapeDtypeStruct]:
+    """A batch of `preference_batches` with so many rows in each microbatch."""
+    pairs = ((config.pairs_per_batch // config.accumulation,), jnp.float32)
+    places = {f"{side}_{axis}": (pairs[0], jnp.int32) for side in ("chosen", "rejected") for axis in ("row", "column")}
+    labels = dict.fromkeys(("margin", "chosen_safe", "rejected_safe", "safety_known", "pair_mask"), pairs)
+    fields = {**rows_of(("tokens", "segment_ids", "positions"), rows, config.length), **places, **labels}
+    if config.accumulation > 1:
+        fields = {name: ((config.accumulation, *shape), dtype) for name, (shape, dtype) in fields.items()}
+    return abstract_batch(fields, mesh)
+
+
 def training_records(config: ConfigDict, inputs: Inputs, runtime: Runtime) -> list[dict]:
     """All comparisons so far, human ones from files and open data, mixed as the kind of reward model asks for."""
     own = [row for folder in as_folders(inputs["annotations"]) for row in read_jsonl(folder / "comparisons.jsonl")]
@@ -94,23 +132,25 @@ def _held_out(inputs: Inputs, config: ConfigDict, runtime: Runtime) -> dict[str,
 def _fit(config: ConfigDict, start, comparisons: Sequence[Comparison], runtime: Runtime) -> dict:
     batches = preference_batches(
         comparisons, config.pairs_per_batch, config.length, runtime.seed, config.epochs,
-        accumulation=config.accumulation,
+        accumulation=config.accumulation, row_multiple=row_multiple(runtime.mesh),
     )  # fmt: skip
-    language_model = load_model(start, runtime.mesh).params
-    params = scalar_params_from(language_model, runtime.model, named_key(runtime.key, "head"))
+    # The language model is not kept: only its trunk's copy is trained.
+    params = scalar_params_from(load_model(start, runtime.mesh).params, runtime.model, named_key(runtime.key, "head"))
     # The new head is made on one device, and belongs where the step keeps it.
     params = jax.device_put(params, parameter_shardings(ScalarModel(runtime.model), runtime.mesh))
-    weight = config.safety_auxiliary_weight if config.kind == "safety" else 0.0
-    step = reward_model_step(
-        runtime.model, OptimizerConfig(**config.optimizer), weight, config.accumulation, runtime.mesh
-    )
+    step = _configured_step(config, runtime.model, runtime.mesh)
     save_model_description(runtime.folder, runtime.model, "scalar")
     return fit_in_folder(config, params, step, iter(batches), steps_in(batches), runtime).params
 
 
+def _configured_step(config: ConfigDict, model: ModelConfig, mesh: Mesh) -> Callable:
+    weight = config.safety_auxiliary_weight if config.kind == "safety" else 0.0
+    return reward_model_step(model, OptimizerConfig(**config.optimizer), weight, config.accumulation, mesh)
+
+
 @functools.lru_cache
 def reward_model_step(
-    model: ModelConfig, optimizer: OptimizerConfig, auxiliary_weight: float, accumulation: int, mesh: jax.sharding.Mesh
+    model: ModelConfig, optimizer: OptimizerConfig, auxiliary_weight: float, accumulation: int, mesh: Mesh
 ) -> Callable:
     """The compiled step of reward models; the auxiliary weight is 0 for helpfulness."""
     module = ScalarModel(model, mesh if mesh.size > 1 else None)

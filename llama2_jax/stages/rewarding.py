@@ -4,11 +4,13 @@ import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
+from jax.sharding import Mesh
 
 from llama2_jax.inference.score import rewards
 from llama2_jax.models.config import ModelConfig
 from llama2_jax.objectives.rewards import combine
 from llama2_jax.stages.runtime import Inputs, Runtime
+from llama2_jax.stages.workload import Held, Program, abstract_model, score_tokens
 from llama2_jax.training.model_folder import load_model
 
 
@@ -64,3 +66,23 @@ def load_reward_models(inputs: Inputs, runtime: Runtime, safety_threshold: float
         safety=load_model(inputs["safety"], runtime.mesh).params,
         safety_threshold=safety_threshold,
     )
+
+
+def abstract_reward_models(model: ModelConfig, mesh: Mesh) -> tuple[Held, Held]:
+    """What `load_reward_models` puts on the devices."""
+    helpfulness, safety = (abstract_model(name, model, mesh, "scalar") for name in ("helpfulness", "safety"))
+    return helpfulness, safety
+
+
+def reward_scores(
+    model: ModelConfig, mesh: Mesh, reward_models: tuple[Held, Held], held: tuple[Held, ...], rows: int = 0
+) -> tuple[Program, ...]:
+    """The programs of `RewardModels.score`; `rows` are scored by each in the stage's unit of work.
+
+    Args:
+      model, mesh: of the models.
+      reward_models: from `abstract_reward_models`.
+      held: all models that the stage holds meanwhile, these among them.
+      rows: how many.
+    """
+    return tuple(score_tokens(f"{one.name} scores", model, mesh, one, held, rows) for one in reward_models)

@@ -39,8 +39,8 @@ class Rollouts:
     mask: np.ndarray
     metrics: dict[str, float]
 
-    def minibatch(self, selected: Sequence[int], length: int) -> dict[str, np.ndarray]:
-        """The selected answers packed into rows, [rows, length] each.
+    def minibatch(self, selected: Sequence[int], length: int, row_multiple: int = 8) -> dict[str, np.ndarray]:
+        """The selected answers packed into rows, [rows, length] each; the rows are a multiple of `row_multiple`.
 
         What belongs to an answer's token stands where that token is predicted, one position before it.
         """
@@ -55,7 +55,7 @@ class Rollouts:
                 field[start:stop] = getattr(self, name)[index, : len(response)]
                 fields[name] = field
             sequences.append(fields)
-        return pack(sequences, length).arrays
+        return pack(sequences, length, row_multiple).arrays
 
 
 def collect(

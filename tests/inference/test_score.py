@@ -110,11 +110,11 @@ def test_the_same_on_a_mesh(language_params, scalar_params, pairs):
 
 def test_one_program_serves_any_number_of_sequences(scalar_params, pairs):
     config = dataclasses.replace(CONFIG, norm_eps=2e-5)  # a config of its own, so a program of its own
-    before = score_file._scalars._cache_size()
+    before = score_file.token_scores._cache_size()
     rewards(config, scalar_params, pairs[1])
     rewards(config, scalar_params, pairs[1] * 40)
     values(config, scalar_params, *pairs)
-    assert score_file._scalars._cache_size() == before + 1
+    assert score_file.token_scores._cache_size() == before + 1
 
 
 def test_nothing_in_nothing_out(scalar_params, language_params):

@@ -1,0 +1,95 @@
+"""A dry run's report as text for a terminal."""
+
+from collections.abc import Sequence
+from typing import Any
+
+_COLUMNS = (
+    "  program", "params", "optimizer", "activations", "peak", "FLOP", "sent", "time", "bound by", "MFU", "fits"
+)  # fmt: skip
+_WIDTHS = (30, 10, 11, 12, 10, 10, 10, 10, 12, 7, 5)
+_UNITS = ((30, "GiB"), (20, "MiB"), (10, "KiB"))
+
+
+def table(report: dict[str, Any]) -> str:
+    """A line for each program of each stage: sizes in GiB and work of one device in one run of the program."""
+    chip, mesh = report["chip"], " x ".join(f"{name}={size}" for name, size in report["mesh"].items())
+    lines = [
+        f"{report['experiment']}:{report['scale']} on {report['devices']} devices ({mesh}), "
+        f"{report['topology'] or chip['name']}, {_size(chip['memory_bytes'])} each.",
+        "Of each device, in one run of the program: memory of parameters, optimizer and activations; operations of "
+        "matrix products; bytes sent to other devices.",
+        "",
+        _line(_COLUMNS),
+    ]
+    for stage in report["stages"]:
+        lines.append(stage["stage"])
+        lines += [_line(_cells(program, chip)) for program in stage["programs"]]
+        if stage.get("unit_seconds"):
+            lines.append(f"  one {stage['unit']}: {_seconds(stage['unit_seconds'])}, MFU {stage['unit_mfu']:.1%}")
+        lines += [f"  {note}" for note in (*stage["assumptions"], *_notes(stage))]
+    lines += ["", *(f"- {assumption}" for assumption in report["assumptions"]), "", verdict(report)]
+    return "\n".join(lines)
+
+
+def verdict(report: dict[str, Any]) -> str:
+    """Whether everything fits, in one sentence."""
+    has = _size(report["chip"]["memory_bytes"])
+    if report["fits"]:
+        return f"It fits: {_size(report['peak_bytes'])} of {has} at most."
+    wrong = [
+        f"{stage['stage']}, {program['program']} ({_peak(program, report['chip'])})"
+        for stage in report["stages"]
+        for program in stage["programs"]
+        if not program["fits"]
+    ]
+    return f"It does not fit in {has}: {'; '.join(wrong)}."
+
+
+def _line(cells: Sequence[str]) -> str:
+    first, *rest = cells
+    return first.ljust(_WIDTHS[0]) + "".join(cell.rjust(width) for cell, width in zip(rest, _WIDTHS[1:], strict=True))
+
+
+def _cells(program: dict[str, Any], chip: dict[str, Any]) -> tuple[str, ...]:
+    sizes = [_size(program[f"{name}_bytes"]) for name in ("parameter", "optimizer", "activation")]
+    ends = f"  {program['program']}", "yes" if program["fits"] else "NO"
+    if "error" in program:
+        return (ends[0], *sizes, _peak(program, chip), *[""] * 5, ends[1])
+    mfu = "" if program["mfu"] is None else f"{program['mfu']:.1%}"
+    sent = _size(sum(program["collective_bytes"].values()))
+    work = _operations(program["flops"]), sent, _seconds(program["seconds"]), program["bound"] or "", mfu
+    return (ends[0], *sizes, _peak(program, chip), *work, ends[1])
+
+
+def _notes(stage: dict[str, Any]) -> list[str]:
+    """What the reader must know of how the programs were counted."""
+    notes = []
+    for program in stage["programs"]:
+        if program.get("uncounted"):
+            calls = ", ".join(f"{name} ({times} times)" for name, times in program["uncounted"].items())
+            notes.append(f"{program['program']}: the operations of these custom calls are not counted: {calls}")
+        if program.get("guessed_loops", 0) > 1:
+            notes.append(f"{program['program']}: {program['guessed_loops']} loops do not tell how often they run")
+    return notes
+
+
+def _peak(program: dict[str, Any], chip: dict[str, Any]) -> str:
+    """Where the compiler gave up, what it needs is not known: more than there is."""
+    return f">{_size(chip['memory_bytes'])}" if "error" in program else _size(program["peak_bytes"])
+
+
+def _size(size: float | None) -> str:
+    if size is None:
+        return "?"
+    unit, name = next(((2**power, name) for power, name in _UNITS if size >= 2**power), (1024, "KiB"))
+    return f"{size / unit:.3g} {name}" if size else "0"
+
+
+def _operations(count: float) -> str:
+    return f"{count / 1e12:.3g} T" if count >= 1e11 else f"{count / 1e9:.3g} G"
+
+
+def _seconds(seconds: float | None) -> str:
+    if seconds is None:
+        return ""
+    return f"{seconds:.3g} s" if seconds >= 1 else f"{1000 * seconds:.3g} ms"

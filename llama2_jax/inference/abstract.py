@@ -1,0 +1,120 @@
+"""The programs of generation and scoring, compiled for shapes alone: to know what they need before a model exists.
+
+They are the very programs that `generate` and `score` run, called with the shapes that these call them with.
+"""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh
+
+from llama2_jax.inference.generate import (
+    BATCH_SIZE,
+    bucket,
+    check_batch_size,
+    decode_rows,
+    prefill_rows,
+    rows_of_prompts,
+)
+from llama2_jax.inference.score import following_log_probabilities, rows_at_once, token_scores
+from llama2_jax.models.config import ModelConfig
+from llama2_jax.sharding.abstract import compile_abstract
+from llama2_jax.sharding.mesh import mesh_of
+
+
+@dataclasses.dataclass(frozen=True)
+class GenerationShapes:
+    """The shapes of a batch of answers as `generate` makes them.
+
+    Attributes:
+      rows: answers decoded together.
+      prompt_rows: prompts taken in together.
+      prompt_length: tokens of a prompt, padded.
+      new_tokens: the longest answer.
+    """
+
+    rows: int
+    prompt_rows: int
+    prompt_length: int
+    new_tokens: int
+
+
+def longest_prompts(
+    config: ModelConfig, mesh: Mesh, max_new_tokens: int, samples_per_prompt: int = 1, batch_size: int = BATCH_SIZE
+) -> GenerationShapes:
+    """The shapes where the longest prompt is as long as the model and the answer's length allow.
+
+    Raises:
+      ValueError: for a batch that the mesh can not split evenly, as `generate` does.
+    """
+    check_batch_size(batch_size, mesh)
+    longest = config.max_length - max_new_tokens
+    prompt_rows = rows_of_prompts(samples_per_prompt, batch_size, mesh)
+    return GenerationShapes(batch_size, prompt_rows, min(bucket(longest), longest), max_new_tokens)
+
+
+def compile_prefill(config: ModelConfig, params: Any, shapes: GenerationShapes) -> jax.stages.Compiled:
+    """The program that takes prompts in.
+
+    Args:
+      config: the language model.
+      params: its abstract parameters, with shardings.
+      shapes: of the batch.
+    """
+    return compile_abstract(*_prefill(params, shapes), **_prefill_settings(config, params, shapes))
+
+
+def compile_decode(config: ModelConfig, params: Any, shapes: GenerationShapes, top_p: float) -> jax.stages.Compiled:
+    """The program that decodes a batch until every answer has ended: a loop of at most shapes.new_tokens."""
+    function, *arguments = _prefill(params, shapes)
+    made = jax.eval_shape(lambda *given: function(*given, **_prefill_settings(config, params, shapes)), *arguments)
+    # What prefill leaves on the devices is what decoding finds there.
+    hidden, cache = jax.tree.map(
+        lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
+        made,
+        compile_prefill(config, params, shapes).output_shardings,
+    )
+    integers, numbers = _vector(shapes.rows, jnp.int32), _vector(shapes.rows, jnp.float32)
+    return compile_abstract(
+        decode_rows,
+        params, hidden, cache, integers, numbers, _scalar(jnp.float32), jax.eval_shape(lambda: jax.random.key(0)),
+        integers, _scalar(jnp.int32), _scalar(jnp.int32),
+        config=config, steps=shapes.new_tokens, whole=top_p == 1.0, mesh=mesh_of(params),
+    )  # fmt: skip
+
+
+def compile_log_probabilities(config: ModelConfig, params: Any) -> jax.stages.Compiled:
+    """The program of `response_log_probabilities`: one batch of rows."""
+    return compile_abstract(
+        following_log_probabilities, params, *_scored(config, params),
+        temperature=_scalar(jnp.float32), config=config, mesh=mesh_of(params),
+    )  # fmt: skip
+
+
+def compile_token_scores(config: ModelConfig, params: Any) -> jax.stages.Compiled:
+    """The program of `rewards` and `values`: one batch of rows."""
+    return compile_abstract(token_scores, params, *_scored(config, params), config=config, mesh=mesh_of(params))
+
+
+def _prefill(params: Any, shapes: GenerationShapes) -> tuple:
+    prompts = jax.ShapeDtypeStruct((shapes.prompt_rows, shapes.prompt_length), jnp.int32)
+    return prefill_rows, params, prompts, prompts, _vector(shapes.rows, jnp.int32)
+
+
+def _prefill_settings(config: ModelConfig, params: Any, shapes: GenerationShapes) -> dict[str, Any]:
+    return {"config": config, "slots": shapes.prompt_length + shapes.new_tokens, "mesh": mesh_of(params)}
+
+
+def _scored(config: ModelConfig, params: Any) -> tuple[jax.ShapeDtypeStruct, ...]:
+    rows = rows_at_once(config, mesh_of(params))
+    return (jax.ShapeDtypeStruct((rows, config.max_length), jnp.int32),) * 3
+
+
+def _vector(size: int, dtype: Any) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct((size,), dtype)
+
+
+def _scalar(dtype: Any) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct((), dtype)

@@ -1,0 +1,192 @@
+"""A compiled program as XLA prints it (`compiled.as_text()`), taken apart into computations and instructions.
+
+What is written there is the program of one device after partitioning, fusion and scheduling: the only place that tells
+what will really be computed, read and sent. Only what the counting in program_costs.py needs is kept.
+"""
+
+import dataclasses
+import functools
+import math
+import re
+
+# The bits of an element; what is not an array (a token) has none.
+_BITS = {"pred": 8, "s2": 2, "u2": 2, "s4": 4, "u4": 4, "bf16": 16, "c64": 64, "c128": 128}
+
+_ARRAY = re.compile(r"(\w+)\[([\d,<=]*)\](?:\{([^}]*)\})?")
+_HEADER = re.compile(r"^(ENTRY )?%?([\w.\-]+) \(.*\{$")
+_INSTRUCTION = re.compile(r"^\s+(ROOT )?%?([\w.\-]+) = ")
+_OPCODE = re.compile(r"\s*([\w\-]+)\(")
+_NAME = re.compile(r"%([\w.\-]+)")
+
+
+@dataclasses.dataclass(frozen=True)
+class ArrayType:
+    """The type of an array: its element type, its shape, and the memory it lies in (0: the device's main memory)."""
+
+    dtype: str
+    shape: tuple[int, ...]
+    memory_space: int = 0
+
+    @property
+    def elements(self) -> int:
+        """How many elements it has."""
+        return math.prod(self.shape)
+
+    @property
+    def bytes(self) -> int:
+        """Its size, without what a layout may pad."""
+        return -(-self.elements * _bits(self.dtype) // 8)
+
+
+@dataclasses.dataclass(frozen=True)
+class Instruction:
+    """One instruction.
+
+    Attributes:
+      name: unique in the program.
+      opcode: such as dot, fusion, all-gather-start.
+      types: of its result; of a tuple the types of all its arrays.
+      operands: the names of the instructions that it reads.
+      argument: what stands in its parentheses where that is no name: a constant's value, a parameter's number.
+      attributes: what stands behind them.
+    """
+
+    name: str
+    opcode: str
+    types: tuple[ArrayType, ...]
+    operands: tuple[str, ...]
+    argument: str
+    attributes: str
+
+    @functools.cached_property
+    def called(self) -> tuple[str, ...]:
+        """The computations that it runs: a fusion's, a loop's body, a conditional's branches; not a reduction's."""
+        found = re.findall(r"(?:calls|body|true_computation|false_computation)=%?([\w.\-]+)", self.attributes)
+        branches = re.search(r"branch_computations=\{([^}]*)\}", self.attributes)
+        if branches:
+            found += _NAME.findall(branches[1])
+        if self.opcode == "call":
+            found += re.findall(r"to_apply=%?([\w.\-]+)", self.attributes)
+        return tuple(found)
+
+    def attribute(self, name: str) -> str | None:
+        """The attribute's value up to the next comma or space outside of brackets; None where there is none."""
+        start = self.attributes.find(f" {name}=")
+        if start < 0:
+            return None
+        start += len(name) + 2
+        depth = 0
+        for end in range(start, len(self.attributes)):
+            character = self.attributes[end]
+            if character in "{[(":
+                depth += 1
+            elif character in "}])":
+                depth -= 1
+            elif character == "," and not depth:
+                return self.attributes[start:end]
+        return self.attributes[start:]
+
+
+@dataclasses.dataclass(frozen=True)
+class Computation:
+    """A sequence of instructions by name, in the order of the text, and the name of the one that is its result."""
+
+    name: str
+    instructions: dict[str, Instruction]
+    root: str
+
+    @functools.cached_property
+    def parameters(self) -> dict[int, str]:
+        """The name of each parameter by its number."""
+        return {int(i.argument): i.name for i in self.instructions.values() if i.opcode == "parameter"}
+
+    @functools.cached_property
+    def users(self) -> dict[str, list[Instruction]]:
+        """For each instruction those that read it."""
+        users: dict[str, list[Instruction]] = {}
+        for instruction in self.instructions.values():
+            for operand in dict.fromkeys(instruction.operands):
+                users.setdefault(operand, []).append(instruction)
+        return users
+
+
+@dataclasses.dataclass(frozen=True)
+class ProgramText:
+    """All computations of a program by name, the name of the one that is run, and over how many devices it is split."""
+
+    computations: dict[str, Computation]
+    entry: str
+    devices: int
+
+
+def parse_program(text: str) -> ProgramText:
+    """Reads the text of a compiled program.
+
+    Raises:
+      ValueError: for a text without an entry computation.
+    """
+    computations: dict[str, Computation] = {}
+    entry = name = root = ""
+    instructions: dict[str, Instruction] = {}
+    for line in text.splitlines():
+        header = _HEADER.match(line)
+        if header:
+            name, instructions, root = header[2], {}, ""
+            entry = name if header[1] else entry
+        elif line.startswith("}") and name:
+            computations[name] = Computation(name, instructions, root)
+            name = ""
+        elif name:
+            match = _INSTRUCTION.match(line)
+            if match:
+                instructions[match[2]] = _instruction(match[2], line[match.end() :])
+                root = match[2] if match[1] else root
+    if not entry:
+        raise ValueError("the text holds no ENTRY computation: it is not that of a compiled program")
+    devices = re.search(r"num_partitions=(\d+)", text[: text.index("\n")])
+    return ProgramText(computations, entry, int(devices[1]) if devices else 1)
+
+
+def _instruction(name: str, text: str) -> Instruction:
+    type_end = _closing(text, 0) if text.startswith("(") else text.index(" ")
+    opcode = _OPCODE.match(text, type_end)
+    if opcode is None:  # never seen
+        raise ValueError(f"instruction {name!r} has no operation: {text[:200]!r}")
+    operands_end = _closing(text, opcode.end() - 1)
+    inside = text[opcode.end() : operands_end - 1]
+    return Instruction(
+        name=name,
+        opcode=opcode[1],
+        types=_types(text[:type_end]),
+        operands=tuple(_NAME.findall(inside)) if opcode[1] != "constant" else (),
+        argument=inside if opcode[1] in ("constant", "parameter") else "",
+        attributes=text[operands_end:],
+    )
+
+
+def _closing(text: str, opening: int) -> int:
+    """The place behind the parenthesis that closes the one at `opening`."""
+    depth = 0
+    for match in re.finditer(r"[()]", text[opening:]):
+        depth += 1 if match[0] == "(" else -1
+        if not depth:
+            return opening + match.end()
+    return len(text)
+
+
+@functools.lru_cache(maxsize=100_000)
+def _types(text: str) -> tuple[ArrayType, ...]:
+    types = []
+    for dtype, shape, layout in _ARRAY.findall(text):
+        space = re.search(r"S\((\d+)\)", layout)
+        sizes = tuple(int(size.removeprefix("<=")) for size in shape.split(",") if size)
+        types.append(ArrayType(dtype, sizes, int(space[1]) if space else 0))
+    return tuple(types)
+
+
+@functools.cache
+def _bits(dtype: str) -> int:
+    if dtype in _BITS:
+        return _BITS[dtype]
+    digits = re.match(r"[a-z]+(\d+)", dtype)  # f32, s8, u16, f8e4m3fn
+    return int(digits[1]) if digits else 0
