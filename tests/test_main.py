@@ -61,6 +61,15 @@ def test_a_run_may_end_early_and_somewhere_else(command, tmp_path):
     assert not (tmp_path / "runs").exists()
 
 
+def test_a_dry_run_tells_and_runs_nothing(command, tmp_path):
+    done = command("--config=toy.py:small", "--dry_run", "--stages=second", "--dry_run_json=report.json")
+    assert done.returncode == 0, done.stderr
+    assert "toy:small on 1 devices" in done.stdout and "It fits" in done.stdout
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert report["fits"] and [stage["stage"] for stage in report["stages"]] == ["second"]
+    assert not (tmp_path / "runs").exists()
+
+
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
@@ -73,8 +82,9 @@ def test_a_run_may_end_early_and_somewhere_else(command, tmp_path):
         (["--config=toy.py", "--config.mesh.data=3"], "error: mesh data=3 x fsdp=1 x tensor=1 does not fit"),
         ([f"--config={ROOT}/experiments/sft.py:huge"], "unknown scale 'huge'"),
         (["--config=absent.py"], "No such file or directory: 'absent.py'"),
+        (["--config=toy.py", "--topology=v5e:4x4"], "--topology and --dry_run_json belong to --dry_run"),
     ],
-    ids=["nothing", "a stage", "a field", "a value", "a flag", "an argument", "a mesh", "a scale", "a file"],
+    ids=["nothing", "a stage", "a field", "a value", "a flag", "an argument", "a mesh", "a scale", "a file", "a slice"],
 )  # fmt: skip
 def test_what_is_wrong_is_said(command, tmp_path, flags, message):
     failed = command(*flags)

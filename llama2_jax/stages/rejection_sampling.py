@@ -13,8 +13,8 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from llama2_jax.inference.generate import Sampling, generate
-from llama2_jax.sharding.processes import from_first
 from llama2_jax.models.config import ModelConfig
+from llama2_jax.sharding.processes import from_first
 from llama2_jax.stages.encoding import encode_prompts, encode_row, read_records
 from llama2_jax.stages.finetune import finetune, read_demonstrations
 from llama2_jax.stages.rewarding import (

@@ -241,6 +241,7 @@ def _optimizer_of(held: Held) -> tuple[Held, ...]:
     return () if held.opt_state is None else (Held(held.name, (), held.opt_state),)
 
 
+@functools.lru_cache
 def _abstract_params(model: ModelConfig, mesh: Mesh, head: str) -> Any:
     module, init = {
         "language": (LanguageModel, init_language_model),

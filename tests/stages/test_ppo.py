@@ -1,5 +1,6 @@
 """PPO on a toy: the reward rises, what is best is kept, and it stops in time."""
 
+import gc
 import types
 
 import jax
@@ -12,6 +13,7 @@ from llama2_jax.stages import ppo
 from llama2_jax.stages.rewarding import Scores
 from llama2_jax.training.metrics import read_metrics
 from llama2_jax.training.model_folder import load_model
+from llama2_jax.training.optimizer import OptimizerConfig
 from tests.smallest import Letters, smallest_model, smallest_runtime
 
 pytestmark = pytest.mark.slow
@@ -69,6 +71,7 @@ def train(tmp_path, monkeypatch):
             "optimizer": {"b1": 0.9, "b2": 0.95, "eps": 1e-5, "weight_decay": 0.1, "clip": 1.0},
             "save_every": 4, "log_every": 1, **changes,
         })  # fmt: skip
+        run.config, run.runtime = config, runtime
         inputs = {role: runtime.folder / role for role in ("tokenizer", "policy", "helpfulness", "safety")}
         results = ppo.run(config, inputs, runtime)
         rows = list(read_metrics(runtime.folder / "metrics.jsonl"))
@@ -100,6 +103,39 @@ def test_a_high_price_of_the_kl_keeps_the_policy_nearer(train, tmp_path):
         (tmp_path / path).rename(tmp_path / f"{path}_of_the_free_one")
     _, bound, *_ = train(kl_coefficient=2.0)
     assert curve(bound, "kl")[-1] < 0.5 * curve(free, "kl")[-1]
+
+
+def shapes(tree):
+    return jax.tree.map(lambda array: (array.shape, array.dtype), tree)
+
+
+def test_what_it_holds_and_runs_is_what_it_said_before(train, monkeypatch):
+    original, seen = ppo.ppo_policy_step, {}
+
+    def recording(*settings):
+        def step(state, batch, rate):
+            seen["bytes"] = sum(array.nbytes for array in jax.live_arrays())
+            seen["batch"] = sum(array.nbytes for array in batch.values())
+            seen["shapes"] = shapes((state, batch))
+            return original(*settings)(state, batch, rate)
+
+        return step
+
+    monkeypatch.setattr(ppo, "ppo_policy_step", recording)
+    gc.collect()
+    # Here the reward models are played, but for the helpfulness model that the critic starts from.
+    before = sum(array.nbytes for array in jax.live_arrays())
+    train(iterations=1, critic_warmup_iterations=0)
+    monkeypatch.setattr(ppo, "ppo_policy_step", original)
+    work = ppo.device_work(train.config, MODEL, train.runtime.mesh)
+    program = next(one for one in work.programs if one.name == "policy step")
+    held = {one.name: one.parameter_bytes + one.optimizer_bytes for one in (*program.uses, *program.beside)}
+    assert held.keys() == {"policy", "critic", "reference", "helpfulness", "safety"}
+    others = seen["bytes"] - before - held["policy"] - held["critic"] - seen["batch"]
+    assert 0 <= others < held["policy"] / 10, "a few numbers, and no model that it did not speak of"
+    function, *arguments = program.compile.args
+    assert function is original(MODEL, OptimizerConfig(), 0.2, 1.0, train.runtime.mesh)
+    assert shapes(tuple(arguments[:2])) == seen["shapes"]
 
 
 def test_while_the_critic_warms_up_the_policy_does_not_move(train):

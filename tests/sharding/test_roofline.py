@@ -1,0 +1,62 @@
+"""Times from work and a chip's figures, by hand."""
+
+import types
+
+import jax
+import pytest
+
+from llama2_jax.sharding.chips import CHIPS, Chip, chip_of
+from llama2_jax.sharding.program_costs import Collective, Operation, ProgramCosts
+from llama2_jax.sharding.roofline import bandwidth, roofline
+
+# 100 operations and 10 bytes of memory a second, 4 bytes a second through each port.
+SLOW = Chip("slow", 1000, peak_flops=100.0, memory_bandwidth=10.0, port_bandwidth=4.0)
+
+
+def tpus(*coords):
+    return [types.SimpleNamespace(coords=place, process_index=0) for place in coords]
+
+
+def gpus(*hosts):
+    return [types.SimpleNamespace(process_index=host) for host in hosts]
+
+
+def test_each_instruction_takes_as_long_as_the_slower_of_its_two_needs():
+    costs = ProgramCosts((Operation(200.0, 1.0, 3), Operation(0.0, 30.0, 2)), (), 0, {})
+    times = roofline(costs, SLOW, [])
+    assert (times.compute, times.memory, times.device) == (6.0, 6.3, 3 * 2.0 + 2 * 3.0)
+    assert times.seconds == times.seconds_without_overlap == 12.0 and times.bound == "memory"
+
+
+def test_what_is_sent_is_hidden_behind_the_computation_as_far_as_that_goes():
+    devices = tpus((0, 0, 0), (1, 0, 0))
+    for size, seconds, bound in ((8.0, 5.0, "compute"), (80.0, 10.0, "collectives")):
+        sent = Collective("all-gather", size, (0, 1), 1)
+        times = roofline(ProgramCosts((Operation(500.0, 0.0, 1),), (sent,), 0, {}), SLOW, devices)
+        assert times.collectives == size / 8 and times.seconds == seconds and times.bound == bound
+        assert times.seconds_without_overlap == 5.0 + size / 8
+
+
+def test_a_group_uses_the_ports_of_all_axes_that_it_spans():
+    assert bandwidth(SLOW, tpus((0, 0, 0), (1, 0, 0), (2, 0, 0))) == 2 * 4
+    assert bandwidth(SLOW, tpus((0, 0, 0), (1, 0, 0), (0, 1, 0), (1, 1, 0))) == 4 * 4
+    assert bandwidth(SLOW, tpus((0, 0, 0), (1, 1, 1))) == 6 * 4
+
+
+def test_gpus_of_several_hosts_send_over_the_network():
+    chip = CHIPS["NVIDIA H200"]
+    assert bandwidth(chip, gpus(0, 0, 0)) == chip.port_bandwidth > bandwidth(chip, gpus(0, 1)) == 50e9
+
+
+def test_a_chip_of_unknown_speed_has_no_times():
+    cpu = chip_of(jax.devices()[0])
+    assert roofline(ProgramCosts((Operation(1.0, 1.0, 1),), (), 0, {}), cpu, []) is None
+    assert 0 < cpu.memory_bytes * jax.local_device_count() < 2**50
+
+
+def test_an_accelerator_that_is_not_in_the_table_is_asked_for_its_memory():
+    device = types.SimpleNamespace(device_kind="New", platform="gpu", memory_stats=lambda: {"bytes_limit": 7})
+    assert chip_of(device).memory_bytes == 7
+    device.memory_stats = lambda: None
+    with pytest.raises(ValueError, match=r"memory of a 'New' is not known; known are .*TPU v5"):
+        chip_of(device)
