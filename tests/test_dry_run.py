@@ -18,7 +18,7 @@ from llama2_jax.sharding.chips import Chip
 from tests.smallest import shrink
 
 CHIP = Chip("a chip", 2**30, peak_flops=1e12, memory_bandwidth=1e11, port_bandwidth=1e10)
-STAGES = ("tokenizer", "pretrain", "rlhf_v5_safety_reward")
+STAGES = ("tokenizer", "pretrain", "sft")
 
 
 def experiment(**changes):
@@ -84,19 +84,19 @@ def test_the_report_is_plain_json_and_a_table(report, tmp_path):
     assert [stage["stage"] for stage in report["stages"]] == list(STAGES)
     text = table(report)
     assert "tokenizer\n  it tells of no work on devices" in text
-    assert "every answer fills a row of 64 tokens: 32 rows a step" in text
+    assert "one step: " in text and f"MFU {report['stages'][1]['unit_mfu']:.1%}" in text
     assert text.endswith("of 1 GiB at most.") and all(len(line) < 140 for line in text.splitlines() if "%" in line)
 
 
 @pytest.mark.slow
 def test_what_does_not_fit_is_said(report):
-    # A chip that holds pretraining's step and not that of the reward model.
+    # A chip that holds pretraining's step, of two microbatches, and not that of fine-tuning.
     steps = [program(report, stage, "train step")["peak_bytes"] for stage in STAGES[1:]]
     small = Chip("small", (steps[0] + steps[1]) // 2)
     again = dry_run.run(experiment(), stages=STAGES, chip=small)
     assert not again["fits"] and [stage["fits"] for stage in again["stages"]] == [True, True, False]
     assert program(again, STAGES[2], "train step")["fits"] is False
-    assert "It does not fit in" in table(again) and "rlhf_v5_safety_reward, train step (" in table(again)
+    assert "It does not fit in" in table(again) and "sft, train step (" in table(again)
 
 
 @pytest.mark.parametrize(
