@@ -78,7 +78,9 @@ def test_a_file_that_is_not_what_it_claims_is_refused(tmp_path, name, content, m
 
 
 @pytest.mark.parametrize(
-    "content", [b"no gzip", gzip.compress(b"abc" * 10_000)[:-9], gzip.compress(b"abc")[:10] + b"xyz"]
+    "content",
+    [b"no gzip", gzip.compress(b"abc" * 10_000)[:-9], gzip.compress(b"abc")[:10] + b"xyz"],
+    ids=("no gzip", "cut off", "garbage"),
 )
 def test_a_broken_gzip_file_is_refused(tmp_path, content):
     (tmp_path / "x.txt.gz").write_bytes(content)
