@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from llama2_jax.inference.score import _following_log_probabilities
+from llama2_jax.inference.score import following_log_probabilities
 from llama2_jax.models.llama import LanguageModel, init_language_model, parameter_shardings
 from llama2_jax.sharding.mesh import batch_sharding, make_mesh
 from llama2_jax.stages.fitting import language_model_step, place
@@ -54,7 +54,7 @@ def trace(what, chunk):
         return ppo_policy_step(model, OptimizerConfig(), 0.2, 1.0, mesh).trace(*arguments)
     state, batch, rate = abstract_arguments(model, mesh)
     inputs = (batch[name] for name in ("tokens", "positions", "segment_ids"))
-    return _following_log_probabilities.trace(state.params, *inputs, temperature=rate, config=model, mesh=None)
+    return following_log_probabilities.trace(state.params, *inputs, temperature=rate, config=model, mesh=None)
 
 
 def tokens_with_logits(text, vocab):
