@@ -8,7 +8,8 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from types import MappingProxyType
 
 ROOT = pathlib.Path(__file__).parents[1]
 
@@ -34,15 +35,24 @@ class Started:
 
 
 @contextlib.contextmanager
-def started(count: int, arguments: Sequence[str], folder: pathlib.Path) -> Iterator[Started]:
-    """Starts Python with the arguments in `count` processes of 8 / count devices; kills what is left at the end."""
+def started(
+    count: int, arguments: Sequence[str], folder: pathlib.Path, variables: Mapping[str, str] = MappingProxyType({})
+) -> Iterator[Started]:
+    """Starts Python with the arguments in `count` processes of 8 / count devices; kills what is left at the end.
+
+    Args:
+      count: 1 or 2.
+      arguments: of Python.
+      folder: where their outputs go.
+      variables: more of the environment.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     port = _free_port()
     processes, outputs = [], []
     for number in range(count):
         environment = {
             **os.environ, "PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu", "PYTHONUNBUFFERED": "1",
-            "JAX_NUM_CPU_DEVICES": str(8 // count),
+            "JAX_NUM_CPU_DEVICES": str(8 // count), **variables,
         }  # fmt: skip
         if count > 1:
             environment |= {

@@ -156,8 +156,13 @@ class Checkpoints:
     def __enter__(self) -> "Checkpoints":
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self.close()
+    def __exit__(self, kind: type | None, *_: object) -> None:
+        try:
+            self.close()
+        except Exception:
+            # What ended the run before is the error to tell.
+            if kind is None:
+                raise
 
     def _list_files(self) -> None:
         """Called when all files of a save are written and its folder has not got its name yet."""
@@ -197,14 +202,19 @@ def restore_params(folder: epath.PathLike, abstract: Params, step: int | None = 
         raise CheckpointError(f"there is no folder of checkpoints at {folder}")
     with _manager(folder, create=False, multiprocessing_options=_readers(abstract)) as manager:
         step = _existing_step(manager, folder, step)
-        wrong = damage(folder / str(step))
-        if wrong:
-            raise CheckpointError(
-                f"the checkpoint {folder / str(step)} is damaged: {_listed(wrong)}. Bring its files back, or run the "
-                "stage that made it again (--redo)"
-            )
+        check_whole(folder / str(step))
         _checked_note(manager, step, {"params": abstract})
         return manager.restore(step, args=ocp.args.Composite(params=ocp.args.StandardRestore(abstract)))["params"]
+
+
+def check_whole(checkpoint: epath.Path) -> None:
+    """Raises CheckpointError where files of a checkpoint are not as they were written, naming them."""
+    wrong = damage(checkpoint)
+    if wrong:
+        raise CheckpointError(
+            f"the checkpoint {checkpoint} is damaged: {_listed(wrong)}. Bring its files back, or run the stage that "
+            "made it again (--redo)"
+        )
 
 
 def _manager(folder: epath.Path, **options: Any) -> ocp.CheckpointManager:

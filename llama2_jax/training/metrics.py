@@ -2,10 +2,11 @@
 
 import json
 from collections.abc import Mapping
-from typing import Any
 
 import jax
 from etils import epath
+
+from llama2_jax.training.tensorboard import EventFile
 
 
 class MetricsWriter:
@@ -20,7 +21,7 @@ class MetricsWriter:
         self._writes = jax.process_index() == 0
         self._tensorboard = tensorboard and self._writes
         self._file = None
-        self._events = None
+        self._events: EventFile | None = None
         self._purge_step: int | None = None
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
@@ -30,12 +31,13 @@ class MetricsWriter:
         if self._file is None:
             self.folder.mkdir(parents=True, exist_ok=True)
             self._file = self.path.open("a")
-        row = {"step": int(step)} | {name: float(value) for name, value in values.items()}
-        self._file.write(json.dumps(row) + "\n")
+        numbers = {name: float(value) for name, value in values.items()}
+        self._file.write(json.dumps({"step": int(step)} | numbers) + "\n")
         self._file.flush()
-        for name, value in values.items():
-            if self._tensorboard:
-                self._event_writer().add_scalar(name, float(value), int(step))
+        if self._tensorboard:
+            if self._events is None:
+                self._events = EventFile(self.folder / "tensorboard", self._purge_step)
+            self._events.write(int(step), numbers)
 
     def truncate_after(self, step: int) -> None:
         """Drops the rows of later steps, which a resumed run will write again; and a last row that was cut off.
@@ -63,16 +65,13 @@ class MetricsWriter:
     def __enter__(self) -> "MetricsWriter":
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def _event_writer(self) -> Any:
-        if self._events is None:
-            # Imported where it is used, so that a run without TensorBoard does not need it.
-            from tensorboardX import SummaryWriter
-
-            self._events = SummaryWriter(str(self.folder / "tensorboard"), purge_step=self._purge_step, flush_secs=10)
-        return self._events
+    def __exit__(self, kind: type | None, *_: object) -> None:
+        try:
+            self.close()
+        except OSError:
+            # On a full disk neither can be closed what could not be written: the first error is the one to tell.
+            if kind is None:
+                raise
 
 
 def read_metrics(path: epath.PathLike) -> list[dict[str, float]]:

@@ -12,8 +12,9 @@ from typing import Any
 
 import numpy as np
 import tensorstore as ts
+from etils import epath
 
-from llama2_jax.training.checkpoints import CHUNK_BYTES, CheckpointError
+from llama2_jax.training.checkpoints import CHUNK_BYTES, CheckpointError, check_whole
 
 # The step of a checkpoint that no training of ours has made.
 STEP = 0
@@ -75,9 +76,11 @@ class ParamsReader:
           shapes: of each parameter, by name, as model.json describes them.
 
         Raises:
-          CheckpointError: where there is no checkpoint, or one of other parameters.
+          CheckpointError: where there is no checkpoint, one of other parameters, or a damaged one.
         """
-        self._params = _newest(folder.resolve() / "checkpoints") / "params"
+        newest = _newest(folder.resolve() / "checkpoints")
+        check_whole(epath.Path(newest))
+        self._params = newest / "params"
         try:
             metadata = json.loads((self._params / "_METADATA").read_text())
         except (OSError, ValueError) as error:

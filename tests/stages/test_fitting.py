@@ -72,6 +72,21 @@ def test_rows_are_split_over_the_devices_where_they_divide():
         np.testing.assert_array_equal(placed[name], batch[name])
 
 
+@pytest.mark.parametrize("rows", [16, 12], ids=["split", "whole on each"])
+def test_the_parts_of_two_processes_make_up_the_batch(rows):
+    """Of eight devices each process has four; it is asked for no rows but those of its own."""
+    mesh = make_mesh(data=2, fsdp=4)
+    tokens = np.arange(rows * 3, dtype=np.int32).reshape(rows, 3)
+    shards = place({"tokens": tokens}, mesh)["tokens"].addressable_shards
+    halves = [[shard for shard in shards if shard.device.id // 4 == process] for process in (0, 1)]
+    if rows % 8:
+        assert all(np.array_equal(shard.data, tokens) for half in halves for shard in half)
+        return
+    for process, half in enumerate(halves):
+        part = np.concatenate([shard.data for shard in sorted(half, key=lambda shard: shard.index[0].start)])
+        np.testing.assert_array_equal(part, tokens[process * rows // 2 : (process + 1) * rows // 2])
+
+
 def test_stages_of_the_same_shapes_share_one_step():
     mesh = make_mesh(data=1, fsdp=1, devices=jax.devices()[:1])
     arguments = (smallest_model(), OptimizerConfig(), 1, mesh)

@@ -1,5 +1,10 @@
 """Checkpoints are exact, whole or not there, and say what does not fit."""
 
+import contextlib
+import errno
+import shutil
+import subprocess
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,7 +15,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from llama2_jax.sharding.mesh import make_mesh
 from llama2_jax.training import checkpoints as checkpoints_module
-from llama2_jax.training.checkpoints import CheckpointError, Checkpoints, restore_params
+from llama2_jax.training.checkpoints import CheckpointError, Checkpoints, DiskFullError, restore_params
 from llama2_jax.training.optimizer import OptimizerConfig, make_optimizer
 from llama2_jax.training.state import abstract_state, create_state
 from llama2_jax.training.step import build_train_step
@@ -149,3 +154,86 @@ def test_orbax_does_not_chatter_and_the_run_may(tmp_path, state, caplog):
         restore_params(tmp_path, abstract_state(state).params)
         logging.info("the run's own words")
     assert [record.getMessage() for record in caplog.records] == ["the run's own words"]
+
+
+def harm(step_folder, item):
+    """Cuts off, empties or removes the largest file of an item."""
+    files = (path for path in (step_folder / item).rglob("*") if path.is_file())
+    path = max(files, key=lambda path: path.stat().st_size)
+    {"params": lambda: path.write_bytes(path.read_bytes()[:-7]), "opt_state": path.unlink}.get(
+        item, lambda: path.write_bytes(b"")
+    )()
+    return path
+
+
+@pytest.mark.parametrize("item", ["params", "opt_state", "data", "meta"])
+def test_a_damaged_newest_checkpoint_is_named_and_the_one_before_it_used(tmp_path, state, caplog, item):
+    other = jax.tree.map(lambda leaf: leaf + 1, state)
+    with Checkpoints(tmp_path) as checkpoints:
+        checkpoints.save(1, state, data={"taken": 1})
+        checkpoints.save(2, other, data={"taken": 2})
+    harmed = f"{tmp_path}/2 is damaged: {harm(tmp_path / '2', item).relative_to(tmp_path / '2')}"
+    with pytest.raises(CheckpointError, match=harmed):
+        restore_params(tmp_path, abstract_state(state).params)
+    with caplog.at_level("WARNING"), Checkpoints(tmp_path) as checkpoints:
+        assert checkpoints.latest_step() == 1
+        restored = checkpoints.restore(abstract_state(state))
+        checkpoints.save(2, other)
+    assert_equal(restored.state, state.replace(step=jnp.asarray(1)))
+    assert restored.data == {"taken": 1}
+    assert harmed in caplog.text
+    assert (tmp_path / "2.damaged").is_dir()
+    assert_equal(restore_params(tmp_path, abstract_state(state).params), other.params)
+
+
+def test_where_none_is_whole_the_training_begins_again_and_nothing_is_deleted(tmp_path, state, caplog):
+    with Checkpoints(tmp_path) as checkpoints:
+        checkpoints.save(1, state)
+        checkpoints.save(2, state)
+    for step in ("1", "2"):
+        harm(tmp_path / step, "params")
+    with caplog.at_level("WARNING"), Checkpoints(tmp_path) as checkpoints:
+        assert checkpoints.latest_step() is None
+    assert f"no whole checkpoint is left in {tmp_path}" in caplog.text
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["1.damaged", "2.damaged"]
+
+
+def test_later_checkpoints_are_removed(tmp_path, state):
+    with Checkpoints(tmp_path, keep=9) as checkpoints:
+        for step in (1, 2, 3):
+            checkpoints.save(step, state)
+        checkpoints.remove_after(1)
+        assert checkpoints.latest_step() == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["1"]
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A disk of 3 MB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", str(folder)], capture_output=True)
+    if mounted.returncode:
+        pytest.skip(f"mounting a small disk is not allowed here: {mounted.stderr.decode().strip()}")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+@pytest.mark.skipif(not shutil.which("mount"), reason="there is no mount command")
+def test_a_full_disk_is_named_and_the_checkpoint_before_it_kept(small_disk, state):
+    folder, filler = small_disk / "checkpoints", small_disk / "filler"
+    with pytest.raises(DiskFullError) as error, Checkpoints(folder) as checkpoints:
+        checkpoints.save(1, state)
+        with filler.open("wb", buffering=0) as file, contextlib.suppress(OSError):
+            while file.write(bytes(1 << 12)):
+                pass
+        checkpoints.save(2, state)
+    assert error.value.filename == str(folder) and error.value.errno == errno.ENOSPC
+    assert "no room to save the checkpoint of step 2; the checkpoint of step 1 is kept" in str(error.value)
+    filler.unlink()
+    with Checkpoints(folder) as checkpoints:
+        assert checkpoints.latest_step() == 1
+        assert_equal(checkpoints.restore(abstract_state(state)).state, state)
+        checkpoints.save(2, state)
+        assert checkpoints.latest_step() == 2
+    assert sorted(path.name for path in folder.iterdir()) == ["1", "2"]

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from llama2_jax.training.checkpoints import Checkpoints
+from llama2_jax.training.interruption import InterruptedRunError, Interruption
 from llama2_jax.training.loop import NonFiniteError, fit
 from llama2_jax.training.metrics import MetricsWriter, read_metrics
 from llama2_jax.training.optimizer import OptimizerConfig, make_optimizer
@@ -176,6 +177,35 @@ def test_batches_are_placed_without_their_ids(trainer, batches, tmp_path):
 
     trainer(tmp_path, batches(), steps=2, place=place)
     assert placed == [{"tokens", "segment_ids", "loss_mask", "scale"}] * 2
+
+
+@pytest.mark.parametrize("asked_at", [1, 4, 7, 10])
+def test_a_training_that_is_asked_to_stop_is_saved_behind_the_step(trainer, batches, uninterrupted, tmp_path, asked_at):
+    interruption = Interruption()
+    taken = batches()
+
+    def place(arrays):
+        if taken.taken == asked_at:
+            interruption.ask(signal.SIGTERM)
+        return arrays
+
+    with pytest.raises(InterruptedRunError, match=f"SIGTERM: training is saved after step {asked_at} of 10") as stop:
+        trainer(tmp_path, taken, place=place, interruption=interruption)
+    assert stop.value.exit_code == 143
+    assert [row["step"] for row in rows(tmp_path)] == list(range(1, asked_at + 1))
+    assert_equal(trainer(tmp_path, batches()), uninterrupted[0])
+    assert rows(tmp_path) == uninterrupted[1]
+
+
+def test_with_a_damaged_newest_checkpoint_the_run_goes_on_from_the_one_before(
+    trainer, batches, uninterrupted, tmp_path
+):
+    trainer(tmp_path, batches(), steps=9)
+    for file in (tmp_path / "checkpoints" / "9" / "params" / "d").iterdir():
+        file.write_bytes(b"")
+    assert_equal(trainer(tmp_path, batches()), uninterrupted[0])
+    assert rows(tmp_path) == uninterrupted[1]
+    assert (tmp_path / "checkpoints" / "9.damaged").is_dir()
 
 
 SCRIPT = """

@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from tensorboardX.proto.event_pb2 import Event, SessionLog
 
 from llama2_jax.training.metrics import MetricsWriter, read_metrics
 
@@ -17,6 +18,23 @@ def test_a_row_is_on_disk_when_write_returns(tmp_path):
         {"step": 2, "loss": 2.0, "accuracy": 0.5},
     ]
     assert list((tmp_path / "stage" / "tensorboard").glob("events.out.*"))
+
+
+def test_tensorboard_gets_the_values_and_is_told_what_to_hide(tmp_path):
+    with MetricsWriter(tmp_path) as metrics:
+        metrics.truncate_after(3)
+        metrics.write(4, {"held_out/loss": 1.5})
+    [file] = (tmp_path / "tensorboard").iterdir()
+    events, data = [], file.read_bytes()
+    while data:  # a record: its length in 8 bytes, a checksum, the event, a checksum
+        size = int.from_bytes(data[:8], "little")
+        events.append(Event.FromString(data[12 : 12 + size]))
+        data = data[16 + size :]
+    assert events[0].file_version == "brain.Event:2"
+    assert (events[1].step, events[1].session_log.status) == (4, SessionLog.START)
+    [value] = events[2].summary.value
+    assert (events[2].step, value.tag, value.simple_value) == (4, "held_out/loss", 1.5)
+    assert len(events) == 3
 
 
 def test_rows_after_a_checkpoint_are_dropped_and_written_again(tmp_path):

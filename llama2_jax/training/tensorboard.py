@@ -1,0 +1,49 @@
+"""Event files for TensorBoard.
+
+The library's own writer works in a thread and is handed its events by a queue: where the thread dies of a full disk, a
+training would wait for room in the queue for ever. So the events are written here, as they come.
+"""
+
+import time
+from collections.abc import Mapping
+
+from etils import epath
+
+FLUSH_SECONDS = 10.0
+
+
+class EventFile:
+    """One file of scalars in a folder."""
+
+    def __init__(self, folder: epath.Path, first_step: int | None):
+        """
+        Args:
+          folder: where; made if absent.
+          first_step: what older files there have of this step and later ones is hidden; None for nothing.
+        """
+        # Imported where it is used, so that a run without TensorBoard does not need it.
+        from tensorboardX.event_file_writer import EventsWriter
+        from tensorboardX.proto.event_pb2 import Event, SessionLog
+        from tensorboardX.proto.summary_pb2 import Summary
+        from tensorboardX.record_writer import directory_check
+
+        self._event, self._summary = Event, Summary
+        directory_check(str(folder))
+        self._writer = EventsWriter(str(folder / "events"))
+        self._flushed = time.monotonic()
+        if first_step is not None:
+            self._writer.write_event(Event(step=first_step, session_log=SessionLog(status=SessionLog.START)))
+
+    def write(self, step: int, values: Mapping[str, float]) -> None:
+        """Adds the values of a step."""
+        summary = self._summary(
+            value=[self._summary.Value(tag=name, simple_value=value) for name, value in values.items()]
+        )
+        self._writer.write_event(self._event(wall_time=time.time(), step=step, summary=summary))
+        if time.monotonic() - self._flushed > FLUSH_SECONDS:
+            self._writer.flush()
+            self._flushed = time.monotonic()
+
+    def close(self) -> None:
+        """Writes what is left."""
+        self._writer.close()

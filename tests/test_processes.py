@@ -1,0 +1,87 @@
+"""Several processes: each is killed, stopped or asked to stop in turn, and the run ends as if nothing had been."""
+
+import json
+import re
+import signal
+
+import jax
+import numpy as np
+import pytest
+
+from llama2_jax.training.metrics import read_metrics
+from llama2_jax.training.model_folder import load_model
+from llama2_jax.training.watchdog import STALLED_EXIT_CODE
+from tests.two_processes import ROOT, started
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def start(tmp_path):
+    """Starts the experiment in one process of 8 devices or two of 4."""
+
+    def start(count, workdir, harm="", *flags):
+        arguments = [
+            "-m", "llama2_jax.main", f"--config={ROOT}/tests/harmed_experiment.py", f"--workdir={workdir}",
+            f"--config.compilation_cache={tmp_path}/compiled",
+        ]  # fmt: skip
+        if count > 1:
+            arguments += ["--distributed", "--heartbeat_timeout=15"]
+        return started(
+            count, [*arguments, *flags], workdir.parent / f"{workdir.name}_outputs", {"HARM": harm} if harm else {}
+        )
+
+    return start
+
+
+def steps_saved(workdir):
+    return sorted(int(path.name) for path in (workdir / "training" / "checkpoints").iterdir() if path.name.isdigit())
+
+
+def test_two_processes_that_are_killed_stopped_and_asked_to_stop_end_like_one_that_was_not(start, tmp_path):
+    whole, workdir = tmp_path / "whole", tmp_path / "harmed"
+    with start(1, whole) as run:
+        assert run.wait() == [0]
+
+    # The second process dies: the first one ends with a message, and what was saved is kept.
+    with start(2, workdir, "kill:5:1") as run:
+        first, second = run.wait()
+        assert second == -signal.SIGKILL and first not in (0, second)
+        assert "detected fatal errors" in run.texts()[0]
+    assert steps_saved(workdir) == [3]
+
+    # The first one dies in the middle of a save, when all files are there: the checkpoint is not.
+    with start(2, workdir, "kill_in_save:5:0") as run:
+        first, second = run.wait()
+        assert first == -signal.SIGKILL and second not in (0, first)
+    assert steps_saved(workdir) == [3]
+    assert any("tmp" in path.name for path in (workdir / "training" / "checkpoints").iterdir())
+
+    # As one process, which is asked to stop.
+    with start(1, workdir, "ask:8:0") as run:
+        assert run.wait() == [143]
+        assert "stopped by SIGTERM: training is saved after step 8 of 12" in run.texts()[0]
+        assert "Traceback" not in run.texts()[0]
+    assert steps_saved(workdir) == [6, 8]
+
+    # The second process stops answering: the first one waits no longer than it may.
+    with start(2, workdir, "stop:11:1", "--heartbeat_timeout=300", "--step_timeout=20") as run:
+        assert run.processes[0].wait(120) == STALLED_EXIT_CODE
+        # The tenth step may or may not have been under way in the stopped one.
+        assert re.search("error: training: no step was finished for 20 s after step (9|10):", run.texts()[0])
+        assert "loop.py" in run.texts()[0]
+    assert steps_saved(workdir) == [8, 9]
+
+    # One of two is asked to stop: both do, at the same step.
+    with start(2, workdir, "ask:10:1") as run:
+        assert run.wait() == [143, 143]
+    assert steps_saved(workdir) == [9, 11]
+
+    with start(2, workdir) as run:
+        assert run.wait() == [0, 0]
+    assert [row["step"] for row in read_metrics(workdir / "training" / "metrics.jsonl")] == list(range(1, 13))
+    one, other = (load_model(folder / "training").params for folder in (whole, workdir))
+    # Sums over devices are not in the same order in one process and in two.
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), one, other)
+    results = [json.loads((folder / "training" / "stage.json").read_text())["results"] for folder in (whole, workdir)]
+    assert [result["processes"] for result in results] == [1, 2]
