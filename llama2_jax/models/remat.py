@@ -3,16 +3,18 @@
 A policy is a function of jax.checkpoint: asked of every operation of a layer, it answers whether the result is kept.
 Results are known by the names that layer.py and the attention backends give them. The layer's input is always kept.
 
-Figures are bytes of a layer and token in bfloat16 (each number 2 bytes) at the sizes of 7b, with the kernels of TPU and
-GPU; XLA's attention has its scores besides under "none", and computes them again under every other policy.
+What a policy keeps, its layer's input included, in KiB a token and layer at the sizes of 7b in bfloat16:
 
-| policy    | kept on the device | on the host | computed again                              |
-|-----------|--------------------|-------------|---------------------------------------------|
-| none      | everything         |             | nothing                                     |
-| dots      | 93 KiB             |             | norms, products of elements                 |
-| offload   | 32 KiB             | 61 KiB      | the same, and every byte travels twice      |
-| attention | 16 KiB             |             | all products of weights: a third more work  |
-| full      | 8 KiB              |             | the same and the attention                  |
+| policy    | device | host | computed again in the backward pass                                   |
+|-----------|--------|------|-----------------------------------------------------------------------|
+| none      | all    |      | nothing                                                               |
+| dots      | 91     |      | norms and products of elements                                        |
+| offload   | 32     | 59   | the same; and 59 KiB go to the host and come back                     |
+| attention | 16     |      | all products of weights                                               |
+| full      | 8      |      | the same, and the attention                                           |
+
+That is with the attention of cuDNN or splash. XLA's keeps a score for each pair of tokens under "none", which makes
+that impossible for long rows, and has them computed again under every other policy.
 """
 
 from collections.abc import Mapping
@@ -43,7 +45,7 @@ _OFFLOAD = jax.checkpoint_policies.save_and_offload_only_these_names(
 
 
 def dots(primitive: Primitive, *shapes: Any, **parameters: Any) -> Any:
-    """Keeps the results of all products of weights and of the attention, in the order of 90 KiB a token at 7b.
+    """Keeps the results of all products of weights and of the attention: the most, short of everything.
 
     Only norms, activations and sums are computed again: some percent of a step. The first choice where it fits.
     """
@@ -54,14 +56,14 @@ def offload(primitive: Primitive, *shapes: Any, **parameters: Any) -> Any:
     """Keeps what "dots" keeps, but the wide results (query, output, gate, up) in the host's pinned memory.
 
     Computes no more than "dots". Every wide result crosses to the host and back once a step, beside the computation:
-    it pays where that link is fast and the tokens of a step are many, since the products grow with the model's width
-    squared and the bytes only with the width.
+    it pays where that link is fast and the model wide, since the products grow with the square of the width and the
+    bytes with the width. For scanned layers: unrolled ones are fetched back so early that little is won.
     """
     return primitive.name == CUDNN_FORWARD or _OFFLOAD(primitive, *shapes, **parameters)
 
 
 def attention(primitive: Primitive, *shapes: Any, **parameters: Any) -> Any:
-    """Keeps the attention's result, and what its kernel's backward pass reads, in the order of 8 KiB a token at 7b.
+    """Keeps the attention's result, and what its kernel's backward pass reads of it.
 
     All products of weights are computed again, a third more work than without; the attention is not, of which the
     work grows with the length squared.
