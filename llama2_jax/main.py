@@ -15,6 +15,7 @@ from ml_collections import config_flags
 from llama2_jax import dry_run, recipe
 from llama2_jax.sharding.machine import enable_compilation_cache, keep_freed_memory
 from llama2_jax.sharding.processes import HEARTBEAT_SECONDS, FirstProcessError, JoinError, join, leave
+from llama2_jax.sharding.xla_flags import set_xla_flags
 from llama2_jax.training.interruption import InterruptedRunError, watched_signals
 from llama2_jax.training.loop import NonFiniteError
 
@@ -34,6 +35,10 @@ _DRY_RUN_JSON = flags.DEFINE_string("dry_run_json", "", "With --dry_run: a file 
 _STAGES = flags.DEFINE_list("stages", [], "With --dry_run: only these stages.")
 _TOPOLOGY = flags.DEFINE_string("topology", "", "With --dry_run: a TPU slice to compile for, such as v5p:8x8x8.")
 
+_XLA_FLAGS = flags.DEFINE_enum(
+    "xla_flags", "default", ["default", "none"], "The compiler's flags: our table for the platform, or none of it."
+)
+
 
 def main(argv: list[str]) -> None:
     """Reads the flags and hands over to the recipe."""
@@ -43,6 +48,8 @@ def main(argv: list[str]) -> None:
     workdir = _WORKDIR.value or os.path.join("runs", f"{config.experiment}-{config.scale}")
     if not _DRY_RUN.value and (_STAGES.value or _TOPOLOGY.value or _DRY_RUN_JSON.value):
         raise app.UsageError("--stages, --topology and --dry_run_json belong to --dry_run; see also --until")
+    if _XLA_FLAGS.value == "default":
+        set_xla_flags()
     keep_freed_memory()
     enable_compilation_cache(os.path.expanduser(config.compilation_cache))
     if _DISTRIBUTED.value:

@@ -1,0 +1,123 @@
+"""The compiler's flags for each platform, as a table that the tests parse.
+
+They are read once, when JAX starts its backend, and a name that a version does not know ends the process there: so each
+flag says from and until which version of jaxlib it holds.
+"""
+
+import dataclasses
+import importlib.metadata
+import importlib.util
+import os
+from collections.abc import Mapping
+
+
+@dataclasses.dataclass(frozen=True)
+class Flag:
+    """A compiler flag, for jaxlib versions (major, minor) from `since` on and before `until`."""
+
+    name: str
+    value: str
+    since: tuple[int, int] = (0, 0)
+    until: tuple[int, int] = (1000, 0)
+
+
+GPU_FLAGS = (
+    # Collectives are started early and awaited late, with computation between.
+    Flag("xla_gpu_enable_latency_hiding_scheduler", "true"),
+    # The weights of the next scanned layer are gathered, and the gradients of the last one scattered, while one is
+    # computed. The first spelling still parses later, but says no more than the default.
+    Flag("xla_gpu_enable_pipelined_all_gather", "true", until=(0, 12)),
+    Flag("xla_gpu_enable_pipelined_reduce_scatter", "true", until=(0, 12)),
+    Flag("xla_gpu_enable_pipelined_all_reduce", "true", until=(0, 12)),
+    Flag("xla_gpu_pipeline_all_gather", "on", since=(0, 12)),
+    Flag("xla_gpu_pipeline_reduce_scatter", "on", since=(0, 12)),
+    Flag("xla_gpu_pipeline_all_reduce", "on", since=(0, 12)),
+    # For the same end: two iterations of the loop over layers have buffers of their own, without a copy between.
+    Flag("xla_gpu_enable_while_loop_double_buffering", "true"),
+    # Small collectives are combined up to the size of a layer's weights; combining more would leave nothing to overlap.
+    Flag("xla_gpu_all_reduce_combine_threshold_bytes", str(2**30)),
+    Flag("xla_gpu_all_gather_combine_threshold_bytes", str(2**27)),
+    Flag("xla_gpu_reduce_scatter_combine_threshold_bytes", str(2**26)),
+    # Weights that are split along different dimensions may be combined too.
+    Flag("xla_gpu_enable_all_gather_combine_by_dim", "false"),
+    Flag("xla_gpu_enable_reduce_scatter_combine_by_dim", "false"),
+    # Large bfloat16 products are cuBLAS's, and need no search for tile sizes when a program is compiled.
+    Flag("xla_gpu_enable_triton_gemm", "false"),
+    # No CUDA graphs: each keeps memory of its own, and steps of many milliseconds do not feel the launches.
+    Flag("xla_gpu_enable_command_buffer", ""),
+)
+
+TPU_FLAGS = (
+    # Collectives run beside computation, cut into steps that are fused with it, all-gathers of weights included.
+    Flag("xla_tpu_enable_async_collective_fusion", "true"),
+    Flag("xla_tpu_enable_async_collective_fusion_fuse_all_gather", "true"),
+    Flag("xla_tpu_enable_async_collective_fusion_multiple_steps", "true"),
+    Flag("xla_tpu_overlap_compute_collective_tc", "true"),
+    Flag("xla_enable_async_all_gather", "true"),
+)
+
+# For each platform the variable that holds its flags.
+PLATFORMS = {"gpu": ("XLA_FLAGS", GPU_FLAGS), "tpu": ("LIBTPU_INIT_ARGS", TPU_FLAGS)}
+
+# The share of a GPU's memory that JAX takes at the start; its own default leaves a quarter unused. JAX refuses to start
+# with both names set.
+MEMORY_FRACTION, MEMORY_FRACTION_NAMES = "0.9", ("XLA_CLIENT_MEM_FRACTION", "XLA_PYTHON_CLIENT_MEM_FRACTION")
+
+# A platform is at hand where one of these packages is installed.
+PLUGINS = {"gpu": ("jax_cuda12_plugin", "jax_cuda13_plugin"), "tpu": ("libtpu",)}
+
+
+def set_xla_flags() -> dict[str, str]:
+    """Sets the flags of the platforms at hand in this process; to be called before JAX starts its backend.
+
+    Returns:
+      The variables that were set.
+    """
+    version = importlib.metadata.version("jaxlib")
+    added: dict[str, str] = {}
+    for platform in platforms_at_hand(os.environ):
+        added |= environment(platform, version, os.environ)
+    os.environ.update(added)
+    return added
+
+
+def platforms_at_hand(variables: Mapping[str, str]) -> list[str]:
+    """The platforms of the table that programs may be compiled for here.
+
+    Args:
+      variables: the process's environment. A JAX_PLATFORMS that leaves the GPU out is heeded; a TPU may be compiled for
+        where there is none, and its flags are read by nobody else.
+    """
+    wanted = {name for name in variables.get("JAX_PLATFORMS", "").split(",") if name}
+    heeded = {"gpu": not wanted or bool(wanted & {"gpu", "cuda"}), "tpu": True}
+    return [
+        platform
+        for platform, packages in PLUGINS.items()
+        if heeded[platform] and any(importlib.util.find_spec(package) for package in packages)
+    ]
+
+
+def environment(platform: str, jaxlib_version: str, variables: Mapping[str, str]) -> dict[str, str]:
+    """The variables to set for a platform ("gpu" or "tpu"), beside those that are set: what the user chose is kept.
+
+    Raises:
+      ValueError: for a platform without a table.
+    """
+    if platform not in PLATFORMS:
+        raise ValueError(f"there are no XLA flags for platform {platform!r}; there are for {', '.join(PLATFORMS)}.")
+    variable, table = PLATFORMS[platform]
+    users = variables.get(variable, "").strip()
+    added: dict[str, str] = {}
+    # A value that does not begin with a dash is the name of a file of flags, which is taken as it is.
+    if not users or users.startswith("-"):
+        chosen = {flag.split("=")[0].lstrip("-") for flag in users.split()}
+        version = tuple(int(part) for part in jaxlib_version.split(".")[:2])
+        ours = [
+            f"--{flag.name}={flag.value}"
+            for flag in table
+            if flag.since <= version < flag.until and flag.name not in chosen
+        ]
+        added[variable] = " ".join([*ours, users]).strip()
+    if platform == "gpu" and not any(name in variables for name in MEMORY_FRACTION_NAMES):
+        added[MEMORY_FRACTION_NAMES[0]] = MEMORY_FRACTION
+    return added

@@ -1,0 +1,108 @@
+import importlib.metadata
+import importlib.util
+import os
+import subprocess
+import sys
+
+import pytest
+
+from llama2_jax.sharding import xla_flags
+from llama2_jax.sharding.xla_flags import environment, platforms_at_hand
+
+JAXLIB = importlib.metadata.version("jaxlib")
+
+# Starts the backend in a child for each variable and value: names that the backend does not know end a process. The
+# program's main is imported first, since flags that are set after that must still count.
+STARTS = """
+import os, sys
+import llama2_jax.main
+import jax
+
+def start(variable, value):
+    child = os.fork()
+    if not child:
+        os.environ[variable] = value
+        jax.devices()
+        if variable == "LIBTPU_INIT_ARGS":
+            from jax.experimental import topologies
+            topologies.get_topology_desc(platform="tpu", topology_name="v5p:2x2x1")
+        os._exit(0)
+    return os.waitpid(child, 0)[1] == 0
+
+print([start(sys.argv[1], value) for value in sys.argv[2:]])
+"""
+
+
+def starts(variable, *values):
+    """Whether JAX starts with the variable set to each value, all in one process, as its own start takes seconds."""
+    variables = {name: value for name, value in os.environ.items() if name not in ("XLA_FLAGS", "LIBTPU_INIT_ARGS")}
+    done = subprocess.run(
+        [sys.executable, "-c", STARTS, variable, *values],
+        env=variables | {"JAX_PLATFORMS": "cpu", "TPU_SKIP_MDS_QUERY": "1"},
+        capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip().splitlines()[-1]
+
+
+@pytest.mark.slow
+def test_this_jaxlib_knows_every_gpu_flag():
+    flags = environment("gpu", JAXLIB, {})["XLA_FLAGS"]
+    assert starts("XLA_FLAGS", flags, f"{flags} --xla_gpu_made_up=true") == "[True, False]"
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(importlib.util.find_spec("libtpu") is None, reason="needs libtpu: pip install libtpu")
+def test_this_libtpu_knows_every_tpu_flag():
+    flags = environment("tpu", JAXLIB, {})["LIBTPU_INIT_ARGS"]
+    assert starts("LIBTPU_INIT_ARGS", flags, f"{flags} --xla_tpu_made_up=true") == "[True, False]"
+
+
+def names(flags):
+    return [flag.split("=")[0] for flag in flags.split()]
+
+
+def test_flags_follow_the_version():
+    older, newer = (names(environment("gpu", version, {})["XLA_FLAGS"]) for version in ("0.10.2", "0.12.0.1"))
+    assert "--xla_gpu_enable_pipelined_all_gather" in older and "--xla_gpu_pipeline_all_gather" not in older
+    assert "--xla_gpu_pipeline_all_gather" in newer and "--xla_gpu_enable_pipelined_all_gather" not in newer
+    assert len(set(newer)) == len(newer) == len(older)
+
+
+def test_what_the_user_set_is_kept():
+    mine = "--xla_gpu_enable_triton_gemm=true --xla_dump_to=/tmp/dump"
+    added = environment("gpu", JAXLIB, {"XLA_FLAGS": mine, "XLA_PYTHON_CLIENT_MEM_FRACTION": "0.5"})
+    assert added["XLA_FLAGS"].endswith(f" {mine}")
+    assert names(added["XLA_FLAGS"]).count("--xla_gpu_enable_triton_gemm") == 1
+    assert set(added) == {"XLA_FLAGS"}, "JAX refuses two memory fractions"
+    assert environment("gpu", JAXLIB, {"XLA_FLAGS": "flags.txt"}) == {"XLA_CLIENT_MEM_FRACTION": "0.9"}
+    assert environment("tpu", JAXLIB, {"LIBTPU_INIT_ARGS": added["XLA_FLAGS"]}).keys() == {"LIBTPU_INIT_ARGS"}
+
+
+def test_flags_are_set_for_the_platforms_that_are_installed(monkeypatch):
+    def installed(*packages):
+        monkeypatch.setattr(
+            xla_flags.importlib.util, "find_spec", lambda name: object() if name in packages else None
+        )  # fmt: skip
+
+    installed()
+    assert platforms_at_hand({}) == []
+    installed("jax_cuda13_plugin", "libtpu")
+    assert platforms_at_hand({}) == platforms_at_hand({"JAX_PLATFORMS": "cuda,cpu"}) == ["gpu", "tpu"]
+    assert platforms_at_hand({"JAX_PLATFORMS": "cpu"}) == ["tpu"], "a TPU can be compiled for from a CPU"
+
+
+def test_setting_changes_the_environment_once(monkeypatch):
+    monkeypatch.setattr(xla_flags, "platforms_at_hand", lambda variables: ["gpu"])
+    for name in ("XLA_FLAGS", *xla_flags.MEMORY_FRACTION_NAMES):
+        # Set first, so that it is taken away again at the end.
+        monkeypatch.setenv(name, "")
+        monkeypatch.delenv(name)
+    added = xla_flags.set_xla_flags()
+    assert os.environ["XLA_FLAGS"] == added["XLA_FLAGS"] != ""
+    assert xla_flags.set_xla_flags() == {"XLA_FLAGS": added["XLA_FLAGS"]}, "a second time nothing is added"
+
+
+def test_a_platform_without_a_table_is_refused():
+    with pytest.raises(ValueError, match="no XLA flags for platform 'rocm'; there are for gpu, tpu"):
+        environment("rocm", JAXLIB, {})
