@@ -4,6 +4,7 @@ The same functions serve the scanned, the unrolled and the decoding network, so 
 products carry the names by which models/remat.py keeps them for the backward pass.
 """
 
+import types
 from collections.abc import Mapping
 
 import jax
@@ -15,10 +16,24 @@ from jaxtyping import Array, Float, Int
 from llama2_jax.models.attention import attention
 from llama2_jax.models.config import ModelConfig
 from llama2_jax.models.rope import Rotation, rotate
-from llama2_jax.sharding.axes import constrain
+from llama2_jax.models.weights import ready_weight
+from llama2_jax.sharding.axes import RULES, Rules, constrain
 
 LayerWeights = Mapping[str, Float[Array, "..."]]
 Heads = Float[Array, "rows length heads head_dim"]
+
+# The logical axes of a layer's weights.
+LAYER_AXES: Mapping[str, tuple[str, ...]] = types.MappingProxyType({
+    "attention_norm": ("norm",),
+    "query": ("embed", "heads"),
+    "key": ("embed", "kv_heads"),
+    "value": ("embed", "kv_heads"),
+    "output": ("heads", "embed"),
+    "ffn_norm": ("norm",),
+    "gate": ("embed", "ffn"),
+    "up": ("embed", "ffn"),
+    "down": ("ffn", "embed"),
+})  # fmt: skip
 Hidden = Float[Array, "rows length dim"]
 
 
@@ -35,6 +50,20 @@ def unstack_layers(stacked: LayerWeights) -> list[LayerWeights]:
     return [dict(zip(apart, one, strict=True)) for one in zip(*apart.values(), strict=True)]
 
 
+def embed(
+    table: Float[Array, "vocab dim"], tokens: Int[Array, "rows length"], mesh: Mesh | None, rules: Rules = RULES
+) -> Hidden:
+    """Each token's row of the embedding, in the table's dtype.
+
+    Where fsdp splits the table's width, each device looks up its columns for the rows of all, and then they swap
+    columns for rows. Left to itself the compiler does so too on some meshes; on others it gathers the rows of the whole
+    batch on every device ("involuntary full rematerialization").
+    """
+    tokens = constrain(tokens, mesh, ("lookup_batch", "length"), rules)
+    found = constrain(table[tokens], mesh, ("lookup_batch", "length", "embed"), rules)
+    return constrain(found, mesh, ("batch", "length", "hidden"), rules)
+
+
 def layer(
     weights: LayerWeights,
     x: Hidden,
@@ -44,6 +73,13 @@ def layer(
     mesh: Mesh | None,
 ) -> Hidden:
     """The layer for training and scoring: attention within the segments of packed rows."""
+    # Where the backward pass computes the layer again. Where it keeps everything it would keep whole weights, of all
+    # layers: there the compiler gathers them as they are needed.
+    gathered = config.remat != "none"
+    weights = {
+        name: ready_weight(weight, config.compute_dtype, mesh, LAYER_AXES[name], gathered)
+        for name, weight in weights.items()
+    }
     q, k, v = queries_keys_values(weights, x, turn, config, mesh)
     return finish(weights, x, attention(q, k, v, segment_ids, config.attention, mesh), config, mesh)
 
@@ -65,12 +101,12 @@ def queries_keys_values(
 def finish(weights: LayerWeights, x: Hidden, attended: Heads, config: ModelConfig, mesh: Mesh | None) -> Hidden:
     """The layer's second half, after attention: output projection and feed-forward, each added to the residual."""
     x = x + checkpoint_name(_times(attended.reshape(*x.shape[:2], -1), weights["output"]), "output")
-    x = constrain(x, mesh, ("batch", "length", None))
+    x = constrain(x, mesh, ("batch", "length", "hidden"))
     normal = rms_norm(x, weights["ffn_norm"], config.norm_eps)
     gate = checkpoint_name(_times(normal, weights["gate"]), "gate")
     gated = jax.nn.silu(gate) * checkpoint_name(_times(normal, weights["up"]), "up")
     gated = constrain(gated, mesh, ("batch", "length", "ffn"))
-    return constrain(x + _times(gated, weights["down"]), mesh, ("batch", "length", None))
+    return constrain(x + _times(gated, weights["down"]), mesh, ("batch", "length", "hidden"))
 
 
 def _named(x: Heads, name: str) -> Heads:

@@ -27,9 +27,10 @@ from jaxtyping import Array, Float, Int
 from llama2_jax.models import decoding
 from llama2_jax.models.config import ModelConfig
 from llama2_jax.models.kv_cache import KVCache
-from llama2_jax.models.layer import layer, rms_norm
+from llama2_jax.models.layer import LAYER_AXES, embed, layer, rms_norm
 from llama2_jax.models.remat import POLICIES
 from llama2_jax.models.rope import Rotation, rotation
+from llama2_jax.models.weights import ready_weight
 from llama2_jax.sharding.axes import RULES, Rules, constrain, partition_spec
 from llama2_jax.sharding.mesh import batch_ways
 
@@ -52,8 +53,8 @@ class Layer(nn.Module):
         self, x: Float[Array, "rows length dim"], turn: Rotation, segment_ids: Tokens
     ) -> tuple[Float[Array, "rows length dim"], None]:
         weights = {
-            name: self.param(name, nn.with_logical_partitioning(init, axes), shape)
-            for name, (init, shape, axes) in _layer_parameters(self.config).items()
+            name: self.param(name, nn.with_logical_partitioning(init, LAYER_AXES[name]), shape)
+            for name, (init, shape) in _layer_parameters(self.config).items()
         }
         return layer(weights, x, turn, segment_ids, self.config, self.mesh), None
 
@@ -74,21 +75,21 @@ def _layer_stack(config: ModelConfig) -> type[nn.Module]:
     )
 
 
-def _layer_parameters(config: ModelConfig) -> dict[str, tuple[nn.initializers.Initializer, tuple, tuple]]:
-    """For each parameter of a layer: initialiser, shape and logical axes."""
+def _layer_parameters(config: ModelConfig) -> dict[str, tuple[nn.initializers.Initializer, tuple]]:
+    """For each parameter of a layer: initialiser and shape."""
     ones, inner = nn.initializers.ones, nn.initializers.normal(INIT_STD)
     outer = nn.initializers.normal(INIT_STD * (2 * config.layers) ** -0.5)
     dim, kv_dim, hidden = config.dim, config.kv_heads * config.head_dim, config.ffn_hidden
     return {
-        "attention_norm": (ones, (dim,), ("norm",)),
-        "query": (inner, (dim, dim), ("embed", "heads")),
-        "key": (inner, (dim, kv_dim), ("embed", "kv_heads")),
-        "value": (inner, (dim, kv_dim), ("embed", "kv_heads")),
-        "output": (outer, (dim, dim), ("heads", "embed")),
-        "ffn_norm": (ones, (dim,), ("norm",)),
-        "gate": (inner, (dim, hidden), ("embed", "ffn")),
-        "up": (inner, (dim, hidden), ("embed", "ffn")),
-        "down": (outer, (hidden, dim), ("ffn", "embed")),
+        "attention_norm": (ones, (dim,)),
+        "query": (inner, (dim, dim)),
+        "key": (inner, (dim, kv_dim)),
+        "value": (inner, (dim, kv_dim)),
+        "output": (outer, (dim, dim)),
+        "ffn_norm": (ones, (dim,)),
+        "gate": (inner, (dim, hidden)),
+        "up": (inner, (dim, hidden)),
+        "down": (outer, (hidden, dim)),
     }
 
 
@@ -103,7 +104,7 @@ class Trunk(nn.Module):
         config = self.config
         embedding_init = nn.with_logical_partitioning(nn.initializers.normal(INIT_STD), ("vocab", "embed"))
         embedding = self.param("embedding", embedding_init, (config.vocab_size, config.dim))
-        x = constrain(embedding[tokens].astype(config.compute_dtype), self.mesh, ("batch", "length", None))
+        x = embed(embedding, tokens, self.mesh).astype(config.compute_dtype)
         turn = rotation(positions, config.head_dim, config.rope_theta)
         x, _ = _layer_stack(config)(config, self.mesh, name="layers")(x, turn, segment_ids)
         norm_init = nn.with_logical_partitioning(nn.initializers.ones, ("norm",))
@@ -116,20 +117,22 @@ class Head(nn.Module):
     outputs: int
     axis: str
     init_std: float
+    mesh: Mesh | None = None
 
     @nn.compact
     def __call__(self, hidden: Float[Array, "*batch dim"]) -> Float[Array, "*batch outputs"]:
         dim = hidden.shape[-1]
         init = nn.with_logical_partitioning(nn.initializers.normal(self.init_std), ("embed", self.axis))
         kernel = self.param("kernel", init, (dim, self.outputs))
+        kernel = ready_weight(kernel, hidden.dtype, self.mesh, ("embed", self.axis))
         flat = hidden.reshape(-1, dim)  # as in layer.py: faster gradients on the CPU
-        out = jnp.matmul(flat, kernel.astype(hidden.dtype), preferred_element_type=jnp.float32)
+        out = jnp.matmul(flat, kernel, preferred_element_type=jnp.float32)
         return out.reshape(*hidden.shape[:-1], self.outputs)
 
 
-def _scalar_head(config: ModelConfig) -> Head:
+def _scalar_head(config: ModelConfig, mesh: Mesh | None = None) -> Head:
     # The deviation of InstructGPT's reward head: outputs of about unit size on normed states.
-    return Head(1, "scalar", (config.dim + 1) ** -0.5)
+    return Head(1, "scalar", (config.dim + 1) ** -0.5, mesh)
 
 
 class LanguageModel(nn.Module):
@@ -145,7 +148,7 @@ class LanguageModel(nn.Module):
 
     def setup(self):
         self.trunk = Trunk(self.config, self.mesh)
-        self.head = Head(self.config.vocab_size, "vocab", INIT_STD)
+        self.head = Head(self.config.vocab_size, "vocab", INIT_STD, self.mesh)
 
     def __call__(self, tokens: Tokens, positions: Tokens, segment_ids: Tokens) -> Float[Array, "rows length vocab"]:
         """Float32 logits: at each token, of the token that follows it."""
@@ -200,7 +203,7 @@ class ScalarModel(nn.Module):
 
     def setup(self):
         self.trunk = Trunk(self.config, self.mesh)
-        self.head = _scalar_head(self.config)
+        self.head = _scalar_head(self.config, self.mesh)
 
     def __call__(self, tokens: Tokens, positions: Tokens, segment_ids: Tokens) -> Float[Array, "rows length"]:
         """The score at each token."""

@@ -8,11 +8,16 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 Rules = Mapping[str, str | tuple[str, ...] | None]
 
-# A batch is split over `data` and `fsdp`. Each weight is split over `fsdp` along the model's width and gathered when it
-# is used, and over `tensor` along heads, feed-forward or vocabulary, where the computation itself is split.
+# For parameters, optimizer state (it lies as its parameters do), activations, KV cache and batches. A batch is split
+# over `data` and `fsdp`. Each weight is split over `fsdp` along the model's width and gathered when it is used, and
+# over `tensor` along heads, feed-forward or vocabulary, where the computation itself is split.
 RULES: Rules = {
     "batch": ("data", "fsdp"),
+    "lookup_batch": "data",  # of the embedding's lookup: rows that meet where fsdp splits the table's width instead
     "length": None,
+    "head_dim": None,
+    "slots": None,  # of the KV cache
+    "hidden": None,  # the width of activations, where `embed` is that of weights
     "layers": None,
     "norm": None,
     "embed": "fsdp",
@@ -22,6 +27,9 @@ RULES: Rules = {
     "vocab": "tensor",
     "scalar": None,
 }
+
+# A weight where it is used: whole over fsdp, still split over tensor.
+GATHERED: Rules = {**RULES, "embed": None}
 
 
 def partition_spec(names: Sequence[str | None], rules: Rules = RULES) -> PartitionSpec:

@@ -54,6 +54,14 @@ def batch_ways(mesh: Mesh | None) -> int:
     return 1 if mesh is None else mesh.shape["data"] * mesh.shape["fsdp"]
 
 
+def row_multiple(mesh: Mesh) -> int:
+    """What the number of packed rows is rounded up to: rows that the mesh can split, and few shapes to compile.
+
+    Rows that it can not split would lie whole on every device, and each would compute all of them.
+    """
+    return math.lcm(8, batch_ways(mesh))
+
+
 def mesh_of(tree: Any) -> Mesh | None:
     """The mesh that a tree of arrays (a model's parameters) lives on; None where that is one device."""
     sharding = getattr(jax.tree.leaves(tree)[0], "sharding", None)

@@ -14,7 +14,8 @@ from llama2_jax.models.config import ModelConfig
 from llama2_jax.models.llama import LanguageModel, parameter_shardings
 from llama2_jax.objectives.next_token import count_targets, next_token_loss
 from llama2_jax.objectives.target_scores import score_targets
-from llama2_jax.sharding.mesh import batch_sharding, batch_ways
+from llama2_jax.sharding.axes import partition_spec
+from llama2_jax.sharding.mesh import batch_ways
 from llama2_jax.stages.runtime import Runtime
 from llama2_jax.training.checkpoints import Checkpoints
 from llama2_jax.training.loop import fit
@@ -90,29 +91,25 @@ def learning_rate(settings: ConfigDict, steps: int) -> Callable[[int], float]:
 
 
 def place(batch: dict, mesh: Mesh) -> dict:
-    """Puts a host batch on the devices: its leading axis split over them where it divides, else whole on each.
+    """Puts a host batch on the devices: rows split over them where they divide, else whole on each.
 
-    All processes hand over the same batch; each puts on its own devices what belongs there.
+    Of stacked microbatches, [accumulation, rows, ...], each one's rows are split and not the microbatches. All
+    processes hand over the same batch; each puts on its own devices what belongs there.
     """
+    stacked = np.ndim(batch["tokens"]) == 3
 
     def put(array: np.ndarray) -> jax.Array:
-        sharding = placement(array.shape[0], mesh)
-        return jax.make_array_from_callback(array.shape, sharding, lambda rows: array[rows])
+        sharding = placement(array.shape, mesh, stacked)
+        return jax.make_array_from_callback(array.shape, sharding, lambda part: array[part])
 
     return {name: put(np.asarray(array)) for name, array in batch.items()}
 
 
-def placement(leading: int, mesh: Mesh) -> NamedSharding:
-    """Where an array of a batch goes whose leading axis has this size."""
-    return NamedSharding(mesh, PartitionSpec()) if leading % batch_ways(mesh) else batch_sharding(mesh)
-
-
-def row_multiple(mesh: Mesh) -> int:
-    """What the number of rows of packed sequences is rounded up to: few shapes, and rows that the mesh can split.
-
-    Rows that it can not split would lie whole on every device, and each would compute all of them.
-    """
-    return math.lcm(8, batch_ways(mesh))
+def placement(shape: tuple[int, ...], mesh: Mesh, stacked: bool = False) -> NamedSharding:
+    """Where an array of a batch goes, [rows, ...] or, stacked, [accumulation, rows, ...]."""
+    if shape[int(stacked)] % batch_ways(mesh):
+        return NamedSharding(mesh, PartitionSpec())
+    return NamedSharding(mesh, partition_spec((None, "batch") if stacked else ("batch",)))
 
 
 @functools.lru_cache

@@ -22,9 +22,10 @@ from llama2_jax.models.flops import training_flops
 from llama2_jax.models.llama import LanguageModel, ScalarModel, parameter_shardings
 from llama2_jax.objectives.ppo import policy_loss, value_loss
 from llama2_jax.objectives.target_scores import score_targets
+from llama2_jax.sharding.mesh import row_multiple
 from llama2_jax.stages import workload
 from llama2_jax.stages.encoding import encode_prompts, read_records
-from llama2_jax.stages.fitting import learning_rate, place, row_multiple
+from llama2_jax.stages.fitting import learning_rate, place
 from llama2_jax.stages.rewarding import abstract_reward_models, load_reward_models, reward_scores
 from llama2_jax.stages.rollouts import Rollouts, answer_and_score, collect
 from llama2_jax.stages.runtime import Inputs, Runtime, named_key

@@ -25,8 +25,9 @@ from llama2_jax.models.config import ModelConfig
 from llama2_jax.models.flops import training_flops
 from llama2_jax.models.llama import ScalarModel, parameter_shardings, scalar_params_from
 from llama2_jax.objectives.ranking import MARGINS, ranking_loss, safety_auxiliary_loss
+from llama2_jax.sharding.mesh import row_multiple
 from llama2_jax.stages.encoding import read_records
-from llama2_jax.stages.fitting import fit_in_folder, row_multiple
+from llama2_jax.stages.fitting import fit_in_folder
 from llama2_jax.stages.runtime import Inputs, Runtime, as_folders, named_key, read_jsonl
 from llama2_jax.stages.workload import (
     DeviceWork,

@@ -34,7 +34,8 @@ from llama2_jax.models.llama import (
     parameter_shardings,
 )
 from llama2_jax.sharding.abstract import compile_abstract, device_bytes, with_shardings
-from llama2_jax.stages.fitting import language_model_loss, language_model_step, placement, row_multiple
+from llama2_jax.sharding.mesh import row_multiple
+from llama2_jax.stages.fitting import language_model_loss, language_model_step, placement
 from llama2_jax.training.optimizer import OptimizerConfig, make_optimizer
 from llama2_jax.training.state import TrainState, state_shardings
 
@@ -125,8 +126,9 @@ def train_state(held: Held) -> TrainState:
 
 def abstract_batch(fields: Mapping[str, tuple[tuple[int, ...], Any]], mesh: Mesh) -> dict[str, jax.ShapeDtypeStruct]:
     """A batch as `fitting.place` puts it on the devices, from each array's shape and dtype."""
+    stacked = len(fields["tokens"][0]) == 3
     return {
-        name: jax.ShapeDtypeStruct(shape, dtype, sharding=placement(shape[0], mesh))
+        name: jax.ShapeDtypeStruct(shape, dtype, sharding=placement(shape, mesh, stacked))
         for name, (shape, dtype) in fields.items()
     }
 

@@ -14,9 +14,9 @@ from llama2_jax.inference.generate import Sampling, generate
 from llama2_jax.models.config import parameter_count
 from llama2_jax.models.llama import LanguageModel, init_language_model, parameter_shardings
 from llama2_jax.sharding.abstract import compile_abstract
-from llama2_jax.sharding.mesh import make_mesh
+from llama2_jax.sharding.mesh import make_mesh, row_multiple
 from llama2_jax.stages import pretrain, reward_model, workload
-from llama2_jax.stages.fitting import language_model_step, place, row_multiple
+from llama2_jax.stages.fitting import language_model_step, place
 from llama2_jax.training.optimizer import OptimizerConfig, make_optimizer
 from llama2_jax.training.state import create_state
 from tests.smallest import smallest_model
