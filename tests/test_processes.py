@@ -1,6 +1,5 @@
 """Several processes: each is killed, stopped or asked to stop in turn, and the run ends as if nothing had been."""
 
-import json
 import re
 import signal
 
@@ -8,9 +7,12 @@ import jax
 import numpy as np
 import pytest
 
+from llama2_jax import recipe
+from llama2_jax.training.interruption import InterruptedRunError, watched_signals
 from llama2_jax.training.metrics import read_metrics
 from llama2_jax.training.model_folder import load_model
 from llama2_jax.training.watchdog import STALLED_EXIT_CODE
+from tests import harmed_experiment
 from tests.two_processes import ROOT, started
 
 pytestmark = pytest.mark.slow
@@ -34,14 +36,25 @@ def start(tmp_path):
     return start
 
 
+@pytest.fixture
+def alone(tmp_path, monkeypatch):
+    """Runs the experiment here, as one process of 8 devices."""
+
+    def run(workdir, harm="nothing:0:0"):
+        monkeypatch.setenv("HARM", harm)
+        with watched_signals() as interruption:
+            recipe.run(harmed_experiment.get_config(), str(workdir), interruption=interruption)
+
+    return run
+
+
 def steps_saved(workdir):
     return sorted(int(path.name) for path in (workdir / "training" / "checkpoints").iterdir() if path.name.isdigit())
 
 
-def test_two_processes_that_are_killed_stopped_and_asked_to_stop_end_like_one_that_was_not(start, tmp_path):
+def test_two_processes_that_are_killed_stopped_and_asked_to_stop_end_like_one_that_was_not(start, alone, tmp_path):
     whole, workdir = tmp_path / "whole", tmp_path / "harmed"
-    with start(1, whole) as run:
-        assert run.wait() == [0]
+    alone(whole)
 
     # The second process dies: the first one ends with a message, and what was saved is kept.
     with start(2, workdir, "kill:5:1") as run:
@@ -58,10 +71,8 @@ def test_two_processes_that_are_killed_stopped_and_asked_to_stop_end_like_one_th
     assert any("tmp" in path.name for path in (workdir / "training" / "checkpoints").iterdir())
 
     # As one process, which is asked to stop.
-    with start(1, workdir, "ask:8:0") as run:
-        assert run.wait() == [143]
-        assert "stopped by SIGTERM: training is saved after step 8 of 12" in run.texts()[0]
-        assert "Traceback" not in run.texts()[0]
+    with pytest.raises(InterruptedRunError, match="stopped by SIGTERM: training is saved after step 8 of 12"):
+        alone(workdir, "ask:8:0")
     assert steps_saved(workdir) == [6, 8]
 
     # The second process stops answering: the first one waits no longer than it may.
@@ -75,13 +86,12 @@ def test_two_processes_that_are_killed_stopped_and_asked_to_stop_end_like_one_th
     # One of two is asked to stop: both do, at the same step.
     with start(2, workdir, "ask:10:1") as run:
         assert run.wait() == [143, 143]
+        assert "stopped by SIGTERM: training is saved after step 11 of 12" in run.texts()[0]
+        assert not any("Traceback" in text for text in run.texts())
     assert steps_saved(workdir) == [9, 11]
 
-    with start(2, workdir) as run:
-        assert run.wait() == [0, 0]
+    alone(workdir)
     assert [row["step"] for row in read_metrics(workdir / "training" / "metrics.jsonl")] == list(range(1, 13))
     one, other = (load_model(folder / "training").params for folder in (whole, workdir))
     # Sums over devices are not in the same order in one process and in two.
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), one, other)
-    results = [json.loads((folder / "training" / "stage.json").read_text())["results"] for folder in (whole, workdir)]
-    assert [result["processes"] for result in results] == [1, 2]
