@@ -1,7 +1,8 @@
 """A stage for tests of what goes wrong: trains a tiny model, and does harm to its own process where HARM says so.
 
 HARM is `<what>:<step>:<process>`: when the process takes the batch of the step, it kills, stops (SIGSTOP) or asks
-(SIGTERM) itself, fills the disk, or (kill_in_save) kills itself at the next save when its files are all written.
+(SIGTERM) itself, raises, fills the disk, or (kill_in_save) kills itself at the next save, when all its files are
+written.
 """
 
 import os
@@ -57,6 +58,8 @@ def _harm(step, folder):
         os.kill(os.getpid(), signal.SIGTERM)
     elif what == "kill_in_save":
         checkpoints.write_manifest = lambda _: os.kill(os.getpid(), signal.SIGKILL)
+    elif what == "raise":
+        raise OSError(f"process {process} alone fails")
     elif what == "fill":
         _fill(folder)
 

@@ -18,6 +18,7 @@ from llama2_jax import recipe
 from llama2_jax.stages import ppo, rejection_sampling
 from llama2_jax.training import loop
 from llama2_jax.training.checkpoints import Checkpoints
+from llama2_jax.training.interruption import InterruptedRunError, Interruption
 from llama2_jax.training.model_folder import load_model
 from tests.smallest import shrink
 from tests.two_processes import started
@@ -215,6 +216,25 @@ def test_pretraining_that_was_cut_off(finished, begun, cut_off, owner, name, cal
 def test_ppo_that_was_cut_off(finished, begun, cut_off, owner, name, call, after):
     workdir = begun("rlhf_v5_ppo")
     cut_off(workdir, "rlhf_v5_ppo", owner, name, call, after)
+    run(workdir, until="rlhf_v5_ppo")
+    assert_same_stage(workdir / "rlhf_v5_ppo", finished / "rlhf_v5_ppo")
+
+
+def test_ppo_that_was_asked_to_stop(finished, begun, monkeypatch):
+    """Within the third iteration, behind which no save is due: it is finished and saved all the same."""
+    workdir, interruption, collect, calls = begun("rlhf_v5_ppo"), Interruption(), ppo.collect, []
+
+    def asked(*arguments):
+        calls.append(None)
+        if len(calls) == 3:
+            interruption.ask(signal.SIGTERM)
+        return collect(*arguments)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(ppo, "collect", asked)
+        with pytest.raises(InterruptedRunError, match="rlhf_v5_ppo is saved after iteration 3 of 4"):
+            recipe.run(shrink(rlhf_v5.get_config()), str(workdir), "rlhf_v5_ppo", interruption=interruption)
+    assert len(calls) == 3
     run(workdir, until="rlhf_v5_ppo")
     assert_same_stage(workdir / "rlhf_v5_ppo", finished / "rlhf_v5_ppo")
 

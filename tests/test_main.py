@@ -8,6 +8,9 @@ import sys
 
 import pytest
 
+from llama2_jax.training.checkpoints import Checkpoints
+from tests.two_processes import started
+
 ROOT = pathlib.Path(__file__).parents[1]
 
 EXPERIMENT = """
@@ -99,3 +102,19 @@ def test_an_error_that_the_user_can_mend_comes_without_a_traceback(command, tmp_
     assert failed.returncode == 1
     assert "config.first.value: was 1, is 5" in failed.stderr and "Give --redo=first" in failed.stderr
     assert "Traceback" not in failed.stderr
+
+
+@pytest.mark.slow
+def test_a_full_disk_is_named_in_one_line_and_the_last_checkpoint_kept(small_disk, tmp_path):
+    arguments = [
+        "-m", "llama2_jax.main", f"--config={ROOT}/tests/harmed_experiment.py", f"--workdir={small_disk}/run",
+        f"--config.compilation_cache={tmp_path}/compiled", "--config.training.log_every=100",
+    ]  # fmt: skip
+    with started(1, arguments, tmp_path, {"HARM": "fill:5:0"}) as run:
+        assert run.wait() == [1]
+    folder = small_disk / "run" / "training" / "checkpoints"
+    kept = "no room to save the checkpoint of step 6; the checkpoint of step 3 is kept"
+    assert f"error: {folder}: {kept}" in run.texts()[0]
+    with Checkpoints(folder) as checkpoints:
+        assert checkpoints.latest_step() == 3
+    assert [path.name for path in folder.iterdir()] == ["3"]

@@ -2,8 +2,6 @@
 
 import contextlib
 import errno
-import shutil
-import subprocess
 
 import jax
 import jax.numpy as jnp
@@ -207,19 +205,6 @@ def test_later_checkpoints_are_removed(tmp_path, state):
     assert [path.name for path in tmp_path.iterdir()] == ["1"]
 
 
-@pytest.fixture
-def small_disk(tmp_path):
-    """A disk of 3 MB."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", str(folder)], capture_output=True)
-    if mounted.returncode:
-        pytest.skip(f"mounting a small disk is not allowed here: {mounted.stderr.decode().strip()}")
-    yield folder
-    subprocess.run(["umount", str(folder)], check=True)
-
-
-@pytest.mark.skipif(not shutil.which("mount"), reason="there is no mount command")
 def test_a_full_disk_is_named_and_the_checkpoint_before_it_kept(small_disk, state):
     folder, filler = small_disk / "checkpoints", small_disk / "filler"
     with pytest.raises(DiskFullError) as error, Checkpoints(folder) as checkpoints:
