@@ -11,11 +11,12 @@ import pytest
 from llama2_jax.objectives.log_probabilities import log_probabilities
 from llama2_jax.objectives.target_scores import score_targets
 
+slow = pytest.mark.slow
+
 ROWS, LENGTH, DIM, VOCAB = 4, 13, 8, 31
 # Float32 rounding of a logsumexp, and of gradients that are sums over 52 tokens.
 ROUNDING = 1e-5
 TEMPERATURES = {"one": 1.0, "scalar": 0.7, "array": np.float32(1.3), "by row": np.array([[0.5], [1.0], [2.0], [0.7]])}
-temperatures = pytest.mark.parametrize("temperature", TEMPERATURES.values(), ids=TEMPERATURES)
 
 
 @pytest.fixture(scope="module")
@@ -47,9 +48,12 @@ def with_gradients(hidden, head, targets, weights, temperature, chunk, groups=1)
     return scores, *gradients
 
 
-@temperatures
-@pytest.mark.parametrize("chunk", [0, 5, 13])
+@pytest.mark.parametrize(
+    ("chunk", "temperature"),
+    [(0, "one"), (0, "by row"), (5, "one"), (5, "scalar"), (5, "array"), (5, "by row")],
+)
 def test_values_and_gradients_equal_all_logits_in_float64(states, chunk, temperature):
+    temperature = TEMPERATURES[temperature]
     scores, of_hidden, of_head = with_gradients(*states, temperature, chunk)
     log_p, wanted_of_hidden, wanted_of_head = reference(*states, temperature)
     assert scores.log_probability.dtype == jnp.float32
@@ -60,7 +64,9 @@ def test_values_and_gradients_equal_all_logits_in_float64(states, chunk, tempera
     np.testing.assert_array_equal(scores.is_highest, (hidden @ head).argmax(-1) == targets)
 
 
-@pytest.mark.parametrize(("chunk", "groups"), [(1, 1), (6, 4), (12, 2), (100, 2)])
+@pytest.mark.parametrize(
+    ("chunk", "groups"), [(6, 4), *(pytest.param(*case, marks=slow) for case in ((1, 1), (12, 2), (100, 2)))]
+)
 def test_neither_chunk_nor_groups_change_anything(states, chunk, groups):
     whole, split = with_gradients(*states, 0.7, 0), with_gradients(*states, 0.7, chunk, groups)
     np.testing.assert_array_equal(split[0].is_highest, whole[0].is_highest)
@@ -76,7 +82,7 @@ def test_is_the_one_function_of_log_probabilities(states):
     np.testing.assert_array_equal(score_targets(hidden, head[None], targets, 0.7, 0).log_probability, wanted)
 
 
-@pytest.mark.parametrize("chunk", [0, 4])
+@pytest.mark.parametrize("chunk", [4, pytest.param(0, marks=slow)])
 def test_bfloat16_states_give_float32_scores(states, chunk):
     hidden, head, targets, weights = states
     hidden, head = jnp.asarray(hidden, jnp.bfloat16), jnp.asarray(head, jnp.bfloat16)
@@ -98,6 +104,7 @@ def test_the_heads_gradient_is_summed_in_float32(states):
     np.testing.assert_array_equal(np.asarray(of_head, np.float32), [[256.0, -256.0]])
 
 
+@slow
 def test_padded_positions_have_no_gradient_and_no_score(states):
     """13 positions in chunks of 12 are 2 chunks of 7: what fills up the second one must not be seen."""
     hidden, head, targets, weights = states
@@ -123,7 +130,7 @@ def float32_sizes(program, *arguments):
     return {math.prod(int(size) for size in found.split(",")) for found in re.findall(r"f32\[([\d,]+)\]", text)}
 
 
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("dtype", ["float32", pytest.param("bfloat16", marks=slow)])
 def test_no_array_of_all_logits_is_in_the_compiled_program(dtype):
     rows, length, dim, vocab, chunk = 2, 64, 8, 512, 16
     hidden, head = jnp.ones((rows, length, dim), dtype), jnp.ones((dim, vocab), dtype)

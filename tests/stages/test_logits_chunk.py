@@ -62,7 +62,9 @@ def tokens_with_logits(text, vocab):
     return max(math.prod(map(int, found.split(","))) for found in re.findall(rf"f32\[([\d,]+),{vocab}\]", text))
 
 
-@pytest.mark.parametrize("what", ["next token", "ppo", "score"])
+@pytest.mark.parametrize(
+    "what", ["score", *(pytest.param(what, marks=pytest.mark.slow) for what in ("next token", "ppo"))]
+)
 def test_all_logits_are_in_no_traced_program_with_a_chunk(what):
     tokens = {chunk: tokens_with_logits(str(trace(what, chunk).jaxpr), VOCAB) for chunk in (0, CHUNK)}
     assert tokens == {0: ROWS * LENGTH, CHUNK: ROWS * CHUNK}

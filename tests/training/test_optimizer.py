@@ -102,6 +102,7 @@ def test_bfloat16_moments_have_half_the_bytes(toy):
     assert {leaf.dtype for leaf in jax.tree.leaves(narrow.params)} == {jnp.dtype("float32")}
 
 
+@pytest.mark.slow
 def test_bfloat16_moments_follow_float32_ones(train, toy):
     (wide, losses), (narrow, found) = (train(dtype, 50) for dtype in ("float32", "bfloat16"))
     assert losses[-1] < losses[0] - 1, "there was something to learn"
