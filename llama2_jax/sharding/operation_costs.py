@@ -19,7 +19,7 @@ _FREE = {
 # Custom calls that are no matrix products.
 _WITHOUT_FLOPS = re.compile(
     r"AllocateBuffer|AssumeGatherIndicesInBound|GatherScatterIndices|Sharding|Barrier|MoveTo|annotate_device_placement|"
-    r"PadToStatic|SliceToDynamic|TopK|ApproxTopK|Sort|cub\$|threefry|SetBound|LayoutConstraint|ResizeBuffer",
+    r"PadToStatic|SliceToDynamic|TopK|ApproxTopK|Sort|cub\$|threefry|SetBound|LayoutConstraint|ResizeBuffer|ConcatBitcast|ZeroCrop",
     re.IGNORECASE,
 )
 

@@ -29,7 +29,10 @@ def slice_devices(topology: str) -> list[jax.Device]:
     # compile at the same time are welcome.
     os.environ["TPU_SKIP_MDS_QUERY"] = "1"
     os.environ["ALLOW_MULTIPLE_LIBTPU_LOAD"] = "true"
+    os.environ.setdefault("TPU_WORKER_HOSTNAMES", "localhost")  # else it complains that it knows of none
     jax.config.update("jax_platforms", "cpu")
+    # What is compiled for a slice that is not here can be stored, and not be read again.
+    jax.config.update("jax_enable_compilation_cache", False)
     try:
         return list(topologies.get_topology_desc(platform="tpu", topology_name=topology).devices)
     except (jax.errors.JaxRuntimeError, ValueError, RuntimeError, NotImplementedError) as error:
