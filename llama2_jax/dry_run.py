@@ -9,6 +9,7 @@ import functools
 import importlib
 import importlib.metadata
 import json
+import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -84,6 +85,8 @@ def run(
 
 def main(config: ConfigDict, until: str, stages: Sequence[str], topology: str, json_path: str) -> int:
     """Sizes an experiment, prints the table, writes the JSON where a path is given; 0 if everything fits, else 1."""
+    # A GPU's memory is left to those who run on it.
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     report = run(config, until, stages, topology)
     print(table(report), flush=True)
     if json_path:
