@@ -17,7 +17,7 @@ from experiments import rlhf_v5
 from llama2_jax import recipe
 from llama2_jax.stages import ppo, rejection_sampling
 from llama2_jax.training import loop
-from llama2_jax.training.checkpoints import Checkpoints
+from llama2_jax.training.checkpoints import CheckpointError, Checkpoints
 from llama2_jax.training.interruption import InterruptedRunError, Interruption
 from llama2_jax.training.model_folder import load_model
 from tests.smallest import shrink
@@ -235,6 +235,14 @@ def test_ppo_that_was_asked_to_stop(finished, begun, monkeypatch):
         with pytest.raises(InterruptedRunError, match="rlhf_v5_ppo is saved after iteration 3 of 4"):
             recipe.run(shrink(rlhf_v5.get_config()), str(workdir), "rlhf_v5_ppo", interruption=interruption)
     assert len(calls) == 3
+    # The best policy is of an earlier iteration: where it is damaged, an older one must not pass for it.
+    shutil.copytree(workdir / "rlhf_v5_ppo", workdir / "whole")
+    best = max((workdir / "rlhf_v5_ppo" / "checkpoints").iterdir(), key=lambda path: int(path.name))
+    (best / "params" / "_METADATA").unlink()
+    with pytest.raises(CheckpointError, match=f"the best policy so far, of iteration {best.name}, is not in"):
+        run(workdir, until="rlhf_v5_ppo")
+    shutil.rmtree(workdir / "rlhf_v5_ppo")
+    (workdir / "whole").rename(workdir / "rlhf_v5_ppo")
     run(workdir, until="rlhf_v5_ppo")
     assert_same_stage(workdir / "rlhf_v5_ppo", finished / "rlhf_v5_ppo")
 

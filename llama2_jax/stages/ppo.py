@@ -30,7 +30,7 @@ from llama2_jax.stages.rewarding import abstract_reward_models, load_reward_mode
 from llama2_jax.stages.rollouts import Rollouts, answer_and_score, collect
 from llama2_jax.stages.runtime import Inputs, Runtime, named_key
 from llama2_jax.text.tokenizer import Tokenizer
-from llama2_jax.training.checkpoints import Checkpoints
+from llama2_jax.training.checkpoints import CheckpointError, Checkpoints
 from llama2_jax.training.metrics import MetricsWriter
 from llama2_jax.training.model_folder import load_model, save_model_description
 from llama2_jax.training.optimizer import OptimizerConfig, make_optimizer
@@ -145,8 +145,9 @@ def _iterate(
         begun = iterations.latest_step() is not None
         if begun:
             states, progress = _restore(iterations, states, batches)
-            # Where a damaged checkpoint took the run back, a later best is still to be found.
-            best.remove_after(progress["iteration"])
+        # Where a damaged checkpoint took the run back, a later best is still to be found.
+        best.remove_after(progress["iteration"])
+        _check_best(best, progress)
         metrics.truncate_after(progress["iteration"] if begun else -1)
         while True:
             iteration = progress["iteration"]
@@ -179,6 +180,15 @@ def _iterate(
         "held_out_reward": progress["best"],
         "stopped_early": progress["iteration"] < config.iterations,
     }
+
+
+def _check_best(best: Checkpoints, progress: dict) -> None:
+    """The best policy so far must be there, unless it is the one of this iteration, which is still to be saved."""
+    if progress["best_iteration"] < progress["iteration"] and best.latest_step() != progress["best_iteration"]:
+        raise CheckpointError(
+            f"the best policy so far, of iteration {progress['best_iteration']}, is not in {best.folder} or damaged, "
+            "and can not be made again: bring its files back, or run the stage again (--redo)"
+        )
 
 
 def _remember(progress: dict, reward: float) -> dict:
