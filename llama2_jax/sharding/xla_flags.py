@@ -47,11 +47,13 @@ GPU_FLAGS = (
     Flag("xla_gpu_enable_command_buffer", ""),
 )
 
+# Collectives run beside computation, fused with it. Without any one of these a v5e's program has no asynchronous gather
+# of weights. libtpu 0.0.52 has them on by default, and its programs for v5p and v6e are the same without: they are
+# written down for versions that have not. What is often added, xla_tpu_enable_async_collective_fusion_fuse_all_gather,
+# is refused by the compiler on all but v5e. Limits of fast memory (xla_tpu_scoped_vmem_limit_kib) differ by generation
+# and are left to the user.
 TPU_FLAGS = (
-    # Collectives run beside computation, cut into steps that are fused with it, all-gathers of weights included.
     Flag("xla_tpu_enable_async_collective_fusion", "true"),
-    Flag("xla_tpu_enable_async_collective_fusion_fuse_all_gather", "true"),
-    Flag("xla_tpu_enable_async_collective_fusion_multiple_steps", "true"),
     Flag("xla_tpu_overlap_compute_collective_tc", "true"),
     Flag("xla_enable_async_all_gather", "true"),
 )
