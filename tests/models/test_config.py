@@ -53,6 +53,13 @@ def test_sizes_that_do_not_fit_are_named(change, message):
         dataclasses.replace(PRESETS["tiny"], **change)
 
 
+def test_presets_run_on_every_platform():
+    """A model.json carries its preset's backend to wherever it is loaded."""
+    assert {scale: config.attention for scale, config in PRESETS.items()} == dict.fromkeys(PRESETS, "auto") | {
+        "tiny": "xla"
+    }
+
+
 def test_a_config_is_hashable_and_equal_by_value():
     assert hash(dataclasses.replace(PRESETS["tiny"])) == hash(PRESETS["tiny"])
     assert dataclasses.replace(PRESETS["tiny"]) == PRESETS["tiny"]
