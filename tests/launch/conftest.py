@@ -19,7 +19,6 @@ def check_command():
     import llama2_jax.main  # noqa: F401  defines the flags
 
     kinds = {name: flags.FLAGS[name].flag_type() for name in flags.FLAGS}
-    kinds.setdefault("distributed", "bool")  # until main.py has it: then this line goes
 
     def check(words: list[str]) -> dict[str, str]:
         assert pathlib.Path(words[0]).name == "python"
