@@ -159,6 +159,7 @@ def _iterate(
                 metrics.write(iteration, {"held_out_reward": reward})
                 progress = _remember(progress, reward)
             if (due or stops or iteration % config.save_every == 0) and iterations.latest_step() != iteration:
+                metrics.keep()
                 _save(iterations, states, batches, progress)
             # After the other checkpoint: a run that was cut off between the two finds here what is still to be saved.
             if progress["best_iteration"] == iteration and best.latest_step() != iteration:

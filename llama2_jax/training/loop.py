@@ -112,6 +112,7 @@ def fit(
             if stops or due(save_every, number):
                 # A state that is not finite must never become the newest checkpoint.
                 monitor.catch_up()
+                metrics.keep()
                 checkpoints.save(number, state, batches.get_state(), {"description": description, "steps": steps})
             if stops or (number == steps and to_stop()):
                 raise interruption.stopped(f"{description} is saved after step {number} of {steps}")

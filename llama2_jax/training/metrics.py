@@ -12,7 +12,8 @@ from llama2_jax.training.tensorboard import EventFile
 class MetricsWriter:
     """Writes rows `{"step": ..., name: value}` to `<folder>/metrics.jsonl`, and to `<folder>/tensorboard/`.
 
-    Every row is on disk when `write` returns. Only the first process of several writes.
+    Every row is on disk when `write` returns; in an object store (gs://), which can not add to a file, when `keep` or
+    `close` does. Only the first process of several writes.
     """
 
     def __init__(self, folder: epath.PathLike, tensorboard: bool = True):
@@ -21,6 +22,7 @@ class MetricsWriter:
         self._writes = jax.process_index() == 0
         self._tensorboard = tensorboard and self._writes
         self._file = None
+        self._waiting: list[str] = []
         self._events: EventFile | None = None
         self._purge_step: int | None = None
 
@@ -28,16 +30,28 @@ class MetricsWriter:
         """Appends a row: values after `step` steps. Rows of the same step may follow each other."""
         if not self._writes:
             return
-        if self._file is None:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            self._file = self.path.open("a")
         numbers = {name: float(value) for name, value in values.items()}
-        self._file.write(json.dumps({"step": int(step)} | numbers) + "\n")
-        self._file.flush()
+        self._waiting.append(json.dumps({"step": int(step)} | numbers) + "\n")
+        if _can_append(self.path):
+            self.keep()
         if self._tensorboard:
             if self._events is None:
                 self._events = EventFile(self.folder / "tensorboard", self._purge_step)
             self._events.write(int(step), numbers)
+
+    def keep(self) -> None:
+        """Sees to it that all rows so far are on disk; to be called before a checkpoint, which counts on them."""
+        if not self._waiting:
+            return
+        rows, self._waiting = "".join(self._waiting), []
+        self.folder.mkdir(parents=True, exist_ok=True)
+        if not _can_append(self.path):
+            self.path.write_text((self.path.read_text() if self.path.exists() else "") + rows)
+            return
+        if self._file is None:
+            self._file = self.path.open("a")
+        self._file.write(rows)
+        self._file.flush()
 
     def truncate_after(self, step: int) -> None:
         """Drops the rows of later steps, which a resumed run will write again; and a last row that was cut off.
@@ -55,6 +69,7 @@ class MetricsWriter:
 
     def close(self) -> None:
         """Closes the files; `write` opens them again."""
+        self.keep()
         if self._file is not None:
             self._file.close()
             self._file = None
@@ -72,6 +87,10 @@ class MetricsWriter:
             # On a full disk neither can be closed what could not be written: the first error is the one to tell.
             if kind is None:
                 raise
+
+
+def _can_append(path: epath.Path) -> bool:
+    return "://" not in str(path)
 
 
 def read_metrics(path: epath.PathLike) -> list[dict[str, float]]:

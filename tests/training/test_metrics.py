@@ -5,6 +5,7 @@ import json
 import pytest
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 
+from llama2_jax.training import metrics as metrics_file
 from llama2_jax.training.metrics import MetricsWriter, read_metrics
 
 
@@ -71,3 +72,24 @@ def test_a_broken_row_elsewhere_is_named(tmp_path):
 def test_truncating_nothing_is_fine(tmp_path):
     MetricsWriter(tmp_path / "absent", tensorboard=False).truncate_after(0)
     assert not (tmp_path / "absent").exists()
+
+
+def test_in_a_store_that_can_not_append_rows_are_kept_with_each_checkpoint(tmp_path, monkeypatch):
+    monkeypatch.setattr(metrics_file, "_can_append", lambda path: False)
+
+    def steps():
+        return [row["step"] for row in read_metrics(tmp_path / "metrics.jsonl")]
+
+    with MetricsWriter(tmp_path, tensorboard=False) as metrics:
+        for step in (1, 2):
+            metrics.write(step, {"loss": step})
+        metrics.keep()
+        assert steps() == [1, 2]
+        metrics.write(3, {"loss": 3})
+    assert steps() == [1, 2, 3]
+    with MetricsWriter(tmp_path, tensorboard=False) as metrics:
+        metrics.truncate_after(2)
+        metrics.write(3, {"loss": 30})
+        metrics.write(4, {"loss": 4})
+    assert steps() == [1, 2, 3, 4]
+    assert read_metrics(tmp_path / "metrics.jsonl")[2]["loss"] == 30
