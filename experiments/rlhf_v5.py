@@ -1,6 +1,6 @@
 """RLHF-V5: safety context distillation, rejection sampling as in V4, then PPO on top of it (sections 3.2.3 and 4.2.4).
 
-Reaches (tiny): true helpfulness 0.65 from 0.43, and more in docs/results.md. Takes 17 minutes where two share 2 cores.
+Reaches (tiny): true helpfulness 0.65 from 0.43, and more in docs/results.md.
 Run: python -m llama2_jax.main --config=experiments/rlhf_v5.py[:scale]
 """
 
