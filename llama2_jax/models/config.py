@@ -50,7 +50,7 @@ class ModelConfig:
     compute_dtype: str = "float32"
     scan_layers: bool = True
     remat: str = "none"
-    attention: str = "xla"
+    attention: str = "auto"
     logits_chunk: int = 0
 
     def __post_init__(self):
@@ -118,7 +118,6 @@ def _llama(
         compute_dtype="bfloat16",
         remat=remat,
         logits_chunk=logits_chunk,
-        attention="auto",
     )
 
 
