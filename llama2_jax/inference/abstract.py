@@ -4,6 +4,7 @@ They are the very programs that `generate` and `score` run, called with the shap
 """
 
 import dataclasses
+import functools
 from typing import Any
 
 import jax
@@ -20,7 +21,8 @@ from llama2_jax.inference.generate import (
 )
 from llama2_jax.inference.score import following_log_probabilities, rows_at_once, token_scores
 from llama2_jax.models.config import ModelConfig
-from llama2_jax.sharding.abstract import compile_abstract
+from llama2_jax.models.decoding import DecodingWeights, lay_out, weight_shardings
+from llama2_jax.sharding.abstract import compile_abstract, with_shardings
 from llama2_jax.sharding.mesh import mesh_of
 
 
@@ -55,33 +57,43 @@ def longest_prompts(
     return GenerationShapes(batch_size, prompt_rows, min(bucket(longest), longest), max_new_tokens)
 
 
-def compile_prefill(config: ModelConfig, params: Any, shapes: GenerationShapes) -> jax.stages.Compiled:
+def abstract_weights(config: ModelConfig, params: Any) -> DecodingWeights:
+    """What `generation_weights` makes of abstract parameters, with shardings."""
+    mesh = mesh_of(params)
+    shapes = jax.eval_shape(functools.partial(lay_out, config=config), params)
+    if mesh is None:
+        one = jax.tree.leaves(params)[0].sharding
+        return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=one), shapes)
+    return with_shardings(shapes, weight_shardings(config, mesh))
+
+
+def compile_prefill(config: ModelConfig, weights: Any, shapes: GenerationShapes) -> jax.stages.Compiled:
     """The program that takes prompts in.
 
     Args:
       config: the language model.
-      params: its abstract parameters, with shardings.
+      weights: from `abstract_weights`.
       shapes: of the batch.
     """
-    return compile_abstract(*_prefill(params, shapes), **_prefill_settings(config, params, shapes))
+    return compile_abstract(*_prefill(weights, shapes), **_prefill_settings(config, weights, shapes))
 
 
-def compile_decode(config: ModelConfig, params: Any, shapes: GenerationShapes, top_p: float) -> jax.stages.Compiled:
+def compile_decode(config: ModelConfig, weights: Any, shapes: GenerationShapes, top_p: float) -> jax.stages.Compiled:
     """The program that decodes a batch until every answer has ended: a loop of at most shapes.new_tokens."""
-    function, *arguments = _prefill(params, shapes)
-    made = jax.eval_shape(lambda *given: function(*given, **_prefill_settings(config, params, shapes)), *arguments)
+    function, *arguments = _prefill(weights, shapes)
+    made = jax.eval_shape(lambda *given: function(*given, **_prefill_settings(config, weights, shapes)), *arguments)
     # What prefill leaves on the devices is what decoding finds there.
     hidden, cache = jax.tree.map(
         lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
         made,
-        compile_prefill(config, params, shapes).output_shardings,
+        compile_prefill(config, weights, shapes).output_shardings,
     )
     integers, numbers = _vector(shapes.rows, jnp.int32), _vector(shapes.rows, jnp.float32)
     return compile_abstract(
         decode_rows,
-        params, hidden, cache, integers, numbers, _scalar(jnp.float32), jax.eval_shape(lambda: jax.random.key(0)),
+        weights, hidden, cache, integers, numbers, _scalar(jnp.float32), jax.eval_shape(lambda: jax.random.key(0)),
         integers, _scalar(jnp.int32), _scalar(jnp.int32),
-        config=config, steps=shapes.new_tokens, whole=top_p == 1.0, mesh=mesh_of(params),
+        config=config, steps=shapes.new_tokens, whole=top_p == 1.0, mesh=mesh_of(weights),
     )  # fmt: skip
 
 
@@ -98,13 +110,13 @@ def compile_token_scores(config: ModelConfig, params: Any) -> jax.stages.Compile
     return compile_abstract(token_scores, params, *_scored(config, params), config=config, mesh=mesh_of(params))
 
 
-def _prefill(params: Any, shapes: GenerationShapes) -> tuple:
+def _prefill(weights: Any, shapes: GenerationShapes) -> tuple:
     prompts = jax.ShapeDtypeStruct((shapes.prompt_rows, shapes.prompt_length), jnp.int32)
-    return prefill_rows, params, prompts, prompts, _vector(shapes.rows, jnp.int32)
+    return prefill_rows, weights, prompts, prompts, _vector(shapes.rows, jnp.int32)
 
 
-def _prefill_settings(config: ModelConfig, params: Any, shapes: GenerationShapes) -> dict[str, Any]:
-    return {"config": config, "slots": shapes.prompt_length + shapes.new_tokens, "mesh": mesh_of(params)}
+def _prefill_settings(config: ModelConfig, weights: Any, shapes: GenerationShapes) -> dict[str, Any]:
+    return {"config": config, "slots": shapes.prompt_length + shapes.new_tokens, "mesh": mesh_of(weights)}
 
 
 def _scored(config: ModelConfig, params: Any) -> tuple[jax.ShapeDtypeStruct, ...]:

@@ -2,7 +2,8 @@
 
 Prompts are sorted by length and taken in batches. The prompts of a batch are padded to one of few lengths and go
 through the network once, whatever the number of samples of each; their keys and values are then repeated for the
-samples, and one compiled loop decodes the whole batch until all rows have ended.
+samples, and one compiled loop decodes the whole batch until all rows have ended. The weights are laid out once for all
+batches (consolidation.py).
 """
 
 import dataclasses
@@ -15,11 +16,13 @@ import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int, Key
 
+from llama2_jax.inference.consolidation import generation_weights
 from llama2_jax.inference.sampling import draw, uniforms
 from llama2_jax.models import decoding
 from llama2_jax.models.config import ModelConfig
+from llama2_jax.models.decoding import DecodingWeights
 from llama2_jax.models.kv_cache import KVCache, take_rows
-from llama2_jax.sharding.axes import replicate
+from llama2_jax.sharding.axes import constrain, replicate
 from llama2_jax.sharding.mesh import batch_ways, mesh_of
 
 SHORTEST_BUCKET = 32
@@ -110,6 +113,7 @@ def generate(
     mesh = mesh_of(params)
     check_batch_size(batch_size, mesh)
     answers: dict[int, Sample] = {}
+    weights = generation_weights(model_config, params) if prompts else None
     for group, rows in _batches(prompts, samples_per_prompt, batch_size):
         longest = model_config.max_length - sampling.max_new_tokens
         length = min(bucket(max(len(prompts[index]) for index in group)), longest)
@@ -119,11 +123,11 @@ def generate(
         spare = batch_size - len(rows)
         owner = [row // samples_per_prompt for row in rows]
         hidden, cache = prefill_rows(
-            params, tokens, positions, np.asarray([place[index] for index in owner] + [0] * spare, np.int32),
+            weights, tokens, positions, np.asarray([place[index] for index in owner] + [0] * spare, np.int32),
             config=model_config, slots=length + sampling.max_new_tokens, mesh=mesh,
         )  # fmt: skip
         decoded, logps, sizes, finished, _ = decode_rows(
-            params, hidden, cache,
+            weights, hidden, cache,
             np.asarray([len(prompts[index]) for index in owner] + [1] * spare, np.int32),
             np.asarray([temperatures[index] for index in owner] + [0.0] * spare, np.float32),
             np.float32(sampling.top_p), key, np.asarray([first_row + row for row in rows] + [0] * spare, np.int32),
@@ -146,7 +150,7 @@ def bucket(length: int) -> int:
 
 @functools.partial(jax.jit, static_argnames=("config", "slots", "mesh"))
 def prefill_rows(
-    params: Mapping,
+    weights: DecodingWeights,
     tokens: Int[Array, "prompts length"],
     positions: Int[Array, "prompts length"],
     rows: Int[Array, "batch"],
@@ -158,17 +162,18 @@ def prefill_rows(
     """For each row of the batch the hidden state of its prompt's last token, and the cache that holds its prompt.
 
     Args:
+      weights: the model's, laid out for decoding.
       tokens, positions: the prompts, padded at the end with position -1.
       rows: which prompt each row continues.
     """
-    hidden, cache = decoding.prefill(decoding.lay_out(params, config), tokens, positions, slots, config, mesh)
+    hidden, cache = decoding.prefill(weights, tokens, positions, slots, config, mesh)
     last = jnp.take_along_axis(hidden, jnp.argmax(positions, axis=1)[:, None, None], axis=1)[:, 0]
     return last[rows], decoding.constrain_cache(take_rows(cache, rows), mesh)
 
 
 @functools.partial(jax.jit, static_argnames=("config", "steps", "whole", "mesh"), donate_argnames=("cache",))
 def decode_rows(
-    params: Mapping,
+    weights: DecodingWeights,
     hidden: Float[Array, "batch dim"],
     cache: KVCache,
     positions: Int[Array, "batch"],
@@ -187,6 +192,7 @@ def decode_rows(
     """Decodes until every row has ended, `steps` tokens at most.
 
     Args:
+      weights: the model's, laid out for decoding.
       hidden, cache: from `prefill_rows`.
       positions: the position of each row's first new token.
       temperature, rows: of each row its temperature and its number, from which with the key its randomness comes.
@@ -197,7 +203,6 @@ def decode_rows(
       Tokens, their log-probabilities, how many tokens each row has, whether it ended with the EOS, and the cache, which
       nobody needs: so that it can be donated and the loop works in place.
     """
-    weights = decoding.lay_out(params, config)
     batch = rows.shape[0]
     randomness = uniforms(key, rows, steps)
 
@@ -207,12 +212,18 @@ def decode_rows(
 
     def advance(state):
         step, hidden, ended, tokens, logps, sizes, cache = state
-        token, logp = draw(decoding.logits(weights, hidden), temperature, randomness[:, step], None if whole else top_p)
+        # Weights that lie split are to be gathered in every step: the compiler would gather them all before the loop,
+        # and hold them whole.
+        here = weights if config.consolidate_weights else jax.lax.optimization_barrier((weights, step))[0]
+        # The head stays split and the logits are gathered: what is drawn from them is drawn on every device alike.
+        logits = constrain(decoding.logits(here, hidden), mesh, ("batch", "vocab"))
+        logits = constrain(logits, mesh, ("batch", None))
+        token, logp = draw(logits, temperature, randomness[:, step], None if whole else top_p)
         tokens = tokens.at[:, step].set(token)
         logps = logps.at[:, step].set(logp)
         sizes = sizes + ~ended
         ended = ended | (token == eos_id)
-        hidden, cache = decoding.decode(weights, token[:, None], (positions + step)[:, None], cache, config, mesh)
+        hidden, cache = decoding.decode(here, token[:, None], (positions + step)[:, None], cache, config, mesh)
         return step + 1, hidden[:, 0], ended, tokens, logps, sizes, cache
 
     state = (

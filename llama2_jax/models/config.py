@@ -33,6 +33,9 @@ class ModelConfig:
       attention: the attention's backend, see models/attention.py; "auto" is the best that the platform has.
       logits_chunk: of how many positions of the length the float32 logits exist at once in training and scoring; the
         backward pass makes them again. 0 is all of them, kept for the backward pass.
+      consolidate_weights: whether generation gathers weights that are split over fsdp once for all its tokens, which
+        takes the memory of the model in its compute dtype on every device (divided by the mesh's tensor), or at every
+        token; see inference/consolidation.py.
 
     Raises:
       ValueError: for sizes that do not fit each other and for unknown choices.
@@ -52,6 +55,7 @@ class ModelConfig:
     remat: str = "none"
     attention: str = "auto"
     logits_chunk: int = 0
+    consolidate_weights: bool = True
 
     def __post_init__(self):
         for name in ("vocab_size", "dim", "layers", "heads", "kv_heads", "ffn_hidden", "max_length"):

@@ -1,7 +1,7 @@
 """The network for generation: prompts are taken in at once, then one token a step, with keys and values kept.
 
-Always unrolled over the layers, each with cache arrays of its own; the layers' weights are taken out of their stacks,
-and cast to the compute dtype, once before the loop (`lay_out`) and not at every step.
+Always unrolled over the layers, each with cache arrays of its own. The layers' weights are taken out of their stacks,
+and cast to the compute dtype, before the loop and not at every step; see inference/consolidation.py.
 """
 
 from typing import Any
@@ -9,18 +9,29 @@ from typing import Any
 import flax.struct
 import jax
 import jax.numpy as jnp
-from jax.sharding import Mesh
+from jax.sharding import Mesh, NamedSharding
 from jaxtyping import Array, Float, Int
 
 from llama2_jax.models.attention import attention
 from llama2_jax.models.attention_xla import cached_attention
 from llama2_jax.models.config import ModelConfig
 from llama2_jax.models.kv_cache import KVCache
-from llama2_jax.models.layer import LayerWeights, finish, queries_keys_values, rms_norm, unstack_layers
+from llama2_jax.models.layer import (
+    EMBEDDING_AXES,
+    HEAD_AXES,
+    LAYER_AXES,
+    NORM_AXES,
+    LayerWeights,
+    embed,
+    finish,
+    queries_keys_values,
+    rms_norm,
+    unstack_layers,
+)
 from llama2_jax.models.rope import rotation
-from llama2_jax.sharding.axes import constrain
+from llama2_jax.sharding.axes import GATHERED, RULES, Rules, constrain, partition_spec
 
-CACHE_AXES = ("batch", "kv_heads", None, None)
+KEY_AXES, VALUE_AXES = ("batch", "kv_heads", "head_dim", "slots"), ("batch", "kv_heads", "slots", "head_dim")
 
 
 @flax.struct.dataclass
@@ -33,21 +44,52 @@ class DecodingWeights:
     head: Float[Array, "dim vocab"]
 
 
-def lay_out(params: dict[str, Any], config: ModelConfig) -> DecodingWeights:
+def weight_rules(config: ModelConfig) -> Rules:
+    """How the weights lie on a mesh: consolidated, or as in training."""
+    return GATHERED if config.consolidate_weights else RULES
+
+
+def weight_shardings(config: ModelConfig, mesh: Mesh) -> DecodingWeights:
+    """The sharding of each weight."""
+
+    def place(axes: tuple[str, ...]) -> NamedSharding:
+        return NamedSharding(mesh, partition_spec(axes, weight_rules(config)))
+
+    layers = tuple({name: place(axes) for name, axes in LAYER_AXES.items()} for _ in range(config.layers))
+    return DecodingWeights(place(EMBEDDING_AXES), layers, place(NORM_AXES), place(HEAD_AXES))
+
+
+def lay_out(params: dict[str, Any], config: ModelConfig, mesh: Mesh | None = None) -> DecodingWeights:
     """A language model's parameters, laid out for decoding."""
-    cast = jax.tree.map(lambda array: array.astype(config.compute_dtype), params)
+
+    def ready(weight: Array, axes: tuple[str, ...]) -> Array:
+        return constrain(weight.astype(config.compute_dtype), mesh, axes, weight_rules(config))
+
     return DecodingWeights(
-        embedding=cast["trunk"]["embedding"],
-        layers=tuple(unstack_layers(cast["trunk"]["layers"])),
-        final_norm=cast["trunk"]["final_norm"],
-        head=cast["head"]["kernel"],
+        embedding=ready(params["trunk"]["embedding"], EMBEDDING_AXES),
+        layers=layers_apart(params["trunk"]["layers"], config, mesh),
+        final_norm=ready(params["trunk"]["final_norm"], NORM_AXES),
+        head=ready(params["head"]["kernel"], HEAD_AXES),
+    )
+
+
+def layers_apart(stacked: LayerWeights, config: ModelConfig, mesh: Mesh | None = None) -> tuple[LayerWeights, ...]:
+    """Each layer's weights, laid out for decoding, from those of all layers stacked on axis 0."""
+    # Cast before it is taken apart: one pass over each stack, and what is gathered is of the compute dtype.
+    cast = {name: array.astype(config.compute_dtype) for name, array in stacked.items()}
+    return tuple(
+        {name: constrain(weight, mesh, LAYER_AXES[name], weight_rules(config)) for name, weight in one.items()}
+        for one in unstack_layers(cast)
     )
 
 
 def constrain_cache(cache: KVCache, mesh: Mesh | None) -> KVCache:
     """Pins the cache's split over the mesh: rows as a batch, heads as the weights that make them."""
-    keys, values = jax.tree.map(lambda array: constrain(array, mesh, CACHE_AXES), (cache.keys, cache.values))
-    return cache.replace(keys=keys, values=values, positions=constrain(cache.positions, mesh, ("batch", None)))
+    return cache.replace(
+        keys=tuple(constrain(keys, mesh, KEY_AXES) for keys in cache.keys),
+        values=tuple(constrain(values, mesh, VALUE_AXES) for values in cache.values),
+        positions=constrain(cache.positions, mesh, ("batch", "slots")),
+    )
 
 
 def logits(weights: DecodingWeights, hidden: Float[Array, "*batch dim"]) -> Float[Array, "*batch vocab"]:
@@ -69,7 +111,7 @@ def prefill(
       tokens: one prompt a row, padded at the end.
       positions: 0, 1, ... along each prompt and -1 at padding, which is attended by no token of a prompt.
     """
-    x = constrain(weights.embedding[tokens], mesh, ("batch", None, None))
+    x = embed(weights.embedding, tokens, mesh, weight_rules(config))
     turn = rotation(positions, config.head_dim, config.rope_theta)
     segment_ids = (positions >= 0).astype(jnp.int32)
     whole, spare = (0, 0), (0, slots - tokens.shape[1])
@@ -99,7 +141,7 @@ def decode(
       positions: each token's position in its sequence; -1 for a token that no one is to attend to.
       cache: with at least `length` free slots; beyond the last slot the newest tokens are overwritten, unnoticed.
     """
-    x = constrain(weights.embedding[tokens], mesh, ("batch", None, None))
+    x = embed(weights.embedding, tokens, mesh, weight_rules(config))
     turn = rotation(positions, config.head_dim, config.rope_theta)
     seen = jax.lax.dynamic_update_slice(cache.positions, positions, (0, cache.index))
     mask = (seen[:, None, :] >= 0) & (seen[:, None, :] <= positions[:, :, None])

@@ -21,8 +21,10 @@ from llama2_jax.sharding.axes import RULES, Rules, constrain
 
 LayerWeights = Mapping[str, Float[Array, "..."]]
 Heads = Float[Array, "rows length heads head_dim"]
+Hidden = Float[Array, "rows length dim"]
 
-# The logical axes of a layer's weights.
+# The logical axes of the weights: of a layer's, and of the others.
+EMBEDDING_AXES, NORM_AXES, HEAD_AXES = ("vocab", "embed"), ("norm",), ("embed", "vocab")
 LAYER_AXES: Mapping[str, tuple[str, ...]] = types.MappingProxyType({
     "attention_norm": ("norm",),
     "query": ("embed", "heads"),
@@ -34,7 +36,6 @@ LAYER_AXES: Mapping[str, tuple[str, ...]] = types.MappingProxyType({
     "up": ("embed", "ffn"),
     "down": ("ffn", "embed"),
 })  # fmt: skip
-Hidden = Float[Array, "rows length dim"]
 
 
 def rms_norm(x: Float[Array, "... dim"], scale: Float[Array, "dim"], eps: float) -> Float[Array, "... dim"]:

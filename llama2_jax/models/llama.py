@@ -27,7 +27,7 @@ from jaxtyping import Array, Float, Int
 from llama2_jax.models import decoding
 from llama2_jax.models.config import ModelConfig
 from llama2_jax.models.kv_cache import KVCache
-from llama2_jax.models.layer import LAYER_AXES, embed, layer, rms_norm
+from llama2_jax.models.layer import EMBEDDING_AXES, LAYER_AXES, NORM_AXES, embed, layer, rms_norm
 from llama2_jax.models.remat import POLICIES
 from llama2_jax.models.rope import Rotation, rotation
 from llama2_jax.models.weights import ready_weight
@@ -102,12 +102,12 @@ class Trunk(nn.Module):
     @nn.compact
     def __call__(self, tokens: Tokens, positions: Tokens, segment_ids: Tokens) -> Float[Array, "rows length dim"]:
         config = self.config
-        embedding_init = nn.with_logical_partitioning(nn.initializers.normal(INIT_STD), ("vocab", "embed"))
+        embedding_init = nn.with_logical_partitioning(nn.initializers.normal(INIT_STD), EMBEDDING_AXES)
         embedding = self.param("embedding", embedding_init, (config.vocab_size, config.dim))
         x = embed(embedding, tokens, self.mesh).astype(config.compute_dtype)
         turn = rotation(positions, config.head_dim, config.rope_theta)
         x, _ = _layer_stack(config)(config, self.mesh, name="layers")(x, turn, segment_ids)
-        norm_init = nn.with_logical_partitioning(nn.initializers.ones, ("norm",))
+        norm_init = nn.with_logical_partitioning(nn.initializers.ones, NORM_AXES)
         return rms_norm(x, self.param("final_norm", norm_init, (config.dim,)), config.norm_eps)
 
 
@@ -187,8 +187,10 @@ class LanguageModel(nn.Module):
           positions: each token's position in its sequence, -1 for padding.
           cache: with at least `length` free slots.
         """
-        weights = decoding.lay_out(self.variables["params"], self.config)
-        hidden, cache = decoding.decode(weights, tokens, positions, cache, self.config, self.mesh)
+        # Laid out at every call: there is nothing to consolidate for.
+        config = dataclasses.replace(self.config, consolidate_weights=False)
+        weights = decoding.lay_out(self.variables["params"], config, self.mesh)
+        hidden, cache = decoding.decode(weights, tokens, positions, cache, config, self.mesh)
         return decoding.logits(weights, hidden), cache
 
 

@@ -28,8 +28,9 @@ RULES: Rules = {
     "scalar": None,
 }
 
-# A weight where it is used: whole over fsdp, still split over tensor.
-GATHERED: Rules = {**RULES, "embed": None}
+# The same for weights that are whole over fsdp and split over tensor alone: those of a layer while it is computed, and
+# in generation all of a consolidated model.
+GATHERED: Rules = {**RULES, "embed": None, "lookup_batch": RULES["batch"]}
 
 
 def partition_spec(names: Sequence[str | None], rules: Rules = RULES) -> PartitionSpec:

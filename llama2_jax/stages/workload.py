@@ -17,6 +17,7 @@ from ml_collections import ConfigDict
 
 from llama2_jax.inference.abstract import (
     GenerationShapes,
+    abstract_weights,
     compile_decode,
     compile_log_probabilities,
     compile_prefill,
@@ -184,7 +185,7 @@ def generation(
     samples_per_prompt: int = 1,
     answers: int = 0,
 ) -> tuple[Program, Program]:
-    """The two programs of `inference.generate.generate`.
+    """The two programs of `inference.generate.generate`, with the weights laid out for them beside the parameters.
 
     Args:
       settings: has max_new_tokens, and top_p where that is not given.
@@ -198,15 +199,16 @@ def generation(
     shapes = longest_prompts(model, mesh, settings.max_new_tokens, samples_per_prompt)
     calls = math.ceil(answers / shapes.rows)
     top_p = settings.top_p if top_p is None else top_p
-    uses, beside = (Held(policy.name, policy.params),), (*_others(policy, held), *_optimizer_of(policy))
+    weights = Held(f"{policy.name}, laid out", abstract_weights(model, policy.params))
+    stored, others = Held(policy.name, policy.params), (*_others(policy, held), *_optimizer_of(policy))
     return (
         Program(
-            "prefill", functools.partial(compile_prefill, model, policy.params, shapes), uses,
-            beside, _prefill_flops(model, shapes), calls,
+            "prefill", functools.partial(compile_prefill, model, weights.params, shapes), (weights,),
+            (stored, *others), _prefill_flops(model, shapes), calls,
         ),
         Program(
-            "decode", functools.partial(compile_decode, model, policy.params, shapes, top_p), uses,
-            beside, _decode_flops(model, shapes), calls, loop_trips=shapes.new_tokens,
+            "decode", functools.partial(compile_decode, model, weights.params, shapes, top_p), (weights,),
+            (stored, *others), _decode_flops(model, shapes), calls, loop_trips=shapes.new_tokens,
         ),
     )  # fmt: skip
 

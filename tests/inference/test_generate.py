@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from llama2_jax.inference import generate as generate_file
+from llama2_jax.inference.consolidation import generation_weights
 from llama2_jax.inference.generate import Sampling, bucket, decode_rows, generate, prefill_rows
 from llama2_jax.inference.sampling import draw, uniforms
 from llama2_jax.models.config import ModelConfig
@@ -145,9 +146,9 @@ def test_temperatures_by_prompt(params, prompts):
 def test_samples_share_one_prefill(params, prompts, monkeypatch):
     shapes = []
 
-    def recording(params, tokens, positions, rows, **static):
+    def recording(weights, tokens, positions, rows, **static):
         shapes.append((tokens.shape[0], len(rows)))
-        return prefill_rows(params, tokens, positions, rows, **static)
+        return prefill_rows(weights, tokens, positions, rows, **static)
 
     monkeypatch.setattr(generate_file, "prefill_rows", recording)
     generate(CONFIG, params, prompts, Sampling(1.0, 1.0, 9), KEY, EOS, samples_per_prompt=4, batch_size=16)
@@ -158,10 +159,11 @@ def test_the_loop_ends_with_the_last_row(params, prompts):
     """Every answer stops at its first token: one step, whatever max_new_tokens is, also with spare rows."""
     greedy = generate(CONFIG, params, prompts[:1], Sampling(0.0, 1.0, 9), KEY, -1, batch_size=8)
     tokens, positions = np.asarray([prompts[0]], np.int32), np.arange(5, dtype=np.int32)[None]
-    hidden, cache = prefill_rows(params, tokens, positions, np.zeros(8, np.int32), config=CONFIG, slots=14, mesh=None)
+    weights = generation_weights(CONFIG, params)
+    hidden, cache = prefill_rows(weights, tokens, positions, np.zeros(8, np.int32), config=CONFIG, slots=14, mesh=None)
     rows, temperature = np.arange(8, dtype=np.int32), np.zeros(8, np.float32)
     *_, sizes, _, cache = decode_rows(
-        params, hidden, cache, np.full(8, 5, np.int32), temperature, np.float32(1.0), KEY, rows, np.int32(3),
+        weights, hidden, cache, np.full(8, 5, np.int32), temperature, np.float32(1.0), KEY, rows, np.int32(3),
         greedy[0].tokens[0], config=CONFIG, steps=9, whole=True, mesh=None,
     )  # fmt: skip
     assert sizes.tolist() == [1, 1, 1, 0, 0, 0, 0, 0]
