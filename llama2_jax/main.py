@@ -34,7 +34,6 @@ _DRY_RUN = flags.DEFINE_bool("dry_run", False, "Tell what each stage will need o
 _DRY_RUN_JSON = flags.DEFINE_string("dry_run_json", "", "With --dry_run: a file to write the same to, as JSON.")
 _STAGES = flags.DEFINE_list("stages", [], "With --dry_run: only these stages.")
 _TOPOLOGY = flags.DEFINE_string("topology", "", "With --dry_run: a TPU slice to compile for, such as v5p:8x8x8.")
-
 _XLA_FLAGS = flags.DEFINE_enum(
     "xla_flags", "default", ["default", "none"], "The compiler's flags: our table for the platform, or none of it."
 )
