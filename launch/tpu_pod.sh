@@ -31,7 +31,7 @@ on_every_host() { # reads the commands from its input
 
 # What each host can tell: whether the run that was last started there is still alive.
 # shellcheck disable=SC2016  # the host fills it in
-alive='alive() { [[ -e llama2_jax.pid ]] && ps -p "$(cat llama2_jax.pid)" -o args= | grep -q llama2_jax.main; }'
+alive='alive() { [[ -e llama2_jax.pid ]] && ps -ww -p "$(cat llama2_jax.pid)" -o args= | grep -q llama2_jax.main; }'
 
 action=$1
 shift

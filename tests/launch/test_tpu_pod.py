@@ -63,7 +63,8 @@ def pod(tmp_path, commands):
 
     def run(*arguments, **changes):
         settings = {"PROJECT": "mine", "ZONE": "here", "NAME": "pod", "WORKDIR": "gs://bucket/runs/one"}
-        environment = {**os.environ, **settings, **changes}
+        # ps cuts what it prints to the width of a terminal, where the environment tells one.
+        environment = {**os.environ, "COLUMNS": "40", **settings, **changes}
         return subprocess.run(
             ["bash", SCRIPT, *arguments], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60
         )
