@@ -9,7 +9,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.sharding import Mesh
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from llama2_jax.inference.generate import (
     BATCH_SIZE,
@@ -63,6 +63,8 @@ def abstract_weights(config: ModelConfig, params: Any) -> DecodingWeights:
     shapes = jax.eval_shape(functools.partial(lay_out, config=config), params)
     if mesh is None:
         one = jax.tree.leaves(params)[0].sharding
+        # A mesh of one device: how a parameter would be split on it does not suit weights of fewer dimensions.
+        one = NamedSharding(one.mesh, PartitionSpec()) if isinstance(one, NamedSharding) else one
         return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=one), shapes)
     return with_shardings(shapes, weight_shardings(config, mesh))
 
