@@ -23,8 +23,7 @@ from llama2_jax.training.model_folder import load_model
 from tests.smallest import shrink
 from tests.two_processes import started
 
-# In one worker, which makes the run that most of them share once.
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("end_to_end")]
+pytestmark = pytest.mark.slow
 
 VERSIONS = ["sft", "rlhf_v1", "rlhf_v2", "rlhf_v3", "rlhf_v4", "rlhf_v5_rejection_sampling", "rlhf_v5"]
 
@@ -327,7 +326,6 @@ recipe.run(config, sys.argv[1])
 """
 
 
-@pytest.mark.xdist_group("killed")
 def test_a_process_that_is_killed_again_and_again(tmp_path):
     """SIGKILL at three moments, the same command each time; the moments are random and hit steps and saves alike."""
 
