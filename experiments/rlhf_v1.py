@@ -1,6 +1,6 @@
 """RLHF-V1: the first comparisons, the first two reward models, the first rejection sampling (section 3.2).
 
-Reaches (tiny): see docs/results.md, which also has what each round takes.
+Reaches (tiny): see docs/results.md.
 Run: python -m llama2_jax.main --config=experiments/rlhf_v1.py[:scale]
 """
 

@@ -1,6 +1,6 @@
 """RLHF-V2: comparisons of V1 with the fine-tuned model, reward models on all comparisons so far, V1's samples.
 
-Reaches (tiny): see docs/results.md, which also has what each round takes.
+Reaches (tiny): see docs/results.md.
 Run: python -m llama2_jax.main --config=experiments/rlhf_v2.py[:scale]
 """
 

@@ -1,6 +1,6 @@
 """RLHF-V3: as V2, with Ghost Attention data in the fine-tuning from here on (section 3.3).
 
-Reaches (tiny): see docs/results.md, which also has what each round takes.
+Reaches (tiny): see docs/results.md.
 Run: python -m llama2_jax.main --config=experiments/rlhf_v3.py[:scale]
 """
 

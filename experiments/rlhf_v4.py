@@ -1,6 +1,6 @@
 """RLHF-V4: as V3, and the best answers of all rounds join in, scored anew by the newest reward models (section 3.2.3).
 
-Reaches (tiny): see docs/results.md, which also has what each round takes.
+Reaches (tiny): see docs/results.md.
 Run: python -m llama2_jax.main --config=experiments/rlhf_v4.py[:scale]
 """
 

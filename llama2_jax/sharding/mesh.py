@@ -44,9 +44,14 @@ def make_mesh(data: int = 1, fsdp: int = -1, tensor: int = 1, devices: Sequence[
     )
 
 
-def batch_sharding(mesh: Mesh) -> NamedSharding:
-    """The sharding of a batch: its rows split over data and fsdp, everything else whole."""
-    return NamedSharding(mesh, partition_spec(("batch",)))
+def batch_sharding(mesh: Mesh, stacked: bool = False) -> NamedSharding:
+    """The sharding of a batch: its rows split over data and fsdp, everything else whole.
+
+    Args:
+      mesh: the devices.
+      stacked: arrays are [accumulation, rows, ...], and not [rows, ...].
+    """
+    return NamedSharding(mesh, partition_spec((None, "batch") if stacked else ("batch",)))
 
 
 def batch_ways(mesh: Mesh | None) -> int:

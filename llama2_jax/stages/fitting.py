@@ -14,8 +14,7 @@ from llama2_jax.models.config import ModelConfig
 from llama2_jax.models.llama import LanguageModel, parameter_shardings
 from llama2_jax.objectives.next_token import count_targets, next_token_loss
 from llama2_jax.objectives.target_scores import score_targets
-from llama2_jax.sharding.axes import partition_spec
-from llama2_jax.sharding.mesh import batch_ways
+from llama2_jax.sharding.mesh import batch_sharding, batch_ways
 from llama2_jax.stages.runtime import Runtime
 from llama2_jax.training.checkpoints import Checkpoints
 from llama2_jax.training.loop import fit
@@ -109,7 +108,7 @@ def placement(shape: tuple[int, ...], mesh: Mesh, stacked: bool = False) -> Name
     """Where an array of a batch goes, [rows, ...] or, stacked, [accumulation, rows, ...]."""
     if shape[int(stacked)] % batch_ways(mesh):
         return NamedSharding(mesh, PartitionSpec())
-    return NamedSharding(mesh, partition_spec((None, "batch") if stacked else ("batch",)))
+    return batch_sharding(mesh, stacked)
 
 
 @functools.lru_cache
