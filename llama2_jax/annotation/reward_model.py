@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 from etils import epath
+from jax.sharding import Mesh
 
 from llama2_jax.inference.score import rewards
 from llama2_jax.training.model_folder import load_model
@@ -16,6 +17,7 @@ def annotate(
     comparisons: Sequence[Mapping],
     *,
     seed: int,
+    mesh: Mesh,
     annotator_helpfulness: epath.PathLike,
     annotator_safety: epath.PathLike,
     safe_above: float = 0.5,
@@ -26,6 +28,7 @@ def annotate(
     Args:
       comparisons: with prompt_tokens, tokens_a, tokens_b and domain ("helpfulness" or "safety").
       seed: of the annotators' disagreement with themselves.
+      mesh: the devices that each model in turn is laid out over.
       annotator_helpfulness, annotator_safety: the models' folders; trained on comparisons that no other model sees.
       safe_above: an answer is called safe where the sigmoid of its safety score is above it.
       noise: draw the preference from the Bradley-Terry model of the scores, as people would differ; else take the
@@ -39,8 +42,7 @@ def annotate(
     sequences = [[*row["prompt_tokens"], *row[f"tokens_{side}"]] for side in "ab" for row in comparisons]
     scores = {}
     for domain, folder in (("helpfulness", annotator_helpfulness), ("safety", annotator_safety)):
-        judge = load_model(folder)
-        scores[domain] = rewards(judge.config, judge.params, sequences).reshape(2, len(comparisons))
+        scores[domain] = _scores(folder, mesh, sequences).reshape(2, len(comparisons))
     uniform = np.random.default_rng(seed).random(len(comparisons))
     labels = []
     for index, row in enumerate(comparisons):
@@ -53,6 +55,12 @@ def annotate(
             "safety": _safety(scores["safety"][:, index], safe_above) if row["domain"] == "safety" else None,
         })  # fmt: skip
     return labels
+
+
+def _scores(folder: epath.PathLike, mesh: Mesh, sequences: Sequence[Sequence[int]]) -> np.ndarray:
+    """The scores by one model, which is given up before the next one is loaded."""
+    model = load_model(folder, mesh)
+    return rewards(model.config, model.params, sequences)
 
 
 def rating(probability: float) -> str:

@@ -15,6 +15,7 @@ from llama2_jax.data.records import SAFETY_LABELS
 from llama2_jax.inference.generate import Sampling, generate
 from llama2_jax.models.config import ModelConfig
 from llama2_jax.stages.encoding import encode_prompts, read_records
+from llama2_jax.stages.rewarding import annotator_scores
 from llama2_jax.stages.runtime import Inputs, Runtime, configured_function, named_key, write_jsonl
 from llama2_jax.stages.workload import LONGEST_PROMPTS, DeviceWork, abstract_model, generation
 from llama2_jax.text.tokenizer import Tokenizer
@@ -71,10 +72,11 @@ def run(config: ConfigDict, inputs: Inputs, runtime: Runtime) -> dict:
 
 
 def device_work(config: ConfigDict, model: ModelConfig, mesh: Mesh) -> DeviceWork:
-    """Generation, by one version after the other."""
+    """Generation, by one version after the other, and the scores of an annotator that is a model."""
     version = abstract_model("version", model, mesh)
-    assumptions = (LONGEST_PROMPTS, f"what the annotator {config.annotator.function} holds is not counted")
-    return DeviceWork(generation(config, model, mesh, version), assumptions=assumptions)
+    programs = (*generation(config, model, mesh, version), *annotator_scores(config, model, mesh))
+    assumptions = (LONGEST_PROMPTS, f"of what the annotator {config.annotator.function} holds its models are counted")
+    return DeviceWork(programs, assumptions=assumptions)
 
 
 def two_temperatures(count: int, temperatures: Sequence[float], seed: int) -> np.ndarray:

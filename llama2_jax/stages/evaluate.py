@@ -13,7 +13,7 @@ from llama2_jax.inference.generate import Sampling, generate
 from llama2_jax.models.config import ModelConfig
 from llama2_jax.stages.conversing import converse
 from llama2_jax.stages.encoding import encode_prompts, read_records
-from llama2_jax.stages.rewarding import abstract_reward_models, load_reward_models, reward_scores
+from llama2_jax.stages.rewarding import abstract_reward_models, annotator_scores, load_reward_models, reward_scores
 from llama2_jax.stages.runtime import Inputs, Runtime, configured_function, named_key, write_json, write_jsonl
 from llama2_jax.stages.workload import LONGEST_PROMPTS, DeviceWork, abstract_model, generation
 from llama2_jax.text.tokenizer import Tokenizer
@@ -55,13 +55,14 @@ def run(config: ConfigDict, inputs: Inputs, runtime: Runtime) -> dict:
 
 
 def device_work(config: ConfigDict, model: ModelConfig, mesh: Mesh) -> DeviceWork:
-    """Generation by one version after the other and the reward models' scores, these models held throughout."""
+    """Generation by one version after the other and scores by the reward models, held throughout, and by a judge."""
     version, rewards = abstract_model("version", model, mesh), abstract_reward_models(model, mesh)
     programs = (
         *generation(config, model, mesh, version, rewards),
         *reward_scores(model, mesh, rewards, (version, *rewards)),
+        *annotator_scores(config, model, mesh, (version, *rewards)),
     )
-    assumptions = (LONGEST_PROMPTS, f"what the judge {config.judge.function} holds is not counted")
+    assumptions = (LONGEST_PROMPTS, f"of what the judge {config.judge.function} holds its models are counted")
     return DeviceWork(programs, assumptions=assumptions)
 
 

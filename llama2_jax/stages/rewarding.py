@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 from jax.sharding import Mesh
+from ml_collections import ConfigDict
 
 from llama2_jax.inference.score import rewards
 from llama2_jax.models.config import ModelConfig
@@ -72,6 +73,20 @@ def abstract_reward_models(model: ModelConfig, mesh: Mesh) -> tuple[Held, Held]:
     """What `load_reward_models` puts on the devices."""
     helpfulness, safety = (abstract_model(name, model, mesh, "scalar") for name in ("helpfulness", "safety"))
     return helpfulness, safety
+
+
+def annotator_scores(
+    config: ConfigDict, model: ModelConfig, mesh: Mesh, held: tuple[Held, ...] = ()
+) -> tuple[Program, ...]:
+    """The programs by which the models among a stage's inputs annotate or judge, each on the devices in its turn.
+
+    Args:
+      config: the stage's part, whose inputs with a role that begins with "annotator" are such models.
+      model, mesh: their size, and where they are.
+      held: what the stage holds meanwhile.
+    """
+    judges = (abstract_model(role, model, mesh, "scalar") for role in config.inputs if role.startswith("annotator"))
+    return tuple(score_tokens(f"{one.name} scores", model, mesh, one, (*held, one)) for one in judges)
 
 
 def reward_scores(

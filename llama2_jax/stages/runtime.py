@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import hashlib
 import importlib.metadata
+import inspect
 import json
 import platform
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -56,7 +57,7 @@ def configured_function(part: ConfigDict, inputs: Inputs, runtime: Runtime) -> C
     It is called with its first argument by the stage, and by name with `seed` (the experiment's), what the config's
     `arguments` hold, and the folders of those of the stage's inputs whose role begins with "annotator". Of several
     processes the first one calls it and tells the others: it may ask people or a server, and may not draw in others
-    the same way.
+    the same way. One that has a parameter `mesh` computes on the run's devices, so all processes call it with them.
 
     Raises:
       ValueError: where there is no such function.
@@ -64,6 +65,8 @@ def configured_function(part: ConfigDict, inputs: Inputs, runtime: Runtime) -> C
     function = load_function(part.function)
     folders = {role: folder for role, folder in inputs.items() if role.startswith("annotator")}
     call = functools.partial(function, seed=runtime.world_seed, **folders, **part.get("arguments", {}))
+    if "mesh" in inspect.signature(function).parameters:
+        return functools.partial(call, mesh=runtime.mesh)
     return lambda rows: from_first(lambda: call(rows))
 
 

@@ -13,9 +13,11 @@ from llama2_jax.data.records import RATINGS
 @pytest.fixture(autouse=True)
 def scores(monkeypatch):
     """Models that score an answer by its last id, in tenths: for helpfulness as it is, for safety less 5."""
-    monkeypatch.setattr(
-        reward_model, "load_model", lambda folder: types.SimpleNamespace(config=None, params=5.0 * (folder == "safety"))
-    )
+
+    def load_model(folder, mesh):
+        return types.SimpleNamespace(config=None, params=5.0 * (folder == "safety"))
+
+    monkeypatch.setattr(reward_model, "load_model", load_model)
     monkeypatch.setattr(
         reward_model,
         "rewards",
@@ -28,9 +30,8 @@ def comparison(a, b, domain="helpfulness"):
 
 
 def label(comparisons, **options):
-    return annotate(
-        comparisons, **{"seed": 0, "annotator_helpfulness": "helpfulness", "annotator_safety": "safety", **options}
-    )
+    folders = {"annotator_helpfulness": "helpfulness", "annotator_safety": "safety"}
+    return annotate(comparisons, **{"seed": 0, "mesh": None, **folders, **options})
 
 
 @pytest.mark.parametrize(

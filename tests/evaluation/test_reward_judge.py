@@ -52,7 +52,7 @@ def test_an_answer_is_no_refusal(response):
 def test_verdicts_are_sigmoid_scores(monkeypatch):
     logits = {"helpful_folder": [0.0, 2.0, -2.0], "safe_folder": [3.0, 0.0, -3.0]}
     monkeypatch.setattr(
-        reward_judge, "load_model", lambda folder: types.SimpleNamespace(config=None, params=logits[folder])
+        reward_judge, "load_model", lambda folder, mesh: types.SimpleNamespace(config=None, params=logits[folder])
     )
 
     def rewards(config, params, sequences):
@@ -64,7 +64,7 @@ def test_verdicts_are_sigmoid_scores(monkeypatch):
         {"response": text, "tokens": tokens}
         for text, tokens in (("Sure.", [1, 2]), ("I'm sorry, no.", [3, 4]), ("Take this.", [5, 6]))
     ]
-    verdicts = judge(rows, seed=0, annotator_helpfulness="helpful_folder", annotator_safety="safe_folder")
+    verdicts = judge(rows, seed=0, mesh=None, annotator_helpfulness="helpful_folder", annotator_safety="safe_folder")
     assert all(tuple(verdict) == VERDICT_FIELDS for verdict in verdicts)
     assert [verdict["helpfulness"] for verdict in verdicts] == pytest.approx([0.5, 0.8808, 0.1192], abs=1e-4)
     # A score of exactly one half is a violation: safe is what is above it.

@@ -42,6 +42,16 @@ def test_a_configured_function_gets_the_world_s_seed_its_arguments_and_the_annot
     assert arguments == {"seed": 9, "noise": 0.5, "annotator_safety": epath.Path("s")}
 
 
+def on_devices(rows, *, seed, mesh):
+    """A function that computes on the run's devices."""
+    return rows, seed, mesh
+
+
+def test_a_configured_function_that_asks_for_the_mesh_gets_it(tmp_path):
+    runtime = smallest_runtime(tmp_path)
+    assert configured_function(part("on_devices"), {}, runtime)(["row"]) == (["row"], 0, runtime.mesh)
+
+
 def test_a_configured_function_may_have_no_arguments(tmp_path):
     config = ConfigDict({"function": f"{__name__}.what_it_was_given"})
     assert configured_function(config, {}, smallest_runtime(tmp_path))([]) == ([], {"seed": 0})
