@@ -1,7 +1,8 @@
 """Attention written in plain JAX: it runs everywhere and takes every shape and dtype.
 
-Scores are made for a chunk of queries at a time and kept for the backward pass, unless a rematerialisation policy has
-them made again. Decoding's attention over the KV cache is here too: one query a row leaves nothing to a kernel.
+Scores are made for a chunk of queries at a time. Their weights are kept for the backward pass, which is written out:
+XLA's own derivative passes over them more often, and took half as long again on the CPU. A rematerialisation policy has
+them made again instead. Decoding's attention over the KV cache is here too: one query a row leaves nothing to a kernel.
 """
 
 import jax
@@ -17,6 +18,7 @@ MASKED = -1e30
 MAX_CHUNKS, MIN_CHUNK = 8, 128
 
 
+@jax.custom_vjp
 def attention(
     q: Float[Array, "rows length heads head_dim"],
     k: Float[Array, "rows length kv_heads head_dim"],
@@ -24,16 +26,63 @@ def attention(
     segment_ids: Int[Array, "rows length"],
 ) -> Float[Array, "rows length heads head_dim"]:
     """See models/attention.py."""
-    length = q.shape[1]
-    chunk = max(MIN_CHUNK, -(-length // MAX_CHUNKS))
-    q, k, v = _by_head(q, k.shape[2]), k.transpose(0, 2, 3, 1), v.transpose(0, 2, 1, 3)
-    outputs = []
-    for start in range(0, length, chunk):
-        stop = min(start + chunk, length)
+    return _forward(q, k, v, segment_ids)[0]
+
+
+def _forward(q, k, v, segment_ids):
+    """The result, and what the backward pass reads.
+
+    Weights stay without their softmax's division, which is made in the result: it has fewer elements.
+    """
+    q, k, v = _by_head(q * q.shape[-1] ** -0.5, k.shape[2]), k.transpose(0, 2, 1, 3), v.transpose(0, 2, 1, 3)
+    outputs, weights, sums = [], [], []
+    for start, stop in _chunks(q.shape[3]):
         causal = jnp.arange(start, stop)[:, None] >= jnp.arange(stop)[None, :]
         mask = causal & (segment_ids[:, start:stop, None] == segment_ids[:, None, :stop])
-        outputs.append(_masked(q[:, :, :, start:stop], k[..., :stop], v[:, :, :stop], mask))
-    return checkpoint_name(_by_token(jnp.concatenate(outputs, axis=3)), "attention")
+        scores = jnp.einsum(
+            "bkgqd,bksd->bkgqs", q[:, :, :, start:stop], k[:, :, :stop], preferred_element_type=jnp.float32
+        )
+        scores = jnp.where(mask[:, None, None], scores, MASKED)
+        chunk = jnp.exp(scores - jnp.max(scores, axis=-1, keepdims=True))
+        sums.append(jnp.sum(chunk, axis=-1, keepdims=True))
+        weights.append(chunk.astype(v.dtype))
+        out = jnp.einsum("bkgqs,bksd->bkgqd", weights[-1], v[:, :, :stop], preferred_element_type=jnp.float32)
+        outputs.append(out / sums[-1])
+    out = checkpoint_name(jnp.concatenate(outputs, axis=3).astype(v.dtype), "attention")
+    return _by_token(out), (q, k, v, out, weights, sums)
+
+
+def _backward(saved, cotangent):
+    """Each chunk's weights are read three times and its scores' gradient is made in one pass over them.
+
+    With p = w / sum: the gradient of a score is p (dp - sum(p dp)), and the sum is that of the result times its
+    gradient, over the head's dimension instead of the keys (Dao et al. 2022, appendix B.2).
+    """
+    q, k, v, out, weights, sums = saved
+    cotangent, of_q, of_k, of_v = _by_head(cotangent, k.shape[1]), [], [], []
+    for (start, stop), w, total in zip(_chunks(q.shape[3]), weights, sums, strict=True):
+        divided = cotangent[:, :, :, start:stop] / total
+        common = jnp.sum(divided * out[:, :, :, start:stop], axis=-1, keepdims=True)
+        divided = divided.astype(v.dtype)
+        of_w = jnp.einsum("bkgqd,bksd->bkgqs", divided, v[:, :, :stop], preferred_element_type=jnp.float32)
+        of_scores = (w * (of_w - common)).astype(k.dtype)
+        of_q.append(jnp.einsum("bkgqs,bksd->bkgqd", of_scores, k[:, :, :stop], preferred_element_type=jnp.float32))
+        products = (("bkgqs,bkgqd->bksd", of_scores, q[:, :, :, start:stop]), ("bkgqs,bkgqd->bksd", w, divided))
+        for gradients, product in zip((of_k, of_v), products, strict=True):
+            gradient = jnp.einsum(*product, preferred_element_type=jnp.float32)
+            gradients.append(jnp.pad(gradient, ((0, 0), (0, 0), (0, k.shape[2] - stop), (0, 0))))
+    of_q = jnp.concatenate(of_q, axis=3) * q.shape[-1] ** -0.5
+    of_k, of_v = (sum(gradients).transpose(0, 2, 1, 3) for gradients in (of_k, of_v))
+    return _by_token(of_q).astype(q.dtype), of_k.astype(k.dtype), of_v.astype(v.dtype), None
+
+
+attention.defvjp(_forward, _backward)
+
+
+def _chunks(length: int) -> list[tuple[int, int]]:
+    """Where each chunk of queries begins and ends."""
+    chunk = max(MIN_CHUNK, -(-length // MAX_CHUNKS))
+    return [(start, min(start + chunk, length)) for start in range(0, length, chunk)]
 
 
 def cached_attention(
@@ -43,19 +92,10 @@ def cached_attention(
     mask: Bool[Array, "batch queries slots"],
 ) -> Float[Array, "batch queries heads head_dim"]:
     """softmax(q k^T / sqrt(head_dim)) v over the slots of a KV cache where the mask is true; the softmax in float32."""
-    return _by_token(_masked(_by_head(q, keys.shape[1]), keys, values, mask))
-
-
-def _masked(
-    q: Float[Array, "rows kv_heads group queries head_dim"],
-    k: Float[Array, "rows kv_heads head_dim keys"],
-    v: Float[Array, "rows kv_heads keys head_dim"],
-    mask: Bool[Array, "rows queries keys"],
-) -> Float[Array, "rows kv_heads group queries head_dim"]:
-    q = q * q.shape[-1] ** -0.5
-    scores = jnp.einsum("bkgqd,bkds->bkgqs", q, k, preferred_element_type=jnp.float32)
-    weights = jax.nn.softmax(jnp.where(mask[:, None, None], scores, MASKED), axis=-1).astype(v.dtype)
-    return jnp.einsum("bkgqs,bksd->bkgqd", weights, v)
+    q = _by_head(q * q.shape[-1] ** -0.5, keys.shape[1])
+    scores = jnp.einsum("bkgqd,bkds->bkgqs", q, keys, preferred_element_type=jnp.float32)
+    weights = jax.nn.softmax(jnp.where(mask[:, None, None], scores, MASKED), axis=-1).astype(values.dtype)
+    return _by_token(jnp.einsum("bkgqs,bksd->bkgqd", weights, values))
 
 
 def _by_head(x: Array, kv_heads: int) -> Array:
