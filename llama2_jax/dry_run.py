@@ -160,6 +160,8 @@ def _size_program(program: Program, mesh: Mesh, chip: Chip) -> dict[str, Any]:
         "guessed_loops": costs.guessed_loops,
         "loop_trips": program.loop_trips,
         "uncounted": costs.uncounted,
+        # Below 1 where operations are hidden from the count; its times are then too short.
+        "counted_of_needed": costs.flops * mesh.size / program.model_flops if program.model_flops else None,
         **_times(program, costs, mesh, chip),
     }
 

@@ -89,6 +89,16 @@ def test_the_report_is_plain_json_and_a_table(report, tmp_path):
 
 
 @pytest.mark.slow
+def test_operations_that_are_hidden_from_the_count_are_missed(report):
+    found = program(report, "pretrain", "train step")
+    assert found["counted_of_needed"] == found["flops"] * 8 / found["model_flops"] >= 1
+    assert "were found in the program" not in table(report)
+    found = {**found, "counted_of_needed": 0.4}
+    stage = {**report["stages"][1], "programs": [found]}
+    assert "train step: only 40% of the operations that the model needs were" in table({**report, "stages": [stage]})
+
+
+@pytest.mark.slow
 def test_what_does_not_fit_is_said(report):
     # A chip that holds pretraining's step, of two microbatches, and not that of fine-tuning.
     steps = [program(report, stage, "train step")["peak_bytes"] for stage in STAGES[1:]]
@@ -175,5 +185,10 @@ def test_a_slice_that_is_not_here(monkeypatch):
     other_half = 3 * 8 * 64 * 2 * 4 * 256 * 32
     assert found["flops"] * 8 == pytest.approx(found["model_flops"] + other_half, rel=1e-6)
     assert found["collective_bytes"]["all-gather"] > 0 and 0 < found["mfu"] < 1
+    # Rows that splash attends to: its backward pass makes the scores again, twice, and whatever follows it counts too.
+    config = experiment(dim=512, ffn_hidden=1024, vocab_size=1024, max_length=512, compute_dtype="bfloat16")
+    found = program(dry_run.run(config, stages=["pretrain"], topology="v5p:2x2x2"), "pretrain", "train step")
+    again = 3 * 0.5 * 8 * 512 * 2 * 2 * 512 * 512
+    assert found["flops"] * 8 == pytest.approx(found["model_flops"] + again, rel=1e-6)
     with pytest.raises(ValueError, match="libtpu does not know this slice"):
         dry_run.run(config, stages=["pretrain"], topology="v5p:3x3")

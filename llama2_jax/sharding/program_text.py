@@ -123,24 +123,28 @@ def parse_program(text: str) -> ProgramText:
     """Reads the text of a compiled program.
 
     Raises:
-      ValueError: for a text without an entry computation.
+      ValueError: for a text without an entry computation, and for one that breaks off.
     """
     computations: dict[str, Computation] = {}
     entry = name = root = ""
-    instructions: dict[str, Instruction] = {}
+    lines: dict[str, str] = {}
     for line in text.splitlines():
-        header = _HEADER.match(line)
+        header, instruction = _HEADER.match(line), _INSTRUCTION.match(line)
         if header:
-            name, instructions, root = header[2], {}, ""
+            name, lines, root = header[2], {}, ""
             entry = name if header[1] else entry
-        elif line.startswith("}") and name:
+        elif line.rstrip() == "}" and name:
+            if not root:
+                raise ValueError(f"computation {name!r} ends without a ROOT: this is not the text of a whole program")
+            instructions = {one: _instruction(one, rest) for one, rest in lines.items()}
             computations[name] = Computation(name, instructions, root)
             name = ""
-        elif name:
-            match = _INSTRUCTION.match(line)
-            if match:
-                instructions[match[2]] = _instruction(match[2], line[match.end() :])
-                root = match[2] if match[1] else root
+        elif instruction and name:
+            lines[instruction[2]] = line[instruction.end() :]
+            root = instruction[2] if instruction[1] else root
+        elif lines and name:
+            # What a kernel notes of itself may have line breaks, and lines that begin with a brace.
+            lines[next(reversed(lines))] += "\n" + line
     if not entry:
         raise ValueError("the text holds no ENTRY computation: it is not that of a compiled program")
     devices = re.search(r"num_partitions=(\d+)", text[: text.index("\n")])

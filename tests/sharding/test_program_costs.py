@@ -152,6 +152,26 @@ def test_groups_that_can_not_be_read_are_an_error():
         count_program(parse_program(text))
 
 
+def test_an_instruction_may_have_line_breaks_and_lines_that_begin_with_a_brace():
+    """As the notes of TPU kernels have; what stands behind them counts too."""
+    text = (
+        "HloModule m\n"
+        "ENTRY %main (p: f32[4,4]) -> f32[4,4] {\n"
+        "  %p = f32[4,4]{1,0} parameter(0)\n"
+        '  %kernel = f32[4,4]{1,0} custom-call(%p), custom_call_target="tpu_custom_call", backend_config={"config":{\n'
+        '"metadata":"{}"\n'
+        '}}, metadata={op_name="a kernel"}\n'
+        "  ROOT %r = f32[4,4]{1,0} dot(%kernel, %p), lhs_contracting_dims={1}, rhs_contracting_dims={0}\n"
+        "}\n"
+    )
+    program = parse_program(text)
+    assert list(program.computations["main"].instructions) == ["p", "kernel", "r"]
+    assert "a kernel" in program.computations["main"].instructions["kernel"].attributes
+    assert count_program(program).flops == 2 * 4 * 4 * 4
+    with pytest.raises(ValueError, match="'main' ends without a ROOT"):
+        parse_program(text.replace("ROOT ", ""))
+
+
 def test_a_text_that_is_no_program_is_refused():
     with pytest.raises(ValueError, match="no ENTRY"):
         parse_program("module @jit_f {\n}\n")
