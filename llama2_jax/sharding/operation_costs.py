@@ -92,6 +92,8 @@ def _read(program: ProgramText, instruction: Instruction, number: int, operand: 
 def _read_inside(program: ProgramText, computation: Computation, name: str) -> int:
     """How much of the value `name` the instructions of a fused computation read."""
     whole = sum(one.bytes for one in computation.instructions[name].types)
+    if name == computation.root:
+        return whole
     total = 0
     for user in computation.users.get(name, ()):
         if user.opcode in ("bitcast", "get-tuple-element"):
@@ -102,11 +104,22 @@ def _read_inside(program: ProgramText, computation: Computation, name: str) -> i
             continue  # what is not changed stays where it is
         elif user.opcode == "fusion":
             inside = program.computations[user.called[0]]
-            numbers = [number for number, operand in enumerate(user.operands) if operand == name]
-            total += sum(_read_inside(program, inside, inside.parameters[number]) for number in numbers)
+            for parameter in (inside.parameters[at] for at, operand in enumerate(user.operands) if operand == name):
+                if _is_passed_on(inside, parameter):
+                    total += _read_inside(program, computation, user.name)
+                else:
+                    total += _read_inside(program, inside, parameter)
         else:
             return whole
     return min(whole, total)
+
+
+def _is_passed_on(computation: Computation, name: str) -> bool:
+    """Whether a fused computation does no more than to give the value `name` another shape."""
+    root = computation.instructions[computation.root]
+    while root.opcode == "bitcast":
+        root = computation.instructions[root.operands[0]]
+    return root.name == name
 
 
 def _written(program: ProgramText, computation: Computation, name: str, types: tuple[ArrayType, ...]) -> int:

@@ -116,6 +116,32 @@ def test_a_loop_reads_its_slice_and_not_the_stack():
     assert 7 * matrix <= fourteen - seven <= 7 * 3.2 * matrix
 
 
+@pytest.mark.parametrize("sliced", [False, True])
+def test_what_a_fusion_within_a_fusion_only_reshapes_is_read_by_who_uses_it(sliced):
+    """As TPUs are given weights: reshaped by a fusion of its own, within that of the product."""
+    used = "f32[2,8]{1,0} slice(%w), slice={[0:2], [0:8]}" if sliced else "f32[2,8]{1,0} dot(%x, %w)"
+    text = (
+        "HloModule m\n"
+        "%reshaped (p: f32[64]) -> f32[8,8] {\n"
+        "  %p = f32[64]{0} parameter(0)\n"
+        "  ROOT %b = f32[8,8]{1,0} bitcast(%p)\n"
+        "}\n"
+        "%product (a: f32[2,8], q: f32[64]) -> f32[2,8] {\n"
+        "  %x = f32[2,8]{1,0} parameter(0)\n"
+        "  %q = f32[64]{0} parameter(1)\n"
+        "  %w = f32[8,8]{1,0} fusion(%q), kind=kLoop, calls=%reshaped\n"
+        f"  ROOT %r = {used}, lhs_contracting_dims={{1}}, rhs_contracting_dims={{0}}\n"
+        "}\n"
+        "ENTRY %main (a: f32[2,8], q: f32[64]) -> f32[2,8] {\n"
+        "  %a = f32[2,8]{1,0} parameter(0)\n"
+        "  %q = f32[64]{0} parameter(1)\n"
+        "  ROOT %out = f32[2,8]{1,0} fusion(%a, %q), kind=kOutput, calls=%product\n"
+        "}\n"
+    )
+    x, weights = 0 if sliced else 2 * 8 * 4, 2 * 8 * 4 if sliced else 64 * 4
+    assert count_program(parse_program(text)).memory_bytes == x + weights + 2 * 8 * 4
+
+
 def test_the_memory_of_a_product_is_its_operands_and_its_result():
     found = costs(jnp.matmul, abstract(128, 256), abstract(256, 64))
     assert found.memory_bytes == 4 * (128 * 256 + 256 * 64 + 128 * 64)
