@@ -124,7 +124,8 @@ def preference_batches(
 ) -> Batches:
     """Batches of pairs for reward models, both answers of each packed into rows.
 
-    All batches have the same number of rows: as many as the fullest one needs, so that one program serves them all.
+    Batches have one of two numbers of rows, so that two programs serve them all: as many as nine in ten batches get by
+    with, or as the fullest one needs.
 
     Args:
       comparisons: anything with the fields chosen, rejected, margin and safe of `Comparison`.
@@ -161,10 +162,12 @@ def preference_batches(
         [_batch_numbers(len(comparisons), pairs_per_batch, seed, epoch) for epoch in range(epochs)]
     )
     parts = numbers.reshape(len(numbers), accumulation, -1)
-    needed = max(_packed(part, size, length)[-1] for step in parts for part in step)
-    rows = -(-needed // row_multiple) * row_multiple
+    needed = np.asarray([max(_packed(part, size, length)[-1] for part in step) for step in parts])
+    few, most = (
+        -(-int(np.quantile(needed, share, method="higher")) // row_multiple) * row_multiple for share in (0.9, 1.0)
+    )
 
-    def make_part(part: Int[np.ndarray, "pairs"]) -> dict[str, np.ndarray]:
+    def make_part(part: Int[np.ndarray, "pairs"], rows: int) -> dict[str, np.ndarray]:
         members, row, start, _ = _packed(part, size, length)
         arrays = _empty(rows, length)
         if len(members):
@@ -179,7 +182,7 @@ def preference_batches(
         return {**arrays, "pair_mask": real.astype(np.float32)}
 
     def make(step: int) -> dict:
-        made = [make_part(part) for part in parts[step]]
+        made = [make_part(part, few if needed[step] <= few else most) for part in parts[step]]
         batch = {
             name: np.stack([part[name] for part in made]) if accumulation > 1 else made[0][name] for name in made[0]
         }

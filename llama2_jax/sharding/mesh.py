@@ -59,12 +59,13 @@ def batch_ways(mesh: Mesh | None) -> int:
     return 1 if mesh is None else mesh.shape["data"] * mesh.shape["fsdp"]
 
 
-def row_multiple(mesh: Mesh) -> int:
+def row_multiple(mesh: Mesh, least: int = 8) -> int:
     """What the number of packed rows is rounded up to: rows that the mesh can split, and few shapes to compile.
 
+    A multiple of `least`, whatever the mesh: the larger, the fewer shapes, and the more rows of padding.
     Rows that it can not split would lie whole on every device, and each would compute all of them.
     """
-    return math.lcm(8, batch_ways(mesh))
+    return math.lcm(least, batch_ways(mesh))
 
 
 def mesh_of(tree: Any) -> Mesh | None:

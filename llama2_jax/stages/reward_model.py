@@ -46,6 +46,9 @@ from llama2_jax.training.step import build_train_step
 
 DOMAINS = ("helpfulness", "safety")
 
+# A batch's pairs fill few rows where answers are short: of eight a third would be padding.
+LEAST_ROWS = 2
+
 
 def run(config: ConfigDict, inputs: Inputs, runtime: Runtime) -> dict:
     """Trains the reward model and tests it on held-out comparisons by domain and rating.
@@ -133,7 +136,7 @@ def _held_out(inputs: Inputs, config: ConfigDict, runtime: Runtime) -> dict[str,
 def _fit(config: ConfigDict, start, comparisons: Sequence[Comparison], runtime: Runtime) -> dict:
     batches = preference_batches(
         comparisons, config.pairs_per_batch, config.length, runtime.seed, config.epochs,
-        accumulation=config.accumulation, row_multiple=row_multiple(runtime.mesh),
+        accumulation=config.accumulation, row_multiple=row_multiple(runtime.mesh, LEAST_ROWS),
     )  # fmt: skip
     # The language model is not kept: only its trunk's copy is trained.
     params = scalar_params_from(load_model(start, runtime.mesh).params, runtime.model, named_key(runtime.key, "head"))

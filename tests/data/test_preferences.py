@@ -75,6 +75,22 @@ def test_every_pair_is_in_an_epoch_once_and_lies_where_it_is_said_to():
     assert orders[0] != orders[1]
 
 
+def test_nine_in_ten_batches_have_one_number_of_rows_and_the_fullest_another():
+    # Each batch of 4 pairs needs a row of 64, but for the one with a pair of long answers.
+    given = [*comparisons(79, 6), Comparison(np.ones(64, int), np.ones(64, int), "", 0.0, None)]
+    made = list(preference_batches(given, 4, 64, seed=0, row_multiple=1))
+    needed = [
+        max(len(set(np.unique(batch["chosen_row"])) | set(np.unique(batch["rejected_row"]))), 1) for batch in made
+    ]
+    rows = [len(batch["tokens"]) for batch in made]
+    assert len(made) == 20 and max(needed) == max(rows) and rows.count(min(rows)) >= 18 and len(set(rows)) == 2
+    assert all(one >= least for one, least in zip(rows, needed, strict=True))
+    for batch in made:
+        for side in ("chosen", "rejected"):
+            ends = batch["segment_ids"][batch[f"{side}_row"], batch[f"{side}_column"]]
+            assert (ends[batch["pair_mask"] > 0] > 0).all()
+
+
 def test_all_batches_have_one_shape_and_the_last_is_filled_up_with_padding_pairs():
     made = list(preference_batches(GIVEN, 8, 64, seed=0))
     assert len({tuple((name, array.shape) for name, array in batch.items() if name != "ids") for batch in made}) == 1
