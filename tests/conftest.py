@@ -3,11 +3,19 @@
 The few that can run on an accelerator do so where TEST_PLATFORMS asks for it.
 """
 
+import atexit
 import os
 import shutil
 import subprocess
+import tempfile
 
 os.environ["JAX_PLATFORMS"] = os.environ.get("TEST_PLATFORMS", "cpu")
+
+# Most of the suite's time is compiling, often the same program: all processes of a run share what they compile.
+if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="llama2_jax_tests_")
+    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.1"
+    atexit.register(shutil.rmtree, os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
 
 import jax
 import pytest
@@ -27,3 +35,16 @@ def small_disk(tmp_path):
         pytest.skip(f"mounting a small disk is not allowed here: {mounted.stderr.decode().strip()}")
     yield folder
     subprocess.run(["umount", str(folder)], check=True)
+
+
+def pytest_collection_modifyitems(items):
+    """What shares the run of the whole recipe comes first, and so all of it to one worker; see the scheduler below."""
+    items.sort(key=lambda item: item.path.name != "test_end_to_end.py")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """Each worker gets a stretch of tests in their order, and takes over the end of another's when it is done."""
+    from xdist.scheduler import WorkStealingScheduling  # not there where tests are run in one process
+
+    return WorkStealingScheduling(config, log)
