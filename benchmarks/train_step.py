@@ -215,14 +215,15 @@ def table(
 def claims(measured: Mapping[str, Mapping[str, Mapping[str, float]]]) -> list[str]:
     """What the CPU figures must show, with what they show; nothing where a contestant is missing."""
     rows = []
-    for name, wanted, over, text in (
-        ("compiled", 1.5, statistics.median, "median over sizes of ours / torch.compile at its default precision"),
-        ("fastest", 0.95, min, "lowest over sizes of ours / the fastest float32 setting of transformers"),
+    # The setting that is called the fastest is so for most sizes, not for all.
+    for names, wanted, over, text in (
+        (("compiled",), 1.5, statistics.median, "median over sizes of ours / torch.compile at its default precision"),
+        (("fastest", "compiled", "eager"), 0.95, min, "lowest over sizes of ours / transformers' fastest in float32"),
     ):
         ratios = [
-            of["ours"]["tokens_per_second"] / of[name]["tokens_per_second"]
+            of["ours"]["tokens_per_second"] / max(of[name]["tokens_per_second"] for name in names if name in of)
             for of in measured.values()
-            if name in of and "ours" in of
+            if names[0] in of and "ours" in of
         ]
         if ratios:
             verdict = "holds" if over(ratios) >= wanted else "DOES NOT HOLD"
