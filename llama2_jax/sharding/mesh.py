@@ -1,10 +1,13 @@
 """The mesh of devices: data parallel, fully sharded data parallel and tensor parallel, in one shape."""
 
+import collections
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
+import numpy as np
+from jax.experimental import mesh_utils
 from jax.sharding import AxisType, Mesh, NamedSharding
 
 from llama2_jax.sharding.axes import partition_spec
@@ -39,9 +42,50 @@ def make_mesh(data: int = 1, fsdp: int = -1, tensor: int = 1, devices: Sequence[
         )
     for name in rest:
         sizes[name] = len(devices) // known
-    return jax.make_mesh(
-        tuple(sizes[name] for name in AXES), AXES, axis_types=(AxisType.Auto,) * len(AXES), devices=devices
-    )
+    grid = arrange_devices(tuple(sizes[name] for name in AXES), devices)
+    return Mesh(grid, AXES, axis_types=(AxisType.Auto,) * len(AXES))
+
+
+def arrange_devices(sizes: Sequence[int], devices: Sequence[jax.Device]) -> np.ndarray:
+    """The devices as an array of the mesh's shape, so that what is sent most goes over the shortest links.
+
+    Devices that a fast network joins share a `slice_index`: the chips of a TPU slice, the GPUs of a node. Here the
+    first axes of the mesh, which send least, go over the slow network between slices, as far as their sizes divide;
+    the later ones only where there are more slices than that. (`jax.make_mesh` refuses devices of several slices.)
+
+    Args:
+      sizes: of each axis, that which sends least first; they multiply to the number of devices.
+      devices: of any number of slices.
+
+    Raises:
+      ValueError: where the slices have different numbers of devices.
+    """
+    slices: dict[int, list[jax.Device]] = collections.defaultdict(list)
+    for device in devices:
+        slices[getattr(device, "slice_index", None) or 0].append(device)
+    counts = {len(members) for members in slices.values()}
+    if len(counts) > 1:
+        raise ValueError(
+            f"the devices are in {len(slices)} slices or nodes of different sizes "
+            f"({', '.join(f'{index}: {len(members)}' for index, members in sorted(slices.items()))} devices): "
+            "a mesh needs the same number in each."
+        )
+    between, left = [], len(slices)
+    for size in sizes:
+        between.append(math.gcd(size, left))
+        left //= between[-1]
+    within = [size // ways for size, ways in zip(sizes, between, strict=True)]
+    grids = np.empty(len(slices), dtype=object)
+    grids[:] = [_arrange_slice(within, slices[index]) for index in sorted(slices)]
+    return np.block(grids.reshape(between).tolist())
+
+
+def _arrange_slice(sizes: Sequence[int], devices: Sequence[jax.Device]) -> np.ndarray:
+    try:
+        return mesh_utils.create_device_mesh(sizes, devices)
+    except NotImplementedError:
+        # An axis of the mesh ends within an axis of the slice: 64 of 4 x 4 x 8 chips. It gets no ring of its own there.
+        return mesh_utils.create_device_mesh(sizes, devices, allow_split_physical_axes=True)
 
 
 def batch_sharding(mesh: Mesh, stacked: bool = False) -> NamedSharding:

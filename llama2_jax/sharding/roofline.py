@@ -58,26 +58,43 @@ def roofline(costs: ProgramCosts, chip: Chip, devices: Sequence[Any]) -> Rooflin
         one.times * max(one.flops / chip.peak_flops, one.memory_bytes / chip.memory_bandwidth)
         for one in costs.operations
     )
-    speeds = {group: bandwidth(chip, [devices[n] for n in group]) for group in {one.group for one in costs.collectives}}
+    groups = {one.group for one in costs.collectives}
+    speeds = {group: bandwidth(chip, [devices[n] for n in group], devices) for group in groups}
     collectives = sum(one.times * one.bytes / speeds[one.group] for one in costs.collectives)
     return Roofline(compute, memory, device, collectives)
 
 
-def bandwidth(chip: Chip, group: Sequence[Any]) -> float:
+def bandwidth(chip: Chip, group: Sequence[Any], devices: Sequence[Any]) -> float:
     """Bytes a second, one way, that each device of a group can send to the others.
 
-    Of TPUs it is the two ports along every axis of the torus in which the group's places differ; of GPUs NVLink within
-    a host and the network beyond it.
+    Of TPUs it is both ports along every axis of the torus that the group spans from end to end, which there is a ring,
+    and one port along every axis of which it has a part, whose devices stand in a row: those at its ends have one
+    neighbour. Of GPUs it is NVLink within a node and the network beyond it.
+
+    Args:
+      chip: what each device can do.
+      group: the devices that exchange something.
+      devices: all devices of the slice, which tell how long its axes are.
 
     Raises:
       ValueError: where the chip's interconnect is not stated.
     """
     if chip.port_bandwidth is None:
         raise ValueError(f"how fast a {chip.name} sends to others is not stated in llama2_jax/sharding/chips.py")
-    places = [getattr(device, "coords", None) for device in group]
-    if all(place is not None for place in places):
-        axes = sum(len(set(along)) > 1 for along in zip(*places, strict=True))
-        return 2 * chip.port_bandwidth * max(1, axes)
-    if chip.network_bandwidth and len({device.process_index for device in group}) > 1:
+    if all(getattr(device, "coords", None) is not None for device in group):
+        spans = [_lengths(members) for members in (group, devices)]
+        ports = sum(2 if part == whole > 2 else 1 for part, whole in zip(*spans, strict=True) if part > 1)
+        return chip.port_bandwidth * max(1, ports)
+    if chip.network_bandwidth and len({_node(device) for device in group}) > 1:
         return chip.network_bandwidth
     return chip.port_bandwidth
+
+
+def _lengths(devices: Sequence[Any]) -> list[int]:
+    """In how many places along each axis the devices stand."""
+    return [len(set(along)) for along in zip(*(device.coords for device in devices), strict=True)]
+
+
+def _node(device: Any) -> int:
+    index = getattr(device, "slice_index", None)
+    return device.process_index if index is None else index

@@ -1,12 +1,14 @@
 import dataclasses
+import math
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 from jax.sharding import AxisType, PartitionSpec
 
 from llama2_jax.models.config import PRESETS
-from llama2_jax.sharding.mesh import batch_sharding, batch_ways, check_divides, make_mesh, mesh_of
+from llama2_jax.sharding.mesh import arrange_devices, batch_sharding, batch_ways, check_divides, make_mesh, mesh_of
 
 
 @pytest.mark.parametrize(
@@ -41,6 +43,71 @@ def test_sizes_that_do_not_fit_the_devices_are_named(sizes, message):
 
 def test_a_mesh_of_given_devices():
     assert make_mesh(1, 1, 1, devices=jax.devices()[:1]).size == 1
+
+
+@dataclasses.dataclass(frozen=True)
+class Node:
+    """A GPU of a cluster, as far as laying out a mesh looks at it."""
+
+    id: int
+    slice_index: int
+    platform: str = "gpu"
+    device_kind: str = "NVIDIA H100"
+
+
+@dataclasses.dataclass(frozen=True)
+class Chip:
+    """A chip of a TPU slice, as far as laying out a mesh looks at it."""
+
+    id: int
+    coords: tuple[int, int, int]
+    slice_index: int = 0
+    core_on_chip: int = 0
+    platform: str = "tpu"
+    device_kind: str = "TPU v5"
+
+
+def chips(shape: tuple[int, int, int], slices: int = 1) -> list[Chip]:
+    places = [(index, coords[::-1]) for index in range(slices) for coords in np.ndindex(*shape[::-1])]
+    return [Chip(number, coords, index) for number, (index, coords) in enumerate(places)]
+
+
+@pytest.mark.parametrize(
+    ("sizes", "crossing"),
+    [
+        ((4, 8, 1), [4, 1, 1]),  # only the gradients' sum goes between nodes
+        ((1, 32, 1), [1, 4, 1]),  # the default mesh
+        ((2, 4, 4), [2, 2, 1]),
+        ((1, 2, 16), [1, 2, 2]),
+    ],
+)
+def test_the_axes_that_send_least_go_between_nodes(sizes, crossing):
+    nodes = [Node(number, number // 8) for number in range(32)]
+    grid = arrange_devices(sizes, nodes)
+    assert grid.shape == sizes and set(grid.flat) == set(nodes)
+    index = np.vectorize(lambda node: node.slice_index)(grid)
+    for axis, ways in enumerate(crossing):
+        for line in np.moveaxis(index, axis, -1).reshape(-1, sizes[axis]):
+            assert len(set(line)) == ways and np.all(np.diff(line) >= 0), "each node's devices lie together"
+
+
+def test_nodes_of_different_sizes_are_named():
+    with pytest.raises(ValueError, match="0: 8, 1: 4 devices"):
+        arrange_devices((1, 12, 1), [Node(number, number // 8) for number in range(12)])
+
+
+@pytest.mark.parametrize(("shape", "sizes"), [((4, 4, 8), (1, 64, 2)), ((8, 8, 8), (1, 64, 8)), ((4, 4, 4), (4, 4, 4))])
+def test_a_mesh_is_laid_over_a_tpu_slice(shape, sizes):
+    grid = arrange_devices(sizes, chips(shape))
+    assert grid.shape == sizes and len(set(grid.flat)) == math.prod(shape)
+    for one, other in zip(grid[..., :-1].flat, grid[..., 1:].flat, strict=True):
+        distances = [abs(a - b) for a, b in zip(one.coords, other.coords, strict=True)]
+        assert sum(min(far, length - far) for far, length in zip(distances, shape, strict=True)) == 1, "neighbours"
+
+
+def test_slices_of_a_tpu_are_joined_over_the_axis_data():
+    grid = arrange_devices((2, 64, 1), chips((4, 4, 4), slices=2))
+    assert [{chip.slice_index for chip in half.flat} for half in grid] == [{0}, {1}]
 
 
 def test_rows_are_split_over_data_and_fsdp():

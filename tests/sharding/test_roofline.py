@@ -1,5 +1,6 @@
 """Times from work and a chip's figures, by hand."""
 
+import itertools
 import types
 
 import jax
@@ -29,23 +30,36 @@ def test_each_instruction_takes_as_long_as_the_slower_of_its_two_needs():
 
 
 def test_what_is_sent_is_hidden_behind_the_computation_as_far_as_that_goes():
-    devices = tpus((0, 0, 0), (1, 0, 0))
-    for size, seconds, bound in ((8.0, 5.0, "compute"), (80.0, 10.0, "collectives")):
-        sent = Collective("all-gather", size, (0, 1), 1)
+    devices = tpus(*itertools.product(range(4), range(4), range(1)))
+    for size, seconds, bound in ((8.0, 5.0, "compute"), (160.0, 10.0, "collectives")):
+        sent = Collective("all-gather", size, tuple(range(16)), 1)
         times = roofline(ProgramCosts((Operation(500.0, 0.0, 1),), (sent,), 0, {}), SLOW, devices)
-        assert times.collectives == size / 8 and times.seconds == seconds and times.bound == bound
-        assert times.seconds_without_overlap == 5.0 + size / 8
+        assert times.collectives == size / 16 and times.seconds == seconds and times.bound == bound
+        assert times.seconds_without_overlap == 5.0 + size / 16
 
 
 def test_a_group_uses_the_ports_of_all_axes_that_it_spans():
-    assert bandwidth(SLOW, tpus((0, 0, 0), (1, 0, 0), (2, 0, 0))) == 2 * 4
-    assert bandwidth(SLOW, tpus((0, 0, 0), (1, 0, 0), (0, 1, 0), (1, 1, 0))) == 4 * 4
-    assert bandwidth(SLOW, tpus((0, 0, 0), (1, 1, 1))) == 6 * 4
+    slice_of_4_4_8 = tpus(*itertools.product(range(4), range(4), range(8)))
+    for group, ports in (
+        ([(0, 0, z) for z in range(8)], 2),  # a ring
+        ([(x, y, 0) for x in range(4) for y in range(4)], 4),
+        (list(itertools.product(range(4), range(4), range(8))), 6),
+        ([(0, 0, z) for z in range(4)], 1),  # half a ring: a row
+        ([(0, 0, z) for z in range(2)], 1),
+        (list(itertools.product(range(4), range(4), range(0, 8, 2))), 5),
+    ):
+        assert bandwidth(SLOW, tpus(*group), slice_of_4_4_8) == ports * 4
+    pair = tpus((0, 0, 0), (1, 0, 0))
+    assert bandwidth(SLOW, pair, pair) == 4, "two chips are joined by one link"
 
 
 def test_gpus_of_several_hosts_send_over_the_network():
     chip = CHIPS["NVIDIA H200"]
-    assert bandwidth(chip, gpus(0, 0, 0)) == chip.port_bandwidth > bandwidth(chip, gpus(0, 1)) == 50e9
+    one, two = gpus(0, 0, 0), gpus(0, 1)
+    assert bandwidth(chip, one, one) == chip.port_bandwidth > bandwidth(chip, two, two) == 50e9
+    for device in two:
+        device.slice_index = 3  # a process for each GPU of one node
+    assert bandwidth(chip, two, two) == chip.port_bandwidth
 
 
 def test_a_chip_of_unknown_speed_has_no_times():
