@@ -8,7 +8,7 @@ _COLUMNS = (
 )  # fmt: skip
 _WIDTHS = (30, 10, 11, 12, 10, 10, 10, 10, 12, 7, 5)
 # Where less than this part of what the model needs is found in a program, something hides it: worth a note.
-LEAST_COUNTED = 0.95
+_LEAST_COUNTED = 0.95
 _UNITS = ((30, "GiB"), (20, "MiB"), (10, "KiB"))
 
 
@@ -71,7 +71,7 @@ def _notes(stage: dict[str, Any]) -> list[str]:
             calls = ", ".join(f"{name} ({times} times)" for name, times in program["uncounted"].items())
             notes.append(f"{program['program']}: the operations of these custom calls are not counted: {calls}")
         counted = program.get("counted_of_needed")
-        if counted is not None and counted < LEAST_COUNTED:
+        if counted is not None and counted < _LEAST_COUNTED:
             notes.append(
                 f"{program['program']}: only {counted:.0%} of the operations that the model needs were found in the "
                 "program: times are too short"

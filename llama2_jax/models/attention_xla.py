@@ -95,7 +95,9 @@ def cached_attention(
     q = _by_head(q * q.shape[-1] ** -0.5, keys.shape[1])
     scores = jnp.einsum("bkgqd,bkds->bkgqs", q, keys, preferred_element_type=jnp.float32)
     weights = jax.nn.softmax(jnp.where(mask[:, None, None], scores, MASKED), axis=-1).astype(values.dtype)
-    return _by_token(jnp.einsum("bkgqs,bksd->bkgqd", weights, values))
+    # A compiler may write the product for one query as a sum over the slots, which bfloat16 is too coarse for.
+    out = jnp.einsum("bkgqs,bksd->bkgqd", weights, values, preferred_element_type=jnp.float32)
+    return _by_token(out.astype(values.dtype))
 
 
 def _by_head(x: Array, kv_heads: int) -> Array:

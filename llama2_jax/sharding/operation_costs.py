@@ -16,6 +16,10 @@ _FREE = {
     "send", "send-done", "recv", "recv-done",
 }  # fmt: skip
 
+# The name that a matrix product keeps where the compiler writes it as a multiplication and a sum, such as decoding's
+# product of one query with a row's keys.
+_PRODUCT_NAME = re.compile(r'op_name="[^"]*/dot_general"')
+
 # Custom calls that are no matrix products.
 _WITHOUT_FLOPS = re.compile(
     r"AllocateBuffer|AssumeGatherIndicesInBound|GatherScatterIndices|Sharding|Barrier|MoveTo|annotate_device_placement|"
@@ -41,6 +45,8 @@ def flops(instruction: Instruction, computation: Computation, program: ProgramTe
         return _convolution_flops(instruction, computation)
     if instruction.opcode == "custom-call":
         return _custom_call_flops(instruction, computation) or 0.0
+    if instruction.opcode == "reduce" and _PRODUCT_NAME.search(instruction.attributes):
+        return 2.0 * _operand(instruction, 0, computation).elements
     if instruction.opcode == "fusion":
         inside = [program.computations[name] for name in instruction.called]
         return sum(flops(one, within, program) for within in inside for one in within.instructions.values())

@@ -49,3 +49,13 @@ def test_cached_attention_reads_the_slots_of_its_mask():
     out = cached_attention(q, k.transpose(0, 2, 3, 1), v.transpose(0, 2, 1, 3), mask)
     expected = attention(q, k, v, jnp.ones((ROWS, LENGTH), jnp.int32))
     np.testing.assert_allclose(out, expected, atol=1e-6)  # the same sums in another order
+
+
+def test_cached_attention_sums_in_float32_for_bfloat16():
+    """The product for one query may become a sum over the slots, of the product's own type (libtpu does so)."""
+    q, k, v = (x.astype(jnp.bfloat16) for x in queries_keys_values())
+    arguments = (q[:, :1], k.transpose(0, 2, 3, 1), v.transpose(0, 2, 1, 3), jnp.ones((ROWS, 1, LENGTH), bool))
+    program = jax.make_jaxpr(cached_attention)(*arguments)
+    products = [one for one in program.jaxpr.eqns if one.primitive.name == "dot_general"]
+    assert [one.outvars[0].aval.dtype for one in products] == [jnp.float32] * 2
+    assert cached_attention(*arguments).dtype == jnp.bfloat16

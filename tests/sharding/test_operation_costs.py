@@ -38,6 +38,32 @@ def test_a_product_written_as_a_convolution(left, right, out, how, flops):
     assert found.flops == flops
 
 
+@pytest.mark.parametrize(("name", "flops"), [("bkgqd,bkds->bkgqs/dot_general", 2 * 8 * 128 * 64), ("reduce_sum", 0)])
+def test_a_product_written_as_a_multiplication_and_a_sum(name, flops):
+    """As the compiler for TPUs writes the product of one query with the keys of a row."""
+    called = """
+%add (a: f32[], b: f32[]) -> f32[] {
+  %a = f32[] parameter(0)
+  %b = f32[] parameter(1)
+  ROOT %sum = f32[] add(%a, %b)
+}
+%fused (q: f32[8,128], k: f32[8,128,64]) -> f32[8,64] {
+  %q = f32[8,128]{1,0} parameter(0)
+  %k = f32[8,128,64]{2,1,0} parameter(1)
+  %wide = f32[8,128,64]{2,1,0} broadcast(%q), dimensions={0,1}
+  %product = f32[8,128,64]{2,1,0} multiply(%wide, %k)
+  %zero = f32[] constant(0)
+  ROOT %r = f32[8,64]{1,0} reduce(%product, %zero), dimensions={1}, to_apply=%add, metadata={op_name="jit(f)/NAME"}
+}""".replace("NAME", name)
+    found = costs(
+        *parameters("f32[8,128]{1,0}", "f32[8,128,64]{2,1,0}"),
+        "ROOT %f = f32[8,64]{1,0} fusion(%p0, %p1), kind=kLoop, calls=%fused",
+        called=called,
+    )
+    assert found.flops == flops
+    assert found.memory_bytes == 4 * (8 * 128 + 8 * 128 * 64 + 8 * 64)
+
+
 def test_a_product_of_cublas():
     found = costs(
         *parameters("bf16[64,32]{1,0}", "bf16[32,16]{1,0}"),
