@@ -11,14 +11,8 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from llama2_jax.inference.generate import (
-    BATCH_SIZE,
-    bucket,
-    check_batch_size,
-    decode_rows,
-    prefill_rows,
-    rows_of_prompts,
-)
+from llama2_jax.inference.batches import check_batch_size, rows_of_prompts
+from llama2_jax.inference.generate import BATCH_SIZE, bucket, decode_rows, prefill_rows
 from llama2_jax.inference.score import following_log_probabilities, rows_at_once, token_scores
 from llama2_jax.models.config import ModelConfig
 from llama2_jax.models.decoding import DecodingWeights, lay_out, weight_shardings

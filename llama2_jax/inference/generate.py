@@ -8,7 +8,7 @@ batches (consolidation.py).
 
 import dataclasses
 import functools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -16,14 +16,15 @@ import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int, Key
 
+from llama2_jax.inference.batches import batches, check_batch_size, lay_out_prompts, rows_of_prompts
 from llama2_jax.inference.consolidation import generation_weights
 from llama2_jax.inference.sampling import draw, uniforms
 from llama2_jax.models import decoding
 from llama2_jax.models.config import ModelConfig
 from llama2_jax.models.decoding import DecodingWeights
-from llama2_jax.models.kv_cache import KVCache, take_rows
+from llama2_jax.models.kv_cache import KVCache
 from llama2_jax.sharding.axes import constrain, replicate
-from llama2_jax.sharding.mesh import batch_ways, mesh_of
+from llama2_jax.sharding.mesh import mesh_of
 
 SHORTEST_BUCKET = 32
 
@@ -114,16 +115,15 @@ def generate(
     check_batch_size(batch_size, mesh)
     answers: dict[int, Sample] = {}
     weights = generation_weights(model_config, params) if prompts else None
-    for group, rows in _batches(prompts, samples_per_prompt, batch_size):
-        longest = model_config.max_length - sampling.max_new_tokens
-        length = min(bucket(max(len(prompts[index]) for index in group)), longest)
-        prompt_rows = rows_of_prompts(samples_per_prompt, batch_size, mesh)
-        tokens, positions = _lay_out_prompts([prompts[index] for index in group], prompt_rows, length)
-        place = {index: number for number, index in enumerate(group)}
-        spare = batch_size - len(rows)
+    prompt_rows = rows_of_prompts(samples_per_prompt, batch_size, mesh)
+    for rows in batches(prompts, samples_per_prompt, batch_size):
         owner = [row // samples_per_prompt for row in rows]
+        longest = model_config.max_length - sampling.max_new_tokens
+        length = min(bucket(max(len(prompts[index]) for index in owner)), longest)
+        laid = lay_out_prompts(prompts, owner, batch_size, prompt_rows, length, mesh)
+        spare = batch_size - len(rows)
         hidden, cache = prefill_rows(
-            weights, tokens, positions, np.asarray([place[index] for index in owner] + [0] * spare, np.int32),
+            weights, laid.tokens, laid.positions, laid.rows,
             config=model_config, slots=length + sampling.max_new_tokens, mesh=mesh,
         )  # fmt: skip
         decoded, logps, sizes, finished, _ = decode_rows(
@@ -163,12 +163,15 @@ def prefill_rows(
 
     Args:
       weights: the model's, laid out for decoding.
-      tokens, positions: the prompts, padded at the end with position -1.
-      rows: which prompt each row continues.
+      tokens, positions: the prompts, padded at the end with position -1; on a mesh each lies with its rows.
+      rows: which prompt each row continues, counted among those that lie where the row does (inference/batches.py).
+        Where there are as many prompts as rows each row continues its own, and this is not looked at.
     """
     hidden, cache = decoding.prefill(weights, tokens, positions, slots, config, mesh)
     last = jnp.take_along_axis(hidden, jnp.argmax(positions, axis=1)[:, None, None], axis=1)[:, 0]
-    return last[rows], decoding.constrain_cache(take_rows(cache, rows), mesh)
+    if len(tokens) == len(rows):
+        return last, cache
+    return decoding.continue_prompts(last, cache, rows, mesh)
 
 
 @functools.partial(jax.jit, static_argnames=("config", "steps", "whole", "mesh"), donate_argnames=("cache",))
@@ -237,47 +240,6 @@ def decode_rows(
     )
     _, _, ended, tokens, logps, sizes, cache = jax.lax.while_loop(unfinished, advance, state)
     return *replicate((tokens, logps, sizes, ended), mesh), cache
-
-
-def check_batch_size(batch_size: int, mesh: Mesh | None) -> None:
-    """Raises ValueError for a batch that the mesh can not split evenly."""
-    ways = batch_ways(mesh)
-    if batch_size % ways:
-        raise ValueError(f"batch_size={batch_size} can not be split over data * fsdp = {ways}: choose a multiple.")
-
-
-def rows_of_prompts(samples_per_prompt: int, batch_size: int, mesh: Mesh | None) -> int:
-    """How many rows a batch's prompts take: as many as there are prompts, rounded up to what the mesh can split."""
-    ways = batch_ways(mesh)
-    return -(-_group_size(samples_per_prompt, batch_size) // ways) * ways
-
-
-def _group_size(samples_per_prompt: int, batch_size: int) -> int:
-    """How many prompts share a batch."""
-    return max(1, batch_size // samples_per_prompt)
-
-
-def _batches(
-    prompts: Sequence[Sequence[int]], samples_per_prompt: int, batch_size: int
-) -> Iterator[tuple[Sequence[int], Sequence[int]]]:
-    """The prompts of each batch, and the rows (prompt * samples_per_prompt + sample) that it decodes."""
-    by_length = sorted(range(len(prompts)), key=lambda index: len(prompts[index]))
-    group_size = _group_size(samples_per_prompt, batch_size)
-    for first in range(0, len(by_length), group_size):
-        group = by_length[first : first + group_size]
-        rows = [index * samples_per_prompt + sample for index in group for sample in range(samples_per_prompt)]
-        for start in range(0, len(rows), batch_size):
-            yield group, rows[start : start + batch_size]
-
-
-def _lay_out_prompts(prompts: Sequence[Sequence[int]], rows: int, length: int) -> tuple[np.ndarray, np.ndarray]:
-    """Tokens and positions [rows, length] of prompts; rows beyond them hold one token, which nobody reads."""
-    tokens, positions = np.zeros((rows, length), np.int32), np.full((rows, length), -1, np.int32)
-    positions[:, 0] = 0
-    for row, prompt in enumerate(prompts):
-        tokens[row, : len(prompt)] = prompt
-        positions[row, : len(prompt)] = np.arange(len(prompt))
-    return tokens, positions
 
 
 def _check_prompts(prompts: Sequence[Sequence[int]], max_length: int, max_new_tokens: int) -> None:

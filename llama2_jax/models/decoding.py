@@ -9,13 +9,13 @@ from typing import Any
 import flax.struct
 import jax
 import jax.numpy as jnp
-from jax.sharding import Mesh, NamedSharding
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Float, Int
 
 from llama2_jax.models.attention import attention
 from llama2_jax.models.attention_xla import cached_attention
 from llama2_jax.models.config import ModelConfig
-from llama2_jax.models.kv_cache import KVCache
+from llama2_jax.models.kv_cache import KVCache, take_rows
 from llama2_jax.models.layer import (
     EMBEDDING_AXES,
     HEAD_AXES,
@@ -89,6 +89,37 @@ def constrain_cache(cache: KVCache, mesh: Mesh | None) -> KVCache:
         keys=tuple(constrain(keys, mesh, KEY_AXES) for keys in cache.keys),
         values=tuple(constrain(values, mesh, VALUE_AXES) for values in cache.values),
         positions=constrain(cache.positions, mesh, ("batch", "slots")),
+    )
+
+
+def continue_prompts(
+    hidden: Float[Array, "prompts dim"], cache: KVCache, rows: Int[Array, "batch"], mesh: Mesh | None
+) -> tuple[Float[Array, "batch dim"], KVCache]:
+    """Of each row the prompt's state and cache, several rows of one prompt; on a mesh nothing is communicated.
+
+    Args:
+      hidden, cache: of the prompts.
+      rows: which prompt each row continues, counted among those that lie on the row's own devices.
+      mesh: over which both are split.
+    """
+
+    def take(hidden, cache, rows):
+        return hidden[rows], take_rows(cache, rows)
+
+    if mesh is None:
+        return take(hidden, cache, rows)
+    own = partition_spec(("batch", None)), _cache_specs(cache)
+    in_specs = (*own, partition_spec(("batch",)))
+    return jax.shard_map(take, mesh=mesh, in_specs=in_specs, out_specs=own)(hidden, cache, rows)
+
+
+def _cache_specs(cache: KVCache) -> KVCache:
+    """How each array of a cache is split."""
+    return KVCache(
+        keys=(partition_spec(KEY_AXES),) * len(cache.keys),
+        values=(partition_spec(VALUE_AXES),) * len(cache.values),
+        positions=partition_spec(("batch", "slots")),
+        index=PartitionSpec(),
     )
 
 

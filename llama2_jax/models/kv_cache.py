@@ -43,8 +43,3 @@ def take_rows(cache: KVCache, rows: Int[Array, "taken"]) -> KVCache:
     """The cache of the given rows, in that order; a row may be taken many times (samples that share a prefill)."""
     taken = jax.tree.map(lambda array: array[rows], (cache.keys, cache.values, cache.positions))
     return KVCache(*taken, index=cache.index)
-
-
-def repeat_rows(cache: KVCache, times: int) -> KVCache:
-    """Each row `times` times, neighbours first: rows a, b become a, a, b, b."""
-    return take_rows(cache, jnp.repeat(jnp.arange(cache.positions.shape[0]), times))

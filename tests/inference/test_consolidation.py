@@ -91,6 +91,18 @@ def program(model, host_params, *shape):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("prompts", [16, 8])
+def test_prompts_are_taken_in_where_their_rows_are(host_params, prompts):
+    """Nothing is sent, and least of all their keys and values; also where two rows share a prompt."""
+    weights = generation_weights(MODEL, on_mesh(host_params, 1, 8, 1))
+    tokens, rows = np.ones((prompts, 32), np.int32), np.zeros(16, np.int32)
+    text = prefill_rows.lower(
+        weights, tokens, tokens, rows, config=MODEL, slots=40, mesh=make_mesh(1, 8, 1)
+    ).compile().as_text()  # fmt: skip
+    assert not collectives(text)
+
+
+@pytest.mark.slow
 def test_a_step_of_decoding_gathers_no_weight_that_was_consolidated(host_params):
     weights = {(DIM, DIM), (DIM, FFN), (DIM, VOCAB)}
 

@@ -171,14 +171,16 @@ def test_the_loop_ends_with_the_last_row(params, prompts):
 
 
 @pytest.mark.slow
-def test_a_mesh_changes_no_answer(params, prompts):
+@pytest.mark.parametrize("samples", [2, 3])
+def test_a_mesh_changes_no_answer(params, prompts, samples):
+    """With 2 samples each device has a prompt of its own; with 3 some are on two devices, and rows are left over."""
     sampling = Sampling(1.0, 1.0, 9)
     split = jax.device_put(params, parameter_shardings(LanguageModel(CONFIG), make_mesh(1, 4, 2)))
     # Against float64, these weights give log-probabilities within 1e-5 on one device and 2e-5 on the mesh (half an ulp
     # of noise on every weight alone moves the worst prompt's logits by 1.1e-5): their difference is at most the sum.
     same(
-        generate(CONFIG, split, prompts, sampling, KEY, EOS, samples_per_prompt=2, batch_size=8),
-        generate(CONFIG, params, prompts, sampling, KEY, EOS, samples_per_prompt=2, batch_size=8),
+        generate(CONFIG, split, prompts, sampling, KEY, EOS, samples_per_prompt=samples, batch_size=8),
+        generate(CONFIG, params, prompts, sampling, KEY, EOS, samples_per_prompt=samples, batch_size=8),
         tolerance=3e-5,
     )
     with pytest.raises(ValueError, match="batch_size=6"):

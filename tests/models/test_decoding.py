@@ -8,7 +8,7 @@ import pytest
 
 from llama2_jax.models import decoding
 from llama2_jax.models.config import ModelConfig
-from llama2_jax.models.kv_cache import empty_cache, repeat_rows
+from llama2_jax.models.kv_cache import empty_cache, take_rows
 from llama2_jax.models.llama import LanguageModel, init_language_model
 
 CONFIG = ModelConfig(
@@ -103,7 +103,7 @@ def test_samples_of_one_prompt_go_on_from_one_prefill(params):
     _, cache = prefill(weights, *prompts_in_rows(12), 13, CONFIG)
     tokens = np.arange(8)[:, None]
     positions = np.repeat(PROMPTS, 2)[:, None]
-    hidden, _ = decode(weights, tokens, positions, repeat_rows(cache, 2), CONFIG)
+    hidden, _ = decode(weights, tokens, positions, take_rows(cache, np.repeat(np.arange(4), 2)), CONFIG)
     logits = decoding.logits(weights, hidden)
     for row in range(8):
         size = PROMPTS[row // 2]

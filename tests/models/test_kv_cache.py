@@ -2,7 +2,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from llama2_jax.models.config import PRESETS
-from llama2_jax.models.kv_cache import empty_cache, repeat_rows, take_rows
+from llama2_jax.models.kv_cache import empty_cache, take_rows
 
 
 def test_an_empty_cache_holds_nothing():
@@ -14,9 +14,9 @@ def test_an_empty_cache_holds_nothing():
     assert (np.asarray(cache.positions) == -1).all() and cache.index == 0
 
 
-def test_rows_are_repeated_as_neighbours():
+def test_rows_are_taken_in_any_order_and_many_times():
     cache = empty_cache(PRESETS["tiny"], batch=2, slots=1).replace(positions=jnp.array([[7], [9]]), index=jnp.int32(1))
-    repeated = repeat_rows(cache, 3)
+    repeated = take_rows(cache, jnp.repeat(jnp.arange(2), 3))
     assert repeated.positions[:, 0].tolist() == [7, 7, 7, 9, 9, 9]
     assert repeated.keys[0].shape[0] == repeated.values[-1].shape[0] == 6
     assert repeated.index == 1
