@@ -11,8 +11,8 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from llama2_jax.inference.batches import check_batch_size, rows_of_prompts
-from llama2_jax.inference.generate import BATCH_SIZE, bucket, decode_rows, prefill_rows
+from llama2_jax.inference.batches import rows_of_prompts, rows_together
+from llama2_jax.inference.generate import bucket, decode_rows, prefill_rows
 from llama2_jax.inference.score import following_log_probabilities, rows_at_once, token_scores
 from llama2_jax.models.config import ModelConfig
 from llama2_jax.models.decoding import DecodingWeights, lay_out, weight_shardings
@@ -38,17 +38,12 @@ class GenerationShapes:
 
 
 def longest_prompts(
-    config: ModelConfig, mesh: Mesh, max_new_tokens: int, samples_per_prompt: int = 1, batch_size: int = BATCH_SIZE
+    config: ModelConfig, mesh: Mesh, max_new_tokens: int, samples_per_prompt: int = 1
 ) -> GenerationShapes:
-    """The shapes where the longest prompt is as long as the model and the answer's length allow.
-
-    Raises:
-      ValueError: for a batch that the mesh can not split evenly, as `generate` does.
-    """
-    check_batch_size(batch_size, mesh)
-    longest = config.max_length - max_new_tokens
-    prompt_rows = rows_of_prompts(samples_per_prompt, batch_size, mesh)
-    return GenerationShapes(batch_size, prompt_rows, min(bucket(longest), longest), max_new_tokens)
+    """The shapes where the longest prompt is as long as the model and the answer's length allow."""
+    rows, longest = rows_together(config, mesh), config.max_length - max_new_tokens
+    prompt_rows = rows_of_prompts(samples_per_prompt, rows, mesh)
+    return GenerationShapes(rows, prompt_rows, min(bucket(longest), longest), max_new_tokens)
 
 
 def abstract_weights(config: ModelConfig, params: Any) -> DecodingWeights:

@@ -11,6 +11,7 @@ import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Int
 
+from llama2_jax.models.config import ModelConfig
 from llama2_jax.sharding.mesh import batch_ways
 
 
@@ -34,6 +35,12 @@ def check_batch_size(batch_size: int, mesh: Mesh | None) -> None:
     ways = batch_ways(mesh)
     if batch_size % ways:
         raise ValueError(f"batch_size={batch_size} can not be split over data * fsdp = {ways}: choose a multiple.")
+
+
+def rows_together(config: ModelConfig, mesh: Mesh | None) -> int:
+    """How many answers are decoded together: the model's generation_rows, rounded up to what the mesh can split."""
+    ways = batch_ways(mesh)
+    return -(-config.generation_rows // ways) * ways
 
 
 def batches(prompts: Sequence[Sequence[int]], samples_per_prompt: int, batch_size: int) -> Iterator[list[int]]:

@@ -16,7 +16,13 @@ import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int, Key
 
-from llama2_jax.inference.batches import batches, check_batch_size, lay_out_prompts, rows_of_prompts
+from llama2_jax.inference.batches import (
+    batches,
+    check_batch_size,
+    lay_out_prompts,
+    rows_of_prompts,
+    rows_together,
+)
 from llama2_jax.inference.consolidation import generation_weights
 from llama2_jax.inference.sampling import draw, uniforms
 from llama2_jax.models import decoding
@@ -27,9 +33,6 @@ from llama2_jax.sharding.axes import constrain, replicate
 from llama2_jax.sharding.mesh import mesh_of
 
 SHORTEST_BUCKET = 32
-
-# How many answers are decoded together where nothing else is said.
-BATCH_SIZE = 128
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,7 +84,7 @@ def generate(
     key: Key[Array, ""],
     eos_id: int,
     samples_per_prompt: int = 1,
-    batch_size: int = BATCH_SIZE,
+    batch_size: int | None = None,
     first_row: int = 0,
     temperatures: Sequence[float] | None = None,
 ) -> list[Sample]:
@@ -96,7 +99,8 @@ def generate(
         and the step: neither the batch size nor the other prompts change an answer.
       eos_id: the token that ends an answer.
       samples_per_prompt: answers to each prompt; its prompt goes through the network once for all that share a batch.
-      batch_size: rows decoded together; the last batch is filled up with rows that count as ended.
+      batch_size: rows decoded together, by default the model's generation_rows; the last batch is filled up with rows
+        that count as ended.
       first_row: where this call's rows start, for a caller that splits its prompts over calls or processes.
       temperatures: one for each prompt, in place of sampling.temperature.
 
@@ -112,6 +116,7 @@ def generate(
         temperatures = [sampling.temperature] * len(prompts)
     _check_temperatures(temperatures, len(prompts))
     mesh = mesh_of(params)
+    batch_size = rows_together(model_config, mesh) if batch_size is None else batch_size
     check_batch_size(batch_size, mesh)
     answers: dict[int, Sample] = {}
     weights = generation_weights(model_config, params) if prompts else None

@@ -36,6 +36,8 @@ class ModelConfig:
       consolidate_weights: whether generation gathers weights that are split over fsdp once for all its tokens, which
         takes the memory of the model in its compute dtype on every device (divided by the mesh's tensor), or at every
         token; see inference/consolidation.py.
+      generation_rows: how many answers are decoded together, rounded up to what the mesh can split. Every token reads
+        all weights once for all of them, and each has a KV cache of its own; no answer depends on it.
 
     Raises:
       ValueError: for sizes that do not fit each other and for unknown choices.
@@ -56,9 +58,11 @@ class ModelConfig:
     attention: str = "auto"
     logits_chunk: int = 0
     consolidate_weights: bool = True
+    generation_rows: int = 128
 
     def __post_init__(self):
-        for name in ("vocab_size", "dim", "layers", "heads", "kv_heads", "ffn_hidden", "max_length"):
+        sizes = ("vocab_size", "dim", "layers", "heads", "kv_heads", "ffn_hidden", "max_length", "generation_rows")
+        for name in sizes:
             value = getattr(self, name)
             if not isinstance(value, int) or value < 1:
                 raise ValueError(f"model.{name} is {value!r}; it must be a whole number of at least 1.")
@@ -109,7 +113,15 @@ def parameter_count(config: ModelConfig) -> int:
 
 
 def _llama(
-    dim: int, layers: int, heads: int, kv_heads: int, hidden: int, length: int, remat: str, logits_chunk: int
+    dim: int,
+    layers: int,
+    heads: int,
+    kv_heads: int,
+    hidden: int,
+    length: int,
+    remat: str,
+    logits_chunk: int,
+    generation_rows: int = 128,
 ) -> ModelConfig:
     return ModelConfig(
         vocab_size=32000,
@@ -122,13 +134,15 @@ def _llama(
         compute_dtype="bfloat16",
         remat=remat,
         logits_chunk=logits_chunk,
+        generation_rows=generation_rows,
     )
 
 
 # 7b, 13b and 70b: sections 2.1 and 2.2 of the paper and the released params.json. 34b was never released: its sizes are
 # Code Llama's. 1b is the shape that TinyLlama made common. logits_chunk: a position's logits are 128 KB, several times
 # what a layer keeps of it (about 22 KB in small, 40 KB in 1b, 100 KB in 7b); an eighth or a sixteenth of the positions
-# at once makes them the smaller part, and is enough for full products.
+# at once makes them the smaller part, and is enough for full products. generation_rows: the paper's sizes decode a
+# whole batch of PPO together, 8 rows a chip on 64.
 PRESETS: Mapping[str, ModelConfig] = types.MappingProxyType(
     {
         "tiny": ModelConfig(
@@ -143,9 +157,9 @@ PRESETS: Mapping[str, ModelConfig] = types.MappingProxyType(
         ),
         "small": _llama(768, 12, 12, 4, ffn_hidden(768, 256), 1024, "none", 128),
         "1b": _llama(2048, 22, 32, 4, 5632, 2048, "dots", 128),
-        "7b": _llama(4096, 32, 32, 32, ffn_hidden(4096, 256), 4096, "dots", 256),
-        "13b": _llama(5120, 40, 40, 40, ffn_hidden(5120, 256), 4096, "dots", 256),
-        "34b": _llama(8192, 48, 64, 8, ffn_hidden(8192, 256), 4096, "full", 256),
-        "70b": _llama(8192, 80, 64, 8, ffn_hidden(8192, 4096, 1.3), 4096, "full", 256),
+        "7b": _llama(4096, 32, 32, 32, ffn_hidden(4096, 256), 4096, "dots", 256, 512),
+        "13b": _llama(5120, 40, 40, 40, ffn_hidden(5120, 256), 4096, "dots", 256, 512),
+        "34b": _llama(8192, 48, 64, 8, ffn_hidden(8192, 256), 4096, "full", 256, 512),
+        "70b": _llama(8192, 80, 64, 8, ffn_hidden(8192, 4096, 1.3), 4096, "full", 256, 512),
     }
 )

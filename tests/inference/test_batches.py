@@ -1,11 +1,19 @@
 """Which rows share a batch, and that each finds its prompt where it lies."""
 
+import dataclasses
 import types
 
 import numpy as np
 import pytest
 
-from llama2_jax.inference.batches import batches, check_batch_size, lay_out_prompts, rows_of_prompts
+from llama2_jax.inference.batches import (
+    batches,
+    check_batch_size,
+    lay_out_prompts,
+    rows_of_prompts,
+    rows_together,
+)
+from llama2_jax.models.config import PRESETS
 
 SIZES = [5, 2, 7, 1, 3, 3, 6, 4, 2, 8, 1]
 PROMPTS = [list(range(10 * number, 10 * number + size)) for number, size in enumerate(SIZES)]
@@ -56,6 +64,11 @@ def test_prompts_take_no_more_rows_than_they_need():
 def test_prompts_of_like_length_share_a_batch():
     sizes = [[SIZES[row] for row in rows] for rows in batches(PROMPTS, 1, 4)]
     assert sizes == [[1, 1, 2, 2], [3, 3, 4, 5], [6, 7, 8]]
+
+
+def test_as_many_rows_are_decoded_together_as_the_model_says_and_the_mesh_can_split():
+    config = dataclasses.replace(PRESETS["tiny"], generation_rows=100)
+    assert [rows_together(config, mesh_of_ways(ways)) for ways in (1, 8, 100, 256)] == [100, 104, 100, 256]
 
 
 def test_a_batch_that_the_mesh_can_not_split_is_refused():

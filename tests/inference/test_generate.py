@@ -187,6 +187,20 @@ def test_a_mesh_changes_no_answer(params, prompts, samples):
         generate(CONFIG, split, prompts, sampling, KEY, EOS, batch_size=6)
 
 
+@pytest.mark.slow
+def test_any_number_of_devices_can_generate(params, prompts):
+    """Rows are rounded up to what the mesh can split: here 4 to 6."""
+    config = dataclasses.replace(CONFIG, generation_rows=4)
+    mesh = make_mesh(3, 1, 1, devices=jax.devices()[:3])
+    split = jax.device_put(params, parameter_shardings(LanguageModel(config), mesh))
+    sampling = Sampling(1.0, 1.0, 9)
+    same(
+        generate(config, split, prompts, sampling, KEY, EOS),
+        generate(config, params, prompts, sampling, KEY, EOS),
+        tolerance=3e-5,
+    )
+
+
 def test_few_lengths_are_compiled():
     assert [bucket(length) for length in (1, 32, 33, 64, 65, 1000)] == [32, 32, 64, 64, 128, 1024]
 

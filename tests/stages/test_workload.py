@@ -1,7 +1,6 @@
 """What the stages say of themselves beforehand, against what they do: the same programs, the same bytes."""
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from ml_collections import ConfigDict
@@ -125,7 +124,7 @@ def test_generation_is_the_one_that_runs(mesh, params, monkeypatch, samples):
     recorders = {name: Recorder(getattr(generate_file, name)) for name in ("prefill_rows", "decode_rows")}
     for name, recorder in recorders.items():
         monkeypatch.setattr(generate_file, name, recorder)
-    prompts = [[1] * (MODEL.max_length - 4)] * (generate_file.BATCH_SIZE // samples)
+    prompts = [[1] * (MODEL.max_length - 4)] * (MODEL.generation_rows // samples)
     generate(
         MODEL, params, prompts, Sampling(max_new_tokens=4), jax.random.key(0), eos_id=2, samples_per_prompt=samples
     )
@@ -150,10 +149,3 @@ def test_the_optimizer_is_held_while_its_model_generates(mesh):
     assert sum(one.parameter_bytes for one in (*program.uses, *program.beside)) == 2 * other.parameter_bytes
     at_once = 8192 // MODEL.max_length
     assert program.calls == 1 and program.model_flops > 2 * at_once * MODEL.max_length * MODEL.dim * MODEL.vocab_size
-
-
-def test_a_mesh_that_can_not_split_the_answers_is_refused_as_in_a_run():
-    three = make_mesh(1, 3, 1, devices=jax.devices()[:3])
-    held = workload.Held("policy", {"a": jnp.zeros(3)})
-    with pytest.raises(ValueError, match="batch_size=128 can not be split over data"):
-        workload.generation(ConfigDict({"max_new_tokens": 4, "top_p": 1.0}), MODEL, three, held)
