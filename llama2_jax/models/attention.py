@@ -61,7 +61,7 @@ def choose_backend(
     Raises:
       ValueError: see `attention`.
     """
-    device = _device(mesh)
+    device = program_device(mesh)
     if backend == "auto":
         kernel = KERNELS.get(device.platform)
         fits = kernel and q.shape[1] >= KERNELS_FROM and REFUSALS[kernel](q, k, mesh, device) is None
@@ -76,6 +76,6 @@ def choose_backend(
     return backend
 
 
-def _device(mesh: Mesh | None) -> jax.Device:
+def program_device(mesh: Mesh | None) -> jax.Device:
     """One of the devices that the program is for: those of the mesh may be of a slice that is not here."""
     return jax.devices()[0] if mesh is None else mesh.devices.flat[0]

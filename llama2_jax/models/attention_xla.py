@@ -90,14 +90,25 @@ def cached_attention(
     keys: Float[Array, "batch kv_heads head_dim slots"],
     values: Float[Array, "batch kv_heads slots head_dim"],
     mask: Bool[Array, "batch queries slots"],
+    least_group: int = 1,
 ) -> Float[Array, "batch queries heads head_dim"]:
-    """softmax(q k^T / sqrt(head_dim)) v over the slots of a KV cache where the mask is true; the softmax in float32."""
+    """softmax(q k^T / sqrt(head_dim)) v over the slots of a KV cache where the mask is true; the softmax in float32.
+
+    Args:
+      q: one query a row in decoding, a block of a prompt's in chat.
+      keys, values: of a KV cache.
+      mask: which slots each query attends to.
+      least_group: where a key-value head would have a single query, so many are computed, the others of zeros.
+    """
     q = _by_head(q * q.shape[-1] ** -0.5, keys.shape[1])
+    group = q.shape[2]
+    if group * q.shape[3] == 1 < least_group:
+        q = jnp.pad(q, ((0, 0), (0, 0), (0, least_group - 1), (0, 0), (0, 0)))
     scores = jnp.einsum("bkgqd,bkds->bkgqs", q, keys, preferred_element_type=jnp.float32)
     weights = jax.nn.softmax(jnp.where(mask[:, None, None], scores, MASKED), axis=-1).astype(values.dtype)
     # A compiler may write the product for one query as a sum over the slots, which bfloat16 is too coarse for.
     out = jnp.einsum("bkgqs,bksd->bkgqd", weights, values, preferred_element_type=jnp.float32)
-    return _by_token(out.astype(values.dtype))
+    return _by_token(out[:, :, :group].astype(values.dtype))
 
 
 def _by_head(x: Array, kv_heads: int) -> Array:

@@ -51,6 +51,16 @@ def test_cached_attention_reads_the_slots_of_its_mask():
     np.testing.assert_allclose(out, expected, atol=1e-6)  # the same sums in another order
 
 
+def test_a_query_of_zeros_beside_a_lone_one_changes_nothing():
+    q, k, v = queries_keys_values()
+    cache = k.transpose(0, 2, 3, 1), v.transpose(0, 2, 1, 3)
+    mask = jnp.broadcast_to(jnp.arange(LENGTH) < 30, (ROWS, 1, LENGTH))
+    for lone in (q[:, :1, :KV_HEADS], q[:, :1]):  # a group of one, and of three, which needs no company
+        out = cached_attention(lone, *cache, mask, least_group=2)
+        assert out.shape == lone.shape
+        np.testing.assert_allclose(out, cached_attention(lone, *cache, mask), atol=1e-6)  # sums in another order
+
+
 def test_cached_attention_sums_in_float32_for_bfloat16():
     """The product for one query may become a sum over the slots, of the product's own type (libtpu does so)."""
     q, k, v = (x.astype(jnp.bfloat16) for x in queries_keys_values())

@@ -1,0 +1,38 @@
+"""What decoding needs of a TPU slice that is not here, by compiling for it.
+
+Needs libtpu from the package index beside jax; skipped where it is not installed.
+"""
+
+import dataclasses
+import importlib.util
+import os
+
+import pytest
+
+from llama2_jax.inference.abstract import GenerationShapes, abstract_weights, compile_decode
+from llama2_jax.models.config import PRESETS
+from llama2_jax.sharding.mesh import make_mesh
+from llama2_jax.stages.workload import abstract_model
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(importlib.util.find_spec("libtpu") is None, reason="compiling for a TPU needs libtpu"),
+]
+
+
+@pytest.mark.parametrize("kv_heads", [8, 2])
+def test_the_cache_is_held_once(kv_heads):
+    """Without a copy in another layout, nor one in which its heads are padded to the width of the hardware."""
+    os.environ["TPU_SKIP_MDS_QUERY"] = "1"
+    os.environ["ALLOW_MULTIPLE_LIBTPU_LOAD"] = "1"
+    from jax.experimental import topologies
+
+    devices = topologies.get_topology_desc(platform="tpu", topology_name="v5p:2x2x1").devices
+    model = dataclasses.replace(
+        PRESETS["7b"], vocab_size=1024, dim=1024, layers=2, heads=8, kv_heads=kv_heads, ffn_hidden=1024, max_length=2048
+    )
+    mesh = make_mesh(1, 4, 1, devices=devices)
+    weights = abstract_weights(model, abstract_model("policy", model, mesh).params)
+    program = compile_decode(model, weights, GenerationShapes(32, 32, 1024, 1024), top_p=1.0)
+    one_layer = 2 * 8 * kv_heads * 128 * 2048 * 2  # keys and values of 8 rows in bfloat16
+    assert program.memory_analysis().temp_size_in_bytes < one_layer
