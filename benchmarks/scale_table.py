@@ -5,7 +5,7 @@
     python -m benchmarks.scale_table --again         # rows that it holds too
 
 Each row is one run of the command that stands beside it in the table, on any Linux machine with `pip install
-"jax[tpu]"`; a row takes from one to many minutes of compiling. Finished rows are kept as they come, so it can be
+"jax[tpu]"`; a row takes from half a minute to a few minutes of compiling. Finished rows are kept as they come, so it can be
 stopped and started again.
 """
 
@@ -23,6 +23,9 @@ BEGIN, END = "<!-- table: python -m benchmarks.scale_table -->", "<!-- end of ta
 
 # A slice for each scale: 64 ways for rows, which the smallest batches (64) still fill, times the scale's tensor ways.
 SLICES = {"7b": "v5p:4x4x4", "13b": "v5p:4x4x8", "34b": "v5p:8x8x8", "70b": "v5p:8x8x8"}
+
+# These scales keep nothing of a layer by default (remat=full); their slice has the memory to keep the products.
+FLAGS = {"34b": ("--config.model.remat=dots",), "70b": ("--config.model.remat=dots",)}
 
 # For each stage: what the table calls it, the experiment, the stage, and the flags that all scales need.
 STAGES = (
@@ -43,7 +46,7 @@ def commands() -> dict[str, tuple[str, ...]]:
     return {
         f"{scale} {name}": (
             "-m", "llama2_jax.main", f"--config=experiments/{experiment}.py:{scale}", "--dry_run",
-            f"--topology={topology}", f"--stages={stage}", *flags,
+            f"--topology={topology}", f"--stages={stage}", *flags, *FLAGS.get(scale, ()),
         )
         for scale, topology in SLICES.items()
         for name, experiment, stage, flags in STAGES
