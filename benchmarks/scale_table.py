@@ -5,8 +5,8 @@
     python -m benchmarks.scale_table --again         # rows that it holds too
 
 Each row is one run of the command that stands beside it in the table, on any Linux machine with `pip install
-"jax[tpu]"`; a row takes from half a minute to a few minutes of compiling. Finished rows are kept as they come, so it can be
-stopped and started again.
+"jax[tpu]"`; a row takes from half a minute to a few minutes of compiling. Finished rows are kept as they come, so it
+can be stopped and started again.
 """
 
 import argparse
