@@ -146,7 +146,7 @@ def shapes(length=256, dtype=jnp.bfloat16, heads=4, kv_heads=2, rows=8, head_dim
     ],
 )
 def test_auto_is_the_platforms_kernel_where_it_can_honour_the_arrays(device, arrays, chosen, monkeypatch):
-    monkeypatch.setattr(attention_file, "_device", lambda mesh: device)
+    monkeypatch.setattr(attention_file, "program_device", lambda mesh: device)
     assert choose_backend("auto", *arrays) == chosen
 
 

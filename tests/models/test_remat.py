@@ -80,7 +80,7 @@ def as_if_there(monkeypatch):
     """Makes programs be written for an accelerator that is not here; they can not be run."""
 
     def set_backend(backend):
-        monkeypatch.setattr(attention, "_device", lambda mesh: DEVICES[backend])
+        monkeypatch.setattr(attention, "program_device", lambda mesh: DEVICES[backend])
         # The version of cuDNN is asked for when the program is written.
         monkeypatch.setattr("jax._src.cudnn.fused_attention_stablehlo.check_cudnn_version", lambda: 91000)
 
