@@ -185,10 +185,11 @@ def test_a_slice_that_is_not_here(monkeypatch):
     other_half = 3 * 8 * 64 * 2 * 4 * 256 * 32
     assert found["flops"] * 8 == pytest.approx(found["model_flops"] + other_half, rel=1e-6)
     assert found["collective_bytes"]["all-gather"] > 0 and 0 < found["mfu"] < 1
-    # Rows that splash attends to: its backward pass makes the scores again, twice, and whatever follows it counts too.
+    # Rows that splash attends to: its backward pass makes the scores again, twice, and multiplies its result with that
+    # one's gradient, a product of each token's vectors that the compiler writes as a sum.
     config = experiment(dim=512, ffn_hidden=1024, vocab_size=1024, max_length=512, compute_dtype="bfloat16")
     found = program(dry_run.run(config, stages=["pretrain"], topology="v5p:2x2x2"), "pretrain", "train step")
-    again = 3 * 0.5 * 8 * 512 * 2 * 2 * 512 * 512
+    again = 3 * 0.5 * 8 * 512 * 2 * 2 * 512 * 512 + 2 * 2 * 8 * 512 * 512
     assert found["flops"] * 8 == pytest.approx(found["model_flops"] + again, rel=1e-6)
     with pytest.raises(ValueError, match="libtpu does not know this slice"):
         dry_run.run(config, stages=["pretrain"], topology="v5p:3x3")
