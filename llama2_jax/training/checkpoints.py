@@ -50,20 +50,19 @@ class Checkpoints:
     def __init__(self, folder: epath.PathLike, keep: int = 2, asynchronous: bool = False):
         """
         Args:
-          folder: where; made if absent. Where the newest checkpoints in it are damaged, they are renamed to
-            `<step>.damaged` with a warning, so that the newest whole one counts.
+          folder: where; made if absent. What an ended run left half written in it is removed. Where the newest
+            checkpoints are damaged, they are renamed to `<step>.damaged` with a warning, so that the newest whole one
+            counts.
           keep: how many of the newest checkpoints to keep.
           asynchronous: return from `save` before the files are written; `close` and the next `save` wait for them.
         """
         self.folder = epath.Path(folder)
         self._asynchronous = asynchronous
         self._saving = 0
-        from_first(lambda: _move_damaged_aside(self.folder))
+        from_first(lambda: _tidy(self.folder))
         self._manager = _manager(
             self.folder,
             preservation_policy=ocp.checkpoint_managers.LatestN(keep),
-            # What a killed run left half written.
-            cleanup_tmp_directories=True,
             # All processes must see the same checkpoints, however slowly a shared folder tells them.
             single_host_load_and_broadcast=True,
             # Only the asynchronous way has a moment between the last file and the folder's name.
@@ -234,9 +233,17 @@ def _readers(abstract: Params) -> ocp.options.MultiprocessingOptions:
     )
 
 
+def _tidy(folder: epath.Path) -> None:
+    if folder.exists():
+        # Orbax would do so in the background, and a full disk would have its room back some time later.
+        for unfinished in ocp.path.step.all_temporary_paths(folder):
+            unfinished.get().rmtree()
+        _move_damaged_aside(folder)
+
+
 def _move_damaged_aside(folder: epath.Path) -> None:
     """Renames the newest checkpoints, up to the first one that is whole; nothing is deleted."""
-    names = [path.name for path in folder.iterdir()] if folder.exists() else []
+    names = [path.name for path in folder.iterdir()]
     steps = sorted((int(name) for name in names if name.isdigit()), reverse=True)
     for step in steps:
         wrong = damage(folder / str(step))

@@ -88,12 +88,13 @@ def test_what_was_left_half_written_is_not_a_checkpoint(tmp_path, state):
     # As Orbax names what it has not finished.
     half = tmp_path / "2.orbax-checkpoint-tmp"
     (half / "params").mkdir(parents=True)
-    (half / "params" / "d").write_text("")
+    for number in range(200):
+        (half / "params" / f"d{number}").write_text("")
     with Checkpoints(tmp_path) as checkpoints:
+        assert not half.exists()
         assert checkpoints.latest_step() == 1
         checkpoints.save(2, state)
         assert checkpoints.latest_step() == 2
-    assert not half.exists()
 
 
 def test_restores_onto_another_mesh(tmp_path, state, toy):
