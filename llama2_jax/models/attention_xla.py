@@ -15,7 +15,7 @@ MASKED = -1e30
 
 # Queries are taken in this many chunks at most, and in chunks of at least this many tokens: each chunk reads only the
 # keys at or before its last query, so that near half of the work, the part above the diagonal, is never done.
-MAX_CHUNKS, MIN_CHUNK = 8, 128
+MAX_CHUNKS, MIN_CHUNK = 8, 64
 
 
 @jax.custom_vjp
