@@ -30,13 +30,6 @@ class PromptBatch:
     rows: Int[np.ndarray, "batch"]
 
 
-def check_batch_size(batch_size: int, mesh: Mesh | None) -> None:
-    """Raises ValueError for a batch that the mesh can not split evenly."""
-    ways = batch_ways(mesh)
-    if batch_size % ways:
-        raise ValueError(f"batch_size={batch_size} can not be split over data * fsdp = {ways}: choose a multiple.")
-
-
 def rows_together(config: ModelConfig, mesh: Mesh | None) -> int:
     """How many answers are decoded together: the model's generation_rows, rounded up to what the mesh can split."""
     ways = batch_ways(mesh)

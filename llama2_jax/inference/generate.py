@@ -16,13 +16,7 @@ import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int, Key
 
-from llama2_jax.inference.batches import (
-    batches,
-    check_batch_size,
-    lay_out_prompts,
-    rows_of_prompts,
-    rows_together,
-)
+from llama2_jax.inference.batches import batches, lay_out_prompts, rows_of_prompts, rows_together
 from llama2_jax.inference.consolidation import generation_weights
 from llama2_jax.inference.sampling import draw, uniforms
 from llama2_jax.models import decoding
@@ -84,23 +78,21 @@ def generate(
     key: Key[Array, ""],
     eos_id: int,
     samples_per_prompt: int = 1,
-    batch_size: int | None = None,
     first_row: int = 0,
     temperatures: Sequence[float] | None = None,
 ) -> list[Sample]:
     """Samples answers to prompts.
 
     Args:
-      model_config: the language model.
-      params: its parameters; where they live on a mesh, the batch is split over it.
+      model_config: the language model; generation_rows are decoded together, the last batch filled up with rows
+        that count as ended.
+      params: its parameters; where they live on a mesh, the rows are split over it.
       prompts: token ids, each at least one.
       sampling: how tokens are chosen.
       key: the randomness of a token is a function of this key, the answer's row (first_row + its place in the result)
-        and the step: neither the batch size nor the other prompts change an answer.
+        and the step: neither the rows decoded together nor the other prompts change an answer.
       eos_id: the token that ends an answer.
       samples_per_prompt: answers to each prompt; its prompt goes through the network once for all that share a batch.
-      batch_size: rows decoded together, by default the model's generation_rows; the last batch is filled up with rows
-        that count as ended.
       first_row: where this call's rows start, for a caller that splits its prompts over calls or processes.
       temperatures: one for each prompt, in place of sampling.temperature.
 
@@ -108,16 +100,14 @@ def generate(
       The answers of the first prompt, those of the second, and so on.
 
     Raises:
-      ValueError: for a prompt that is empty or leaves no room for max_new_tokens, and for a batch size that the mesh
-        does not divide.
+      ValueError: for a prompt that is empty or leaves no room for max_new_tokens.
     """
     _check_prompts(prompts, model_config.max_length, sampling.max_new_tokens)
     if temperatures is None:
         temperatures = [sampling.temperature] * len(prompts)
     _check_temperatures(temperatures, len(prompts))
     mesh = mesh_of(params)
-    batch_size = rows_together(model_config, mesh) if batch_size is None else batch_size
-    check_batch_size(batch_size, mesh)
+    batch_size = rows_together(model_config, mesh)
     answers: dict[int, Sample] = {}
     weights = generation_weights(model_config, params) if prompts else None
     prompt_rows = rows_of_prompts(samples_per_prompt, batch_size, mesh)

@@ -8,7 +8,6 @@ import pytest
 
 from llama2_jax.inference.batches import (
     batches,
-    check_batch_size,
     lay_out_prompts,
     rows_of_prompts,
     rows_together,
@@ -69,9 +68,3 @@ def test_prompts_of_like_length_share_a_batch():
 def test_as_many_rows_are_decoded_together_as_the_model_says_and_the_mesh_can_split():
     config = dataclasses.replace(PRESETS["tiny"], generation_rows=100)
     assert [rows_together(config, mesh_of_ways(ways)) for ways in (1, 8, 100, 256)] == [100, 104, 100, 256]
-
-
-def test_a_batch_that_the_mesh_can_not_split_is_refused():
-    check_batch_size(8, mesh_of_ways(4))
-    with pytest.raises(ValueError, match=r"batch_size=6 can not be split over data \* fsdp = 4"):
-        check_batch_size(6, mesh_of_ways(4))

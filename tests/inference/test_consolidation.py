@@ -123,9 +123,6 @@ def test_a_step_of_decoding_gathers_no_weight_that_was_consolidated(host_params)
 def test_answers_are_the_same_in_both_layouts(host_params, shape):
     prompts = [list(range(3, 3 + size)) for size in (4, 9, 2, 20, 7)]
     sampling, key = Sampling(1.0, 1.0, 8), jax.random.key(1)
-    one, other = (
-        generate(model, on_mesh(host_params, *shape), prompts, sampling, key, 2, batch_size=8)
-        for model in (MODEL, KEPT)
-    )
+    one, other = (generate(model, on_mesh(host_params, *shape), prompts, sampling, key, 2) for model in (MODEL, KEPT))
     assert [sample.tokens.tolist() for sample in one] == [sample.tokens.tolist() for sample in other]
     assert len({tuple(sample.tokens.tolist()) for sample in one}) == len(prompts)

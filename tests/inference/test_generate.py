@@ -16,8 +16,9 @@ from llama2_jax.sharding.mesh import make_mesh
 from tests.random_model import sharpened_params
 
 CONFIG = ModelConfig(
-    vocab_size=40, dim=32, layers=2, heads=4, kv_heads=2, ffn_hidden=64, max_length=48, scan_layers=False
-)
+    vocab_size=40, dim=32, layers=2, heads=4, kv_heads=2, ffn_hidden=64, max_length=48, scan_layers=False,
+    generation_rows=8,
+)  # fmt: skip
 EOS = 2
 KEY = jax.random.key(7)
 
@@ -80,7 +81,7 @@ def same(left, right, tolerance=2e-5):
     ids=["whole", "nucleus"],
 )
 def test_answers_are_those_of_full_forward_passes(params, prompts, sampling):
-    samples = generate(CONFIG, params, prompts, sampling, KEY, EOS, samples_per_prompt=2, batch_size=8, first_row=100)
+    samples = generate(CONFIG, params, prompts, sampling, KEY, EOS, samples_per_prompt=2, first_row=100)
     assert [sample.prompt_index for sample in samples] == [index for index in range(len(prompts)) for _ in range(2)]
     for row, sample in enumerate(samples):
         tokens, logps = slow_answer(params, prompts[sample.prompt_index], 100 + row, sampling, 9)
@@ -115,30 +116,28 @@ def test_answers_stop_at_eos_and_hold_it(params, prompts):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("batch_size", [pytest.param(1, marks=pytest.mark.slow), 3, 64])
-def test_the_batch_size_changes_no_answer(params, prompts, batch_size):
-    prompts = prompts[:3]
-    together = generate(CONFIG, params, prompts, Sampling(1.0, 1.0, 9), KEY, EOS, samples_per_prompt=4, batch_size=8)
+@pytest.mark.parametrize("rows", [1, 3, 64])
+def test_the_rows_decoded_together_change_no_answer(params, prompts, rows):
+    prompts, otherwise = prompts[:3], dataclasses.replace(CONFIG, generation_rows=rows)
+    together = generate(CONFIG, params, prompts, Sampling(1.0, 1.0, 9), KEY, EOS, samples_per_prompt=4)
     same(
-        generate(CONFIG, params, prompts, Sampling(1.0, 1.0, 9), KEY, EOS, samples_per_prompt=4, batch_size=batch_size),
+        generate(otherwise, params, prompts, Sampling(1.0, 1.0, 9), KEY, EOS, samples_per_prompt=4),
         together,
     )
 
 
 def test_prompts_may_be_split_over_calls(params, prompts):
     sampling = Sampling(1.0, 1.0, 9)
-    together = generate(CONFIG, params, prompts, sampling, KEY, EOS, samples_per_prompt=2, batch_size=8)
-    first = generate(CONFIG, params, prompts[:3], sampling, KEY, EOS, samples_per_prompt=2, batch_size=8)
-    second = generate(CONFIG, params, prompts[3:], sampling, KEY, EOS, samples_per_prompt=2, batch_size=8, first_row=6)
+    together = generate(CONFIG, params, prompts, sampling, KEY, EOS, samples_per_prompt=2)
+    first = generate(CONFIG, params, prompts[:3], sampling, KEY, EOS, samples_per_prompt=2)
+    second = generate(CONFIG, params, prompts[3:], sampling, KEY, EOS, samples_per_prompt=2, first_row=6)
     same([*first, *(dataclasses.replace(s, prompt_index=s.prompt_index + 3) for s in second)], together)
 
 
 def test_temperatures_by_prompt(params, prompts):
-    mixed = generate(
-        CONFIG, params, prompts[:3], Sampling(max_new_tokens=9), KEY, EOS, batch_size=8, temperatures=[0.0, 1.0, 0.5]
-    )
+    mixed = generate(CONFIG, params, prompts[:3], Sampling(max_new_tokens=9), KEY, EOS, temperatures=[0.0, 1.0, 0.5])
     for index, temperature in enumerate((0.0, 1.0, 0.5)):
-        plain = generate(CONFIG, params, prompts[:3], Sampling(temperature, 1.0, 9), KEY, EOS, batch_size=8)
+        plain = generate(CONFIG, params, prompts[:3], Sampling(temperature, 1.0, 9), KEY, EOS)
         same(mixed[index : index + 1], plain[index : index + 1])
 
 
@@ -151,13 +150,14 @@ def test_samples_share_one_prefill(params, prompts, monkeypatch):
         return prefill_rows(weights, tokens, positions, rows, **static)
 
     monkeypatch.setattr(generate_file, "prefill_rows", recording)
-    generate(CONFIG, params, prompts, Sampling(1.0, 1.0, 9), KEY, EOS, samples_per_prompt=4, batch_size=16)
+    config = dataclasses.replace(CONFIG, generation_rows=16)
+    generate(config, params, prompts, Sampling(1.0, 1.0, 9), KEY, EOS, samples_per_prompt=4)
     assert shapes == [(4, 16), (4, 16)], "7 prompts of 4 samples: two batches of 4 prompts and 16 rows"
 
 
 def test_the_loop_ends_with_the_last_row(params, prompts):
     """Every answer stops at its first token: one step, whatever max_new_tokens is, also with spare rows."""
-    greedy = generate(CONFIG, params, prompts[:1], Sampling(0.0, 1.0, 9), KEY, -1, batch_size=8)
+    greedy = generate(CONFIG, params, prompts[:1], Sampling(0.0, 1.0, 9), KEY, -1)
     tokens, positions = np.asarray([prompts[0]], np.int32), np.arange(5, dtype=np.int32)[None]
     weights = generation_weights(CONFIG, params)
     hidden, cache = prefill_rows(weights, tokens, positions, np.zeros(8, np.int32), config=CONFIG, slots=14, mesh=None)
@@ -179,12 +179,10 @@ def test_a_mesh_changes_no_answer(params, prompts, samples):
     # Against float64, these weights give log-probabilities within 1e-5 on one device and 2e-5 on the mesh (half an ulp
     # of noise on every weight alone moves the worst prompt's logits by 1.1e-5): their difference is at most the sum.
     same(
-        generate(CONFIG, split, prompts, sampling, KEY, EOS, samples_per_prompt=samples, batch_size=8),
-        generate(CONFIG, params, prompts, sampling, KEY, EOS, samples_per_prompt=samples, batch_size=8),
+        generate(CONFIG, split, prompts, sampling, KEY, EOS, samples_per_prompt=samples),
+        generate(CONFIG, params, prompts, sampling, KEY, EOS, samples_per_prompt=samples),
         tolerance=3e-5,
     )
-    with pytest.raises(ValueError, match="batch_size=6"):
-        generate(CONFIG, split, prompts, sampling, KEY, EOS, batch_size=6)
 
 
 @pytest.mark.slow

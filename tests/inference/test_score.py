@@ -19,8 +19,9 @@ from llama2_jax.models.llama import (
 from llama2_jax.sharding.mesh import make_mesh
 
 CONFIG = ModelConfig(
-    vocab_size=40, dim=32, layers=2, heads=4, kv_heads=2, ffn_hidden=64, max_length=48, scan_layers=False
-)
+    vocab_size=40, dim=32, layers=2, heads=4, kv_heads=2, ffn_hidden=64, max_length=48, scan_layers=False,
+    generation_rows=8,
+)  # fmt: skip
 # Float32 sums in another order, against a log-softmax in float64.
 TOLERANCE = 2e-5
 
@@ -71,7 +72,7 @@ def test_log_probabilities_equal_the_slow_way(language_params, pairs, temperatur
 
 def test_what_decoding_says_of_its_tokens_is_what_scoring_says(language_params, pairs):
     prompts = [prompt[:20] for prompt in pairs[0]]
-    samples = generate(CONFIG, language_params, prompts, Sampling(0.8, 1.0, 12), jax.random.key(3), 2, batch_size=8)
+    samples = generate(CONFIG, language_params, prompts, Sampling(0.8, 1.0, 12), jax.random.key(3), 2)
     scored = response_log_probabilities(CONFIG, language_params, prompts, [s.tokens for s in samples], 0.8)
     for sample, logps in zip(samples, scored, strict=True):
         np.testing.assert_allclose(sample.sampling_logps, logps, atol=TOLERANCE)

@@ -17,8 +17,9 @@ from llama2_jax.sharding.mesh import make_mesh
 from tests.random_model import sharpened_params
 
 CONFIG = ModelConfig(
-    vocab_size=40, dim=32, layers=2, heads=4, kv_heads=2, ffn_hidden=64, max_length=400, scan_layers=False
-)
+    vocab_size=40, dim=32, layers=2, heads=4, kv_heads=2, ffn_hidden=64, max_length=400, scan_layers=False,
+    generation_rows=1,
+)  # fmt: skip
 EOS = 2
 KEY = jax.random.key(7)
 GREEDY = Sampling(0.0, 1.0, 8)
@@ -61,7 +62,7 @@ SIZES = (1, 31, SMALL_BLOCK, 33, 70, LARGE_BLOCK, LARGE_BLOCK + SMALL_BLOCK, 391
     ids=str,
 )
 def test_the_tokens_are_those_of_generate(params, streamer, size, sampling):
-    (expected,) = generate(CONFIG, params, [prompt(size)], sampling, KEY, EOS, batch_size=1)
+    (expected,) = generate(CONFIG, params, [prompt(size)], sampling, KEY, EOS)
     context, tokens = answer(streamer, read(streamer, begin(streamer), prompt(size)), sampling)
     assert tokens == expected.tokens.tolist()
     assert list(context.tokens) == prompt(size) + tokens

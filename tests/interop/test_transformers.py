@@ -114,8 +114,8 @@ def test_greedy_continuations_are_the_same(saved):
     config, model, params = saved
     prompts = [list(map(int, row[:size])) for row, size in zip(some_tokens(config), (3, 17, 40), strict=True)]
     never = config.vocab_size  # an EOS that is no token: all 200 are wanted
-    ours = generate(config, params, prompts, Sampling(temperature=0, max_new_tokens=200), jax.random.key(0), never,
-                    batch_size=3)  # fmt: skip
+    config = dataclasses.replace(config, generation_rows=3)
+    ours = generate(config, params, prompts, Sampling(temperature=0, max_new_tokens=200), jax.random.key(0), never)
     for prompt, sample in zip(prompts, ours, strict=True):
         theirs = model.generate(
             torch.tensor([prompt]), attention_mask=torch.ones(1, len(prompt), dtype=torch.long), do_sample=False,
