@@ -16,7 +16,7 @@ from etils import epath
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from llama2_jax.models.config import ModelConfig
+from llama2_jax.models.config import HOW_COMPUTED, ModelConfig
 from llama2_jax.sharding.mesh import check_divides, make_mesh
 from llama2_jax.sharding.processes import from_first
 from llama2_jax.stages.runtime import Runtime, stage_key, stage_seed, versions, write_json
@@ -32,16 +32,21 @@ class RecipeError(ValueError):
 
 @dataclasses.dataclass(frozen=True)
 class Identity:
-    """What a stage's result depends on: its configuration and the fingerprints of its inputs."""
+    """What a stage was run with: its configuration and the fingerprints of its inputs."""
 
     config: dict
     inputs: dict[str, str]
 
     @property
+    def decisive(self) -> dict:
+        """What its result depends on: not how the model is computed, which a run may change to fit other devices."""
+        model = {field: value for field, value in self.config["model"].items() if field not in HOW_COMPUTED}
+        return {"config": {**self.config, "model": model}, "inputs": self.inputs}
+
+    @property
     def fingerprint(self) -> str:
-        """The hash of the configuration and, through the inputs, of everything upstream."""
-        text = json.dumps({"config": self.config, "inputs": self.inputs}, sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()
+        """The hash of what the result depends on, through the inputs also of everything upstream."""
+        return hashlib.sha256(json.dumps(self.decisive, sort_keys=True).encode()).hexdigest()
 
 
 def run(
@@ -194,23 +199,24 @@ def _done(folder: epath.Path, identity: Identity, name: str, redo: bool) -> dict
     for file in ("stage.json", "started.json"):
         if (folder / file).exists():
             record = json.loads((folder / file).read_text())
-            if record["fingerprint"] != identity.fingerprint:
-                raise RecipeError(_what_changed(record, identity, name, folder))
+            before = Identity(record["config"], record["inputs"])
+            if before.decisive != identity.decisive:
+                raise RecipeError(_what_changed(before.decisive, identity.decisive, name, folder))
             return record if file == "stage.json" else None
     return None
 
 
-def _what_changed(record: dict, identity: Identity, name: str, folder: epath.Path) -> str:
-    before, now = _flat(record["config"]), _flat(identity.config)
+def _what_changed(before: dict, now: dict, name: str, folder: epath.Path) -> str:
+    was, is_now = _flat(before["config"]), _flat(now["config"])
     changes = [
-        f"  config.{field}: was {before.get(field, 'absent')!r}, is {now.get(field, 'absent')!r}"
-        for field in sorted(before.keys() | now.keys())
-        if before.get(field, "absent") != now.get(field, "absent")
+        f"  config.{field}: was {was.get(field, 'absent')!r}, is {is_now.get(field, 'absent')!r}"
+        for field in sorted(was.keys() | is_now.keys())
+        if was.get(field, "absent") != is_now.get(field, "absent")
     ]
     changes += [
         f"  input {role}: another run than the one used then"
-        for role in sorted(record["inputs"].keys() | identity.inputs.keys())
-        if record["inputs"].get(role) != identity.inputs.get(role)
+        for role in sorted(before["inputs"].keys() | now["inputs"].keys())
+        if before["inputs"].get(role) != now["inputs"].get(role)
     ]
     return (
         f"stage {name!r} in {folder} was run with another configuration:\n" + "\n".join(changes) + "\n"

@@ -1,14 +1,15 @@
 """A stage for tests of what goes wrong: trains a tiny model, and does harm to its own process where HARM says so.
 
 HARM is `<what>:<step>:<process>`: when the process takes the batch of the step, it kills, stops (SIGSTOP) or asks
-(SIGTERM) itself, raises, fills the disk, or (kill_in_save) kills itself at the next save, when all its files are
-written.
+(SIGTERM) itself, raises, fills the disk, asks for more memory than there is, or (kill_in_save) kills itself at the next
+save, when all its files are written.
 """
 
 import os
 import signal
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from llama2_jax.models.llama import LanguageModel, init_language_model, parameter_shardings
@@ -62,6 +63,8 @@ def _harm(step, folder):
         raise OSError(f"process {process} alone fails")
     elif what == "fill":
         _fill(folder)
+    elif what == "memory":
+        jnp.zeros((1 << 44, 8)).block_until_ready()
 
 
 def _fill(folder):

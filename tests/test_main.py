@@ -118,3 +118,27 @@ def test_a_full_disk_is_named_in_one_line_and_the_last_checkpoint_kept(small_dis
     with Checkpoints(folder) as checkpoints:
         assert checkpoints.latest_step() == 3
     assert [path.name for path in folder.iterdir()] == ["3"]
+
+
+@pytest.mark.slow
+def test_too_little_memory_is_said_and_the_run_goes_on_with_what_needs_less(tmp_path):
+    arguments = [
+        "-m", "llama2_jax.main", f"--config={ROOT}/tests/harmed_experiment.py", f"--workdir={tmp_path}/run",
+        f"--config.compilation_cache={tmp_path}/compiled",
+    ]  # fmt: skip
+    metrics = tmp_path / "run" / "training" / "metrics.jsonl"
+    with started(1, arguments, tmp_path / "first", {"HARM": "memory:5:0"}) as run:
+        assert run.wait() == [1]
+    assert "error: a device has not enough memory: RESOURCE_EXHAUSTED: Out of memory allocating" in run.texts()[0]
+    assert "The same command goes on with another" in run.texts()[0] and "Traceback" not in run.texts()[0]
+    saved = metrics.read_text().splitlines()[:3]
+    changed = [
+        "--config.model.remat=full",
+        "--config.model.logits_chunk=8",
+        "--config.mesh.fsdp=2",
+        "--config.mesh.data=4",
+    ]
+    with started(1, [*arguments, *changed], tmp_path / "second", {}) as run:
+        assert run.wait() == [0]
+    lines = metrics.read_text().splitlines()
+    assert lines[:3] == saved and [json.loads(line)["step"] for line in lines] == list(range(1, 13))

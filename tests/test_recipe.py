@@ -79,6 +79,21 @@ def test_a_shared_part_concerns_every_stage(tmp_path):
         recipe.run(config, str(tmp_path))
 
 
+def test_a_run_goes_on_with_a_model_that_is_computed_otherwise(tmp_path):
+    with pytest.raises(RuntimeError, match="cut off"):
+        recipe.run(experiment(second__failures=1), str(tmp_path))
+    otherwise = {
+        "model__remat": "full", "model__attention": "xla", "model__logits_chunk": 8, "model__generation_rows": 16,
+        "model__consolidate_weights": False, "model__scan_layers": not PRESETS["tiny"].scan_layers,
+    }  # fmt: skip
+    records = recipe.run(experiment(second__failures=1, **otherwise), str(tmp_path))
+    assert runs(tmp_path) == {"first": 1, "second": 2, "third": 1, "aside": 1}
+    assert [records[name]["config"]["model"]["remat"] for name in ("first", "second")] == ["none", "full"]
+    with pytest.raises(recipe.RecipeError, match=r"config\.model\.norm_eps: was 1e-05, is 0.001") as error:
+        recipe.run(experiment(second__failures=1, model__norm_eps=1e-3, **otherwise), str(tmp_path))
+    assert "remat" not in str(error.value)
+
+
 def test_redo_runs_a_stage_and_what_depends_on_it(tmp_path):
     recipe.run(experiment(), str(tmp_path))
     marker = tmp_path / "second" / "left over"

@@ -9,6 +9,9 @@ COMPUTE_DTYPES = ("float32", "bfloat16")
 REMAT_POLICIES = ("none", "dots", "attention", "offload", "full")
 ATTENTION_BACKENDS = ("auto", "xla", "cudnn", "splash")
 
+# Fields by which no result differs but in its rounding: a run may go on with others, on devices with less memory say.
+HOW_COMPUTED = ("scan_layers", "remat", "attention", "logits_chunk", "consolidate_weights", "generation_rows")
+
 
 @dataclasses.dataclass(frozen=True)
 class ModelConfig:
