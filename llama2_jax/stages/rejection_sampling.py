@@ -63,13 +63,7 @@ class Candidates:
 def run(config: ConfigDict, inputs: Inputs, runtime: Runtime) -> dict:
     """Samples, keeps the best, pools the rounds' bags and fine-tunes the starting model on them."""
     tokenizer = Tokenizer.load(inputs["tokenizer"] / "tokenizer.model")
-    reward_models = load_reward_models(inputs, runtime, config.safety_threshold)
-    if not from_first(lambda: (runtime.folder / "samples.jsonl").exists()):
-        _sample_and_keep(config, inputs, tokenizer, reward_models, runtime)
-    bag = read_jsonl(runtime.folder / "samples.jsonl")
-    if inputs.get("bags"):
-        earlier = [row for folder in as_folders(inputs["bags"]) for row in read_jsonl(folder / "samples.jsonl")]
-        bag = best_of_all_rounds([*bag, *rescored(earlier, reward_models, tokenizer)], config.bag_size)
+    bag = _fill_bag(config, inputs, tokenizer, runtime)
     write_jsonl(runtime.folder / "bag.jsonl", bag)
     dialogues = {
         "bag": [encode_row(tokenizer, row) for row in bag],
@@ -89,12 +83,12 @@ def run(config: ConfigDict, inputs: Inputs, runtime: Runtime) -> dict:
 
 
 def device_work(config: ConfigDict, model: ModelConfig, mesh: Mesh) -> DeviceWork:
-    """Generation and scores, then the fine-tuning step; the reward models are held throughout."""
+    """Generation and scores, then, when the reward models are freed, the fine-tuning step."""
     policy, rewards = abstract_model("policy", model, mesh), abstract_reward_models(model, mesh)
     programs = (
         *generation(config, model, mesh, policy, rewards, samples_per_prompt=config.samples_per_prompt),
         *reward_scores(model, mesh, rewards, (policy, *rewards)),
-        language_model_training(config.finetune, model, mesh, rewards),
+        language_model_training(config.finetune, model, mesh),
     )
     return DeviceWork(programs, unit="fine-tuning step", assumptions=(LONGEST_PROMPTS,))
 
@@ -125,6 +119,18 @@ def rescored(rows: Sequence[dict], reward_models: RewardModels, tokenizer: Token
     sequences = [encode_row(tokenizer, row).tokens for row in rows]
     scores = reward_models.score(sequences, [row["safety"] for row in rows])
     return [{**row, "rewards": scores.row(index)} for index, row in enumerate(rows)]
+
+
+def _fill_bag(config: ConfigDict, inputs: Inputs, tokenizer: Tokenizer, runtime: Runtime) -> list[dict]:
+    """What the model is fine-tuned on. The reward models are held in here alone."""
+    reward_models = load_reward_models(inputs, runtime, config.safety_threshold)
+    if not from_first(lambda: (runtime.folder / "samples.jsonl").exists()):
+        _sample_and_keep(config, inputs, tokenizer, reward_models, runtime)
+    bag = read_jsonl(runtime.folder / "samples.jsonl")
+    if not inputs.get("bags"):
+        return bag
+    earlier = [row for folder in as_folders(inputs["bags"]) for row in read_jsonl(folder / "samples.jsonl")]
+    return best_of_all_rounds([*bag, *rescored(earlier, reward_models, tokenizer)], config.bag_size)
 
 
 def _sample_and_keep(

@@ -1,15 +1,21 @@
 """The best of K answers, and the best of all rounds."""
 
 import collections
+import gc
 import itertools
 import types
+import weakref
 
 import numpy as np
 import pytest
+from etils import epath
+from ml_collections import ConfigDict
 
 from llama2_jax.inference.generate import Sample
+from llama2_jax.stages import rejection_sampling
 from llama2_jax.stages.rejection_sampling import Candidates, best_of_all_rounds, best_of_curve, keep_best, rescored
 from llama2_jax.stages.rewarding import Scores
+from llama2_jax.stages.runtime import write_json, write_jsonl
 from tests.smallest import Letters
 
 PROMPTS = [
@@ -141,3 +147,44 @@ def test_rows_of_earlier_rounds_are_scored_anew_by_the_ids_that_were_sampled():
         name: value for name, value in rows[0].items() if name != "rewards"
     }
     assert rows[0]["rewards"]["combined"] == 0.7
+
+
+@pytest.mark.parametrize("rounds", [0, 1], ids=["of this round", "of all rounds"])
+def test_the_reward_models_are_freed_before_the_fine_tuning(monkeypatch, tmp_path, rounds):
+    rows = keep_best(PROMPTS, candidates(), temperature=1.0, round_number=1, tokenizer=Letters())
+    loaded, alive = [], []
+
+    class Models:
+        def score(self, sequences, safety_prompts):
+            ones = np.ones(len(sequences))
+            return Scores(ones, ones, ones)
+
+    def load(*_):
+        models = Models()
+        loaded.append(weakref.ref(models))
+        return models
+
+    def finetune(config, start, dialogues, bos_id, runtime):
+        gc.collect()
+        alive.extend(reference() for reference in loaded)
+        return {"rows": len(dialogues["bag"])}
+
+    def sample(config, inputs, tokenizer, reward_models, runtime):
+        write_jsonl(runtime.folder / "samples.jsonl", rows)
+        sweep = dict.fromkeys(("chosen", "temperatures", "best_of", "prompts", "prompts_without_finished_answer"), 1)
+        write_json(runtime.folder / "sweep.json", sweep)
+
+    for name, stand_in in (("load_reward_models", load), ("finetune", finetune), ("_sample_and_keep", sample)):
+        monkeypatch.setattr(rejection_sampling, name, stand_in)
+    monkeypatch.setattr(rejection_sampling.Tokenizer, "load", lambda _: Letters())
+    folders = [epath.Path(tmp_path / name) for name in ("now", "earlier")]
+    for folder in folders:
+        folder.mkdir()
+        write_jsonl(folder / "samples.jsonl", rows)
+    (folders[0] / "samples.jsonl").unlink()
+    runtime = types.SimpleNamespace(folder=folders[0], data_root="", world_seed=0)
+    config = ConfigDict({"safety_threshold": 0.15, "sources": {}, "finetune": {}, "bag_size": 3})
+    results = rejection_sampling.run(
+        config, {"tokenizer": tmp_path, "start": "", "bags": folders[1:] * rounds}, runtime
+    )
+    assert results["rows"] == results["bag"] == 2 + rounds and alive == [None]
