@@ -17,7 +17,8 @@ from experiments import rlhf_v5
 from llama2_jax import recipe
 from llama2_jax.stages import ppo, rejection_sampling
 from llama2_jax.training import loop
-from llama2_jax.training.checkpoints import CheckpointError, Checkpoints
+from llama2_jax.training.checkpoint_folder import CheckpointError
+from llama2_jax.training.checkpoints import Checkpoints
 from llama2_jax.training.interruption import InterruptedRunError, Interruption
 from llama2_jax.training.model_folder import load_model
 from tests.smallest import shrink

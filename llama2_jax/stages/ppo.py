@@ -6,7 +6,6 @@ critic of its own, which starts as the helpfulness reward model. The policy with
 kept.
 """
 
-import functools
 import math
 from collections.abc import Callable
 
@@ -19,23 +18,21 @@ from ml_collections import ConfigDict
 from llama2_jax.data.prompts import prompt_batches
 from llama2_jax.models.config import ModelConfig
 from llama2_jax.models.flops import training_flops
-from llama2_jax.models.llama import LanguageModel, ScalarModel, parameter_shardings
-from llama2_jax.objectives.ppo import policy_loss, value_loss
-from llama2_jax.objectives.target_scores import score_targets
 from llama2_jax.sharding.mesh import row_multiple
 from llama2_jax.stages import workload
 from llama2_jax.stages.encoding import encode_prompts, read_records
 from llama2_jax.stages.fitting import learning_rate, place
+from llama2_jax.stages.ppo_steps import ppo_critic_step, ppo_policy_step
 from llama2_jax.stages.rewarding import abstract_reward_models, load_reward_models, reward_scores
 from llama2_jax.stages.rollouts import Rollouts, answer_and_score, collect
 from llama2_jax.stages.runtime import Inputs, Runtime, named_key
 from llama2_jax.text.tokenizer import Tokenizer
-from llama2_jax.training.checkpoints import CheckpointError, Checkpoints
+from llama2_jax.training.checkpoint_folder import CheckpointError
+from llama2_jax.training.checkpoints import Checkpoints
 from llama2_jax.training.metrics import MetricsWriter
 from llama2_jax.training.model_folder import load_model, save_model_description
 from llama2_jax.training.optimizer import OptimizerConfig, make_optimizer
 from llama2_jax.training.state import TrainState, abstract_state, create_state
-from llama2_jax.training.step import build_train_step
 from llama2_jax.training.watchdog import Watchdog
 
 # How far float32 may take the first minibatch's ratio from 1 and the first KL from 0: the same numbers computed twice,
@@ -278,36 +275,3 @@ def _configured_steps(config: ConfigDict, model: ModelConfig, mesh: Mesh) -> tup
     optimizer = OptimizerConfig(**config.optimizer)
     policy_step = ppo_policy_step(model, optimizer, config.clip, config.temperature, mesh)
     return policy_step, ppo_critic_step(model, optimizer, config.value_clip, mesh)
-
-
-@functools.lru_cache
-def ppo_policy_step(
-    model: ModelConfig, optimizer: OptimizerConfig, clip: float, temperature: float, mesh: Mesh
-) -> Callable:
-    """The compiled step of the policy on packed rollouts."""
-    module = LanguageModel(model, mesh if mesh.size > 1 else None)
-
-    def loss(params, batch, counts):
-        inputs = batch["tokens"], batch["positions"], batch["segment_ids"]
-        hidden, head = module.apply({"params": params}, *inputs, method="hidden_and_head")
-        following = jnp.roll(batch["tokens"], -1, axis=-1)
-        logp = score_targets(hidden, head, following, temperature, model.logits_chunk).log_probability
-        return policy_loss(logp, batch["log_probabilities"], batch["advantages"], batch["mask"], clip, counts["tokens"])
-
-    return build_train_step(loss, _count_tokens, make_optimizer(optimizer), shardings=parameter_shardings(module, mesh))
-
-
-@functools.lru_cache
-def ppo_critic_step(model: ModelConfig, optimizer: OptimizerConfig, clip: float, mesh: Mesh) -> Callable:
-    """The compiled step of the critic on packed rollouts."""
-    module = ScalarModel(model, mesh if mesh.size > 1 else None)
-
-    def loss(params, batch, counts):
-        values = module.apply({"params": params}, batch["tokens"], batch["positions"], batch["segment_ids"])
-        return value_loss(values, batch["values"], batch["returns"], batch["mask"], clip, counts["tokens"])
-
-    return build_train_step(loss, _count_tokens, make_optimizer(optimizer), shardings=parameter_shardings(module, mesh))
-
-
-def _count_tokens(batch: dict) -> dict:
-    return {"tokens": jnp.maximum(jnp.sum(batch["mask"]), 1.0)}

@@ -9,20 +9,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
-from absl import logging as absl_logging
 from etils import epath
 
 from llama2_jax.sharding.processes import from_first
-from llama2_jax.training.manifest import damage, write_manifest
+from llama2_jax.training.checkpoint_folder import CheckpointError, check_whole, tidy
+from llama2_jax.training.manifest import write_manifest
 from llama2_jax.training.state import Params, TrainState
 
 # A chunk is read and uncompressed as a whole: small enough that who reads one layer, or one device's part, reads
 # not much more.
 CHUNK_BYTES = 1 << 26
-
-
-class CheckpointError(ValueError):
-    """A checkpoint is not there, does not fit or is damaged; the message says which and what to do."""
 
 
 class DiskFullError(OSError):
@@ -59,7 +55,7 @@ class Checkpoints:
         self.folder = epath.Path(folder)
         self._asynchronous = asynchronous
         self._saving = 0
-        from_first(lambda: _tidy(self.folder))
+        from_first(lambda: tidy(self.folder))
         self._manager = _manager(
             self.folder,
             preservation_policy=ocp.checkpoint_managers.LatestN(keep),
@@ -206,16 +202,6 @@ def restore_params(folder: epath.PathLike, abstract: Params, step: int | None = 
         return manager.restore(step, args=ocp.args.Composite(params=ocp.args.StandardRestore(abstract)))["params"]
 
 
-def check_whole(checkpoint: epath.Path) -> None:
-    """Raises CheckpointError where files of a checkpoint are not as they were written, naming them."""
-    wrong = damage(checkpoint)
-    if wrong:
-        raise CheckpointError(
-            f"the checkpoint {checkpoint} is damaged: {_listed(wrong)}. Bring its files back, or run the stage that "
-            "made it again (--redo)"
-        )
-
-
 def _manager(folder: epath.Path, **options: Any) -> ocp.CheckpointManager:
     # Orbax tells about every file by absl's INFO; a person wants to read what the run says.
     logging.getLogger("absl").addFilter(_not_orbax_chatter)
@@ -231,37 +217,6 @@ def _readers(abstract: Params) -> ocp.options.MultiprocessingOptions:
     return ocp.options.MultiprocessingOptions(
         primary_host=here, active_processes={here}, barrier_sync_key_prefix=f"process_{here}"
     )
-
-
-def _tidy(folder: epath.Path) -> None:
-    if folder.exists():
-        # Orbax would do so in the background, and a full disk would have its room back some time later.
-        for unfinished in ocp.path.step.all_temporary_paths(folder):
-            unfinished.get().rmtree()
-        _move_damaged_aside(folder)
-
-
-def _move_damaged_aside(folder: epath.Path) -> None:
-    """Renames the newest checkpoints, up to the first one that is whole; nothing is deleted."""
-    names = [path.name for path in folder.iterdir()]
-    steps = sorted((int(name) for name in names if name.isdigit()), reverse=True)
-    for step in steps:
-        wrong = damage(folder / str(step))
-        if not wrong:
-            return
-        aside = f"{step}.damaged"
-        while aside in names:
-            aside += "-again"
-        (folder / str(step)).rename(folder / aside)
-        absl_logging.warning(
-            "the checkpoint %s is damaged: %s. It is now %s", folder / str(step), _listed(wrong), aside
-        )
-    if steps:
-        absl_logging.warning("no whole checkpoint is left in %s: the training starts from its beginning", folder)
-
-
-def _listed(wrong: list[str], most: int = 5) -> str:
-    return "; ".join(wrong[:most]) + (f"; and {len(wrong) - most} more" if len(wrong) > most else "")
 
 
 def _says_full(error: BaseException | None) -> bool:

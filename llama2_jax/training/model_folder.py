@@ -15,7 +15,8 @@ from llama2_jax.models.llama import (
     init_scalar_model,
     parameter_shardings,
 )
-from llama2_jax.training.checkpoints import CheckpointError, restore_params
+from llama2_jax.training.checkpoint_folder import CheckpointError
+from llama2_jax.training.checkpoints import restore_params
 from llama2_jax.training.state import Params
 
 _HEADS = {"language": (LanguageModel, init_language_model), "scalar": (ScalarModel, init_scalar_model)}

@@ -14,7 +14,8 @@ import numpy as np
 import tensorstore as ts
 from etils import epath
 
-from llama2_jax.training.checkpoints import CHUNK_BYTES, CheckpointError, check_whole
+from llama2_jax.training.checkpoint_folder import CheckpointError, check_whole
+from llama2_jax.training.checkpoints import CHUNK_BYTES
 
 # The step of a checkpoint that no training of ours has made.
 STEP = 0

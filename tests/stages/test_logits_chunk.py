@@ -13,7 +13,7 @@ from llama2_jax.inference.score import following_log_probabilities
 from llama2_jax.models.llama import LanguageModel, init_language_model, parameter_shardings
 from llama2_jax.sharding.mesh import batch_sharding, make_mesh
 from llama2_jax.stages.fitting import language_model_step, place
-from llama2_jax.stages.ppo import ppo_policy_step
+from llama2_jax.stages.ppo_steps import ppo_policy_step
 from llama2_jax.training.optimizer import OptimizerConfig, make_optimizer
 from llama2_jax.training.state import TrainState, create_state, state_shardings
 from tests.smallest import smallest_model

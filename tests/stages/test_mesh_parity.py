@@ -23,7 +23,7 @@ from llama2_jax.models.llama import (
 )
 from llama2_jax.sharding.mesh import make_mesh, row_multiple
 from llama2_jax.stages.fitting import language_model_step, place
-from llama2_jax.stages.ppo import ppo_critic_step, ppo_policy_step
+from llama2_jax.stages.ppo_steps import ppo_critic_step, ppo_policy_step
 from llama2_jax.stages.reward_model import reward_model_step
 from llama2_jax.stages.rewarding import Scores
 from llama2_jax.stages.rollouts import collect

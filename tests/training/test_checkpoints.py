@@ -13,7 +13,8 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from llama2_jax.sharding.mesh import make_mesh
 from llama2_jax.training import checkpoints as checkpoints_module
-from llama2_jax.training.checkpoints import CheckpointError, Checkpoints, DiskFullError, restore_params
+from llama2_jax.training.checkpoint_folder import CheckpointError
+from llama2_jax.training.checkpoints import Checkpoints, DiskFullError, restore_params
 from llama2_jax.training.optimizer import OptimizerConfig, make_optimizer
 from llama2_jax.training.state import abstract_state, create_state
 from llama2_jax.training.step import build_train_step

@@ -11,7 +11,8 @@ import pytest
 from llama2_jax.models.config import ModelConfig
 from llama2_jax.models.llama import ScalarModel, init_language_model, init_scalar_model, parameter_shardings
 from llama2_jax.sharding.mesh import make_mesh
-from llama2_jax.training.checkpoints import CheckpointError, Checkpoints
+from llama2_jax.training.checkpoint_folder import CheckpointError
+from llama2_jax.training.checkpoints import Checkpoints
 from llama2_jax.training.model_folder import load_model, save_model_description
 from llama2_jax.training.optimizer import OptimizerConfig, make_optimizer
 from llama2_jax.training.state import create_state

@@ -10,7 +10,7 @@ from llama2_jax.interop.checkpoint import DTYPES, parameter_shapes
 from llama2_jax.models.llama import LanguageModel, parameter_shardings
 from llama2_jax.sharding.mesh import make_mesh
 from llama2_jax.training import stored_params
-from llama2_jax.training.checkpoints import CheckpointError
+from llama2_jax.training.checkpoint_folder import CheckpointError
 from llama2_jax.training.model_folder import load_model, save_model_description, tokenizer_path
 from llama2_jax.training.stored_params import ParamsReader, ParamsWriter
 from tests.random_model import FOR_EIGHT, as_tree, random_arrays, train_like

@@ -1,0 +1,54 @@
+"""What is done before a folder of checkpoints is used: what is half written removed, what is damaged named."""
+
+import orbax.checkpoint as ocp
+from absl import logging
+from etils import epath
+
+from llama2_jax.training.manifest import damage
+
+
+class CheckpointError(ValueError):
+    """A checkpoint is not there, does not fit or is damaged; the message says which and what to do."""
+
+
+def tidy(folder: epath.Path) -> None:
+    """Removes what an ended run left half written; renames damaged checkpoints newer than the newest whole one.
+
+    They get the name `<step>.damaged`, and a warning says so. For one process alone.
+    """
+    if folder.exists():
+        # Orbax would do so in the background, and a full disk would have its room back some time later.
+        for unfinished in ocp.path.step.all_temporary_paths(folder):
+            unfinished.get().rmtree()
+        _move_damaged_aside(folder)
+
+
+def check_whole(checkpoint: epath.Path) -> None:
+    """Raises CheckpointError where files of a checkpoint are not as they were written, naming them."""
+    wrong = damage(checkpoint)
+    if wrong:
+        raise CheckpointError(
+            f"the checkpoint {checkpoint} is damaged: {_listed(wrong)}. Bring its files back, or run the stage that "
+            "made it again (--redo)"
+        )
+
+
+def _move_damaged_aside(folder: epath.Path) -> None:
+    """Renames the newest checkpoints, up to the first one that is whole; nothing is deleted."""
+    names = [path.name for path in folder.iterdir()]
+    steps = sorted((int(name) for name in names if name.isdigit()), reverse=True)
+    for step in steps:
+        wrong = damage(folder / str(step))
+        if not wrong:
+            return
+        aside = f"{step}.damaged"
+        while aside in names:
+            aside += "-again"
+        (folder / str(step)).rename(folder / aside)
+        logging.warning("the checkpoint %s is damaged: %s. It is now %s", folder / str(step), _listed(wrong), aside)
+    if steps:
+        logging.warning("no whole checkpoint is left in %s: the training starts from its beginning", folder)
+
+
+def _listed(wrong: list[str], most: int = 5) -> str:
+    return "; ".join(wrong[:most]) + (f"; and {len(wrong) - most} more" if len(wrong) > most else "")
