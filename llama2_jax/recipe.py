@@ -198,12 +198,27 @@ def _done(folder: epath.Path, identity: Identity, name: str, redo: bool) -> dict
         folder.rmtree()
     for file in ("stage.json", "started.json"):
         if (folder / file).exists():
-            record = json.loads((folder / file).read_text())
-            before = Identity(record["config"], record["inputs"])
-            if before.decisive != identity.decisive:
-                raise RecipeError(_what_changed(before.decisive, identity.decisive, name, folder))
+            record, before = _read_record(folder / file, name)
+            if before != identity.decisive:
+                raise RecipeError(_what_changed(before, identity.decisive, name, folder))
             return record if file == "stage.json" else None
+    if (folder / "checkpoints").exists():
+        raise RecipeError(
+            f"{folder} holds checkpoints, but neither stage.json nor started.json, which say with what configuration "
+            f"they were made. Bring one of them back, or give --redo={name} to throw the folder away."
+        )
     return None
+
+
+def _read_record(path: epath.Path, name: str) -> tuple[dict, dict]:
+    """A stage's record, and what of it the result depends on."""
+    try:
+        record = json.loads(path.read_text())
+        return record, Identity(record["config"], record["inputs"]).decisive
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise RecipeError(
+            f"{path} is damaged ({error!r}). Bring it back, or give --redo={name} to throw the folder away."
+        ) from error
 
 
 def _what_changed(before: dict, now: dict, name: str, folder: epath.Path) -> str:

@@ -79,6 +79,23 @@ def test_a_shared_part_concerns_every_stage(tmp_path):
         recipe.run(config, str(tmp_path))
 
 
+def test_checkpoints_of_an_unknown_configuration_are_refused(tmp_path):
+    (tmp_path / "second" / "checkpoints" / "3").mkdir(parents=True)
+    with pytest.raises(recipe.RecipeError, match=r"second holds checkpoints, but neither .* give --redo=second"):
+        recipe.run(experiment(), str(tmp_path))
+    assert (tmp_path / "second" / "checkpoints" / "3").exists()
+    recipe.run(experiment(), str(tmp_path), redo="second")
+    assert not (tmp_path / "second" / "checkpoints").exists()
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"config": {}}', '{"config": {"model": 3}, "inputs": {}}'])
+def test_a_damaged_record_is_named(tmp_path, text):
+    recipe.run(experiment(), str(tmp_path))
+    (tmp_path / "second" / "stage.json").write_text(text)
+    with pytest.raises(recipe.RecipeError, match=r"second/stage\.json is damaged .* give --redo=second"):
+        recipe.run(experiment(), str(tmp_path))
+
+
 def test_a_run_goes_on_with_a_model_that_is_computed_otherwise(tmp_path):
     with pytest.raises(RuntimeError, match="cut off"):
         recipe.run(experiment(second__failures=1), str(tmp_path))
