@@ -2,10 +2,12 @@
 
 import importlib.util
 import json
+import math
 
+import jax
 import pytest
 
-from benchmarks import train_step
+from benchmarks import train_step, train_step_products
 from benchmarks.train_step_sizes import SIZES
 from llama2_jax.models.config import parameter_count
 
@@ -56,6 +58,25 @@ def test_claims_are_judged_by_the_median_and_by_the_worst():
     assert train_step.claims({"S": {"ours": {"tokens_per_second": 1}}}) == []
 
 
+def test_the_products_are_those_that_are_counted():
+    """Their operations by their operands' shapes are the step's."""
+    for name in ("S", "M", "L"):
+        found = 0.0
+        for count, function, *shapes in train_step_products.products(SIZES[name]):
+            result = jax.eval_shape(function, *(jax.ShapeDtypeStruct(shape, "float32") for shape in shapes))
+            # Of a product of [.., a, b] and [.., b, c] the operands' and the result's sizes are rows times ab, bc, ac.
+            sizes = [math.prod(shape[-2:]) for shape in (*shapes, result.shape)]
+            found += count * 2 * math.prod(shapes[0][:-2]) * math.isqrt(math.prod(sizes))
+        assert found == SIZES[name].flops
+
+
+def test_what_the_products_alone_would_reach_is_told():
+    figures = measured([150, 150, 150], [100, 100, 100], [100, 100, 100])
+    for size, speed in zip("SML", (130, 170, 180), strict=True):
+        figures[size]["products"] = {**figures[size]["ours"], "tokens_per_second": speed}
+    assert train_step.claims(figures)[2].endswith(": 1.70, the most that our step could reach")
+
+
 def test_the_table_has_our_ratio_and_mfu_where_the_rate_is_known():
     rows = train_step.table(measured([160], [100], [200]), train_step.CPU, matrix_rate=320e9)
     assert rows[2].startswith("| S | transformers, torch.compile | 100 (100 to 100) | 100 | 1.60 x | 31.2% |")
@@ -64,7 +85,8 @@ def test_the_table_has_our_ratio_and_mfu_where_the_rate_is_known():
 
 
 def test_losses_that_do_not_agree_end_the_benchmark():
-    train_step.check_losses("S", {"eager": [2.0, 1.00005], "fastest": [2.0, 1.005], "ours": [2.0, 1.0]}, train_step.CPU)
+    fine = {"eager": [2.0, 1.00005], "fastest": [2.0, 1.005], "ours": [2.0, 1.0], "products": []}
+    train_step.check_losses("S", fine, train_step.CPU)
     with pytest.raises(
         SystemExit, match=r"size S: the first losses of eager are \[2.0, 1.005\], ours are \[2.0, 1.0\]"
     ):

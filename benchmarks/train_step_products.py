@@ -1,0 +1,77 @@
+"""Beside the contestants of train_step.py: the matrix products of a step and nothing else, each timed by itself.
+
+What is left out is all that is not a product (norms, rotations, softmax, SwiGLU, loss, optimizer), and reading operands
+that another operation has pushed out of the caches. So a step of these products takes at least as long, however it is
+written: what this is faster than a peer by is the most that ours could be.
+"""
+
+import argparse
+import json
+import pathlib
+import statistics
+import time
+from collections.abc import Callable, Iterator
+
+import jax
+import jax.numpy as jnp
+
+from benchmarks.train_step_sizes import SIZES, Size
+from llama2_jax.sharding.machine import keep_freed_memory
+
+
+def main() -> None:
+    """Times the products and prints their sum as the seconds of a step; there are no losses."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--folder", type=pathlib.Path, help="not needed: the numbers multiplied do not matter")
+    parser.add_argument("--size", choices=SIZES, required=True)
+    size = SIZES[parser.parse_args().size]
+    keep_freed_memory()
+    seconds = sum(count * seconds_of(function, *shapes) for count, function, *shapes in products(size))
+    print(json.dumps({"losses": [], "seconds": [seconds]}))
+
+
+def products(size: Size) -> Iterator[tuple[float, Callable, tuple[int, ...], tuple[int, ...]]]:
+    """How often a step runs each product, the product, and the shapes of its operands.
+
+    A weight's product is made once forward and twice backward, for its input's gradient and for its own. Attention's
+    two are made over all keys and count half, since half of them lie before a query; backward each is made twice.
+    """
+    model, tokens = size.model, size.tokens
+    kv_dim = model.kv_heads * model.head_dim
+    weights = [
+        (2 * model.layers, model.dim, model.dim),
+        (2 * model.layers, model.dim, kv_dim),
+        (2 * model.layers, model.dim, model.ffn_hidden),
+        (model.layers, model.ffn_hidden, model.dim),
+        (1, model.dim, model.vocab_size),
+    ]
+    for count, inputs, outputs in weights:
+        yield count, lambda x, w: x @ w, (tokens, inputs), (inputs, outputs)
+        yield count, lambda g, w: g @ w.T, (tokens, outputs), (inputs, outputs)
+        yield count, lambda x, g: x.T @ g, (tokens, inputs), (tokens, outputs)
+    group = model.heads // model.kv_heads
+    by_head = size.rows, model.kv_heads
+    narrow, wide = (*by_head, group * size.length, model.head_dim), (*by_head, group * size.length, size.length)
+    keys = (*by_head, size.length, model.head_dim)
+    half = model.layers / 2
+    # Scores, and the gradient of their softmax; the result, and the gradient of the queries; those of keys and values.
+    yield 2 * half, lambda q, k: jnp.einsum("bkqd,bksd->bkqs", q, k), narrow, keys
+    yield 2 * half, lambda p, v: jnp.einsum("bkqs,bksd->bkqd", p, v), wide, keys
+    yield 2 * half, lambda p, q: jnp.einsum("bkqs,bkqd->bksd", p, q), wide, narrow
+
+
+def seconds_of(function: Callable, *shapes: tuple[int, ...], calls: int = 15) -> float:
+    """The median time of a product of random matrices of these shapes."""
+    compiled = jax.jit(function)
+    operands = [jax.random.normal(jax.random.key(index), shape) for index, shape in enumerate(shapes)]
+    jax.block_until_ready(compiled(*operands))
+    seconds = []
+    for _ in range(calls):
+        begun = time.perf_counter()
+        jax.block_until_ready(compiled(*operands))
+        seconds.append(time.perf_counter() - begun)
+    return statistics.median(seconds)
+
+
+if __name__ == "__main__":
+    main()
