@@ -32,7 +32,6 @@ from llama2_jax.interop.meta import LENGTH, open_meta
 from llama2_jax.interop.recognise import recognise
 from llama2_jax.models.config import ModelConfig
 from llama2_jax.models.llama import LanguageModel, ScalarModel
-from llama2_jax.sharding.mesh import batch_ways, mesh_of
 from llama2_jax.text.dialogue import Message, encode_prompt
 from llama2_jax.text.tokenizer import Tokenizer
 from llama2_jax.training.model_folder import load_model_description, tokenizer_path
@@ -103,8 +102,8 @@ class Llama:
             raise ValueError(f"the prompt has {len(prompt)} tokens; the model's context has {self.config.max_length}")
         sampling = Sampling(temperature, top_p, min(max_new_tokens, room))
         key, eos_id = jax.random.key(seed), self._tokenizer().eos_id
-        ways = batch_ways(mesh_of(self.params))
-        (sample,) = generate(self.config, self.params, [prompt], sampling, key, eos_id, batch_size=ways)
+        config = dataclasses.replace(self.config, generation_rows=1)
+        (sample,) = generate(config, self.params, [prompt], sampling, key, eos_id)
         return sample.tokens.tolist()
 
     def _tokenizer(self) -> Tokenizer:

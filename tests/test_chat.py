@@ -1,5 +1,6 @@
 """The chat in the terminal: answers as they come, a dialogue that fits its context, and no input that ends it."""
 
+import dataclasses
 import io
 import os
 import pathlib
@@ -78,9 +79,10 @@ def spoken(chat):
 def expected_answer(llama, messages, answer_number, seed=0, temperature=0.6, top_p=0.9):
     """By generation in a batch, from the whole dialogue."""
     key = jax.random.fold_in(jax.random.key(seed), answer_number)
+    config = dataclasses.replace(llama.config, generation_rows=1)
     (sample,) = generate(
-        llama.config, llama.params, [encode_prompt(llama.tokenizer, messages)], Sampling(temperature, top_p, NEW), key,
-        llama.tokenizer.eos_id, batch_size=1,
+        config, llama.params, [encode_prompt(llama.tokenizer, messages)], Sampling(temperature, top_p, NEW), key,
+        llama.tokenizer.eos_id,
     )  # fmt: skip
     return sample.tokens.tolist()
 
@@ -216,9 +218,10 @@ def test_interrupting_an_answer_ends_the_answer_and_keeps_what_was_said(talk, ll
     assert screen.getvalue().count("(stopped)") == 1
     assert len(chat.messages) == 4 and len(chat.messages[1]["tokens"]) == 4
     monkeypatch.undo()
+    config = dataclasses.replace(llama.config, generation_rows=1)
     (sample,) = generate(
-        llama.config, llama.params, [encode_prompt(llama.tokenizer, chat.messages[:3])], Sampling(0.6, 0.9, 30),
-        jax.random.fold_in(jax.random.key(0), 1), llama.tokenizer.eos_id, batch_size=1,
+        config, llama.params, [encode_prompt(llama.tokenizer, chat.messages[:3])], Sampling(0.6, 0.9, 30),
+        jax.random.fold_in(jax.random.key(0), 1), llama.tokenizer.eos_id,
     )  # fmt: skip
     assert chat.messages[3]["tokens"] == sample.tokens.tolist(), "what was left half said is a part of the dialogue"
 

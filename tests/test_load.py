@@ -1,5 +1,6 @@
 """One function loads a model with its tokenizer from any of the three kinds of folder."""
 
+import dataclasses
 import json
 import shutil
 
@@ -86,23 +87,24 @@ def test_every_kind_gives_the_same_model(folders, ours, kind):
 
 def test_a_text_is_completed_greedily(ours):
     prompt = ours.tokenizer.encode("the river", bos=True)
+    config = dataclasses.replace(ours.config, generation_rows=1)
     (sample,) = generate(
-        ours.config,
+        config,
         ours.params,
         [prompt],
         Sampling(0.0, 1.0, 7),
         jax.random.key(0),
         ours.tokenizer.eos_id,
-        batch_size=1,
     )
     expected = ours.tokenizer.decode([*prompt, *sample.tokens])
     assert expected == "the river" + ours.complete("the river", max_new_tokens=7)
 
 
 def test_a_reply_is_what_is_sampled_after_the_dialogue(ours):
+    config = dataclasses.replace(ours.config, generation_rows=1)
     (sample,) = generate(
-        ours.config, ours.params, [encode_prompt(ours.tokenizer, QUESTION)], Sampling(0.6, 0.9, 7), jax.random.key(3),
-        ours.tokenizer.eos_id, batch_size=1,
+        config, ours.params, [encode_prompt(ours.tokenizer, QUESTION)], Sampling(0.6, 0.9, 7), jax.random.key(3),
+        ours.tokenizer.eos_id,
     )  # fmt: skip
     assert ours.reply(QUESTION, max_new_tokens=7, seed=3) == ours.tokenizer.decode(sample.tokens).strip()
     texts = {ours.reply(QUESTION, max_new_tokens=7, seed=seed, temperature=1.0) for seed in range(4)}
