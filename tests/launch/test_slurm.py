@@ -139,12 +139,15 @@ def test_slurm_tells_the_processes_and_keeps_the_log():
 def test_jax_finds_the_other_nodes_by_itself(job, tmp_path):
     """JAX's own detection reads what the script and srun have set."""
     (tmp_path / "llama2_jax").mkdir()
+    (tmp_path / "llama2_jax/__init__.py").touch()  # else an installed llama2_jax would come before it
     (tmp_path / "llama2_jax/main.py").write_text(JOINING_MAIN)
     with socket.socket() as free:
         free.bind(("localhost", 0))
         port = free.getsockname()[1]
     changes = {"PYTHON": sys.executable, "JAX_PLATFORMS": "cpu", "JAX_COORDINATOR_PORT": str(port), "MAX_RESTARTS": "0"}
-    assert job(**changes).wait(timeout=120) == 0
+    run = job(**changes)
+    _, errors = run.communicate(timeout=120)
+    assert run.returncode == 0, errors
     for place in range(2):
         joined = json.loads((tmp_path / f"process{place}.json").read_text())
         assert joined == {"processes": 2, "devices": 2, "mine": 1}
