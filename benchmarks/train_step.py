@@ -238,7 +238,9 @@ def claims(measured: Mapping[str, Mapping[str, Mapping[str, float]]]) -> list[st
     ]
     if bounds:
         text = "median over sizes of our products alone / torch.compile at its default precision"
-        rows.append(f"{text}: {statistics.median(bounds):.2f}, the most that our step could reach")
+        rows.append(
+            f"{text}: {statistics.median(bounds):.2f}, about what our step would reach if all else cost nothing"
+        )
     return rows
 
 

@@ -1,8 +1,9 @@
 """Beside the contestants of train_step.py: the matrix products of a step and nothing else, each timed by itself.
 
 What is left out is all that is not a product (norms, rotations, softmax, SwiGLU, loss, optimizer), and reading operands
-that another operation has pushed out of the caches. So a step of these products takes at least as long, however it is
-written: what this is faster than a peer by is the most that ours could be.
+that another operation has pushed out of the caches. Attention is counted as half of its products over all keys: chunks,
+as models/attention_xla.py has them, may be faster or slower than that. So the sum is an estimate of what is left when
+all else costs nothing, and not a strict bound.
 """
 
 import argparse
@@ -60,16 +61,19 @@ def products(size: Size) -> Iterator[tuple[float, Callable, tuple[int, ...], tup
     yield 2 * half, lambda p, q: jnp.einsum("bkqs,bkqd->bksd", p, q), wide, narrow
 
 
-def seconds_of(function: Callable, *shapes: tuple[int, ...], calls: int = 15) -> float:
-    """The median time of a product of random matrices of these shapes."""
+def seconds_of(function: Callable, *shapes: tuple[int, ...], groups: int = 7, calls: int = 8) -> float:
+    """The time of a product of random matrices of these shapes, the median of groups of calls.
+
+    A group is waited for as a whole: starting a call takes as long as a small product, and a step starts but once.
+    """
     compiled = jax.jit(function)
     operands = [jax.random.normal(jax.random.key(index), shape) for index, shape in enumerate(shapes)]
     jax.block_until_ready(compiled(*operands))
     seconds = []
-    for _ in range(calls):
+    for _ in range(groups):
         begun = time.perf_counter()
-        jax.block_until_ready(compiled(*operands))
-        seconds.append(time.perf_counter() - begun)
+        jax.block_until_ready([compiled(*operands) for _ in range(calls)])
+        seconds.append((time.perf_counter() - begun) / calls)
     return statistics.median(seconds)
 
 

@@ -74,7 +74,7 @@ def test_what_the_products_alone_would_reach_is_told():
     figures = measured([150, 150, 150], [100, 100, 100], [100, 100, 100])
     for size, speed in zip("SML", (130, 170, 180), strict=True):
         figures[size]["products"] = {**figures[size]["ours"], "tokens_per_second": speed}
-    assert train_step.claims(figures)[2].endswith(": 1.70, the most that our step could reach")
+    assert train_step.claims(figures)[2].endswith(": 1.70, about what our step would reach if all else cost nothing")
 
 
 def test_the_table_has_our_ratio_and_mfu_where_the_rate_is_known():
