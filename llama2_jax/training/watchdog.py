@@ -1,4 +1,4 @@
-"""A training that stalls (a process that hangs, a collective that others never join) ends with a message."""
+"""A run that stalls (a process that hangs, a collective that others never join) ends with a message."""
 
 import faulthandler
 import os
@@ -10,19 +10,23 @@ from collections.abc import Callable
 # EX_TEMPFAIL of sysexits.h: worth another try.
 STALLED_EXIT_CODE = 75
 
+# A step that takes so many times as long as the longest before it has stalled. Where a step takes longer than the
+# seconds given, because the machine is slow for the model, it has not.
+TIMES_LONGEST = 3
+
 
 class Watchdog:
-    """Ends the process where no step of a training is finished for too long.
+    """Ends the process where no step of a work is finished for too long.
 
-    It begins to count when the first step is finished, which compiles. Evaluations and saves count as part of the step
-    before them.
+    It can tell when the first step is finished, which compiles. Evaluations and saves count as part of the step before
+    them.
     """
 
     def __init__(self, seconds: float, name: str, end: Callable[[int], None] = os._exit):
         """
         Args:
-          seconds: how long a step may take; 0 for ever.
-          name: of the training, for the message.
+          seconds: how long a step may take, or TIMES_LONGEST the longest before it if that is longer; 0 for ever.
+          name: of the work, for the message.
           end: ends the process with an exit code.
         """
         self._seconds, self._name, self._end = seconds, name, end
@@ -48,22 +52,22 @@ class Watchdog:
 
     def _watch(self) -> None:
         interval = min(self._seconds / 10, 5.0)
-        waited, before = 0.0, time.monotonic()
+        waited, longest, before = 0.0, 0.0, time.monotonic()
         while not self._closed.wait(interval):
             now = time.monotonic()
             # A process that was suspended and goes on has not stalled: what it slept through is not counted.
             waited += min(now - before, 2 * interval)
             before = now
-            if self._news.is_set() or self._done is None:
+            if self._news.is_set():
                 self._news.clear()
-                waited = 0.0
-            elif waited > self._seconds:
-                return self._stalled()
+                waited, longest = 0.0, max(waited, longest)
+            elif self._done is not None and waited > max(self._seconds, TIMES_LONGEST * longest):
+                return self._stalled(waited)
 
-    def _stalled(self) -> None:
+    def _stalled(self, seconds: float) -> None:
         print(
-            f"error: {self._name}: no step was finished for {self._seconds:g} s after step {self._done}: a process or "
-            "a device hangs. The last checkpoint is kept, and the same command goes on from it; where a step may take "
+            f"error: {self._name}: no step was finished for {seconds:.1f} s after step {self._done}: a process or "
+            "a device hangs. What was saved is kept, and the same command goes on from it; where a step may take "
             "longer, raise --step_timeout. This process's threads are here:",
             file=sys.__stderr__,
             flush=True,
