@@ -29,7 +29,9 @@ _HEARTBEAT_TIMEOUT = flags.DEFINE_integer(
     "heartbeat_timeout", HEARTBEAT_SECONDS, "Seconds of silence after which a process counts as dead, and all end."
 )
 _STEP_TIMEOUT = flags.DEFINE_float(
-    "step_timeout", 1800.0, "Seconds without a finished training step after which the process ends; 0: never."
+    "step_timeout",
+    1800.0,
+    "Seconds without a finished step of training or portion of answers after which the process ends; 0: never.",
 )
 _DRY_RUN = flags.DEFINE_bool("dry_run", False, "Tell what each stage will need of each device, and run nothing.")
 _DRY_RUN_JSON = flags.DEFINE_string("dry_run_json", "", "With --dry_run: a file to write the same to, as JSON.")

@@ -19,6 +19,7 @@ from ml_collections import ConfigDict
 from llama2_jax.models.config import HOW_COMPUTED, ModelConfig
 from llama2_jax.sharding.mesh import check_divides, make_mesh
 from llama2_jax.sharding.processes import from_first
+from llama2_jax.stages.portions import forget_portions
 from llama2_jax.stages.runtime import Runtime, stage_key, stage_seed, versions, write_json
 from llama2_jax.training.interruption import Interruption
 
@@ -66,7 +67,8 @@ def run(
       until: the last stage to run; empty runs all.
       redo: a stage to run again although its config or inputs have changed; what depends on it runs again too.
       interruption: where trainings look whether the run is to stop (training/interruption.py).
-      step_timeout: the seconds that a training step may take before the process ends with a message; 0: any.
+      step_timeout: the seconds that a training step, or a portion of answers, may take before the process ends with a
+        message; 0: any.
 
     Raises:
       RecipeError: for an unknown stage, an input that no earlier stage provides, or a stage whose configuration
@@ -202,9 +204,10 @@ def _done(folder: epath.Path, identity: Identity, name: str, redo: bool) -> dict
             if before != identity.decisive:
                 raise RecipeError(_what_changed(before, identity.decisive, name, folder))
             return record if file == "stage.json" else None
-    if (folder / "checkpoints").exists():
+    held = [part for part in ("checkpoints", "iterations", "portions") if (folder / part).exists()]
+    if held:
         raise RecipeError(
-            f"{folder} holds checkpoints, but neither stage.json nor started.json, which say with what configuration "
+            f"{folder} holds {held[0]}, but neither stage.json nor started.json, which say with what configuration "
             f"they were made. Bring one of them back, or give --redo={name} to throw the folder away."
         )
     return None
@@ -262,5 +265,6 @@ def _run_stage(config: ConfigDict, name: str, folder: epath.Path, identity: Iden
     seconds = round(time.monotonic() - start, 2)
     record |= {"results": results, "seconds": seconds, "versions": versions()}
     write_json(folder / "stage.json", record)
+    forget_portions(folder)
     logging.info("stage %s is done in %.1f s: %s", name, seconds, json.dumps(results)[:300])
     return record

@@ -78,7 +78,7 @@ def generate(
     key: Key[Array, ""],
     eos_id: int,
     samples_per_prompt: int = 1,
-    first_row: int = 0,
+    numbers: Sequence[int] | None = None,
     temperatures: Sequence[float] | None = None,
 ) -> list[Sample]:
     """Samples answers to prompts.
@@ -89,11 +89,12 @@ def generate(
       params: its parameters; where they live on a mesh, the rows are split over it.
       prompts: token ids, each at least one.
       sampling: how tokens are chosen.
-      key: the randomness of a token is a function of this key, the answer's row (first_row + its place in the result)
-        and the step: neither the rows decoded together nor the other prompts change an answer.
+      key: the randomness of a token is a function of this key, the answer's number (its prompt's *
+        samples_per_prompt + which of its samples) and the step: neither the rows decoded together nor the other prompts
+        change an answer.
       eos_id: the token that ends an answer.
       samples_per_prompt: answers to each prompt; its prompt goes through the network once for all that share a batch.
-      first_row: where this call's rows start, for a caller that splits its prompts over calls or processes.
+      numbers: of the prompts, for a caller that splits its prompts over calls; by default their places.
       temperatures: one for each prompt, in place of sampling.temperature.
 
     Returns:
@@ -106,6 +107,10 @@ def generate(
     if temperatures is None:
         temperatures = [sampling.temperature] * len(prompts)
     _check_temperatures(temperatures, len(prompts))
+    numbers = range(len(prompts)) if numbers is None else numbers
+    answer_numbers = [
+        number * samples_per_prompt + sample for number in numbers for sample in range(samples_per_prompt)
+    ]
     mesh = mesh_of(params)
     batch_size = rows_together(model_config, mesh)
     answers: dict[int, Sample] = {}
@@ -125,7 +130,7 @@ def generate(
             weights, hidden, cache,
             np.asarray([len(prompts[index]) for index in owner] + [1] * spare, np.int32),
             np.asarray([temperatures[index] for index in owner] + [0.0] * spare, np.float32),
-            np.float32(sampling.top_p), key, np.asarray([first_row + row for row in rows] + [0] * spare, np.int32),
+            np.float32(sampling.top_p), key, np.asarray([answer_numbers[row] for row in rows] + [0] * spare, np.int32),
             np.int32(len(rows)), np.int32(eos_id),
             config=model_config, steps=sampling.max_new_tokens, whole=sampling.top_p == 1.0, mesh=mesh,
         )  # fmt: skip

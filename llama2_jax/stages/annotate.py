@@ -15,6 +15,7 @@ from llama2_jax.data.records import SAFETY_LABELS
 from llama2_jax.inference.generate import Sampling, generate
 from llama2_jax.models.config import ModelConfig
 from llama2_jax.stages.encoding import encode_prompts, read_records
+from llama2_jax.stages.portions import in_portions
 from llama2_jax.stages.rewarding import annotator_scores
 from llama2_jax.stages.runtime import Inputs, Runtime, configured_function, named_key, write_jsonl
 from llama2_jax.stages.workload import LONGEST_PROMPTS, DeviceWork, abstract_model, generation
@@ -37,7 +38,7 @@ def run(config: ConfigDict, inputs: Inputs, runtime: Runtime) -> dict:
         _comparison(record, prompt, tokenizer, newest, earlier)
         for record, prompt, newest, earlier in zip(records, prompts, answers["newest"], answers["earlier"], strict=True)
     ]
-    different = [index for index, c in enumerate(comparisons) if not np.array_equal(c["tokens_a"], c["tokens_b"])]
+    different = [index for index, c in enumerate(comparisons) if c["tokens_a"] != c["tokens_b"]]
     annotate = configured_function(config.annotator, inputs, runtime)
     labels = annotate([comparisons[index] for index in different])
     rows = []
@@ -112,27 +113,37 @@ def shares(values) -> dict[str, float]:
     return {value: round(count / counts.total(), 4) for value, count in sorted(counts.items())}
 
 
-def _answers(config, folder, prompts, temperatures, version, tokenizer, runtime) -> list:
-    return generate(
-        runtime.model,
-        load_model(folder, runtime.mesh).params,
-        prompts,
-        Sampling(top_p=config.top_p, max_new_tokens=config.max_new_tokens),
-        temperatures=temperatures,
-        key=named_key(runtime.key, version),
-        eos_id=tokenizer.eos_id,
-    )
+def _answers(config, folder, prompts, temperatures, version, tokenizer, runtime) -> list[list[int]]:
+    """A version's answers as ids."""
+    params = load_model(folder, runtime.mesh).params
+
+    def answer(first: int, stop: int) -> list[dict]:
+        samples = generate(
+            runtime.model,
+            params,
+            prompts[first:stop],
+            Sampling(top_p=config.top_p, max_new_tokens=config.max_new_tokens),
+            temperatures=temperatures[first:stop],
+            key=named_key(runtime.key, version),
+            eos_id=tokenizer.eos_id,
+            numbers=range(first, stop),
+        )
+        return [{"tokens": sample.tokens.tolist()} for sample in samples]
+
+    return [row["tokens"] for row in in_portions(f"{version} version", len(prompts), answer, runtime)]
 
 
-def _comparison(record: dict, prompt: Sequence[int], tokenizer: Tokenizer, newest, earlier) -> dict:
+def _comparison(
+    record: dict, prompt: Sequence[int], tokenizer: Tokenizer, newest: list[int], earlier: list[int]
+) -> dict:
     """What the annotator sees: the dialogue and two answers; which version wrote which is not told."""
     return {
         "messages": record["messages"],
         "prompt_tokens": list(prompt),
-        "response_a": tokenizer.decode(newest.tokens),
-        "response_b": tokenizer.decode(earlier.tokens),
-        "tokens_a": newest.tokens.tolist(),
-        "tokens_b": earlier.tokens.tolist(),
+        "response_a": tokenizer.decode(newest),
+        "response_b": tokenizer.decode(earlier),
+        "tokens_a": newest,
+        "tokens_b": earlier,
         # A campaign for safety may ask about harmless prompts too: its source says so by the record's domain.
         "domain": record.get("domain") or ("safety" if record["safety"] else "helpfulness"),
     }

@@ -14,6 +14,7 @@ from llama2_jax.inference.generate import Sampling, generate
 from llama2_jax.inference.score import rewards
 from llama2_jax.models.config import ModelConfig
 from llama2_jax.stages.encoding import encode_prompts, read_records
+from llama2_jax.stages.portions import in_portions
 from llama2_jax.stages.runtime import Inputs, Runtime, named_key, write_jsonl
 from llama2_jax.stages.workload import LONGEST_PROMPTS, DeviceWork, abstract_model, generation, score_tokens
 from llama2_jax.text.tokenizer import Tokenizer
@@ -33,39 +34,42 @@ def run(config: ConfigDict, inputs: Inputs, runtime: Runtime) -> dict:
     records = [{**record, "messages": record["messages_without_preprompt"]} for record in prefixed]
     records, prompts = encode_prompts(tokenizer, records, room, runtime.stage)
 
-    def answer(asked: list[list[int]], purpose: str):
-        samples = generate(
-            runtime.model, policy, asked, Sampling(config.temperature, config.top_p, config.max_new_tokens),
-            key=named_key(runtime.key, purpose), eos_id=tokenizer.eos_id,
-        )  # fmt: skip
-        # Both are scored after the prompt without the preprompt: that is where the answer will stand.
-        scores = rewards(
-            runtime.model, safety, [np.concatenate([p, s.tokens]) for p, s in zip(prompts, samples, strict=True)]
-        )
-        return samples, scores
+    def answer(asked: list[list[int]], purpose: str) -> list[dict]:
+        def portion(first: int, stop: int) -> list[dict]:
+            samples = generate(
+                runtime.model, policy, asked[first:stop],
+                Sampling(config.temperature, config.top_p, config.max_new_tokens),
+                key=named_key(runtime.key, purpose), eos_id=tokenizer.eos_id, numbers=range(first, stop),
+            )  # fmt: skip
+            # Both are scored after the prompt without the preprompt: that is where the answer will stand.
+            pairs = zip(prompts[first:stop], samples, strict=True)
+            scores = rewards(runtime.model, safety, [np.concatenate([prompt, s.tokens]) for prompt, s in pairs])
+            return [
+                {"tokens": sample.tokens.tolist(), "finished": bool(sample.finished), "safety": float(score)}
+                for sample, score in zip(samples, scores, strict=True)
+            ]
 
-    _, plain_scores = answer(prompts, "plain")
-    distilled, distilled_scores = answer(prefixed_prompts, "with preprompt")
+        return in_portions(purpose, len(asked), portion, runtime)
+
+    plain, distilled = answer(prompts, "plain"), answer(prefixed_prompts, "with preprompt")
     rows = [
         {
             "messages": record["messages"],
-            "response": tokenizer.decode(sample.tokens),
-            "response_tokens": sample.tokens.tolist(),
+            "response": tokenizer.decode(with_it["tokens"]),
+            "response_tokens": with_it["tokens"],
             "preprompt": record["preprompt"],
             "category": record.get("category", ""),
-            "rewards": {"safety": float(distilled_score), "safety_without_preprompt": float(plain_score)},
+            "rewards": {"safety": with_it["safety"], "safety_without_preprompt": without["safety"]},
         }
-        for record, sample, distilled_score, plain_score in zip(
-            records, distilled, distilled_scores, plain_scores, strict=True
-        )
-        if sample.finished and distilled_score > plain_score
+        for record, with_it, without in zip(records, distilled, plain, strict=True)
+        if with_it["finished"] and with_it["safety"] > without["safety"]
     ]
     write_jsonl(runtime.folder / "dialogues.jsonl", rows)
     return {
         "prompts": len(records),
         "kept": len(rows),
-        "safety_reward_without_preprompt": float(np.mean(plain_scores)),
-        "safety_reward_with_preprompt": float(np.mean(distilled_scores)),
+        "safety_reward_without_preprompt": float(np.mean([row["safety"] for row in plain])),
+        "safety_reward_with_preprompt": float(np.mean([row["safety"] for row in distilled])),
     }
 
 

@@ -8,6 +8,8 @@ from ml_collections import ConfigDict
 
 from llama2_jax.inference.generate import Sampling, generate
 from llama2_jax.models.config import ModelConfig
+from llama2_jax.stages.portions import in_portions
+from llama2_jax.stages.runtime import Runtime
 from llama2_jax.text.dialogue import encode_prompt
 from llama2_jax.text.tokenizer import Tokenizer
 
@@ -43,6 +45,7 @@ def converse(
     settings: ConfigDict,
     key: jax.Array,
     systems: Sequence[str] | None = None,
+    numbers: Sequence[int] | None = None,
 ) -> list[Conversation]:
     """Answers every dialogue's user turns one after the other, each answer with all before it in its context.
 
@@ -50,6 +53,7 @@ def converse(
       user_turns: for each dialogue what the user says, turn by turn; dialogues may differ in length.
       settings: temperature, top_p, max_new_tokens.
       systems: a system message for each dialogue; none by default.
+      numbers: of the dialogues, from which with the key the randomness of their answers comes; by default their places.
 
     Returns:
       A conversation a dialogue; it ends early where the context was full.
@@ -58,12 +62,35 @@ def converse(
         Conversation([{"role": "system", "content": systems[index]}] if systems else [], [])
         for index in range(len(user_turns))
     ]
+    numbers = range(len(user_turns)) if numbers is None else numbers
     for turn in range(max(map(len, user_turns), default=0)):
-        conversations = _answer_turn(model, params, tokenizer, user_turns, conversations, turn, settings, key)
+        conversations = _answer_turn(model, params, tokenizer, user_turns, conversations, turn, settings, key, numbers)
     return conversations
 
 
-def _answer_turn(model, params, tokenizer, user_turns, conversations, turn, settings, key) -> list[Conversation]:
+def held_in_portions(
+    name: str,
+    params: dict,
+    tokenizer: Tokenizer,
+    user_turns: Sequence[Sequence[str]],
+    settings: ConfigDict,
+    key: jax.Array,
+    runtime: Runtime,
+    systems: Sequence[str] | None = None,
+) -> list[Conversation]:
+    """`converse` for a stage: what was said so far is kept (portions.py), under this name."""
+
+    def hold(first: int, stop: int) -> list[dict]:
+        conversations = converse(
+            runtime.model, params, tokenizer, user_turns[first:stop], settings, key,
+            systems=systems[first:stop] if systems else None, numbers=range(first, stop),
+        )  # fmt: skip
+        return [dataclasses.asdict(conversation) for conversation in conversations]
+
+    return [Conversation(**row) for row in in_portions(name, len(user_turns), hold, runtime)]
+
+
+def _answer_turn(model, params, tokenizer, user_turns, conversations, turn, settings, key, numbers):
     active, asked, prompts = [], [], []
     for index, (user, conversation) in enumerate(zip(user_turns, conversations, strict=True)):
         if turn < len(user) and len(conversation.finished) == turn:
@@ -76,7 +103,10 @@ def _answer_turn(model, params, tokenizer, user_turns, conversations, turn, sett
     if not active:
         return conversations
     sampling = Sampling(settings.temperature, settings.top_p, settings.max_new_tokens)
-    samples = generate(model, params, prompts, sampling, key=jax.random.fold_in(key, turn), eos_id=tokenizer.eos_id)
+    samples = generate(
+        model, params, prompts, sampling,
+        key=jax.random.fold_in(key, turn), eos_id=tokenizer.eos_id, numbers=[numbers[index] for index in active],
+    )  # fmt: skip
     conversations = list(conversations)
     for index, messages, sample in zip(active, asked, samples, strict=True):
         answer = {

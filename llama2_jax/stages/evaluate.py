@@ -4,6 +4,7 @@ Writes evaluation.json and answers_<version>.jsonl.
 """
 
 import numpy as np
+from etils import epath
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
@@ -11,8 +12,9 @@ from llama2_jax.evaluation.verdicts import mean_known, summarise, utilities
 from llama2_jax.evaluation.win_rate import win_rate
 from llama2_jax.inference.generate import Sampling, generate
 from llama2_jax.models.config import ModelConfig
-from llama2_jax.stages.conversing import converse
+from llama2_jax.stages.conversing import held_in_portions
 from llama2_jax.stages.encoding import encode_prompts, read_records
+from llama2_jax.stages.portions import in_portions
 from llama2_jax.stages.rewarding import abstract_reward_models, annotator_scores, load_reward_models, reward_scores
 from llama2_jax.stages.runtime import Inputs, Runtime, configured_function, named_key, write_json, write_jsonl
 from llama2_jax.stages.workload import LONGEST_PROMPTS, DeviceWork, abstract_model, generation
@@ -30,26 +32,33 @@ def run(config: ConfigDict, inputs: Inputs, runtime: Runtime) -> dict:
     dialogues = read_records(config.instruction_dialogues, runtime)
     reward_models = load_reward_models(inputs, runtime, safety_threshold=0.15)
     judge = configured_function(config.judge, inputs, runtime)
-    versions, answers = [], {}
-    for name, folder in zip(config.versions, inputs["models"], strict=True):
+
+    def measure(name: str, folder: epath.Path) -> dict:
         params = load_model(folder, runtime.mesh).params
-        rows = _answer(config, params, records, prompts, tokenizer, runtime)
+        rows = _answer(name, config, params, records, prompts, reward_models, tokenizer, runtime)
         verdicts = judge(rows)
-        scores = reward_models.score([row["tokens"] for row in rows], [record["safety"] for record in records])
         write_jsonl(
             runtime.folder / f"answers_{name}.jsonl",
             [{**row, "verdict": verdict} for row, verdict in zip(rows, verdicts, strict=True)],
         )
-        answers[name] = utilities(records, verdicts)
-        versions.append({
-            "name": name,
+        return {
+            "utilities": utilities(records, verdicts),
             **summarise(records, verdicts),
-            **_win_rate(answers[name], answers[config.baseline], records),
-            "instruction_kept": _instruction_kept(config, params, dialogues, tokenizer, judge, runtime),
-            "reward_helpfulness": float(np.mean(scores.helpfulness)),
-            "reward_safety": float(np.mean(scores.safety)),
+            "instruction_kept": _instruction_kept(name, config, params, dialogues, tokenizer, judge, runtime),
+            "reward_helpfulness": float(np.mean([row["rewards"]["helpfulness"] for row in rows])),
+            "reward_safety": float(np.mean([row["rewards"]["safety"] for row in rows])),
             "answer_tokens": float(np.mean([row["answer_tokens"] for row in rows])),
-        })  # fmt: skip
+        }
+
+    folders = dict(zip(config.versions, inputs["models"], strict=True))
+    measured = in_portions(
+        "versions", len(folders), lambda first, _: [measure(*list(folders.items())[first])], runtime, size=1
+    )
+    ours = {name: version.pop("utilities") for name, version in zip(folders, measured, strict=True)}
+    versions = [
+        {"name": name, **version, **_win_rate(ours[name], ours[config.baseline], records)}
+        for name, version in zip(folders, measured, strict=True)
+    ]
     write_json(runtime.folder / "evaluation.json", {"versions": versions, "prompts": len(records)})
     return {"versions": versions}
 
@@ -77,40 +86,49 @@ def _win_rate(ours: list[float], baseline: list[float], records: list[dict]) -> 
     }
 
 
-def _answer(config, params, records, prompts, tokenizer, runtime) -> list[dict]:
-    samples = generate(
-        runtime.model,
-        params,
-        prompts,
-        Sampling(config.temperature, config.top_p, config.max_new_tokens),
-        key=named_key(runtime.key, "answers"),
-        eos_id=tokenizer.eos_id,
-    )
-    return [
-        {
-            "messages": record["messages"],
-            "safety": record["safety"],
-            "category": record.get("category", ""),
-            "response": tokenizer.decode(sample.tokens).strip(),
-            "finished": bool(sample.finished),
-            "answer_tokens": len(sample.tokens),
-            "tokens": [*prompt, *sample.tokens.tolist()],
-        }
-        for record, prompt, sample in zip(records, prompts, samples, strict=True)
-    ]
+def _answer(name, config, params, records, prompts, reward_models, tokenizer, runtime) -> list[dict]:
+    """A version's answers with what the reward models say of them."""
+
+    def answer(first: int, stop: int) -> list[dict]:
+        samples = generate(
+            runtime.model,
+            params,
+            prompts[first:stop],
+            Sampling(config.temperature, config.top_p, config.max_new_tokens),
+            key=named_key(runtime.key, "answers"),
+            eos_id=tokenizer.eos_id,
+            numbers=range(first, stop),
+        )
+        rows = [
+            {
+                "messages": record["messages"],
+                "safety": record["safety"],
+                "category": record.get("category", ""),
+                "response": tokenizer.decode(sample.tokens).strip(),
+                "finished": bool(sample.finished),
+                "answer_tokens": len(sample.tokens),
+                "tokens": [*prompt, *sample.tokens.tolist()],
+            }
+            for record, prompt, sample in zip(records[first:stop], prompts[first:stop], samples, strict=True)
+        ]
+        scores = reward_models.score([row["tokens"] for row in rows], [row["safety"] for row in rows])
+        return [{**row, "rewards": scores.row(index)} for index, row in enumerate(rows)]
+
+    return in_portions(f"{name} answers", len(prompts), answer, runtime)
 
 
-def _instruction_kept(config, params, dialogues, tokenizer, judge, runtime) -> dict[str, float | None]:
+def _instruction_kept(name, config, params, dialogues, tokenizer, judge, runtime) -> dict[str, float | None]:
     """The share of answers that keep the system message's instruction, by turn (section 3.3, table 30)."""
     if not dialogues:
         return {str(turn): None for turn in config.instruction_turns}
-    conversations = converse(
-        runtime.model,
+    conversations = held_in_portions(
+        f"{name} dialogues",
         params,
         tokenizer,
         [record["turns"] for record in dialogues],
         config,
         named_key(runtime.key, "instructions"),
+        runtime,
         systems=[record["messages"][0]["content"] for record in dialogues],
     )
     kept = {}

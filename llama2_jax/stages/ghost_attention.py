@@ -11,7 +11,7 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from llama2_jax.models.config import ModelConfig
-from llama2_jax.stages.conversing import Conversation, converse
+from llama2_jax.stages.conversing import Conversation, held_in_portions
 from llama2_jax.stages.encoding import read_records
 from llama2_jax.stages.runtime import Inputs, Runtime, write_jsonl
 from llama2_jax.stages.workload import LONGEST_PROMPTS, DeviceWork, abstract_model, generation
@@ -26,8 +26,8 @@ def run(config: ConfigDict, inputs: Inputs, runtime: Runtime) -> dict:
     turns = [record["turns"] if "turns" in record else user_turns(record["messages"]) for record in dialogues]
     instructions = read_records(config.instructions, runtime)
     instructions = choose_instructions(dialogues, instructions, config.terse_fraction, runtime.seed)
-    conversations = converse(
-        runtime.model,
+    conversations = held_in_portions(
+        "dialogues",
         load_model(inputs["policy"], runtime.mesh).params,
         tokenizer,
         [
@@ -36,6 +36,7 @@ def run(config: ConfigDict, inputs: Inputs, runtime: Runtime) -> dict:
         ],
         config,
         runtime.key,
+        runtime,
     )
     rows = [
         ghost_dialogue(user, conversation, chosen["shown"])

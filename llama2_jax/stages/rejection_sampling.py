@@ -12,11 +12,13 @@ import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
+from llama2_jax.inference.batches import rows_together
 from llama2_jax.inference.generate import Sampling, generate
 from llama2_jax.models.config import ModelConfig
 from llama2_jax.sharding.processes import from_first
 from llama2_jax.stages.encoding import encode_prompts, encode_row, read_records
 from llama2_jax.stages.finetune import finetune, read_demonstrations
+from llama2_jax.stages.portions import BATCHES, in_portions
 from llama2_jax.stages.rewarding import (
     RewardModels,
     abstract_reward_models,
@@ -130,7 +132,13 @@ def _fill_bag(config: ConfigDict, inputs: Inputs, tokenizer: Tokenizer, runtime:
     if not inputs.get("bags"):
         return bag
     earlier = [row for folder in as_folders(inputs["bags"]) for row in read_jsonl(folder / "samples.jsonl")]
-    return best_of_all_rounds([*bag, *rescored(earlier, reward_models, tokenizer)], config.bag_size)
+    anew = in_portions(
+        "earlier rounds",
+        len(earlier),
+        lambda first, stop: rescored(earlier[first:stop], reward_models, tokenizer),
+        runtime,
+    )
+    return best_of_all_rounds([*bag, *anew], config.bag_size)
 
 
 def _sample_and_keep(
@@ -141,24 +149,37 @@ def _sample_and_keep(
     records, prompts = encode_prompts(tokenizer, records, room, runtime.stage)
     policy = load_model(inputs["policy"], runtime.mesh).params
 
-    def draw(count: int, temperature: float, purpose: str) -> Candidates:
-        return _candidates(
-            config, policy, prompts[:count], records[:count], temperature, reward_models, tokenizer, runtime, purpose
-        )
+    def draw(count: int, temperature: float, purpose: str) -> list[dict]:
+        """For each of so many prompts the K answers' rewards, None where one did not end, and the best as a row."""
 
-    sweep = {}
-    for temperature in config.temperatures:
-        sweep[temperature] = draw(config.sweep_prompts, temperature, f"sweep {temperature}")
-    curves = {temperature: best_of_curve(candidates.rewards) for temperature, candidates in sweep.items()}
+        def portion(first: int, stop: int) -> list[dict]:
+            candidates = _candidates(
+                config, policy, prompts, records, range(first, stop), temperature, reward_models, tokenizer, runtime,
+                purpose,
+            )  # fmt: skip
+            best = keep_best(records[first:stop], candidates, temperature, config.round, tokenizer)
+            rewards = np.where(np.isfinite(candidates.rewards), candidates.rewards, None).tolist()
+            return [{"rewards": of_prompt, "best": row} for of_prompt, row in zip(rewards, best, strict=True)]
+
+        size = max(1, BATCHES * rows_together(runtime.model, runtime.mesh) // config.samples_per_prompt)
+        return in_portions(purpose, min(count, len(prompts)), portion, runtime, size)
+
+    def curve(drawn: list[dict]) -> Mapping[str, list[float]]:
+        return best_of_curve(np.asarray([row["rewards"] for row in drawn], float))
+
+    curves = {
+        temperature: curve(draw(config.sweep_prompts, temperature, f"sweep {temperature}"))
+        for temperature in config.temperatures
+    }
     chosen = max(curves, key=lambda temperature: curves[temperature]["max"][-1])
-    candidates = draw(len(prompts), chosen, "samples")
-    rows = keep_best(records, candidates, chosen, config.round, tokenizer)
+    drawn = draw(len(prompts), chosen, "samples")
+    rows = [row["best"] for row in drawn if row["best"] is not None]
     write_json(
         runtime.folder / "sweep.json",
         {
             "chosen": chosen,
             "temperatures": {str(temperature): curve for temperature, curve in curves.items()},
-            "best_of": best_of_curve(candidates.rewards),
+            "best_of": curve(drawn),
             "prompts": len(records),
             "prompts_without_finished_answer": len(records) - len(rows),
         },
@@ -167,8 +188,10 @@ def _sample_and_keep(
 
 
 def _candidates(
-    config, policy, prompts, records, temperature, reward_models, tokenizer, runtime, purpose
+    config, policy, prompts, records, numbers, temperature, reward_models, tokenizer, runtime, purpose
 ) -> Candidates:  # fmt: skip
+    """Of the prompts with these numbers."""
+    prompts, records = prompts[numbers.start : numbers.stop], records[numbers.start : numbers.stop]
     samples = generate(
         runtime.model,
         policy,
@@ -177,6 +200,7 @@ def _candidates(
         key=named_key(runtime.key, purpose),
         eos_id=tokenizer.eos_id,
         samples_per_prompt=config.samples_per_prompt,
+        numbers=numbers,
     )
     sequences = [np.concatenate([prompts[sample.prompt_index], sample.tokens]) for sample in samples]
     scores = reward_models.score(sequences, [records[sample.prompt_index]["safety"] for sample in samples])
@@ -194,7 +218,7 @@ def best_of_curve(rewards: np.ndarray) -> Mapping[str, list[float]]:
     """The mean over prompts of the best and of the median of the first N answers' rewards, N = 1 ... K (figure 7).
 
     Args:
-      rewards: [prompts, K]; -inf (an unfinished answer) counts as 0, the lowest reward.
+      rewards: [prompts, K]; what is not finite (an unfinished answer's) counts as 0, the lowest reward.
     """
     rewards = np.where(np.isfinite(rewards), rewards, 0.0)
     counts = range(1, rewards.shape[1] + 1)
@@ -206,12 +230,13 @@ def best_of_curve(rewards: np.ndarray) -> Mapping[str, list[float]]:
 
 def keep_best(
     records: Sequence[dict], candidates: Candidates, temperature: float, round_number: int, tokenizer: Tokenizer
-) -> list[dict]:
-    """The best finished answer of each prompt as a samples row; prompts without one are left out."""
+) -> list[dict | None]:
+    """The best finished answer of each prompt as a samples row; None for a prompt without one."""
     rows = []
     for index, record in enumerate(records):
         best = int(np.argmax(candidates.rewards[index]))
         if not np.isfinite(candidates.rewards[index, best]):
+            rows.append(None)
             continue
         answer = candidates.answers[index][best]
         rows.append({

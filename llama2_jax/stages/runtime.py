@@ -36,7 +36,8 @@ class Runtime:
       mesh: the devices.
       model: the size of every model of the experiment.
       interruption: where a training looks whether the run is to stop.
-      step_timeout: the seconds that a training step may take before the process ends with a message; 0: any.
+      step_timeout: the seconds that a training step, or a portion of answers, may take before the process ends with a
+        message; 0: any.
     """
 
     stage: str

@@ -109,7 +109,7 @@ def _watch(reader: int, interruption: Interruption) -> None:
 
 def _end_at_once(number: int) -> None:
     """Ends the process wherever its main thread is; files are whole or not there at any moment."""
-    _say(f"stopped by {_name(number)}: no training was under way; the same command begins this stage again")
+    _say(f"stopped by {_name(number)}: no training was under way; the same command goes on with this stage")
     sys.stdout.flush()
     os._exit(128 + number)
 

@@ -14,6 +14,7 @@ from tqdm import tqdm
 from llama2_jax.training.checkpoints import Checkpoints
 from llama2_jax.training.interruption import Interruption
 from llama2_jax.training.metrics import MetricsWriter
+from llama2_jax.training.progress import progress_bar
 from llama2_jax.training.schedules import Schedule
 from llama2_jax.training.state import Params, TrainState, abstract_state
 from llama2_jax.training.step import Batch, Metrics, TrainStep
@@ -92,7 +93,7 @@ def fit(
     interruption = interruption or Interruption()
     state, done = _resume(state, batches, checkpoints, metrics)
     watchdog = Watchdog(step_timeout, description)
-    monitor = _Monitor(metrics, log_every, steps, _progress_bar(description, done, steps), watchdog)
+    monitor = _Monitor(metrics, log_every, steps, progress_bar(description, done, steps, "step"), watchdog)
 
     def due(every: int, number: int) -> bool:
         return number == steps or (every > 0 and number % every == 0)
@@ -140,11 +141,6 @@ def _next_batch(batches: Iterator[HostBatch], number: int, steps: int) -> HostBa
         raise ValueError(
             f"the data ended after {number - 1} of {steps} steps: repeat it, or train for fewer steps"
         ) from None
-
-
-def _progress_bar(description: str, done: int, steps: int) -> tqdm:
-    hidden = True if jax.process_index() else None  # None: shown where somebody watches, not in a log file.
-    return tqdm(total=steps, initial=done, desc=description, unit="step", disable=hidden, dynamic_ncols=True)
 
 
 @dataclasses.dataclass

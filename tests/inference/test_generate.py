@@ -81,7 +81,9 @@ def same(left, right, tolerance=2e-5):
     ids=["whole", "nucleus"],
 )
 def test_answers_are_those_of_full_forward_passes(params, prompts, sampling):
-    samples = generate(CONFIG, params, prompts, sampling, KEY, EOS, samples_per_prompt=2, first_row=100)
+    samples = generate(
+        CONFIG, params, prompts, sampling, KEY, EOS, samples_per_prompt=2, numbers=range(50, 50 + len(prompts))
+    )
     assert [sample.prompt_index for sample in samples] == [index for index in range(len(prompts)) for _ in range(2)]
     for row, sample in enumerate(samples):
         tokens, logps = slow_answer(params, prompts[sample.prompt_index], 100 + row, sampling, 9)
@@ -130,7 +132,9 @@ def test_prompts_may_be_split_over_calls(params, prompts):
     sampling = Sampling(1.0, 1.0, 9)
     together = generate(CONFIG, params, prompts, sampling, KEY, EOS, samples_per_prompt=2)
     first = generate(CONFIG, params, prompts[:3], sampling, KEY, EOS, samples_per_prompt=2)
-    second = generate(CONFIG, params, prompts[3:], sampling, KEY, EOS, samples_per_prompt=2, first_row=6)
+    second = generate(
+        CONFIG, params, prompts[3:], sampling, KEY, EOS, samples_per_prompt=2, numbers=range(3, len(prompts))
+    )
     same([*first, *(dataclasses.replace(s, prompt_index=s.prompt_index + 3) for s in second)], together)
 
 

@@ -114,7 +114,7 @@ def prefers_more(comparisons, *, seed, seen=[]):  # noqa: B006 (what the annotat
 def stage(tmp_path, monkeypatch):
     """Runs the stage with answers that say their version and prompt; prompt 4 gets the same answer twice."""
 
-    def generate(model, params, prompts, sampling, key, eos_id, temperatures):
+    def generate(model, params, prompts, sampling, key, eos_id, temperatures, numbers):
         texts = [
             "same" if index == 4 else f"{params}{(index * 7 + (params == 'newest')) % 5}"
             for index in range(len(prompts))

@@ -67,7 +67,7 @@ def test_an_answer_is_kept_without_its_preprompt_where_the_safety_model_prefers_
     """The second of three answers is cut off; of the first the safety model likes the plain one better."""
     asked = []
 
-    def generate(model, params, prompts, sampling, key, eos_id):
+    def generate(model, params, prompts, sampling, key, eos_id, numbers):
         asked.append([Letters().decode(one) for one in prompts])
         texts = [" plain"] * 3 if len(asked) == 1 else [" worse", " cut o", " better"]
         ends = [True, len(asked) == 1, True]

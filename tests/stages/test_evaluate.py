@@ -49,7 +49,7 @@ def judge(rows, *, seed):
 
 @pytest.fixture
 def stage(tmp_path, monkeypatch):
-    def generate(model, params, prompts, sampling, key, eos_id):
+    def generate(model, params, prompts, sampling, key, eos_id, numbers):
         tokens = np.asarray([*map(ord, ANSWERS[params]), eos_id], np.int32)
         return [Sample(index, tokens, True, np.zeros(len(tokens))) for index in range(len(prompts))]
 

@@ -6,7 +6,7 @@ import types
 import numpy as np
 from ml_collections import ConfigDict
 
-from llama2_jax.stages import ghost_attention
+from llama2_jax.stages import conversing, ghost_attention
 from llama2_jax.stages.conversing import Conversation
 from llama2_jax.stages.encoding import encode_row
 from llama2_jax.stages.ghost_attention import choose_instructions, ghost_dialogue, user_turns
@@ -90,11 +90,11 @@ def run_stage(tmp_path, monkeypatch, finished):
     """The stage with answers that are given; what the model was asked."""
     asked = []
 
-    def converse(model, params, tokenizer, user_turns, config, key):
+    def converse(model, params, tokenizer, user_turns, config, key, **_):
         asked.extend(user_turns)
         return [Conversation(conversation().messages[: 2 * len(ends)], ends) for ends in finished]
 
-    monkeypatch.setattr(ghost_attention, "converse", converse)
+    monkeypatch.setattr(conversing, "converse", converse)
     monkeypatch.setattr(ghost_attention, "load_model", lambda folder, mesh: types.SimpleNamespace(params=None))
     monkeypatch.setattr(ghost_attention.Tokenizer, "load", lambda path: Letters())
     source = {"made": {"function": f"{__name__}.dialogues", "format": "raw"}}

@@ -16,7 +16,7 @@ from llama2_jax.stages import rejection_sampling
 from llama2_jax.stages.rejection_sampling import Candidates, best_of_all_rounds, best_of_curve, keep_best, rescored
 from llama2_jax.stages.rewarding import Scores
 from llama2_jax.stages.runtime import write_json, write_jsonl
-from tests.smallest import Letters
+from tests.smallest import Letters, smallest_runtime
 
 PROMPTS = [
     {"messages": [{"role": "user", "content": f"question {index}"}], "safety": index == 1, "category": f"kind {index}"}
@@ -44,6 +44,11 @@ def candidates():
     )
 
 
+def kept():
+    rows = keep_best(PROMPTS, candidates(), temperature=1.0, round_number=1, tokenizer=Letters())
+    return [row for row in rows if row is not None]
+
+
 def test_the_curve_against_a_slow_one():
     rewards = np.random.default_rng(0).uniform(size=(7, 5))
     rewards[2, 1] = rewards[4] = -np.inf
@@ -69,7 +74,7 @@ def test_the_best_of_more_answers_is_never_worse():
 
 def test_the_best_finished_answer_is_kept_with_its_ids_and_where_it_comes_from():
     rows = keep_best(PROMPTS, candidates(), temperature=1.2, round_number=4, tokenizer=Letters())
-    assert [row["response"] for row in rows] == ["good", "good"]
+    assert [row and row["response"] for row in rows] == ["good", "good", None]
     assert rows[0] == {
         "messages": PROMPTS[0]["messages"],
         "response": "good",
@@ -83,7 +88,7 @@ def test_the_best_finished_answer_is_kept_with_its_ids_and_where_it_comes_from()
 
 
 def test_an_answer_that_did_not_end_is_never_kept():
-    rows = keep_best(PROMPTS, candidates(), temperature=1.0, round_number=1, tokenizer=Letters())
+    rows = kept()
     assert all(row["response_tokens"][-1] == Letters.eos_id for row in rows)
     assert [row["category"] for row in rows] == ["kind 0", "kind 1"]
 
@@ -131,7 +136,7 @@ def test_a_bag_that_is_small_enough_is_kept_whole():
 
 
 def test_rows_of_earlier_rounds_are_scored_anew_by_the_ids_that_were_sampled():
-    rows = keep_best(PROMPTS, candidates(), temperature=1.0, round_number=1, tokenizer=Letters())
+    rows = kept()
     seen = []
 
     def score(sequences, safety_prompts):
@@ -151,7 +156,7 @@ def test_rows_of_earlier_rounds_are_scored_anew_by_the_ids_that_were_sampled():
 
 @pytest.mark.parametrize("rounds", [0, 1], ids=["of this round", "of all rounds"])
 def test_the_reward_models_are_freed_before_the_fine_tuning(monkeypatch, tmp_path, rounds):
-    rows = keep_best(PROMPTS, candidates(), temperature=1.0, round_number=1, tokenizer=Letters())
+    rows = kept()
     loaded, alive = [], []
 
     class Models:
@@ -182,7 +187,7 @@ def test_the_reward_models_are_freed_before_the_fine_tuning(monkeypatch, tmp_pat
         folder.mkdir()
         write_jsonl(folder / "samples.jsonl", rows)
     (folders[0] / "samples.jsonl").unlink()
-    runtime = types.SimpleNamespace(folder=folders[0], data_root="", world_seed=0)
+    runtime = smallest_runtime(folders[0])
     config = ConfigDict({"safety_threshold": 0.15, "sources": {}, "finetune": {}, "bag_size": 3})
     results = rejection_sampling.run(
         config, {"tokenizer": tmp_path, "start": "", "bags": folders[1:] * rounds}, runtime

@@ -50,7 +50,7 @@ def test_where_nothing_is_trained_a_signal_ends_the_process_at_once(ended, capfd
         os.kill(os.getpid(), signal.SIGTERM)
         wait_for(lambda: ended)
     assert ended == [143]
-    assert "the same command begins this stage again" in capfd.readouterr().err
+    assert "the same command goes on with this stage" in capfd.readouterr().err
 
 
 def test_a_signal_that_came_too_late_to_be_looked_at_ends_the_process_behind_the_training(ended):
