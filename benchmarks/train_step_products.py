@@ -1,9 +1,10 @@
-"""Beside the contestants of train_step.py: the matrix products of a step and nothing else, each timed by itself.
+"""Beside the contestants of train_step.py: the matrix products of a step and nothing else.
 
-What is left out is all that is not a product (norms, rotations, softmax, SwiGLU, loss, optimizer), and reading operands
-that another operation has pushed out of the caches. Attention is counted as half of its products over all keys: chunks,
-as models/attention_xla.py has them, may be faster or slower than that. So the sum is an estimate of what is left when
-all else costs nothing, and not a strict bound.
+Each product is timed by itself, in XLA, whose kernels our step runs, or in PyTorch at its default precision. What is
+left out is all that is not a product (norms, rotations, softmax, SwiGLU, loss, optimizer), and reading operands that
+another operation has pushed out of the caches. Attention is counted as half of its products over all keys: chunks, as
+models/attention_xla.py has them, may be faster or slower. So the sum is an estimate of what is left when all else costs
+nothing, and not a strict bound.
 """
 
 import argparse
@@ -14,10 +15,12 @@ import time
 from collections.abc import Callable, Iterator
 
 import jax
-import jax.numpy as jnp
+import numpy as np
 
 from benchmarks.train_step_sizes import SIZES, Size
 from llama2_jax.sharding.machine import keep_freed_memory
+
+GROUPS, GROUP_SECONDS = 7, 0.1
 
 
 def main() -> None:
@@ -25,14 +28,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--folder", type=pathlib.Path, help="not needed: the numbers multiplied do not matter")
     parser.add_argument("--size", choices=SIZES, required=True)
-    size = SIZES[parser.parse_args().size]
+    parser.add_argument("--library", choices=RUNS, required=True)
+    arguments = parser.parse_args()
     keep_freed_memory()
-    seconds = sum(count * seconds_of(function, *shapes) for count, function, *shapes in products(size))
+    runs = RUNS[arguments.library]
+    seconds = sum(
+        count * seconds_of(runs, function, *shapes) for count, function, *shapes in products(SIZES[arguments.size])
+    )
     print(json.dumps({"losses": [], "seconds": [seconds]}))
 
 
 def products(size: Size) -> Iterator[tuple[float, Callable, tuple[int, ...], tuple[int, ...]]]:
-    """How often a step runs each product, the product, and the shapes of its operands.
+    """How often a step runs each product, the product, and the shapes of its operands, which may be of either library.
 
     A weight's product is made once forward and twice backward, for its input's gradient and for its own. Attention's
     two are made over all keys and count half, since half of them lie before a query; backward each is made twice.
@@ -48,33 +55,50 @@ def products(size: Size) -> Iterator[tuple[float, Callable, tuple[int, ...], tup
     ]
     for count, inputs, outputs in weights:
         yield count, lambda x, w: x @ w, (tokens, inputs), (inputs, outputs)
-        yield count, lambda g, w: g @ w.T, (tokens, outputs), (inputs, outputs)
-        yield count, lambda x, g: x.T @ g, (tokens, inputs), (tokens, outputs)
+        yield count, lambda g, w: g @ w.mT, (tokens, outputs), (inputs, outputs)
+        yield count, lambda x, g: x.mT @ g, (tokens, inputs), (tokens, outputs)
     group = model.heads // model.kv_heads
     by_head = size.rows, model.kv_heads
     narrow, wide = (*by_head, group * size.length, model.head_dim), (*by_head, group * size.length, size.length)
     keys = (*by_head, size.length, model.head_dim)
     half = model.layers / 2
     # Scores, and the gradient of their softmax; the result, and the gradient of the queries; those of keys and values.
-    yield 2 * half, lambda q, k: jnp.einsum("bkqd,bksd->bkqs", q, k), narrow, keys
-    yield 2 * half, lambda p, v: jnp.einsum("bkqs,bksd->bkqd", p, v), wide, keys
-    yield 2 * half, lambda p, q: jnp.einsum("bkqs,bkqd->bksd", p, q), wide, narrow
+    yield 2 * half, lambda q, k: q @ k.mT, narrow, keys
+    yield 2 * half, lambda p, v: p @ v, wide, keys
+    yield 2 * half, lambda p, q: p.mT @ q, wide, narrow
 
 
-def seconds_of(function: Callable, *shapes: tuple[int, ...], groups: int = 7, calls: int = 8) -> float:
-    """The time of a product of random matrices of these shapes, the median of groups of calls.
+def seconds_of(runs: Callable, function: Callable, *shapes: tuple[int, ...]) -> float:
+    """The time of a product of random float32 matrices of these shapes, the median of groups of calls.
 
     A group is waited for as a whole: starting a call takes as long as a small product, and a step starts but once.
     """
-    compiled = jax.jit(function)
-    operands = [jax.random.normal(jax.random.key(index), shape) for index, shape in enumerate(shapes)]
-    jax.block_until_ready(compiled(*operands))
-    seconds = []
-    for _ in range(groups):
-        begun = time.perf_counter()
-        jax.block_until_ready([compiled(*operands) for _ in range(calls)])
-        seconds.append((time.perf_counter() - begun) / calls)
-    return statistics.median(seconds)
+    random = np.random.default_rng(0)
+    run = runs(function, *(random.standard_normal(shape, np.float32) for shape in shapes))
+    run(1)
+    calls = max(2, round(GROUP_SECONDS / _seconds(run, 1)))
+    return statistics.median(_seconds(run, calls) for _ in range(GROUPS))
+
+
+def _in_xla(function: Callable, *operands: np.ndarray) -> Callable[[int], object]:
+    compiled, operands = jax.jit(function), jax.device_put(operands)
+    return lambda calls: jax.block_until_ready([compiled(*operands) for _ in range(calls)])
+
+
+def _in_pytorch(function: Callable, *operands: np.ndarray) -> Callable[[int], object]:
+    import torch
+
+    operands = [torch.from_numpy(operand) for operand in operands]
+    return lambda calls: [function(*operands) for _ in range(calls)]
+
+
+RUNS = {"xla": _in_xla, "pytorch": _in_pytorch}
+
+
+def _seconds(run: Callable[[int], object], calls: int) -> float:
+    begun = time.perf_counter()
+    run(calls)
+    return (time.perf_counter() - begun) / calls
 
 
 if __name__ == "__main__":
