@@ -101,13 +101,16 @@ def generate(
       The answers of the first prompt, those of the second, and so on.
 
     Raises:
-      ValueError: for a prompt that is empty or leaves no room for max_new_tokens.
+      ValueError: for a prompt that is empty or leaves no room for max_new_tokens, and where there are not as many
+        temperatures or numbers as prompts.
     """
     _check_prompts(prompts, model_config.max_length, sampling.max_new_tokens)
     if temperatures is None:
         temperatures = [sampling.temperature] * len(prompts)
     _check_temperatures(temperatures, len(prompts))
     numbers = range(len(prompts)) if numbers is None else numbers
+    if len(numbers) != len(prompts):
+        raise ValueError(f"{len(numbers)} numbers for {len(prompts)} prompts: give one for each prompt.")
     answer_numbers = [
         number * samples_per_prompt + sample for number in numbers for sample in range(samples_per_prompt)
     ]

@@ -164,11 +164,11 @@ def _sample_and_keep(
         size = max(1, BATCHES * rows_together(runtime.model, runtime.mesh) // config.samples_per_prompt)
         return in_portions(purpose, min(count, len(prompts)), portion, runtime, size)
 
-    def curve(drawn: list[dict]) -> Mapping[str, list[float]]:
+    def curve_of(drawn: list[dict]) -> Mapping[str, list[float]]:
         return best_of_curve(np.asarray([row["rewards"] for row in drawn], float))
 
     curves = {
-        temperature: curve(draw(config.sweep_prompts, temperature, f"sweep {temperature}"))
+        temperature: curve_of(draw(config.sweep_prompts, temperature, f"sweep {temperature}"))
         for temperature in config.temperatures
     }
     chosen = max(curves, key=lambda temperature: curves[temperature]["max"][-1])
@@ -179,7 +179,7 @@ def _sample_and_keep(
         {
             "chosen": chosen,
             "temperatures": {str(temperature): curve for temperature, curve in curves.items()},
-            "best_of": curve(drawn),
+            "best_of": curve_of(drawn),
             "prompts": len(records),
             "prompts_without_finished_answer": len(records) - len(rows),
         },

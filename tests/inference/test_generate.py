@@ -224,5 +224,7 @@ def test_settings_that_mean_nothing_raise(params):
     for settings in ({"temperature": -0.1}, {"temperature": float("nan")}, {"top_p": 0.0}, {"max_new_tokens": 0}):
         with pytest.raises(ValueError, match=next(iter(settings))):
             Sampling(**settings)
+    with pytest.raises(ValueError, match="2 numbers for 1 prompts"):
+        generate(CONFIG, params, [[5]], Sampling(max_new_tokens=9), KEY, EOS, numbers=[0, 1])
     with pytest.raises(ValueError, match="2 temperatures for 1 prompts"):
         generate(CONFIG, params, [[5]], Sampling(max_new_tokens=9), KEY, EOS, temperatures=[1.0, 1.0])
