@@ -241,16 +241,8 @@ def assert_same(one, other):
         assert one == other
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        "rejection_sampling",
-        *(
-            pytest.param(name, marks=pytest.mark.slow)
-            for name in ("annotate", "context_distillation", "evaluate", "ghost_attention")
-        ),
-    ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", STAGES)
 def test_a_stage_that_was_cut_off_ends_like_one_that_was_not(name, stage, tmp_path, monkeypatch):
     results, calls = stage(name, tmp_path / "whole", rows=16)
     monkeypatch.setattr(portions, "BATCHES", 1)
