@@ -1,4 +1,4 @@
-"""An experiment of one stage, for tests of what goes wrong (harmed_stage.py)."""
+"""An experiment of one stage, for tests of what goes wrong (harmed_stage.py, or harmed_sampling.py)."""
 
 import dataclasses
 
@@ -8,7 +8,7 @@ from tests.smallest import smallest_model
 
 
 def get_config():
-    """Twelve steps of a tiny model over all devices, a checkpoint after every third."""
+    """Twelve steps of a tiny model over all devices, a checkpoint after every third; or 40 answers, portions of 8."""
     config = ConfigDict()
     config.update({"experiment": "harmed", "scale": "tiny", "seed": 0, "data": {"root": ""}})
     config.compilation_cache = "compiled"
@@ -26,5 +26,6 @@ def get_config():
         "save_every": 3,
         "log_every": 1,
     }
+    config.sampling = {"run": "tests.harmed_sampling", "prompts": 40, "portion": 8}
     config.stages = ("training",)
     return config

@@ -1,6 +1,7 @@
 """A stage for tests of what goes wrong: trains a tiny model, and does harm to its own process where HARM says so.
 
-HARM is `<what>:<step>:<process>`: when the process takes the batch of the step, it kills, stops (SIGSTOP) or asks
+HARM is `<what>:<step>:<process>`: when the process takes the batch of the step (in harmed_sampling.py: begins the
+portion), it kills, stops (SIGSTOP) or asks
 (SIGTERM) itself, raises, fills the disk, asks for more memory than there is, or (kill_in_save) kills itself at the next
 save, when all its files are written.
 """
@@ -21,7 +22,7 @@ def run(config, inputs, runtime):
     module = LanguageModel(runtime.model)
     shardings = parameter_shardings(module, runtime.mesh)
     params = jax.jit(lambda key: init_language_model(runtime.model, key), out_shardings=shardings)(runtime.key)
-    batches = Batches(lambda step: _harm(step, runtime.folder))
+    batches = Batches(lambda step: harm(step, runtime.folder))
     params = fit_language_model(config, params, batches, config.steps, runtime)
     return {"processes": jax.process_count(), "norm": float(sum((leaf**2).sum() for leaf in jax.tree.leaves(params)))}
 
@@ -47,7 +48,8 @@ class Batches:
         self.taken = state["taken"]
 
 
-def _harm(step, folder):
+def harm(step, folder):
+    """Does to this process what HARM says, if now and here."""
     what, at, process = os.environ.get("HARM", "nothing:0:0").split(":")
     if step != int(at) or jax.process_index() != int(process):
         return

@@ -40,10 +40,12 @@ def start(tmp_path):
 def alone(tmp_path, monkeypatch):
     """Runs the experiment here, as one process of 8 devices."""
 
-    def run(workdir, harm="nothing:0:0"):
+    def run(workdir, harm="nothing:0:0", stage="training"):
         monkeypatch.setenv("HARM", harm)
+        config = harmed_experiment.get_config()
+        config.stages = (stage,)
         with watched_signals() as interruption:
-            recipe.run(harmed_experiment.get_config(), str(workdir), interruption=interruption)
+            return recipe.run(config, str(workdir), interruption=interruption)[stage]["results"]
 
     return run
 
@@ -95,3 +97,31 @@ def test_two_processes_that_are_killed_stopped_and_asked_to_stop_end_like_one_th
     one, other = (load_model(folder / "training").params for folder in (whole, workdir))
     # Sums over devices are not in the same order in one process and in two.
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), one, other)
+
+
+def test_two_processes_that_sample_go_on_behind_what_they_kept(start, alone, tmp_path):
+    whole, workdir = tmp_path / "whole", tmp_path / "harmed"
+    assert alone(whole, stage="sampling") == {"processes": [1] * 5}
+
+    def portions():
+        return sorted(int(path.stem) for path in (workdir / "sampling" / "portions" / "answers").glob("*.jsonl"))
+
+    sampling = "--config.stages=('sampling',)"
+    with start(2, workdir, "kill:2:1", sampling) as run:
+        first, second = run.wait()
+        assert second == -signal.SIGKILL and first not in (0, second)
+    assert portions() == [0]
+
+    with start(2, workdir, "stop:4:1", "--heartbeat_timeout=300", "--step_timeout=3", sampling) as run:
+        assert run.processes[0].wait(180) == STALLED_EXIT_CODE
+        assert re.search(r"error: sampling, answers: no step was finished for [\d.]+ s after step 24:", run.texts()[0])
+    assert portions() == [0, 8, 16]
+
+    with start(2, workdir, "ask:5:0", sampling) as run:
+        assert run.wait()[0] == 143
+        assert "the same command goes on with this stage" in run.texts()[0]
+    assert portions() == [0, 8, 16, 24]
+
+    assert alone(workdir, stage="sampling") == {"processes": [2, 2, 2, 2, 1]}
+    one, other = ((folder / "sampling" / "answers.jsonl").read_text() for folder in (whole, workdir))
+    assert one == other and portions() == []
