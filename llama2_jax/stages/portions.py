@@ -33,11 +33,19 @@ def in_portions(
 
     Returns:
       The rows in order, those that an earlier start had made among them.
+
+    Raises:
+      ValueError: where more rows were kept than there are items, and where `work` does not give a row for each.
     """
     folder = runtime.folder / "portions" / name
     size = size or BATCHES * rows_together(runtime.model, runtime.mesh)
     rows = [row for file in from_first(lambda: _whole_portions(folder)) for row in read_jsonl(folder / file)]
     label = f"{runtime.stage}, {name}"
+    if len(rows) > count:
+        raise ValueError(
+            f"{folder} holds {len(rows)} rows, but there are {count} items now: the stage's sources have changed since "
+            f"it began. Bring them back, or give --redo={runtime.stage} to begin it anew."
+        )
     if rows:
         logging.info("%s: %d of %d were made before", label, len(rows), count)
     with Watchdog(runtime.step_timeout, label) as watchdog, progress_bar(label, len(rows), count, "row") as bar:

@@ -94,6 +94,12 @@ def test_a_portion_that_is_damaged_is_made_again_with_those_behind_it(runtime, d
     assert (f"{file} is damaged" in caplog.text) == (damage is not None)
 
 
+def test_sources_that_lost_records_are_named(runtime):
+    in_portions("squares", 10, Squares(), runtime)
+    with pytest.raises(ValueError, match=r"portions/squares holds 10 rows, but there are 9 items .* --redo=the_stage"):
+        in_portions("squares", 9, Squares(), runtime)
+
+
 def test_a_row_too_few_is_an_error(runtime):
     with pytest.raises(ValueError, match="the_stage, squares: 1 rows were made of the items 0 to 4"):
         in_portions("squares", 4, lambda first, stop: [{}], runtime)
