@@ -28,12 +28,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--folder", type=pathlib.Path, help="not needed: the numbers multiplied do not matter")
     parser.add_argument("--size", choices=SIZES, required=True)
-    parser.add_argument("--library", choices=RUNS, required=True)
+    parser.add_argument("--library", choices=LIBRARIES, required=True)
     arguments = parser.parse_args()
     keep_freed_memory()
-    runs = RUNS[arguments.library]
     seconds = sum(
-        count * seconds_of(runs, function, *shapes) for count, function, *shapes in products(SIZES[arguments.size])
+        count * seconds_of(LIBRARIES[arguments.library], function, *shapes)
+        for count, function, *shapes in products(SIZES[arguments.size])
     )
     print(json.dumps({"losses": [], "seconds": [seconds]}))
 
@@ -68,13 +68,13 @@ def products(size: Size) -> Iterator[tuple[float, Callable, tuple[int, ...], tup
     yield 2 * half, lambda p, q: p.mT @ q, wide, narrow
 
 
-def seconds_of(runs: Callable, function: Callable, *shapes: tuple[int, ...]) -> float:
+def seconds_of(in_library: Callable, function: Callable, *shapes: tuple[int, ...]) -> float:
     """The time of a product of random float32 matrices of these shapes, the median of groups of calls.
 
     A group is waited for as a whole: starting a call takes as long as a small product, and a step starts but once.
     """
     random = np.random.default_rng(0)
-    run = runs(function, *(random.standard_normal(shape, np.float32) for shape in shapes))
+    run = in_library(function, *(random.standard_normal(shape, np.float32) for shape in shapes))
     run(1)
     calls = max(2, round(GROUP_SECONDS / _seconds(run, 1)))
     return statistics.median(_seconds(run, calls) for _ in range(GROUPS))
@@ -92,7 +92,7 @@ def _in_pytorch(function: Callable, *operands: np.ndarray) -> Callable[[int], ob
     return lambda calls: [function(*operands) for _ in range(calls)]
 
 
-RUNS = {"xla": _in_xla, "pytorch": _in_pytorch}
+LIBRARIES = {"xla": _in_xla, "pytorch": _in_pytorch}
 
 
 def _seconds(run: Callable[[int], object], calls: int) -> float:

@@ -1,9 +1,8 @@
 """A stage for tests of what goes wrong: trains a tiny model, and does harm to its own process where HARM says so.
 
 HARM is `<what>:<step>:<process>`: when the process takes the batch of the step (in harmed_sampling.py: begins the
-portion), it kills, stops (SIGSTOP) or asks
-(SIGTERM) itself, raises, fills the disk, asks for more memory than there is, or (kill_in_save) kills itself at the next
-save, when all its files are written.
+portion), it kills, stops (SIGSTOP) or asks (SIGTERM) itself, raises, fills the disk, asks for more memory than there
+is, or (kill_in_save) kills itself at the next save, when all its files are written.
 """
 
 import os

@@ -29,7 +29,7 @@ def in_portions(
       count: how many items there are.
       work: (first, stop) gives the rows of these items, of what JSON can hold.
       runtime: the stage's.
-      size: how many items a portion has; by default as many as there are answers in BATCHES batches.
+      size: how many items a portion has; by default `portion_size` with one answer each.
 
     Returns:
       The rows in order, those that an earlier start had made among them.
@@ -38,7 +38,7 @@ def in_portions(
       ValueError: where more rows were kept than there are items, and where `work` does not give a row for each.
     """
     folder = runtime.folder / "portions" / name
-    size = size or BATCHES * rows_together(runtime.model, runtime.mesh)
+    size = size or portion_size(runtime)
     rows = [row for file in from_first(lambda: _whole_portions(folder)) for row in read_jsonl(folder / file)]
     label = f"{runtime.stage}, {name}"
     if len(rows) > count:
@@ -59,6 +59,11 @@ def in_portions(
             watchdog.finished(stop)
             bar.update(len(made))
     return rows
+
+
+def portion_size(runtime: Runtime, answers_each: int = 1) -> int:
+    """How many items a portion has where so many answers are sampled for each."""
+    return max(1, BATCHES * rows_together(runtime.model, runtime.mesh) // answers_each)
 
 
 def forget_portions(folder: epath.Path) -> None:

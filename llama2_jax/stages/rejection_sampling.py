@@ -12,13 +12,12 @@ import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from llama2_jax.inference.batches import rows_together
 from llama2_jax.inference.generate import Sampling, generate
 from llama2_jax.models.config import ModelConfig
 from llama2_jax.sharding.processes import from_first
 from llama2_jax.stages.encoding import encode_prompts, encode_row, read_records
 from llama2_jax.stages.finetune import finetune, read_demonstrations
-from llama2_jax.stages.portions import BATCHES, in_portions
+from llama2_jax.stages.portions import in_portions, portion_size
 from llama2_jax.stages.rewarding import (
     RewardModels,
     abstract_reward_models,
@@ -161,7 +160,7 @@ def _sample_and_keep(
             rewards = np.where(np.isfinite(candidates.rewards), candidates.rewards, None).tolist()
             return [{"rewards": of_prompt, "best": row} for of_prompt, row in zip(rewards, best, strict=True)]
 
-        size = max(1, BATCHES * rows_together(runtime.model, runtime.mesh) // config.samples_per_prompt)
+        size = portion_size(runtime, config.samples_per_prompt)
         return in_portions(purpose, min(count, len(prompts)), portion, runtime, size)
 
     def curve_of(drawn: list[dict]) -> Mapping[str, list[float]]:

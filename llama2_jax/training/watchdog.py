@@ -18,8 +18,7 @@ TIMES_LONGEST = 3
 class Watchdog:
     """Ends the process where no step of a work is finished for too long.
 
-    It can tell when the first step is finished, which compiles. Evaluations and saves count as part of the step before
-    them.
+    The first step compiles and may take any time. Evaluations and saves count as part of the step before them.
     """
 
     def __init__(self, seconds: float, name: str, end: Callable[[int], None] = os._exit):

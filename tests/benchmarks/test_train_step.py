@@ -81,7 +81,7 @@ def test_products_are_run_as_often_as_asked(library):
         calls.append(a.shape)
         return a @ b.mT
 
-    run = train_step_products.RUNS[library](product, *(np.ones((2, 3, 4), np.float32) for _ in range(2)))
+    run = train_step_products.LIBRARIES[library](product, *(np.ones((2, 3, 4), np.float32) for _ in range(2)))
     results = run(5)
     np.testing.assert_array_equal(np.asarray(results), np.full((5, 2, 3, 3), 4.0))
     # XLA's is traced once.

@@ -52,7 +52,8 @@ def answer(streamer, context, sampling, eos=EOS, key=KEY):
     return context, list(context.tokens[before:])
 
 
-# Every way in which a prompt falls into blocks: less than one, whole ones, large and small ones, and rests.
+# Every way in which a prompt falls into blocks: less than one, whole ones, large and small ones, and rests;
+# those of MORE_SIZES outside the quick part.
 SIZES = (1, 70, 391)
 MORE_SIZES = (31, SMALL_BLOCK, 33, LARGE_BLOCK, LARGE_BLOCK + SMALL_BLOCK)
 
