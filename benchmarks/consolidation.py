@@ -22,16 +22,16 @@ from llama2_jax.inference.abstract import GenerationShapes, abstract_weights, co
 from llama2_jax.inference.consolidation import generation_weights
 from llama2_jax.inference.generate import decode_rows, prefill_rows
 from llama2_jax.models.config import PRESETS, ModelConfig
-from llama2_jax.models.decoding import lay_out
+from llama2_jax.models.decoding import decoding_weights
 from llama2_jax.models.llama import LanguageModel, init_language_model, parameter_shardings
-from llama2_jax.sharding.abstract import compile_abstract, device_bytes
-from llama2_jax.sharding.chips import chip_of
+from llama2_jax.pipeline.device_programs import abstract_model
 from llama2_jax.sharding.mesh import make_mesh
-from llama2_jax.sharding.program_costs import count_program
-from llama2_jax.sharding.program_text import parse_program
-from llama2_jax.sharding.roofline import roofline
-from llama2_jax.sharding.topology import slice_devices
-from llama2_jax.stages.workload import abstract_model
+from llama2_jax.sizing.abstract import compile_abstract, device_bytes
+from llama2_jax.sizing.chips import chip_of
+from llama2_jax.sizing.program_costs import count_program
+from llama2_jax.sizing.program_text import parse_program
+from llama2_jax.sizing.roofline import roofline
+from llama2_jax.sizing.topology import slice_devices
 
 LAYOUTS = {"layout of training": False, "consolidated": True}
 COUNTED_LAYERS = (2, 4)
@@ -123,7 +123,7 @@ def _decoding_step(model: ModelConfig, mesh, shapes: GenerationShapes) -> Step:
 
 def _laying_out(model: ModelConfig, mesh, shapes: GenerationShapes) -> Step:
     params = abstract_model("policy", model, mesh).params
-    program = jax.jit(lay_out, static_argnames=("config", "mesh"))
+    program = jax.jit(decoding_weights, static_argnames=("config", "mesh"))
     return _cost(parse_program(compile_abstract(program, params, config=model, mesh=mesh).as_text()), mesh, 1)
 
 
@@ -192,7 +192,7 @@ def _time_decoding(model: ModelConfig, weights, mesh, rows: int, tokens: int) ->
             never,
             config=model,
             steps=tokens,
-            whole=True,
+            skip_top_p=True,
             mesh=mesh,
         )
     )

@@ -25,7 +25,7 @@ def get_config(scale: str = "tiny") -> ConfigDict:
     config = pretrain.get_config(scale)
     config.experiment = "gqa_uptraining"
     config.model.kv_heads = by_scale(scale, {"tiny": 2, "small": 4, "1b": 4}, paper=8)
-    config.base = {"run": "llama2_jax.stages.given", "folder": ""}
+    config.base = {"run": "llama2_jax.stages.imported", "folder": ""}
     config.uptrain = config.pretrain
     config.uptrain.update(
         inputs={"tokenizer": "base", "start": "base"},

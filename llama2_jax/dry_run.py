@@ -20,14 +20,14 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from llama2_jax import recipe
-from llama2_jax.dry_run_table import table
-from llama2_jax.sharding.abstract import DoesNotFitError
-from llama2_jax.sharding.chips import Chip, chip_of
-from llama2_jax.sharding.program_costs import ProgramCosts, count_program
-from llama2_jax.sharding.program_text import ProgramText, parse_program
-from llama2_jax.sharding.roofline import roofline
-from llama2_jax.sharding.topology import slice_devices
-from llama2_jax.stages.workload import Held, Program
+from llama2_jax.pipeline.device_programs import Program, ResidentModel
+from llama2_jax.sizing.abstract import DoesNotFitError
+from llama2_jax.sizing.chips import Chip, chip_of
+from llama2_jax.sizing.program_costs import ProgramCosts, count_program
+from llama2_jax.sizing.program_text import ProgramText, parse_program
+from llama2_jax.sizing.roofline import roofline
+from llama2_jax.sizing.table import table
+from llama2_jax.sizing.topology import slice_devices
 
 ASSUMPTIONS = (
     "times are a roofline: each instruction takes as long as its arithmetic at the chip's peak or its bytes at the "
@@ -124,7 +124,7 @@ def _size_stage(name: str, plan: recipe.Plan, chip: Chip) -> dict[str, Any]:
 
 def _size_program(program: Program, mesh: Mesh, chip: Chip) -> dict[str, Any]:
     logging.info("  compiling %s", program.name)
-    held = (*program.uses, *program.beside)
+    held = (*program.uses, *program.co_resident)
     parameters = sum(one.parameter_bytes for one in held)
     optimizer = sum(one.optimizer_bytes for one in held)
     row = {
@@ -144,7 +144,7 @@ def _size_program(program: Program, mesh: Mesh, chip: Chip) -> dict[str, Any]:
             "error": str(error),
         }  # fmt: skip
     memory = _memory(compiled)
-    beside = sum(one.parameter_bytes + one.optimizer_bytes for one in program.beside)
+    beside = sum(one.parameter_bytes + one.optimizer_bytes for one in program.co_resident)
     new = memory["results"] - memory["aliased"] + memory["temporaries"] + memory["code"]
     # A parameter that a program does not read is not among its arguments, and on the device all the same.
     peak = new + max(beside + memory["arguments"], parameters + optimizer)
@@ -218,7 +218,7 @@ def _unit(programs: list[dict[str, Any]], devices: int, chip: Chip) -> dict[str,
     return {"unit_seconds": seconds, "unit_mfu": needed / (seconds * chip.peak_flops * devices)}
 
 
-def _by_name(held: Sequence[Held]) -> dict[str, int]:
+def _by_name(held: Sequence[ResidentModel]) -> dict[str, int]:
     sizes: dict[str, int] = {}
     for one in held:
         sizes[one.name] = sizes.get(one.name, 0) + one.parameter_bytes + one.optimizer_bytes

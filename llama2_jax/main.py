@@ -13,7 +13,7 @@ from absl import app, flags, logging
 from ml_collections import config_flags
 
 from llama2_jax import dry_run, recipe
-from llama2_jax.models.config import HOW_COMPUTED
+from llama2_jax.models.config import EXECUTION_FIELDS
 from llama2_jax.sharding.machine import enable_compilation_cache, keep_freed_memory
 from llama2_jax.sharding.processes import HEARTBEAT_SECONDS, FirstProcessError, JoinError, join, leave
 from llama2_jax.sharding.xla_flags import set_xla_flags
@@ -100,10 +100,11 @@ def _in_one_line(error: Exception, workdir: str) -> str | None:
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return f"error: {error.filename or workdir}: {error.strerror}"
     if isinstance(error, jax.errors.JaxRuntimeError) and "RESOURCE_EXHAUSTED" in str(error):
+        fields = ", ".join(f"config.model.{field}" for field in EXECUTION_FIELDS)
         return (
-            f"error: a device has not enough memory: {str(error).splitlines()[0]}\n"
-            f"The same command goes on with another {', '.join(f'config.model.{field}' for field in HOW_COMPUTED)} or "
-            "config.mesh; with --dry_run it tells what each stage needs of each device."
+            f"error: a device is out of memory: {str(error).splitlines()[0]}\n"
+            f"The same command resumes with another {fields} or config.mesh; --dry_run prints what each stage needs of "
+            "each device."
         )
     if isinstance(error, ValueError | FileNotFoundError | FloatingPointError | NonFiniteError | FirstProcessError):
         return f"error: {error}"

@@ -16,11 +16,11 @@ from etils import epath
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from llama2_jax.models.config import HOW_COMPUTED, ModelConfig
+from llama2_jax.models.config import EXECUTION_FIELDS, ModelConfig
+from llama2_jax.pipeline.resumable import remove_shards
+from llama2_jax.pipeline.runtime import Runtime, stage_key, stage_seed, versions, write_json
 from llama2_jax.sharding.mesh import check_divides, make_mesh
 from llama2_jax.sharding.processes import from_first
-from llama2_jax.stages.portions import forget_portions
-from llama2_jax.stages.runtime import Runtime, stage_key, stage_seed, versions, write_json
 from llama2_jax.training.interruption import Interruption
 
 # Parts of the configuration that every stage depends on, besides its own.
@@ -39,15 +39,15 @@ class Identity:
     inputs: dict[str, str]
 
     @property
-    def decisive(self) -> dict:
+    def identity_config(self) -> dict:
         """What its result depends on: not how the model is computed, which a run may change to fit other devices."""
-        model = {field: value for field, value in self.config["model"].items() if field not in HOW_COMPUTED}
+        model = {field: value for field, value in self.config["model"].items() if field not in EXECUTION_FIELDS}
         return {"config": {**self.config, "model": model}, "inputs": self.inputs}
 
     @property
     def fingerprint(self) -> str:
         """The hash of what the result depends on, through the inputs also of everything upstream."""
-        return hashlib.sha256(json.dumps(self.decisive, sort_keys=True).encode()).hexdigest()
+        return hashlib.sha256(json.dumps(self.identity_config, sort_keys=True).encode()).hexdigest()
 
 
 def run(
@@ -62,7 +62,7 @@ def run(
 
     Args:
       config: an experiment's configuration: `stages` names the stages in order, `config[name]` is each one's part, and
-        `given` may name for a stage a folder that is taken in its place (stages/given.py).
+        `given` may name for a stage a folder that is taken in its place (stages/imported.py).
       workdir: a folder, local or gs://; every stage writes `<workdir>/<stage>/`.
       until: the last stage to run; empty runs all.
       redo: a stage to run again although its config or inputs have changed; what depends on it runs again too.
@@ -86,7 +86,7 @@ def run(
                 folder=folder,
                 data_root=config.data.root,
                 seed=stage_seed(config.seed, name),
-                world_seed=config.seed,
+                experiment_seed=config.seed,
                 key=stage_key(config.seed, name),
                 mesh=mesh,
                 model=model,
@@ -156,7 +156,7 @@ def _with_given(config: ConfigDict) -> ConfigDict:
         if name not in config.stages:
             raise RecipeError(f"config.given.{name}: {name!r} is not a stage; the stages: {', '.join(config.stages)}")
         folder = folder if "://" in folder else os.path.abspath(os.path.expanduser(folder))
-        config[name] = ConfigDict({"run": "llama2_jax.stages.given", "folder": folder})
+        config[name] = ConfigDict({"run": "llama2_jax.stages.imported", "folder": folder})
     return config
 
 
@@ -201,10 +201,10 @@ def _done(folder: epath.Path, identity: Identity, name: str, redo: bool) -> dict
     for file in ("stage.json", "started.json"):
         if (folder / file).exists():
             record, before = _read_record(folder / file, name)
-            if before != identity.decisive:
-                raise RecipeError(_what_changed(before, identity.decisive, name, folder))
+            if before != identity.identity_config:
+                raise RecipeError(_what_changed(before, identity.identity_config, name, folder))
             return record if file == "stage.json" else None
-    held = [part for part in ("checkpoints", "iterations", "portions") if (folder / part).exists()]
+    held = [part for part in ("checkpoints", "iterations", "shards") if (folder / part).exists()]
     if held:
         raise RecipeError(
             f"{folder} holds {held[0]}, but neither stage.json nor started.json, which say with what configuration "
@@ -217,7 +217,7 @@ def _read_record(path: epath.Path, name: str) -> tuple[dict, dict]:
     """A stage's record, and what of it the result depends on."""
     try:
         record = json.loads(path.read_text())
-        return record, Identity(record["config"], record["inputs"]).decisive
+        return record, Identity(record["config"], record["inputs"]).identity_config
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise RecipeError(
             f"{path} is damaged ({error!r}). Bring it back, or give --redo={name} to throw the folder away."
@@ -265,6 +265,6 @@ def _run_stage(config: ConfigDict, name: str, folder: epath.Path, identity: Iden
     seconds = round(time.monotonic() - start, 2)
     record |= {"results": results, "seconds": seconds, "versions": versions()}
     write_json(folder / "stage.json", record)
-    forget_portions(folder)
+    remove_shards(folder)
     logging.info("stage %s is done in %.1f s: %s", name, seconds, json.dumps(results)[:300])
     return record

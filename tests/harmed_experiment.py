@@ -26,6 +26,6 @@ def get_config():
         "save_every": 3,
         "log_every": 1,
     }
-    config.sampling = {"run": "tests.harmed_sampling", "prompts": 40, "portion": 8}
+    config.sampling = {"run": "tests.harmed_sampling", "prompts": 40, "shard_size": 8}
     config.stages = ("training",)
     return config

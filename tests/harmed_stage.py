@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from llama2_jax.models.llama import LanguageModel, init_language_model, parameter_shardings
-from llama2_jax.stages.fitting import fit_language_model
+from llama2_jax.pipeline.model_training import fit_language_model
 from llama2_jax.training import checkpoints
 
 

@@ -5,8 +5,8 @@ from etils import epath
 from ml_collections import ConfigDict
 
 from llama2_jax.models.config import ModelConfig
+from llama2_jax.pipeline.runtime import Runtime
 from llama2_jax.sharding.mesh import make_mesh
-from llama2_jax.stages.runtime import Runtime
 
 
 def shrink(config: ConfigDict, cache: str = "") -> ConfigDict:
@@ -58,7 +58,7 @@ def smallest_runtime(folder, **changes) -> Runtime:
         "folder": epath.Path(folder),
         "data_root": str(folder),
         "seed": 5,
-        "world_seed": 0,
+        "experiment_seed": 0,
         "key": jax.random.key(5),
         "mesh": make_mesh(data=1, fsdp=1, tensor=1, devices=jax.devices()[:1]),
         "model": smallest_model(),

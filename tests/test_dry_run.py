@@ -10,11 +10,11 @@ import pytest
 
 from experiments import rlhf_v5
 from llama2_jax import dry_run
-from llama2_jax.dry_run_table import table
 from llama2_jax.models.config import parameter_count
 from llama2_jax.models.flops import training_flops
 from llama2_jax.recipe import RecipeError
-from llama2_jax.sharding.chips import Chip
+from llama2_jax.sizing.chips import Chip
+from llama2_jax.sizing.table import table
 from tests.smallest import shrink
 
 CHIP = Chip("a chip", 2**30, peak_flops=1e12, memory_bandwidth=1e11, port_bandwidth=1e10)
@@ -142,7 +142,7 @@ def test_where_the_compiler_finds_no_room_the_stage_does_not_fit(monkeypatch):
         def compile(self):
             raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Used 20G of 15.75G hbm.")
 
-    monkeypatch.setattr("llama2_jax.stages.workload.language_model_step", lambda *settings: TooLarge())
+    monkeypatch.setattr("llama2_jax.pipeline.device_programs.language_model_step", lambda *settings: TooLarge())
     report = dry_run.run(experiment(), stages=["sft"], chip=CHIP)
     found = program(report, "sft", "train step")
     assert not report["fits"] and not found["fits"] and "Used 20G of 15.75G" in found["error"]
@@ -163,10 +163,10 @@ def test_every_stage_of_the_recipe_tells_of_its_work():
         "reference log-probabilities": 1, "critic values": 1, "critic step": 2, "policy step": 2,
     }  # fmt: skip
     for one in ppo.programs:
-        held = {model.name for model in (*one.uses, *one.beside)}
+        held = {model.name for model in (*one.uses, *one.co_resident)}
         assert held - {"policy, laid out"} == {"policy", "critic", "reference", "helpfulness", "safety"}
         assert ("policy, laid out" in held) == (one.name in ("prefill", "decode"))
-        assert sum(model.optimizer_bytes > 0 for model in (*one.uses, *one.beside)) == 2
+        assert sum(model.optimizer_bytes > 0 for model in (*one.uses, *one.co_resident)) == 2
     decode = next(one for one in ppo.programs if one.name == "decode")
     assert decode.loop_trips == plan.config.rlhf_v5_ppo.max_new_tokens == 16
 

@@ -10,11 +10,12 @@ import llama2_jax
 PACKAGE = pathlib.Path(llama2_jax.__file__).parent
 
 FLOORS = (
-    ("models", "objectives", "text", "sharding"),
+    ("models", "objectives", "text", "sharding", "sizing"),
     ("training", "inference", "data", "interop"),
     ("annotation", "evaluation"),
+    ("pipeline", "report"),
     ("stages",),
-    ("recipe", "main", "dry_run", "dry_run_table", "convert", "loading", "chat"),
+    ("recipe", "main", "dry_run", "convert", "loading", "chat"),
 )
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 # Models name the axes that sharding splits; a door hands over to what it opens.
@@ -23,7 +24,6 @@ NEIGHBOURS = {
     ("main", "recipe"),
     ("main", "dry_run"),
     ("dry_run", "recipe"),
-    ("dry_run", "dry_run_table"),
     ("chat", "loading"),
     ("convert", "loading"),
 }

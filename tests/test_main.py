@@ -129,8 +129,8 @@ def test_too_little_memory_is_said_and_the_run_goes_on_with_what_needs_less(tmp_
     metrics = tmp_path / "run" / "training" / "metrics.jsonl"
     with started(1, arguments, tmp_path / "first", {"HARM": "memory:5:0"}) as run:
         assert run.wait() == [1]
-    assert "error: a device has not enough memory: RESOURCE_EXHAUSTED: Out of memory allocating" in run.texts()[0]
-    assert "The same command goes on with another" in run.texts()[0] and "Traceback" not in run.texts()[0]
+    assert "error: a device is out of memory: RESOURCE_EXHAUSTED: Out of memory allocating" in run.texts()[0]
+    assert "The same command resumes with another" in run.texts()[0] and "Traceback" not in run.texts()[0]
     saved = metrics.read_text().splitlines()[:3]
     changed = [
         "--config.model.remat=full",

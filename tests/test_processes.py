@@ -103,25 +103,25 @@ def test_two_processes_that_sample_go_on_behind_what_they_kept(start, alone, tmp
     whole, workdir = tmp_path / "whole", tmp_path / "harmed"
     assert alone(whole, stage="sampling") == {"processes": [1] * 5}
 
-    def portions():
-        return sorted(int(path.stem) for path in (workdir / "sampling" / "portions" / "answers").glob("*.jsonl"))
+    def shards():
+        return sorted(int(path.stem) for path in (workdir / "sampling" / "shards" / "answers").glob("*.jsonl"))
 
     sampling = "--config.stages=('sampling',)"
     with start(2, workdir, "kill:2:1", sampling) as run:
         first, second = run.wait()
         assert second == -signal.SIGKILL and first not in (0, second)
-    assert portions() == [0]
+    assert shards() == [0]
 
     with start(2, workdir, "stop:4:1", "--heartbeat_timeout=300", "--step_timeout=3", sampling) as run:
         assert run.processes[0].wait(180) == STALLED_EXIT_CODE
         assert re.search(r"error: sampling, answers: no step was finished for [\d.]+ s after step 24:", run.texts()[0])
-    assert portions() == [0, 8, 16]
+    assert shards() == [0, 8, 16]
 
     with start(2, workdir, "ask:5:0", sampling) as run:
         assert run.wait()[0] == 143
         assert "the same command goes on with this stage" in run.texts()[0]
-    assert portions() == [0, 8, 16, 24]
+    assert shards() == [0, 8, 16, 24]
 
     assert alone(workdir, stage="sampling") == {"processes": [2, 2, 2, 2, 1]}
     one, other = ((folder / "sampling" / "answers.jsonl").read_text() for folder in (whole, workdir))
-    assert one == other and portions() == []
+    assert one == other and shards() == []

@@ -79,7 +79,7 @@ def test_a_shared_part_concerns_every_stage(tmp_path):
         recipe.run(config, str(tmp_path))
 
 
-@pytest.mark.parametrize("part", ["checkpoints", "iterations", "portions"])
+@pytest.mark.parametrize("part", ["checkpoints", "iterations", "shards"])
 def test_what_was_made_with_an_unknown_configuration_is_refused(tmp_path, part):
     (tmp_path / "second" / part / "3").mkdir(parents=True)
     with pytest.raises(recipe.RecipeError, match=rf"second holds {part}, but neither .* give --redo=second"):
@@ -89,13 +89,13 @@ def test_what_was_made_with_an_unknown_configuration_is_refused(tmp_path, part):
     assert not (tmp_path / "second" / part).exists()
 
 
-def test_portions_are_kept_until_the_stage_is_done(tmp_path):
-    config = experiment(second__failures=1, second__portions=True)
+def test_shards_are_kept_until_the_stage_is_done(tmp_path):
+    config = experiment(second__failures=1, second__resumable=True)
     with pytest.raises(RuntimeError, match="cut off"):
         recipe.run(config, str(tmp_path))
-    assert (tmp_path / "second" / "portions" / "kept" / "0.jsonl").exists()
+    assert (tmp_path / "second" / "shards" / "kept" / "0.jsonl").exists()
     assert recipe.run(config, str(tmp_path))["second"]["results"]["made_in_run"] == 1
-    assert not (tmp_path / "second" / "portions").exists()
+    assert not (tmp_path / "second" / "shards").exists()
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"config": {}}', '{"config": {"model": 3}, "inputs": {}}'])

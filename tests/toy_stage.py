@@ -1,14 +1,14 @@
 """A stage for tests of the recipe: counts how often it ran, and fails where its config says so."""
 
-from llama2_jax.stages.portions import in_portions
-from llama2_jax.stages.runtime import read_json, write_json
+from llama2_jax.pipeline.resumable import map_resumable
+from llama2_jax.pipeline.runtime import read_json, write_json
 
 
 def run(config, inputs, runtime):
     counter = runtime.folder / "runs.json"
     runs = read_json(counter)["runs"] + 1 if counter.exists() else 1
     write_json(counter, {"runs": runs})
-    kept = in_portions("kept", 1, lambda *_: [{"made_in_run": runs}], runtime) if config.get("portions") else [{}]
+    kept = map_resumable("kept", 1, lambda *_: [{"made_in_run": runs}], runtime) if config.get("resumable") else [{}]
     if runs <= config.get("failures", 0):
         raise RuntimeError("cut off")
     return {

@@ -11,13 +11,13 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from llama2_jax.inference.batches import rows_of_prompts, rows_together
+from llama2_jax.inference.batches import generation_batch_size, rows_of_prompts
 from llama2_jax.inference.generate import bucket, decode_rows, prefill_rows
-from llama2_jax.inference.score import following_log_probabilities, rows_at_once, token_scores
+from llama2_jax.inference.score import following_log_probabilities, scoring_batch_size, token_scores
 from llama2_jax.models.config import ModelConfig
-from llama2_jax.models.decoding import DecodingWeights, lay_out, weight_shardings
-from llama2_jax.sharding.abstract import compile_abstract, with_shardings
+from llama2_jax.models.decoding import DecodingWeights, decoding_weights, weight_shardings
 from llama2_jax.sharding.mesh import mesh_of
+from llama2_jax.sizing.abstract import compile_abstract, with_shardings
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,7 +41,7 @@ def longest_prompts(
     config: ModelConfig, mesh: Mesh, max_new_tokens: int, samples_per_prompt: int = 1
 ) -> GenerationShapes:
     """The shapes where the longest prompt is as long as the model and the answer's length allow."""
-    rows, longest = rows_together(config, mesh), config.max_length - max_new_tokens
+    rows, longest = generation_batch_size(config, mesh), config.max_length - max_new_tokens
     prompt_rows = rows_of_prompts(samples_per_prompt, rows, mesh)
     return GenerationShapes(rows, prompt_rows, min(bucket(longest), longest), max_new_tokens)
 
@@ -49,7 +49,7 @@ def longest_prompts(
 def abstract_weights(config: ModelConfig, params: Any) -> DecodingWeights:
     """What `generation_weights` makes of abstract parameters, with shardings."""
     mesh = mesh_of(params)
-    shapes = jax.eval_shape(functools.partial(lay_out, config=config), params)
+    shapes = jax.eval_shape(functools.partial(decoding_weights, config=config), params)
     if mesh is None:
         one = jax.tree.leaves(params)[0].sharding
         # A mesh of one device: how a parameter would be split on it does not suit weights of fewer dimensions.
@@ -84,7 +84,7 @@ def compile_decode(config: ModelConfig, weights: Any, shapes: GenerationShapes, 
         decode_rows,
         weights, hidden, cache, integers, numbers, _scalar(jnp.float32), jax.eval_shape(lambda: jax.random.key(0)),
         integers, _scalar(jnp.int32), _scalar(jnp.int32),
-        config=config, steps=shapes.new_tokens, whole=top_p == 1.0, mesh=mesh_of(weights),
+        config=config, steps=shapes.new_tokens, skip_top_p=top_p == 1.0, mesh=mesh_of(weights),
     )  # fmt: skip
 
 
@@ -111,7 +111,7 @@ def _prefill_settings(config: ModelConfig, weights: Any, shapes: GenerationShape
 
 
 def _scored(config: ModelConfig, params: Any) -> tuple[jax.ShapeDtypeStruct, ...]:
-    rows = rows_at_once(config, mesh_of(params))
+    rows = scoring_batch_size(config, mesh_of(params))
     return (jax.ShapeDtypeStruct((rows, config.max_length), jnp.int32),) * 3
 
 

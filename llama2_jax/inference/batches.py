@@ -12,7 +12,7 @@ from jax.sharding import Mesh
 from jaxtyping import Int
 
 from llama2_jax.models.config import ModelConfig
-from llama2_jax.sharding.mesh import batch_ways
+from llama2_jax.sharding.mesh import data_parallel_size
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,9 +30,9 @@ class PromptBatch:
     rows: Int[np.ndarray, "batch"]
 
 
-def rows_together(config: ModelConfig, mesh: Mesh | None) -> int:
+def generation_batch_size(config: ModelConfig, mesh: Mesh | None) -> int:
     """How many answers are decoded together: the model's generation_rows, rounded up to what the mesh can split."""
-    ways = batch_ways(mesh)
+    ways = data_parallel_size(mesh)
     return -(-config.generation_rows // ways) * ways
 
 
@@ -51,7 +51,7 @@ def rows_of_prompts(samples_per_prompt: int, batch_size: int, mesh: Mesh | None)
     """How many rows the prompts of a batch take: as many for each device as the one with the most prompts needs."""
     used = min(_group_size(samples_per_prompt, batch_size) * samples_per_prompt, batch_size)
     owners = [row // samples_per_prompt for row in range(used)]
-    ways = batch_ways(mesh)
+    ways = data_parallel_size(mesh)
     each = batch_size // ways
     return ways * max(len(set(owners[start : start + each])) for start in range(0, used, each))
 
@@ -69,7 +69,7 @@ def lay_out_prompts(
       length: to which prompts are padded.
       mesh: over which rows and prompts are split.
     """
-    ways = batch_ways(mesh)
+    ways = data_parallel_size(mesh)
     tokens, positions = np.zeros((rows, length), np.int32), np.full((rows, length), -1, np.int32)
     positions[:, 0] = 0
     places = np.zeros((ways, batch_size // ways), np.int32)

@@ -14,7 +14,7 @@ from jax.sharding import NamedSharding
 from jaxtyping import Array, Float
 
 from llama2_jax.models.config import ModelConfig
-from llama2_jax.models.decoding import DecodingWeights, layers_apart, weight_shardings
+from llama2_jax.models.decoding import DecodingWeights, unstacked_layers, weight_shardings
 from llama2_jax.sharding.mesh import mesh_of
 
 
@@ -33,13 +33,13 @@ def generation_weights(config: ModelConfig, params: Mapping) -> DecodingWeights:
     places = DecodingWeights(None, (), None, None) if mesh is None else weight_shardings(config, mesh)
     return DecodingWeights(
         embedding=_placed(params["trunk"]["embedding"], config.compute_dtype, places.embedding),
-        layers=_layers_apart(params["trunk"]["layers"], config=config, mesh=mesh),
+        layers=_unstacked_layers(params["trunk"]["layers"], config=config, mesh=mesh),
         final_norm=_placed(params["trunk"]["final_norm"], config.compute_dtype, places.final_norm),
         head=_placed(params["head"]["kernel"], config.compute_dtype, places.head),
     )
 
 
-_layers_apart = jax.jit(layers_apart, static_argnames=("config", "mesh"))
+_unstacked_layers = jax.jit(unstacked_layers, static_argnames=("config", "mesh"))
 
 
 def _placed(array: Float[Array, "..."], dtype: str, place: NamedSharding | None) -> Float[Array, "..."]:

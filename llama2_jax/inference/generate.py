@@ -16,7 +16,7 @@ import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int, Key
 
-from llama2_jax.inference.batches import batches, lay_out_prompts, rows_of_prompts, rows_together
+from llama2_jax.inference.batches import batches, generation_batch_size, lay_out_prompts, rows_of_prompts
 from llama2_jax.inference.consolidation import generation_weights
 from llama2_jax.inference.sampling import draw, uniforms
 from llama2_jax.models import decoding
@@ -78,7 +78,7 @@ def generate(
     key: Key[Array, ""],
     eos_id: int,
     samples_per_prompt: int = 1,
-    numbers: Sequence[int] | None = None,
+    prompt_ids: Sequence[int] | None = None,
     temperatures: Sequence[float] | None = None,
 ) -> list[Sample]:
     """Samples answers to prompts.
@@ -89,12 +89,11 @@ def generate(
       params: its parameters; where they live on a mesh, the rows are split over it.
       prompts: token ids, each at least one.
       sampling: how tokens are chosen.
-      key: the randomness of a token is a function of this key, the answer's number (its prompt's *
-        samples_per_prompt + which of its samples) and the step: neither the rows decoded together nor the other prompts
-        change an answer.
+      key: a token's randomness is a function of this key, the answer's id (prompt id * samples_per_prompt + which of
+        its samples) and the step: neither the batch size nor the other prompts change an answer.
       eos_id: the token that ends an answer.
       samples_per_prompt: answers to each prompt; its prompt goes through the network once for all that share a batch.
-      numbers: of the prompts, for a caller that splits its prompts over calls; by default their places.
+      prompt_ids: an id for each prompt, for a caller that splits its prompts over calls; by default their indices.
       temperatures: one for each prompt, in place of sampling.temperature.
 
     Returns:
@@ -102,20 +101,20 @@ def generate(
 
     Raises:
       ValueError: for a prompt that is empty or leaves no room for max_new_tokens, and where there are not as many
-        temperatures or numbers as prompts.
+        temperatures or prompt_ids as prompts.
     """
     _check_prompts(prompts, model_config.max_length, sampling.max_new_tokens)
     if temperatures is None:
         temperatures = [sampling.temperature] * len(prompts)
     _check_temperatures(temperatures, len(prompts))
-    numbers = range(len(prompts)) if numbers is None else numbers
-    if len(numbers) != len(prompts):
-        raise ValueError(f"{len(numbers)} numbers for {len(prompts)} prompts: give one for each prompt.")
-    answer_numbers = [
-        number * samples_per_prompt + sample for number in numbers for sample in range(samples_per_prompt)
+    prompt_ids = range(len(prompts)) if prompt_ids is None else prompt_ids
+    if len(prompt_ids) != len(prompts):
+        raise ValueError(f"{len(prompt_ids)} prompt_ids for {len(prompts)} prompts: give one for each prompt.")
+    answer_ids = [
+        prompt_id * samples_per_prompt + sample for prompt_id in prompt_ids for sample in range(samples_per_prompt)
     ]
     mesh = mesh_of(params)
-    batch_size = rows_together(model_config, mesh)
+    batch_size = generation_batch_size(model_config, mesh)
     answers: dict[int, Sample] = {}
     weights = generation_weights(model_config, params) if prompts else None
     prompt_rows = rows_of_prompts(samples_per_prompt, batch_size, mesh)
@@ -133,9 +132,9 @@ def generate(
             weights, hidden, cache,
             np.asarray([len(prompts[index]) for index in owner] + [1] * spare, np.int32),
             np.asarray([temperatures[index] for index in owner] + [0.0] * spare, np.float32),
-            np.float32(sampling.top_p), key, np.asarray([answer_numbers[row] for row in rows] + [0] * spare, np.int32),
+            np.float32(sampling.top_p), key, np.asarray([answer_ids[row] for row in rows] + [0] * spare, np.int32),
             np.int32(len(rows)), np.int32(eos_id),
-            config=model_config, steps=sampling.max_new_tokens, whole=sampling.top_p == 1.0, mesh=mesh,
+            config=model_config, steps=sampling.max_new_tokens, skip_top_p=sampling.top_p == 1.0, mesh=mesh,
         )  # fmt: skip
         decoded, logps, sizes, finished = map(np.asarray, (decoded, logps, sizes, finished))
         for number, row in enumerate(rows):
@@ -177,7 +176,7 @@ def prefill_rows(
     return decoding.continue_prompts(last, cache, rows, mesh)
 
 
-@functools.partial(jax.jit, static_argnames=("config", "steps", "whole", "mesh"), donate_argnames=("cache",))
+@functools.partial(jax.jit, static_argnames=("config", "steps", "skip_top_p", "mesh"), donate_argnames=("cache",))
 def decode_rows(
     weights: DecodingWeights,
     hidden: Float[Array, "batch dim"],
@@ -192,7 +191,7 @@ def decode_rows(
     *,
     config: ModelConfig,
     steps: int,
-    whole: bool,
+    skip_top_p: bool,
     mesh: Mesh | None,
 ) -> tuple[Int[Array, "batch steps"], Float[Array, "batch steps"], Int[Array, "batch"], Array, KVCache]:
     """Decodes until every row has ended, `steps` tokens at most.
@@ -202,7 +201,7 @@ def decode_rows(
       hidden, cache: from `prefill_rows`.
       positions: the position of each row's first new token.
       temperature, rows: of each row its temperature and its number, from which with the key its randomness comes.
-      top_p: the nucleus; not looked at where `whole` (static: the sort is left out of the program).
+      top_p: the nucleus; not looked at where `skip_top_p` (static: the sort is left out of the program).
       used: how many rows hold answers; the rest count as ended from the start.
 
     Returns:
@@ -224,7 +223,7 @@ def decode_rows(
         # The head stays split and the logits are gathered: what is drawn from them is drawn on every device alike.
         logits = constrain(decoding.logits(here, hidden), mesh, ("batch", "vocab"))
         logits = constrain(logits, mesh, ("batch", None))
-        token, logp = draw(logits, temperature, randomness[:, step], None if whole else top_p)
+        token, logp = draw(logits, temperature, randomness[:, step], None if skip_top_p else top_p)
         tokens = tokens.at[:, step].set(token)
         logps = logps.at[:, step].set(logp)
         sizes = sizes + ~ended

@@ -17,7 +17,7 @@ from llama2_jax.models.config import ModelConfig
 from llama2_jax.models.llama import LanguageModel, ScalarModel
 from llama2_jax.objectives.target_scores import score_targets
 from llama2_jax.sharding.axes import replicate
-from llama2_jax.sharding.mesh import batch_ways, mesh_of
+from llama2_jax.sharding.mesh import data_parallel_size, mesh_of
 from llama2_jax.text.packing import Packed, pack
 
 # How many tokens go through the network at once: enough to keep a device busy, few enough that their float32 logits
@@ -97,7 +97,7 @@ def _packed(sequences: Sequence[Ids], config: ModelConfig) -> Packed:
 def _run(program: Callable, config: ModelConfig, params: Mapping, packed: Packed) -> Float[np.ndarray, "rows length"]:
     """The program's result for all rows, taken in batches of one shape; the last is filled up with padding."""
     mesh = mesh_of(params)
-    batch = rows_at_once(config, mesh)
+    batch = scoring_batch_size(config, mesh)
     spare = -packed.rows % batch
     arrays = [np.pad(packed.arrays[name], ((0, spare), (0, 0))) for name in ("tokens", "positions", "segment_ids")]
     results = [
@@ -107,9 +107,9 @@ def _run(program: Callable, config: ModelConfig, params: Mapping, packed: Packed
     return np.concatenate([np.asarray(result) for result in results])[: packed.rows]
 
 
-def rows_at_once(config: ModelConfig, mesh: Mesh | None) -> int:
+def scoring_batch_size(config: ModelConfig, mesh: Mesh | None) -> int:
     """How many rows go through the network together: TOKENS_AT_ONCE, and at least one for each part of the mesh."""
-    ways = batch_ways(mesh)
+    ways = data_parallel_size(mesh)
     return -(-max(1, TOKENS_AT_ONCE // config.max_length) // ways) * ways
 
 

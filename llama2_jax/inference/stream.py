@@ -23,7 +23,7 @@ from llama2_jax.models.config import ModelConfig
 from llama2_jax.models.decoding import DecodingWeights
 from llama2_jax.models.kv_cache import KVCache, empty_cache
 from llama2_jax.sharding.axes import replicate
-from llama2_jax.sharding.mesh import batch_ways, mesh_of
+from llama2_jax.sharding.mesh import data_parallel_size, mesh_of
 
 # A prompt is read in blocks of the larger size and its rest in blocks of the smaller one, the last of them padded.
 LARGE_BLOCK, SMALL_BLOCK = 256, 32
@@ -144,7 +144,7 @@ def stream(
         token, hidden, cache = _next_token(
             streamer.weights, context.hidden, context.cache, np.int32(len(context.tokens)),
             np.float32(sampling.temperature), np.float32(sampling.top_p), randomness, np.int32(step),
-            config=config, whole=sampling.top_p == 1.0, mesh=streamer.mesh,
+            config=config, skip_top_p=sampling.top_p == 1.0, mesh=streamer.mesh,
         )  # fmt: skip
         context = Context((*context.tokens, int(token)), cache, hidden)
         yield context
@@ -174,7 +174,7 @@ def _read_block(
     return hidden[:, count - 1], cache
 
 
-@functools.partial(jax.jit, static_argnames=("config", "whole", "mesh"), donate_argnames=("cache",))
+@functools.partial(jax.jit, static_argnames=("config", "skip_top_p", "mesh"), donate_argnames=("cache",))
 def _next_token(
     weights: DecodingWeights,
     hidden: Float[Array, "rows dim"],
@@ -186,14 +186,14 @@ def _next_token(
     step: Int[Array, ""],
     *,
     config: ModelConfig,
-    whole: bool,
+    skip_top_p: bool,
     mesh: Mesh | None,
 ) -> tuple[Int[Array, ""], Float[Array, "rows dim"], KVCache]:
     """Draws the token at a position and reads it."""
     rows = hidden.shape[0]
     logits = decoding.logits(weights, hidden)
     uniform = jnp.full(rows, randomness[step])
-    token, _ = draw(logits, jnp.full(rows, temperature), uniform, None if whole else top_p)
+    token, _ = draw(logits, jnp.full(rows, temperature), uniform, None if skip_top_p else top_p)
     # Behind the prompt lies its padding.
     cache = cache.replace(index=position)
     hidden, cache = decoding.decode(weights, token[:, None], jnp.full((rows, 1), position), cache, config, mesh)
@@ -203,7 +203,7 @@ def _next_token(
 @functools.partial(jax.jit, static_argnames=("config", "slots", "mesh"))
 def _empty(*, config: ModelConfig, slots: int, mesh: Mesh | None) -> KVCache:
     # A mesh splits a batch's rows; a single dialogue is then answered by each part of it alike.
-    return decoding.constrain_cache(empty_cache(config, batch_ways(mesh), slots), mesh)
+    return decoding.constrain_cache(empty_cache(config, data_parallel_size(mesh), slots), mesh)
 
 
 @functools.partial(jax.jit, static_argnames=("dtype",))

@@ -33,10 +33,10 @@ def uneven(
     """Why rows and heads can not be dealt out to the mesh evenly; None where they can."""
     if mesh is None:
         return None
-    batch_ways, tensor = mesh.shape["data"] * mesh.shape["fsdp"], mesh.shape["tensor"]
-    if q.shape[0] % batch_ways:
+    data_parallel_size, tensor = mesh.shape["data"] * mesh.shape["fsdp"], mesh.shape["tensor"]
+    if q.shape[0] % data_parallel_size:
         return (
-            f"takes rows in multiples of mesh.data * mesh.fsdp = {batch_ways}, not {q.shape[0]}: "
+            f"takes rows in multiples of mesh.data * mesh.fsdp = {data_parallel_size}, not {q.shape[0]}: "
             "choose a batch size that divides"
         )
     for name, heads in (("heads", q.shape[2]), ("kv_heads", k.shape[2])):

@@ -10,7 +10,7 @@ REMAT_POLICIES = ("none", "dots", "attention", "offload", "full")
 ATTENTION_BACKENDS = ("auto", "xla", "cudnn", "splash")
 
 # Fields by which no result differs but in its rounding: a run may go on with others, on devices with less memory say.
-HOW_COMPUTED = ("scan_layers", "remat", "attention", "logits_chunk", "consolidate_weights", "generation_rows")
+EXECUTION_FIELDS = ("scan_layers", "remat", "attention", "logits_chunk", "consolidate_weights", "generation_rows")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -23,7 +23,7 @@ from llama2_jax.models.layer import (
     NORM_AXES,
     LayerWeights,
     embed,
-    finish,
+    output_and_mlp,
     queries_keys_values,
     rms_norm,
     unstack_layers,
@@ -59,7 +59,7 @@ def weight_shardings(config: ModelConfig, mesh: Mesh) -> DecodingWeights:
     return DecodingWeights(place(EMBEDDING_AXES), layers, place(NORM_AXES), place(HEAD_AXES))
 
 
-def lay_out(params: dict[str, Any], config: ModelConfig, mesh: Mesh | None = None) -> DecodingWeights:
+def decoding_weights(params: dict[str, Any], config: ModelConfig, mesh: Mesh | None = None) -> DecodingWeights:
     """A language model's parameters, laid out for decoding."""
 
     def ready(weight: Array, axes: tuple[str, ...]) -> Array:
@@ -67,13 +67,13 @@ def lay_out(params: dict[str, Any], config: ModelConfig, mesh: Mesh | None = Non
 
     return DecodingWeights(
         embedding=ready(params["trunk"]["embedding"], EMBEDDING_AXES),
-        layers=layers_apart(params["trunk"]["layers"], config, mesh),
+        layers=unstacked_layers(params["trunk"]["layers"], config, mesh),
         final_norm=ready(params["trunk"]["final_norm"], NORM_AXES),
         head=ready(params["head"]["kernel"], HEAD_AXES),
     )
 
 
-def layers_apart(stacked: LayerWeights, config: ModelConfig, mesh: Mesh | None = None) -> tuple[LayerWeights, ...]:
+def unstacked_layers(stacked: LayerWeights, config: ModelConfig, mesh: Mesh | None = None) -> tuple[LayerWeights, ...]:
     """Each layer's weights, laid out for decoding, from those of all layers stacked on axis 0."""
     # Cast before it is taken apart: one pass over each stack, and what is gathered is of the compute dtype.
     cast = {name: array.astype(config.compute_dtype) for name, array in stacked.items()}
@@ -143,13 +143,13 @@ def prefill(
       positions: 0, 1, ... along each prompt and -1 at padding, which is attended by no token of a prompt.
     """
     x = embed(weights.embedding, tokens, mesh, weight_rules(config))
-    turn = rotation(positions, config.head_dim, config.rope_theta)
+    rope = rotation(positions, config.head_dim, config.rope_theta)
     segment_ids = (positions >= 0).astype(jnp.int32)
     whole, spare = (0, 0), (0, slots - tokens.shape[1])
     keys, values = [], []
     for layer in weights.layers:
-        q, k, v = queries_keys_values(layer, x, turn, config, mesh)
-        x = finish(layer, x, attention(q, k, v, segment_ids, config.attention, mesh), config, mesh)
+        q, k, v = queries_keys_values(layer, x, rope, config, mesh)
+        x = output_and_mlp(layer, x, attention(q, k, v, segment_ids, config.attention, mesh), config, mesh)
         keys.append(jnp.pad(_key_slots(k), (whole, whole, whole, spare)))
         values.append(jnp.pad(_value_slots(v), (whole, whole, spare, whole)))
     cache_positions = jnp.pad(positions, (whole, spare), constant_values=-1)
@@ -173,7 +173,7 @@ def decode(
       cache: with at least `length` free slots; beyond the last slot the newest tokens are overwritten, unnoticed.
     """
     x = embed(weights.embedding, tokens, mesh, weight_rules(config))
-    turn = rotation(positions, config.head_dim, config.rope_theta)
+    rope = rotation(positions, config.head_dim, config.rope_theta)
     seen = jax.lax.dynamic_update_slice(cache.positions, positions, (0, cache.index))
     mask = (seen[:, None, :] >= 0) & (seen[:, None, :] <= positions[:, :, None])
     # For a product with one vector the compiler for TPUs puts the keys' heads along its 128 lanes: for 7b's 32 that is
@@ -181,11 +181,11 @@ def decode(
     least_group = 2 if program_device(mesh).platform == "tpu" else 1
     keys, values = list(cache.keys), list(cache.values)
     for number, layer in enumerate(weights.layers):
-        q, k, v = queries_keys_values(layer, x, turn, config, mesh)
+        q, k, v = queries_keys_values(layer, x, rope, config, mesh)
         keys[number] = jax.lax.dynamic_update_slice(keys[number], _key_slots(k), (0, 0, 0, cache.index))
         values[number] = jax.lax.dynamic_update_slice(values[number], _value_slots(v), (0, 0, cache.index, 0))
         attended = cached_attention(q, keys[number], values[number], mask, least_group)
-        x = finish(layer, x, attended, config, mesh)
+        x = output_and_mlp(layer, x, attended, config, mesh)
     cache = KVCache(tuple(keys), tuple(values), seen, cache.index + tokens.shape[1])
     return rms_norm(x, weights.final_norm, config.norm_eps), constrain_cache(cache, mesh)
 

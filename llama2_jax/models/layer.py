@@ -16,7 +16,7 @@ from jaxtyping import Array, Float, Int
 from llama2_jax.models.attention import attention
 from llama2_jax.models.config import ModelConfig
 from llama2_jax.models.rope import Rotation, rotate
-from llama2_jax.models.weights import ready_weight
+from llama2_jax.models.weights import cast_and_gather
 from llama2_jax.sharding.axes import RULES, Rules, constrain
 
 LayerWeights = Mapping[str, Float[Array, "..."]]
@@ -68,7 +68,7 @@ def embed(
 def layer(
     weights: LayerWeights,
     x: Hidden,
-    turn: Rotation,
+    rope: Rotation,
     segment_ids: Int[Array, "rows length"],
     config: ModelConfig,
     mesh: Mesh | None,
@@ -78,36 +78,36 @@ def layer(
     # layers: there the compiler gathers them as they are needed.
     gathered = config.remat != "none"
     weights = {
-        name: ready_weight(weight, config.compute_dtype, mesh, LAYER_AXES[name], gathered)
+        name: cast_and_gather(weight, config.compute_dtype, mesh, LAYER_AXES[name], gathered)
         for name, weight in weights.items()
     }
-    q, k, v = queries_keys_values(weights, x, turn, config, mesh)
-    return finish(weights, x, attention(q, k, v, segment_ids, config.attention, mesh), config, mesh)
+    q, k, v = queries_keys_values(weights, x, rope, config, mesh)
+    return output_and_mlp(weights, x, attention(q, k, v, segment_ids, config.attention, mesh), config, mesh)
 
 
 def queries_keys_values(
-    weights: LayerWeights, x: Hidden, turn: Rotation, config: ModelConfig, mesh: Mesh | None
+    weights: LayerWeights, x: Hidden, rope: Rotation, config: ModelConfig, mesh: Mesh | None
 ) -> tuple[Heads, Heads, Heads]:
     """The layer's first half: norm, projections, rotation of queries and keys."""
     normal = rms_norm(x, weights["attention_norm"], config.norm_eps)
 
     def project(name: str, axis: str) -> Heads:
-        flat = constrain(_times(normal, weights[name]), mesh, ("batch", "length", axis))
+        flat = constrain(matmul(normal, weights[name]), mesh, ("batch", "length", axis))
         return flat.reshape(*x.shape[:2], -1, config.head_dim)
 
     q, k, v = project("query", "heads"), project("key", "kv_heads"), project("value", "kv_heads")
-    return _named(rotate(q, turn), "query"), _named(rotate(k, turn), "key"), _named(v, "value")
+    return _named(rotate(q, rope), "query"), _named(rotate(k, rope), "key"), _named(v, "value")
 
 
-def finish(weights: LayerWeights, x: Hidden, attended: Heads, config: ModelConfig, mesh: Mesh | None) -> Hidden:
+def output_and_mlp(weights: LayerWeights, x: Hidden, attended: Heads, config: ModelConfig, mesh: Mesh | None) -> Hidden:
     """The layer's second half, after attention: output projection and feed-forward, each added to the residual."""
-    x = x + checkpoint_name(_times(attended.reshape(*x.shape[:2], -1), weights["output"]), "output")
+    x = x + checkpoint_name(matmul(attended.reshape(*x.shape[:2], -1), weights["output"]), "output")
     x = constrain(x, mesh, ("batch", "length", "hidden"))
     normal = rms_norm(x, weights["ffn_norm"], config.norm_eps)
-    gate = checkpoint_name(_times(normal, weights["gate"]), "gate")
-    gated = jax.nn.silu(gate) * checkpoint_name(_times(normal, weights["up"]), "up")
+    gate = checkpoint_name(matmul(normal, weights["gate"]), "gate")
+    gated = jax.nn.silu(gate) * checkpoint_name(matmul(normal, weights["up"]), "up")
     gated = constrain(gated, mesh, ("batch", "length", "ffn"))
-    return constrain(x + _times(gated, weights["down"]), mesh, ("batch", "length", "hidden"))
+    return constrain(x + matmul(gated, weights["down"]), mesh, ("batch", "length", "hidden"))
 
 
 def _named(x: Heads, name: str) -> Heads:
@@ -115,7 +115,7 @@ def _named(x: Heads, name: str) -> Heads:
     return checkpoint_name(x.reshape(*x.shape[:2], -1), name).reshape(x.shape)
 
 
-def _times(x: Hidden, matrix: Float[Array, "inputs outputs"]) -> Hidden:
+def matmul(x: Hidden, matrix: Float[Array, "inputs outputs"]) -> Hidden:
     # Rows and length as one dimension: the gradient of a product with two batch dimensions transposes its operands,
     # which takes longer on the CPU than the product.
     return (x.reshape(-1, x.shape[-1]) @ matrix.astype(x.dtype)).reshape(*x.shape[:-1], -1)

@@ -30,9 +30,9 @@ from llama2_jax.models.kv_cache import KVCache
 from llama2_jax.models.layer import EMBEDDING_AXES, LAYER_AXES, NORM_AXES, embed, layer, rms_norm
 from llama2_jax.models.remat import POLICIES
 from llama2_jax.models.rope import Rotation, rotation
-from llama2_jax.models.weights import ready_weight
+from llama2_jax.models.weights import cast_and_gather
 from llama2_jax.sharding.axes import RULES, Rules, constrain, partition_spec
-from llama2_jax.sharding.mesh import batch_ways
+from llama2_jax.sharding.mesh import data_parallel_size
 
 Params = dict[str, Any]
 Tokens = Int[Array, "rows length"]
@@ -50,13 +50,13 @@ class Layer(nn.Module):
 
     @nn.compact
     def __call__(
-        self, x: Float[Array, "rows length dim"], turn: Rotation, segment_ids: Tokens
+        self, x: Float[Array, "rows length dim"], rope: Rotation, segment_ids: Tokens
     ) -> tuple[Float[Array, "rows length dim"], None]:
         weights = {
             name: self.param(name, nn.with_logical_partitioning(init, LAYER_AXES[name]), shape)
             for name, (init, shape) in _layer_parameters(self.config).items()
         }
-        return layer(weights, x, turn, segment_ids, self.config, self.mesh), None
+        return layer(weights, x, rope, segment_ids, self.config, self.mesh), None
 
 
 def _layer_stack(config: ModelConfig) -> type[nn.Module]:
@@ -105,8 +105,8 @@ class Trunk(nn.Module):
         embedding_init = nn.with_logical_partitioning(nn.initializers.normal(INIT_STD), EMBEDDING_AXES)
         embedding = self.param("embedding", embedding_init, (config.vocab_size, config.dim))
         x = embed(embedding, tokens, self.mesh).astype(config.compute_dtype)
-        turn = rotation(positions, config.head_dim, config.rope_theta)
-        x, _ = _layer_stack(config)(config, self.mesh, name="layers")(x, turn, segment_ids)
+        rope = rotation(positions, config.head_dim, config.rope_theta)
+        x, _ = _layer_stack(config)(config, self.mesh, name="layers")(x, rope, segment_ids)
         norm_init = nn.with_logical_partitioning(nn.initializers.ones, NORM_AXES)
         return rms_norm(x, self.param("final_norm", norm_init, (config.dim,)), config.norm_eps)
 
@@ -124,7 +124,7 @@ class Head(nn.Module):
         dim = hidden.shape[-1]
         init = nn.with_logical_partitioning(nn.initializers.normal(self.init_std), ("embed", self.axis))
         kernel = self.param("kernel", init, (dim, self.outputs))
-        kernel = ready_weight(kernel, hidden.dtype, self.mesh, ("embed", self.axis))
+        kernel = cast_and_gather(kernel, hidden.dtype, self.mesh, ("embed", self.axis))
         flat = hidden.reshape(-1, dim)  # as in layer.py: faster gradients on the CPU
         out = jnp.matmul(flat, kernel, preferred_element_type=jnp.float32)
         return out.reshape(*hidden.shape[:-1], self.outputs)
@@ -171,7 +171,7 @@ class LanguageModel(nn.Module):
         The matrix is in the compute dtype and comes once for each group of devices that shares rows. That is how it
         lies while it is used in any case; said so, it is gathered here and not in the loop that uses it.
         """
-        hidden, groups = self.hidden(tokens, positions, segment_ids), batch_ways(self.mesh)
+        hidden, groups = self.hidden(tokens, positions, segment_ids), data_parallel_size(self.mesh)
         matrix = self.head.variables["params"]["kernel"].astype(self.config.compute_dtype)
         matrix = constrain(matrix, self.mesh, (None, "vocab"))
         matrix = jnp.broadcast_to(matrix, (groups, *matrix.shape))
@@ -189,7 +189,7 @@ class LanguageModel(nn.Module):
         """
         # Laid out at every call: there is nothing to consolidate for.
         config = dataclasses.replace(self.config, consolidate_weights=False)
-        weights = decoding.lay_out(self.variables["params"], config, self.mesh)
+        weights = decoding.decoding_weights(self.variables["params"], config, self.mesh)
         hidden, cache = decoding.decode(weights, tokens, positions, cache, config, self.mesh)
         return decoding.logits(weights, hidden), cache
 

@@ -10,7 +10,7 @@ from jaxtyping import Array, Float
 from llama2_jax.sharding.axes import GATHERED, constrain
 
 
-def ready_weight(
+def cast_and_gather(
     weight: Float[Array, "..."], dtype: str, mesh: Mesh | None, axes: Sequence[str], gathered: bool = False
 ) -> Float[Array, "..."]:
     """A parameter in the dtype of the computation, its split written down.

@@ -49,7 +49,7 @@ def whiten(x: Float[Array, "*shape"], mask: Shaped[Array, "*shape"], shift_mean:
     return jnp.where(inside, scaled if shift_mean else scaled + mean, 0.0)
 
 
-def penalise_missing_end(
+def apply_missing_eos_penalty(
     score: Float[Array, "*answers"], finished: Bool[Array, "*answers"], penalty: float
 ) -> Float[Array, "*answers"]:
     """The whitened score, less a penalty where an answer was cut off before its EOS. Not in the paper: 0 leaves it."""

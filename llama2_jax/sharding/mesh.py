@@ -98,7 +98,7 @@ def batch_sharding(mesh: Mesh, stacked: bool = False) -> NamedSharding:
     return NamedSharding(mesh, partition_spec((None, "batch") if stacked else ("batch",)))
 
 
-def batch_ways(mesh: Mesh | None) -> int:
+def data_parallel_size(mesh: Mesh | None) -> int:
     """Over how many groups of devices the rows of a batch are split; a batch's rows must be a multiple of it."""
     return 1 if mesh is None else mesh.shape["data"] * mesh.shape["fsdp"]
 
@@ -109,7 +109,7 @@ def row_multiple(mesh: Mesh, least: int = 8) -> int:
     A multiple of `least`, whatever the mesh: the larger, the fewer shapes, and the more rows of padding.
     Rows that it can not split would lie whole on every device, and each would compute all of them.
     """
-    return math.lcm(least, batch_ways(mesh))
+    return math.lcm(least, data_parallel_size(mesh))
 
 
 def mesh_of(tree: Any) -> Mesh | None:

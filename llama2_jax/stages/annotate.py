@@ -14,11 +14,11 @@ from ml_collections import ConfigDict
 from llama2_jax.data.records import SAFETY_LABELS
 from llama2_jax.inference.generate import Sampling, generate
 from llama2_jax.models.config import ModelConfig
-from llama2_jax.stages.encoding import encode_prompts, read_records
-from llama2_jax.stages.portions import in_portions
-from llama2_jax.stages.rewarding import annotator_scores
-from llama2_jax.stages.runtime import Inputs, Runtime, configured_function, named_key, write_jsonl
-from llama2_jax.stages.workload import LONGEST_PROMPTS, DeviceWork, abstract_model, generation
+from llama2_jax.pipeline.device_programs import LONGEST_PROMPTS, DeviceWork, abstract_model, generation
+from llama2_jax.pipeline.encoding import encode_prompts, read_records
+from llama2_jax.pipeline.resumable import map_resumable
+from llama2_jax.pipeline.reward_models import annotator_scores
+from llama2_jax.pipeline.runtime import Inputs, Runtime, configured_function, named_key, write_jsonl
 from llama2_jax.text.tokenizer import Tokenizer
 from llama2_jax.training.model_folder import load_model
 
@@ -126,11 +126,11 @@ def _answers(config, folder, prompts, temperatures, version, tokenizer, runtime)
             temperatures=temperatures[first:stop],
             key=named_key(runtime.key, version),
             eos_id=tokenizer.eos_id,
-            numbers=range(first, stop),
+            prompt_ids=range(first, stop),
         )
         return [{"tokens": sample.tokens.tolist()} for sample in samples]
 
-    return [row["tokens"] for row in in_portions(f"{version} version", len(prompts), answer, runtime)]
+    return [row["tokens"] for row in map_resumable(f"{version} version", len(prompts), answer, runtime)]
 
 
 def _comparison(

@@ -13,10 +13,10 @@ from ml_collections import ConfigDict
 from llama2_jax.inference.generate import Sampling, generate
 from llama2_jax.inference.score import rewards
 from llama2_jax.models.config import ModelConfig
-from llama2_jax.stages.encoding import encode_prompts, read_records
-from llama2_jax.stages.portions import in_portions
-from llama2_jax.stages.runtime import Inputs, Runtime, named_key, write_jsonl
-from llama2_jax.stages.workload import LONGEST_PROMPTS, DeviceWork, abstract_model, generation, score_tokens
+from llama2_jax.pipeline.device_programs import LONGEST_PROMPTS, DeviceWork, abstract_model, generation, score_tokens
+from llama2_jax.pipeline.encoding import encode_prompts, read_records
+from llama2_jax.pipeline.resumable import map_resumable
+from llama2_jax.pipeline.runtime import Inputs, Runtime, named_key, write_jsonl
 from llama2_jax.text.tokenizer import Tokenizer
 from llama2_jax.training.model_folder import load_model
 
@@ -39,7 +39,7 @@ def run(config: ConfigDict, inputs: Inputs, runtime: Runtime) -> dict:
             samples = generate(
                 runtime.model, policy, asked[first:stop],
                 Sampling(config.temperature, config.top_p, config.max_new_tokens),
-                key=named_key(runtime.key, purpose), eos_id=tokenizer.eos_id, numbers=range(first, stop),
+                key=named_key(runtime.key, purpose), eos_id=tokenizer.eos_id, prompt_ids=range(first, stop),
             )  # fmt: skip
             # Both are scored after the prompt without the preprompt: that is where the answer will stand.
             pairs = zip(prompts[first:stop], samples, strict=True)
@@ -49,7 +49,7 @@ def run(config: ConfigDict, inputs: Inputs, runtime: Runtime) -> dict:
                 for sample, score in zip(samples, scores, strict=True)
             ]
 
-        return in_portions(purpose, len(asked), portion, runtime)
+        return map_resumable(purpose, len(asked), portion, runtime)
 
     plain, distilled = answer(prompts, "plain"), answer(prefixed_prompts, "with preprompt")
     rows = [

@@ -12,12 +12,17 @@ from llama2_jax.evaluation.verdicts import mean_known, summarise, utilities
 from llama2_jax.evaluation.win_rate import win_rate
 from llama2_jax.inference.generate import Sampling, generate
 from llama2_jax.models.config import ModelConfig
-from llama2_jax.stages.conversing import held_in_portions
-from llama2_jax.stages.encoding import encode_prompts, read_records
-from llama2_jax.stages.portions import in_portions
-from llama2_jax.stages.rewarding import abstract_reward_models, annotator_scores, load_reward_models, reward_scores
-from llama2_jax.stages.runtime import Inputs, Runtime, configured_function, named_key, write_json, write_jsonl
-from llama2_jax.stages.workload import LONGEST_PROMPTS, DeviceWork, abstract_model, generation
+from llama2_jax.pipeline.conversations import converse_resumable
+from llama2_jax.pipeline.device_programs import LONGEST_PROMPTS, DeviceWork, abstract_model, generation
+from llama2_jax.pipeline.encoding import encode_prompts, read_records
+from llama2_jax.pipeline.resumable import map_resumable
+from llama2_jax.pipeline.reward_models import (
+    abstract_reward_models,
+    annotator_scores,
+    load_reward_models,
+    reward_scores,
+)
+from llama2_jax.pipeline.runtime import Inputs, Runtime, configured_function, named_key, write_json, write_jsonl
 from llama2_jax.text.tokenizer import Tokenizer
 from llama2_jax.training.model_folder import load_model
 
@@ -51,7 +56,7 @@ def run(config: ConfigDict, inputs: Inputs, runtime: Runtime) -> dict:
         }
 
     folders = dict(zip(config.versions, inputs["models"], strict=True))
-    measured = in_portions(
+    measured = map_resumable(
         "versions", len(folders), lambda first, _: [measure(*list(folders.items())[first])], runtime, size=1
     )
     ours = {name: version.pop("utilities") for name, version in zip(folders, measured, strict=True)}
@@ -97,7 +102,7 @@ def _answer(name, config, params, records, prompts, reward_models, tokenizer, ru
             Sampling(config.temperature, config.top_p, config.max_new_tokens),
             key=named_key(runtime.key, "answers"),
             eos_id=tokenizer.eos_id,
-            numbers=range(first, stop),
+            prompt_ids=range(first, stop),
         )
         rows = [
             {
@@ -114,14 +119,14 @@ def _answer(name, config, params, records, prompts, reward_models, tokenizer, ru
         scores = reward_models.score([row["tokens"] for row in rows], [row["safety"] for row in rows])
         return [{**row, "rewards": scores.row(index)} for index, row in enumerate(rows)]
 
-    return in_portions(f"{name} answers", len(prompts), answer, runtime)
+    return map_resumable(f"{name} answers", len(prompts), answer, runtime)
 
 
 def _instruction_kept(name, config, params, dialogues, tokenizer, judge, runtime) -> dict[str, float | None]:
     """The share of answers that keep the system message's instruction, by turn (section 3.3, table 30)."""
     if not dialogues:
         return {str(turn): None for turn in config.instruction_turns}
-    conversations = held_in_portions(
+    conversations = converse_resumable(
         f"{name} dialogues",
         params,
         tokenizer,

@@ -10,9 +10,9 @@ from llama2_jax.data.dialogues import dialogue_batches, fit_to_length
 from llama2_jax.data.epochs import steps_in
 from llama2_jax.data.sources import read_all
 from llama2_jax.models.config import ModelConfig
-from llama2_jax.stages.fitting import fit_language_model
-from llama2_jax.stages.runtime import Inputs, Runtime
-from llama2_jax.stages.workload import DeviceWork, language_model_training
+from llama2_jax.pipeline.device_programs import DeviceWork, language_model_training
+from llama2_jax.pipeline.model_training import fit_language_model
+from llama2_jax.pipeline.runtime import Inputs, Runtime
 from llama2_jax.text.dialogue import EncodedDialogue, encode_dialogue
 from llama2_jax.text.tokenizer import Tokenizer
 from llama2_jax.training.model_folder import load_model
@@ -36,7 +36,7 @@ def read_demonstrations(
     """Reads and encodes the sources' dialogues, the loss on every answer."""
     return {
         name: [encode_dialogue(tokenizer, record["messages"], record.get("loss", "answers")) for record in records]
-        for name, records in read_all(sources, root=runtime.data_root, seed=runtime.world_seed).items()
+        for name, records in read_all(sources, root=runtime.data_root, seed=runtime.experiment_seed).items()
     }
 
 

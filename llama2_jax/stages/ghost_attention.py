@@ -11,10 +11,10 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from llama2_jax.models.config import ModelConfig
-from llama2_jax.stages.conversing import Conversation, held_in_portions
-from llama2_jax.stages.encoding import read_records
-from llama2_jax.stages.runtime import Inputs, Runtime, write_jsonl
-from llama2_jax.stages.workload import LONGEST_PROMPTS, DeviceWork, abstract_model, generation
+from llama2_jax.pipeline.conversations import Conversation, converse_resumable
+from llama2_jax.pipeline.device_programs import LONGEST_PROMPTS, DeviceWork, abstract_model, generation
+from llama2_jax.pipeline.encoding import read_records
+from llama2_jax.pipeline.runtime import Inputs, Runtime, write_jsonl
 from llama2_jax.text.tokenizer import Tokenizer
 from llama2_jax.training.model_folder import load_model
 
@@ -26,7 +26,7 @@ def run(config: ConfigDict, inputs: Inputs, runtime: Runtime) -> dict:
     turns = [record["turns"] if "turns" in record else user_turns(record["messages"]) for record in dialogues]
     instructions = read_records(config.instructions, runtime)
     instructions = choose_instructions(dialogues, instructions, config.terse_fraction, runtime.seed)
-    conversations = held_in_portions(
+    conversations = converse_resumable(
         "dialogues",
         load_model(inputs["policy"], runtime.mesh).params,
         tokenizer,

@@ -18,14 +18,14 @@ from ml_collections import ConfigDict
 from llama2_jax.data.prompts import prompt_batches
 from llama2_jax.models.config import ModelConfig
 from llama2_jax.models.flops import training_flops
+from llama2_jax.pipeline import device_programs
+from llama2_jax.pipeline.encoding import encode_prompts, read_records
+from llama2_jax.pipeline.model_training import learning_rate, shard_batch
+from llama2_jax.pipeline.ppo_steps import ppo_critic_step, ppo_policy_step
+from llama2_jax.pipeline.reward_models import abstract_reward_models, load_reward_models, reward_scores
+from llama2_jax.pipeline.rollouts import Rollouts, answer_and_score, collect
+from llama2_jax.pipeline.runtime import Inputs, Runtime, named_key
 from llama2_jax.sharding.mesh import row_multiple
-from llama2_jax.stages import workload
-from llama2_jax.stages.encoding import encode_prompts, read_records
-from llama2_jax.stages.fitting import learning_rate, place
-from llama2_jax.stages.ppo_steps import ppo_critic_step, ppo_policy_step
-from llama2_jax.stages.rewarding import abstract_reward_models, load_reward_models, reward_scores
-from llama2_jax.stages.rollouts import Rollouts, answer_and_score, collect
-from llama2_jax.stages.runtime import Inputs, Runtime, named_key
 from llama2_jax.text.tokenizer import Tokenizer
 from llama2_jax.training.checkpoint_folder import CheckpointError
 from llama2_jax.training.checkpoints import Checkpoints
@@ -69,42 +69,44 @@ def run(config: ConfigDict, inputs: Inputs, runtime: Runtime) -> dict:
     return _iterate(config, reference, reward_models.helpfulness, batches, rollouts, held_out_reward, runtime)
 
 
-def device_work(config: ConfigDict, model: ModelConfig, mesh: Mesh) -> workload.DeviceWork:
+def device_work(config: ConfigDict, model: ModelConfig, mesh: Mesh) -> device_programs.DeviceWork:
     """An iteration: answers, their scores by four models, and the steps of policy and critic; five models are held."""
-    policy = workload.abstract_trained("policy", model, config.optimizer, mesh)
-    critic = workload.abstract_trained("critic", model, config.optimizer, mesh, "scalar")
-    reference, rewards = workload.abstract_model("reference", model, mesh), abstract_reward_models(model, mesh)
+    policy = device_programs.abstract_trained("policy", model, config.optimizer, mesh)
+    critic = device_programs.abstract_trained("critic", model, config.optimizer, mesh, "scalar")
+    reference, rewards = device_programs.abstract_model("reference", model, mesh), abstract_reward_models(model, mesh)
     held, answers = (policy, critic, reference, *rewards), config.batch_size
-    rows = workload.packed_rows(config.minibatch_size, mesh)
+    rows = device_programs.packed_rows(config.minibatch_size, mesh)
     steps = math.ceil(config.batch_size / config.minibatch_size)
     batch = _abstract_minibatch(rows, model.max_length, mesh)
     policy_step, critic_step = _configured_steps(config, model, mesh)
 
-    def step(function: Callable, trained: workload.Held, head: str) -> workload.Program:
+    def step(function: Callable, trained: device_programs.ResidentModel, head: str) -> device_programs.Program:
         flops, name = training_flops(model, rows, model.max_length, head), f"{trained.name} step"
-        return workload.train_step(function, trained, batch, flops, name=name, held=held, calls=steps)
+        return device_programs.train_step(function, trained, batch, flops, name=name, held=held, calls=steps)
 
-    def logp(of: workload.Held) -> workload.Program:
-        return workload.score_log_probabilities(f"{of.name} log-probabilities", model, mesh, of, held, answers)
+    def logp(of: device_programs.ResidentModel) -> device_programs.Program:
+        return device_programs.score_log_probabilities(f"{of.name} log-probabilities", model, mesh, of, held, answers)
 
     programs = (
-        *workload.generation(config, model, mesh, policy, held, top_p=1.0, answers=answers),
+        *device_programs.generation(config, model, mesh, policy, held, top_p=1.0, answers=answers),
         *reward_scores(model, mesh, rewards, held, answers),
         logp(policy),
         logp(reference),
-        workload.score_tokens("critic values", model, mesh, critic, held, answers),
+        device_programs.score_tokens("critic values", model, mesh, critic, held, answers),
         step(critic_step, critic, "scalar"),
         step(policy_step, policy, "language"),
     )
     assumption = f"each prompt with its answer fills a row of {model.max_length} tokens: {rows} rows a minibatch"
-    return workload.DeviceWork(programs, unit="iteration", assumptions=(workload.LONGEST_PROMPTS, assumption))
+    return device_programs.DeviceWork(
+        programs, unit="iteration", assumptions=(device_programs.LONGEST_PROMPTS, assumption)
+    )
 
 
 def _abstract_minibatch(rows: int, length: int, mesh: Mesh) -> dict[str, jax.ShapeDtypeStruct]:
     """What `Rollouts.minibatch` gives."""
     numbers = ("log_probabilities", "advantages", "returns", "values", "mask")
-    fields = workload.rows_of(("tokens", "segment_ids", "positions"), rows, length)
-    return workload.abstract_batch(fields | workload.rows_of(numbers, rows, length, jnp.float32), mesh)
+    fields = device_programs.rows_of(("tokens", "segment_ids", "positions"), rows, length)
+    return device_programs.abstract_batch(fields | device_programs.rows_of(numbers, rows, length, jnp.float32), mesh)
 
 
 def _read_prompts(sources: ConfigDict, tokenizer: Tokenizer, config: ConfigDict, runtime: Runtime):
@@ -137,7 +139,7 @@ def _iterate(
         Checkpoints(runtime.folder / "checkpoints") as best,
         MetricsWriter(runtime.folder) as metrics,
         Watchdog(runtime.step_timeout, runtime.stage) as watchdog,
-        runtime.interruption.held_off(),
+        runtime.interruption.deferred(),
     ):
         begun = iterations.latest_step() is not None
         if begun:
@@ -215,7 +217,7 @@ def _iteration(
     for first in range(0, len(order), config.minibatch_size):
         selected = order[first : first + config.minibatch_size]
         packed = experience.minibatch(selected, runtime.model.max_length, row_multiple(runtime.mesh))
-        batch = place(packed, runtime.mesh)
+        batch = shard_batch(packed, runtime.mesh)
         row = {}
         critic, critic_metrics = critic_step(states["critic"], batch, config.critic_learning_rate)
         row |= {f"critic_{name}": value for name, value in critic_metrics.items()}

@@ -12,9 +12,9 @@ from llama2_jax.data.pretraining import pretraining_batches
 from llama2_jax.data.sources import read_all
 from llama2_jax.models.config import ModelConfig
 from llama2_jax.models.llama import LanguageModel, init_language_model, parameter_shardings
-from llama2_jax.stages.fitting import fit_language_model, language_model_loss, place
-from llama2_jax.stages.runtime import Inputs, Runtime, named_key
-from llama2_jax.stages.workload import DeviceWork, held_out_loss, language_model_training
+from llama2_jax.pipeline.device_programs import DeviceWork, held_out_loss, language_model_training
+from llama2_jax.pipeline.model_training import fit_language_model, language_model_loss, shard_batch
+from llama2_jax.pipeline.runtime import Inputs, Runtime, named_key
 from llama2_jax.text.tokenizer import Tokenizer
 from llama2_jax.training.model_folder import load_model
 
@@ -27,7 +27,7 @@ def run(config: ConfigDict, inputs: Inputs, runtime: Runtime) -> dict:
     tokenizer = Tokenizer.load(inputs["tokenizer"] / "tokenizer.model")
     documents = {
         name: tokenizer.encode_many([record["text"] for record in records])
-        for name, records in read_all(config.sources, root=runtime.data_root, seed=runtime.world_seed).items()
+        for name, records in read_all(config.sources, root=runtime.data_root, seed=runtime.experiment_seed).items()
     }
     training, held_out = _hold_out(documents)
     weights = {name: source.get("weight", 1.0) for name, source in config.sources.items()}
@@ -42,7 +42,7 @@ def run(config: ConfigDict, inputs: Inputs, runtime: Runtime) -> dict:
 
     def evaluate(params: dict) -> dict[str, float]:
         loss = language_model_loss(runtime.model, runtime.mesh)
-        losses = [loss(params, place(batch, runtime.mesh)) for batch in test]
+        losses = [loss(params, shard_batch(batch, runtime.mesh)) for batch in test]
         return {"held_out_loss": float(np.mean([float(loss) for loss in losses]))}
 
     params = _initial(inputs, runtime)

@@ -14,17 +14,22 @@ from ml_collections import ConfigDict
 
 from llama2_jax.inference.generate import Sampling, generate
 from llama2_jax.models.config import ModelConfig
-from llama2_jax.sharding.processes import from_first
-from llama2_jax.stages.encoding import encode_prompts, encode_row, read_records
-from llama2_jax.stages.finetune import finetune, read_demonstrations
-from llama2_jax.stages.portions import in_portions, portion_size
-from llama2_jax.stages.rewarding import (
+from llama2_jax.pipeline.device_programs import (
+    LONGEST_PROMPTS,
+    DeviceWork,
+    abstract_model,
+    generation,
+    language_model_training,
+)
+from llama2_jax.pipeline.encoding import encode_prompts, encode_row, read_records
+from llama2_jax.pipeline.resumable import map_resumable, shard_size
+from llama2_jax.pipeline.reward_models import (
     RewardModels,
     abstract_reward_models,
     load_reward_models,
     reward_scores,
 )
-from llama2_jax.stages.runtime import (
+from llama2_jax.pipeline.runtime import (
     Inputs,
     Runtime,
     as_folders,
@@ -34,13 +39,8 @@ from llama2_jax.stages.runtime import (
     write_json,
     write_jsonl,
 )
-from llama2_jax.stages.workload import (
-    LONGEST_PROMPTS,
-    DeviceWork,
-    abstract_model,
-    generation,
-    language_model_training,
-)
+from llama2_jax.sharding.processes import from_first
+from llama2_jax.stages.finetune import finetune, read_demonstrations
 from llama2_jax.text.tokenizer import Tokenizer
 from llama2_jax.training.model_folder import load_model
 
@@ -131,7 +131,7 @@ def _fill_bag(config: ConfigDict, inputs: Inputs, tokenizer: Tokenizer, runtime:
     if not inputs.get("bags"):
         return bag
     earlier = [row for folder in as_folders(inputs["bags"]) for row in read_jsonl(folder / "samples.jsonl")]
-    anew = in_portions(
+    anew = map_resumable(
         "earlier rounds",
         len(earlier),
         lambda first, stop: rescored(earlier[first:stop], reward_models, tokenizer),
@@ -160,8 +160,8 @@ def _sample_and_keep(
             rewards = np.where(np.isfinite(candidates.rewards), candidates.rewards, None).tolist()
             return [{"rewards": of_prompt, "best": row} for of_prompt, row in zip(rewards, best, strict=True)]
 
-        size = portion_size(runtime, config.samples_per_prompt)
-        return in_portions(purpose, min(count, len(prompts)), portion, runtime, size)
+        size = shard_size(runtime, config.samples_per_prompt)
+        return map_resumable(purpose, min(count, len(prompts)), portion, runtime, size)
 
     def curve_of(drawn: list[dict]) -> Mapping[str, list[float]]:
         return best_of_curve(np.asarray([row["rewards"] for row in drawn], float))
@@ -199,7 +199,7 @@ def _candidates(
         key=named_key(runtime.key, purpose),
         eos_id=tokenizer.eos_id,
         samples_per_prompt=config.samples_per_prompt,
-        numbers=numbers,
+        prompt_ids=numbers,
     )
     sequences = [np.concatenate([prompts[sample.prompt_index], sample.tokens]) for sample in samples]
     scores = reward_models.score(sequences, [records[sample.prompt_index]["safety"] for sample in samples])

@@ -12,8 +12,8 @@ from etils import epath
 from ml_collections import ConfigDict
 
 from llama2_jax.evaluation.reward_accuracy import RATINGS
-from llama2_jax.stages.report_page import render_page
-from llama2_jax.stages.runtime import Inputs, Runtime, as_folders, read_json, read_jsonl, write_json, write_text
+from llama2_jax.pipeline.runtime import Inputs, Runtime, as_folders, read_json, read_jsonl, write_json, write_text
+from llama2_jax.report.page import render_page
 from llama2_jax.training.metrics import read_metrics
 
 DOMAINS = ("helpfulness", "safety")
@@ -113,7 +113,7 @@ def build_report(stages: Sequence[FinishedStage], runtime: Runtime) -> dict:
     evaluation = next((read_json(s.folder / "evaluation.json") for s in stages if s.role == "evaluation"), {})
     reward_models = sorted(rows("reward_models", _reward_model), key=lambda row: (row["round"] or 0, row["kind"] or ""))
     return finite({
-        "seed": runtime.world_seed,
+        "seed": runtime.experiment_seed,
         "model": dataclasses.asdict(runtime.model),
         "evaluation_prompts": evaluation.get("prompts"),
         "versions": [_version(row) for row in evaluation.get("versions", ())],

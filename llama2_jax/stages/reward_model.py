@@ -25,11 +25,7 @@ from llama2_jax.models.config import ModelConfig
 from llama2_jax.models.flops import training_flops
 from llama2_jax.models.llama import ScalarModel, parameter_shardings, scalar_params_from
 from llama2_jax.objectives.ranking import MARGINS, ranking_loss, safety_auxiliary_loss
-from llama2_jax.sharding.mesh import row_multiple
-from llama2_jax.stages.encoding import read_records
-from llama2_jax.stages.fitting import fit_in_folder
-from llama2_jax.stages.runtime import Inputs, Runtime, as_folders, named_key, read_jsonl
-from llama2_jax.stages.workload import (
+from llama2_jax.pipeline.device_programs import (
     DeviceWork,
     abstract_batch,
     abstract_model,
@@ -39,6 +35,10 @@ from llama2_jax.stages.workload import (
     score_tokens,
     train_step,
 )
+from llama2_jax.pipeline.encoding import read_records
+from llama2_jax.pipeline.model_training import fit_in_folder
+from llama2_jax.pipeline.runtime import Inputs, Runtime, as_folders, named_key, read_jsonl
+from llama2_jax.sharding.mesh import row_multiple
 from llama2_jax.text.tokenizer import Tokenizer
 from llama2_jax.training.model_folder import load_model, save_model_description
 from llama2_jax.training.optimizer import OptimizerConfig, make_optimizer

@@ -35,7 +35,7 @@ class Interruption:
         self._signal = 0
 
     @contextlib.contextmanager
-    def held_off(self) -> Iterator[None]:
+    def deferred(self) -> Iterator[None]:
         """While a training runs that looks at `in_any_process` after each step and saves: a first signal waits."""
         self._count(1)
         try:

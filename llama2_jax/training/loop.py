@@ -52,7 +52,7 @@ def fit(
     log_every: int,
     evaluate: Callable[[Params], Mapping[str, float]] | None = None,
     evaluate_every: int = 0,
-    place: Callable[[dict[str, np.ndarray]], Batch] | None = None,
+    shard_batch: Callable[[dict[str, np.ndarray]], Batch] | None = None,
     description: str = "training",
     interruption: Interruption | None = None,
     step_timeout: float = 0.0,
@@ -76,7 +76,7 @@ def fit(
       log_every: a row of metrics at each multiple, and at the end.
       evaluate: measures of parameters, written as they are named; must not keep or change the parameters.
       evaluate_every: at each multiple, and at the end; 0 is never.
-      place: puts a batch on the devices; by default it is left to the step.
+      shard_batch: puts a batch on the devices; by default it is left to the step.
       description: the name on the progress bar.
       interruption: where to look whether the run is to stop; it then stops behind the step under way, which is saved.
       step_timeout: after so many seconds without a finished step the process ends with a message; 0 is never.
@@ -98,12 +98,12 @@ def fit(
     def due(every: int, number: int) -> bool:
         return number == steps or (every > 0 and number % every == 0)
 
-    with monitor.bar, watchdog, interruption.held_off():
+    with monitor.bar, watchdog, interruption.deferred():
         to_stop = interruption.in_any_process()
         for number in range(done + 1, steps + 1):
             batch = _next_batch(batches, number, steps)
             arrays = {name: array for name, array in batch.items() if name != "ids"}
-            placed = place(arrays) if place else arrays
+            placed = shard_batch(arrays) if shard_batch else arrays
             state, results = step(state, placed, np.float32(learning_rate(number - 1)))
             monitor.started(number, results, batch)
             if evaluate is not None and evaluate_every and due(evaluate_every, number):

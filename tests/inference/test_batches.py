@@ -8,9 +8,9 @@ import pytest
 
 from llama2_jax.inference.batches import (
     batches,
+    generation_batch_size,
     lay_out_prompts,
     rows_of_prompts,
-    rows_together,
 )
 from llama2_jax.models.config import PRESETS
 
@@ -67,4 +67,4 @@ def test_prompts_of_like_length_share_a_batch():
 
 def test_as_many_rows_are_decoded_together_as_the_model_says_and_the_mesh_can_split():
     config = dataclasses.replace(PRESETS["tiny"], generation_rows=100)
-    assert [rows_together(config, mesh_of_ways(ways)) for ways in (1, 8, 100, 256)] == [100, 104, 100, 256]
+    assert [generation_batch_size(config, mesh_of_ways(ways)) for ways in (1, 8, 100, 256)] == [100, 104, 100, 256]

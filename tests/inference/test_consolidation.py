@@ -11,8 +11,8 @@ from llama2_jax.inference.consolidation import generation_weights
 from llama2_jax.inference.generate import Sampling, decode_rows, generate, prefill_rows
 from llama2_jax.models.config import ModelConfig
 from llama2_jax.models.llama import LanguageModel, init_language_model, parameter_shardings
-from llama2_jax.sharding.abstract import device_bytes
 from llama2_jax.sharding.mesh import make_mesh
+from llama2_jax.sizing.abstract import device_bytes
 from tests.hlo import collectives
 
 DIM, FFN, LAYERS, VOCAB = 64, 160, 2, 320
@@ -86,7 +86,7 @@ def program(model, host_params, *shape):
     )
     return decode_rows.lower(
         weights, hidden, cache, rows, np.ones(16, np.float32), np.float32(1), jax.random.key(0), rows, np.int32(16),
-        np.int32(2), config=model, steps=8, whole=True, mesh=mesh,
+        np.int32(2), config=model, steps=8, skip_top_p=True, mesh=mesh,
     ).compile().as_text()  # fmt: skip
 
 

@@ -11,8 +11,8 @@ import pytest
 
 from llama2_jax.inference.abstract import GenerationShapes, abstract_weights, compile_decode
 from llama2_jax.models.config import PRESETS
+from llama2_jax.pipeline.device_programs import abstract_model
 from llama2_jax.sharding.mesh import make_mesh
-from llama2_jax.stages.workload import abstract_model
 
 pytestmark = [
     pytest.mark.slow,

@@ -78,11 +78,11 @@ def same(left, right, tolerance=2e-5):
 @pytest.mark.parametrize(
     "sampling",
     [Sampling(1.0, 1.0, 9), pytest.param(Sampling(0.8, 0.7, 9), marks=pytest.mark.slow)],
-    ids=["whole", "nucleus"],
+    ids=["skip_top_p", "nucleus"],
 )
 def test_answers_are_those_of_full_forward_passes(params, prompts, sampling):
     samples = generate(
-        CONFIG, params, prompts, sampling, KEY, EOS, samples_per_prompt=2, numbers=range(50, 50 + len(prompts))
+        CONFIG, params, prompts, sampling, KEY, EOS, samples_per_prompt=2, prompt_ids=range(50, 50 + len(prompts))
     )
     assert [sample.prompt_index for sample in samples] == [index for index in range(len(prompts)) for _ in range(2)]
     for row, sample in enumerate(samples):
@@ -133,7 +133,7 @@ def test_prompts_may_be_split_over_calls(params, prompts):
     together = generate(CONFIG, params, prompts, sampling, KEY, EOS, samples_per_prompt=2)
     first = generate(CONFIG, params, prompts[:3], sampling, KEY, EOS, samples_per_prompt=2)
     second = generate(
-        CONFIG, params, prompts[3:], sampling, KEY, EOS, samples_per_prompt=2, numbers=range(3, len(prompts))
+        CONFIG, params, prompts[3:], sampling, KEY, EOS, samples_per_prompt=2, prompt_ids=range(3, len(prompts))
     )
     same([*first, *(dataclasses.replace(s, prompt_index=s.prompt_index + 3) for s in second)], together)
 
@@ -168,7 +168,7 @@ def test_the_loop_ends_with_the_last_row(params, prompts):
     rows, temperature = np.arange(8, dtype=np.int32), np.zeros(8, np.float32)
     *_, sizes, _, cache = decode_rows(
         weights, hidden, cache, np.full(8, 5, np.int32), temperature, np.float32(1.0), KEY, rows, np.int32(3),
-        greedy[0].tokens[0], config=CONFIG, steps=9, whole=True, mesh=None,
+        greedy[0].tokens[0], config=CONFIG, steps=9, skip_top_p=True, mesh=None,
     )  # fmt: skip
     assert sizes.tolist() == [1, 1, 1, 0, 0, 0, 0, 0]
     assert cache.index == 5 + 1
@@ -224,7 +224,7 @@ def test_settings_that_mean_nothing_raise(params):
     for settings in ({"temperature": -0.1}, {"temperature": float("nan")}, {"top_p": 0.0}, {"max_new_tokens": 0}):
         with pytest.raises(ValueError, match=next(iter(settings))):
             Sampling(**settings)
-    with pytest.raises(ValueError, match="2 numbers for 1 prompts"):
-        generate(CONFIG, params, [[5]], Sampling(max_new_tokens=9), KEY, EOS, numbers=[0, 1])
+    with pytest.raises(ValueError, match="2 prompt_ids for 1 prompts"):
+        generate(CONFIG, params, [[5]], Sampling(max_new_tokens=9), KEY, EOS, prompt_ids=[0, 1])
     with pytest.raises(ValueError, match="2 temperatures for 1 prompts"):
         generate(CONFIG, params, [[5]], Sampling(max_new_tokens=9), KEY, EOS, temperatures=[1.0, 1.0])

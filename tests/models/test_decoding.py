@@ -17,7 +17,7 @@ CONFIG = ModelConfig(
 PROMPTS = (5, 12, 1, 9)
 NEW = 6
 
-lay_out = jax.jit(decoding.lay_out, static_argnames="config")
+decoding_weights = jax.jit(decoding.decoding_weights, static_argnames="config")
 prefill = jax.jit(decoding.prefill, static_argnames=("slots", "config"))
 decode = jax.jit(decoding.decode, static_argnames="config")
 
@@ -58,7 +58,7 @@ def forward(params, tokens, positions, segment_ids, config):
 def test_every_step_equals_the_full_forward_pass(params, dtype, tolerance):
     config = dataclasses.replace(CONFIG, compute_dtype=dtype)
     expected = [full_forward(params, sequence, config) for sequence in sequences()]
-    weights = lay_out(params, config)
+    weights = decoding_weights(params, config)
     hidden, cache = prefill(weights, *prompts_in_rows(16), 16 + NEW, config)
     prompt_logits = decoding.logits(weights, hidden)
     for row, size in enumerate(PROMPTS):
@@ -88,7 +88,7 @@ def test_the_module_takes_a_prompt_and_then_single_tokens_into_an_empty_cache(pa
 
 
 def test_prefill_leaves_what_decoding_the_prompt_leaves(params):
-    weights = lay_out(params, CONFIG)
+    weights = decoding_weights(params, CONFIG)
     tokens, positions = prompts_in_rows(12)
     _, filled = prefill(weights, tokens, positions, 15, CONFIG)
     _, decoded = decode(weights, tokens, positions, empty_cache(CONFIG, 4, 15), CONFIG)
@@ -99,7 +99,7 @@ def test_prefill_leaves_what_decoding_the_prompt_leaves(params):
 
 
 def test_samples_of_one_prompt_go_on_from_one_prefill(params):
-    weights = lay_out(params, CONFIG)
+    weights = decoding_weights(params, CONFIG)
     _, cache = prefill(weights, *prompts_in_rows(12), 13, CONFIG)
     tokens = np.arange(8)[:, None]
     positions = np.repeat(PROMPTS, 2)[:, None]

@@ -37,7 +37,7 @@ def test_position_zero_changes_nothing_and_lengths_are_kept():
 
 def test_bfloat16_is_rotated_in_float32():
     x = jax.random.normal(jax.random.key(3), (1, 200, 1, 8)).astype(jnp.bfloat16)
-    turn = rotation(jnp.arange(200)[None], 8, 10000.0)
-    assert rotate(x, turn).dtype == jnp.bfloat16
+    rope = rotation(jnp.arange(200)[None], 8, 10000.0)
+    assert rotate(x, rope).dtype == jnp.bfloat16
     # One rounding to 8 bits of mantissa, of values up to about 4.
-    np.testing.assert_allclose(rotate(x, turn).astype(np.float32), rotate(x.astype(jnp.float32), turn), atol=0.02)
+    np.testing.assert_allclose(rotate(x, rope).astype(np.float32), rotate(x.astype(jnp.float32), rope), atol=0.02)

@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 import numpy as np
 
-from llama2_jax.objectives.rewards import combine, penalise_missing_end, per_token_rewards, whiten
+from llama2_jax.objectives.rewards import apply_missing_eos_penalty, combine, per_token_rewards, whiten
 
 
 def logit(p):
@@ -80,5 +80,5 @@ def test_fractions_of_a_score_survive_integer_scores_and_masks():
 
 
 def test_penalty_is_for_answers_without_an_end():
-    found = penalise_missing_end(jnp.array([0.5, 0.5]), jnp.array([True, False]), 1.0)
+    found = apply_missing_eos_penalty(jnp.array([0.5, 0.5]), jnp.array([True, False]), 1.0)
     np.testing.assert_allclose(found, [0.5, -0.5])

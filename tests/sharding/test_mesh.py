@@ -8,7 +8,14 @@ import pytest
 from jax.sharding import AxisType, PartitionSpec
 
 from llama2_jax.models.config import PRESETS
-from llama2_jax.sharding.mesh import arrange_devices, batch_sharding, batch_ways, check_divides, make_mesh, mesh_of
+from llama2_jax.sharding.mesh import (
+    arrange_devices,
+    batch_sharding,
+    check_divides,
+    data_parallel_size,
+    make_mesh,
+    mesh_of,
+)
 
 
 @pytest.mark.parametrize(
@@ -113,8 +120,8 @@ def test_slices_of_a_tpu_are_joined_over_the_axis_data():
 def test_rows_are_split_over_data_and_fsdp():
     mesh = make_mesh(2, 2, 2)
     assert batch_sharding(mesh).spec == PartitionSpec(("data", "fsdp"))
-    assert batch_ways(mesh) == 4
-    assert batch_ways(None) == 1
+    assert data_parallel_size(mesh) == 4
+    assert data_parallel_size(None) == 1
     rows = jax.device_put(jnp.zeros((8, 3)), batch_sharding(mesh))
     assert {shard.data.shape for shard in rows.addressable_shards} == {(2, 3)}
 

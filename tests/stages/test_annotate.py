@@ -9,9 +9,9 @@ from ml_collections import ConfigDict
 
 from llama2_jax.data.records import check_record
 from llama2_jax.inference.generate import Sample
+from llama2_jax.pipeline.runtime import read_jsonl
 from llama2_jax.stages import annotate
 from llama2_jax.stages.annotate import preference, shares, two_temperatures
-from llama2_jax.stages.runtime import read_jsonl
 from tests.smallest import Letters, smallest_runtime
 
 RECORD = {"messages": [{"role": "user", "content": "hello"}], "safety": True, "category": "attack"}
@@ -114,7 +114,7 @@ def prefers_more(comparisons, *, seed, seen=[]):  # noqa: B006 (what the annotat
 def stage(tmp_path, monkeypatch):
     """Runs the stage with answers that say their version and prompt; prompt 4 gets the same answer twice."""
 
-    def generate(model, params, prompts, sampling, key, eos_id, temperatures, numbers):
+    def generate(model, params, prompts, sampling, key, eos_id, temperatures, prompt_ids):
         texts = [
             "same" if index == 4 else f"{params}{(index * 7 + (params == 'newest')) % 5}"
             for index in range(len(prompts))

@@ -8,10 +8,10 @@ from ml_collections import ConfigDict
 
 from llama2_jax.data.records import check_record
 from llama2_jax.inference.generate import Sample
+from llama2_jax.pipeline.encoding import encode_row
+from llama2_jax.pipeline.runtime import read_jsonl
 from llama2_jax.stages import context_distillation
 from llama2_jax.stages.context_distillation import with_preprompts
-from llama2_jax.stages.encoding import encode_row
-from llama2_jax.stages.runtime import read_jsonl
 from tests.smallest import Letters, smallest_model, smallest_runtime
 
 GENERIC = {"preprompt": "You are a safe assistant."}
@@ -67,7 +67,7 @@ def test_an_answer_is_kept_without_its_preprompt_where_the_safety_model_prefers_
     """The second of three answers is cut off; of the first the safety model likes the plain one better."""
     asked = []
 
-    def generate(model, params, prompts, sampling, key, eos_id, numbers):
+    def generate(model, params, prompts, sampling, key, eos_id, prompt_ids):
         asked.append([Letters().decode(one) for one in prompts])
         texts = [" plain"] * 3 if len(asked) == 1 else [" worse", " cut o", " better"]
         ends = [True, len(asked) == 1, True]

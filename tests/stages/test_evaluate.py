@@ -7,9 +7,10 @@ import pytest
 from ml_collections import ConfigDict
 
 from llama2_jax.inference.generate import Sample
-from llama2_jax.stages import conversing, evaluate
-from llama2_jax.stages.rewarding import Scores
-from llama2_jax.stages.runtime import read_json, read_jsonl
+from llama2_jax.pipeline import conversations
+from llama2_jax.pipeline.reward_models import Scores
+from llama2_jax.pipeline.runtime import read_json, read_jsonl
+from llama2_jax.stages import evaluate
 from tests.smallest import Letters, smallest_model, smallest_runtime
 
 # What each version answers to everything; its length is what the judge goes by.
@@ -49,7 +50,7 @@ def judge(rows, *, seed):
 
 @pytest.fixture
 def stage(tmp_path, monkeypatch):
-    def generate(model, params, prompts, sampling, key, eos_id, numbers):
+    def generate(model, params, prompts, sampling, key, eos_id, prompt_ids):
         tokens = np.asarray([*map(ord, ANSWERS[params]), eos_id], np.int32)
         return [Sample(index, tokens, True, np.zeros(len(tokens))) for index in range(len(prompts))]
 
@@ -57,7 +58,7 @@ def stage(tmp_path, monkeypatch):
         scores = np.asarray([len(sequence) for sequence in sequences], np.float32)
         return Scores(scores, -scores, scores)
 
-    for module in (evaluate, conversing):
+    for module in (evaluate, conversations):
         monkeypatch.setattr(module, "generate", generate)
     monkeypatch.setattr(evaluate, "load_model", lambda folder, mesh: types.SimpleNamespace(params=folder.name))
     monkeypatch.setattr(evaluate, "load_reward_models", lambda *_, **__: types.SimpleNamespace(score=score))

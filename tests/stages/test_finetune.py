@@ -6,8 +6,8 @@ import pytest
 from ml_collections import ConfigDict
 
 from llama2_jax.models.llama import init_language_model
+from llama2_jax.pipeline.model_training import language_model_loss
 from llama2_jax.stages.finetune import finetune, read_demonstrations
-from llama2_jax.stages.fitting import language_model_loss
 from llama2_jax.text.dialogue import encode_dialogue
 from llama2_jax.training.checkpoints import Checkpoints
 from llama2_jax.training.model_folder import load_model, save_model_description

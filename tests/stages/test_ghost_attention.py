@@ -6,11 +6,12 @@ import types
 import numpy as np
 from ml_collections import ConfigDict
 
-from llama2_jax.stages import conversing, ghost_attention
-from llama2_jax.stages.conversing import Conversation
-from llama2_jax.stages.encoding import encode_row
+from llama2_jax.pipeline import conversations
+from llama2_jax.pipeline.conversations import Conversation
+from llama2_jax.pipeline.encoding import encode_row
+from llama2_jax.pipeline.runtime import read_jsonl
+from llama2_jax.stages import ghost_attention
 from llama2_jax.stages.ghost_attention import choose_instructions, ghost_dialogue, user_turns
-from llama2_jax.stages.runtime import read_jsonl
 from llama2_jax.text.dialogue import encode_prompt
 from tests.smallest import Letters, smallest_runtime
 
@@ -94,7 +95,7 @@ def run_stage(tmp_path, monkeypatch, finished):
         asked.extend(user_turns)
         return [Conversation(conversation().messages[: 2 * len(ends)], ends) for ends in finished]
 
-    monkeypatch.setattr(conversing, "converse", converse)
+    monkeypatch.setattr(conversations, "converse", converse)
     monkeypatch.setattr(ghost_attention, "load_model", lambda folder, mesh: types.SimpleNamespace(params=None))
     monkeypatch.setattr(ghost_attention.Tokenizer, "load", lambda path: Letters())
     source = {"made": {"function": f"{__name__}.dialogues", "format": "raw"}}

@@ -9,8 +9,8 @@ import pytest
 from ml_collections import ConfigDict
 
 from llama2_jax.models.llama import init_language_model, init_scalar_model
+from llama2_jax.pipeline.reward_models import Scores
 from llama2_jax.stages import ppo
-from llama2_jax.stages.rewarding import Scores
 from llama2_jax.training.metrics import read_metrics
 from llama2_jax.training.model_folder import load_model
 from llama2_jax.training.optimizer import OptimizerConfig
@@ -129,7 +129,7 @@ def test_what_it_holds_and_runs_is_what_it_said_before(train, monkeypatch):
     monkeypatch.setattr(ppo, "ppo_policy_step", original)
     work = ppo.device_work(train.config, MODEL, train.runtime.mesh)
     program = next(one for one in work.programs if one.name == "policy step")
-    held = {one.name: one.parameter_bytes + one.optimizer_bytes for one in (*program.uses, *program.beside)}
+    held = {one.name: one.parameter_bytes + one.optimizer_bytes for one in (*program.uses, *program.co_resident)}
     assert held.keys() == {"policy", "critic", "reference", "helpfulness", "safety"}
     others = seen["bytes"] - before - held["policy"] - held["critic"] - seen["batch"]
     assert 0 <= others < held["policy"] / 10, "a few numbers, and no model that it did not speak of"

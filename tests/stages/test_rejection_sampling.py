@@ -12,10 +12,10 @@ from etils import epath
 from ml_collections import ConfigDict
 
 from llama2_jax.inference.generate import Sample
+from llama2_jax.pipeline.reward_models import Scores
+from llama2_jax.pipeline.runtime import write_json, write_jsonl
 from llama2_jax.stages import rejection_sampling
 from llama2_jax.stages.rejection_sampling import Candidates, best_of_all_rounds, best_of_curve, keep_best, rescored
-from llama2_jax.stages.rewarding import Scores
-from llama2_jax.stages.runtime import write_json, write_jsonl
 from tests.smallest import Letters, smallest_runtime
 
 PROMPTS = [

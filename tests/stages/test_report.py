@@ -9,8 +9,8 @@ from etils import epath
 from ml_collections import ConfigDict
 
 from llama2_jax.models.config import ModelConfig
+from llama2_jax.pipeline.runtime import write_json, write_jsonl
 from llama2_jax.stages import report
-from llama2_jax.stages.runtime import write_json, write_jsonl
 
 MODEL = ModelConfig(
     vocab_size=768, dim=128, layers=4, heads=4, kv_heads=2, ffn_hidden=352, max_length=256, scan_layers=False
@@ -193,7 +193,7 @@ def make_report(workdir, inputs):
     """Runs the stage; returns report.json's content, the page, and what the stage returns."""
     folder = epath.Path(workdir) / "report"
     folder.mkdir()
-    runtime = types.SimpleNamespace(folder=folder, world_seed=3, model=MODEL, stage="report")
+    runtime = types.SimpleNamespace(folder=folder, experiment_seed=3, model=MODEL, stage="report")
     results = report.run(ConfigDict(), inputs, runtime)
     return json.loads((folder / "report.json").read_text()), (folder / "index.html").read_text(), results
 

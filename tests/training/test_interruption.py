@@ -31,7 +31,7 @@ def wait_for(condition):
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_training_is_told_and_a_second_signal_ends_it_at_once(number, ended, capfd):
     handler = signal.getsignal(number)
-    with watched_signals() as interruption, interruption.held_off():
+    with watched_signals() as interruption, interruption.deferred():
         assert not interruption.in_any_process()()
         os.kill(os.getpid(), number)
         wait_for(interruption.in_any_process())
@@ -55,7 +55,7 @@ def test_where_nothing_is_trained_a_signal_ends_the_process_at_once(ended, capfd
 
 def test_a_signal_that_came_too_late_to_be_looked_at_ends_the_process_behind_the_training(ended):
     interruption = Interruption()
-    with interruption.held_off():
+    with interruption.deferred():
         interruption.ask(signal.SIGINT)
         assert not ended
     assert ended == [130]

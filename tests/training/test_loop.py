@@ -175,7 +175,7 @@ def test_batches_are_placed_without_their_ids(trainer, batches, tmp_path):
         placed.append(set(arrays))
         return jax.device_put(arrays)
 
-    trainer(tmp_path, batches(), steps=2, place=place)
+    trainer(tmp_path, batches(), steps=2, shard_batch=place)
     assert placed == [{"tokens", "segment_ids", "loss_mask", "scale"}] * 2
 
 
@@ -190,7 +190,7 @@ def test_a_training_that_is_asked_to_stop_is_saved_behind_the_step(trainer, batc
         return arrays
 
     with pytest.raises(InterruptedRunError, match=f"SIGTERM: training is saved after step {asked_at} of 10") as stop:
-        trainer(tmp_path, taken, place=place, interruption=interruption)
+        trainer(tmp_path, taken, shard_batch=place, interruption=interruption)
     assert stop.value.exit_code == 143
     assert [row["step"] for row in rows(tmp_path)] == list(range(1, asked_at + 1))
     assert_equal(trainer(tmp_path, batches()), uninterrupted[0])

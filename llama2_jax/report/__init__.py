@@ -1,0 +1,1 @@
+"""From stages' records to a page."""

@@ -1,0 +1,76 @@
+"""A model answers turn after turn."""
+
+import jax
+import numpy as np
+import pytest
+from ml_collections import ConfigDict
+
+from llama2_jax.inference.generate import Sample
+from llama2_jax.pipeline import conversations
+from llama2_jax.pipeline.conversations import converse
+from tests.smallest import Letters, smallest_model
+
+SETTINGS = ConfigDict({"temperature": 0.7, "top_p": 0.9, "max_new_tokens": 8})
+
+
+@pytest.fixture
+def asked(monkeypatch):
+    """Answers " one", " two", ..; what the model was asked, turn by turn."""
+    turns = []
+
+    def generate(model, params, prompts, sampling, key, eos_id, numbers):
+        turns.append([Letters().decode(prompt) for prompt in prompts])
+        text = [" one", " two", " three"][len(turns) - 1]
+        tokens = np.asarray([*map(ord, text), eos_id], np.int32)
+        return [Sample(index, tokens, True, np.zeros(len(tokens))) for index in range(len(prompts))]
+
+    monkeypatch.setattr(conversations, "generate", generate)
+    return turns
+
+
+def talk(user_turns, length=256, **options):
+    model = smallest_model(max_length=length)
+    return converse(model, {}, Letters(), user_turns, SETTINGS, jax.random.key(0), **options)
+
+
+def test_each_answer_is_given_with_all_before_it(asked):
+    (conversation,) = talk([["a", "b", "c"]])
+    assert asked == [
+        ["[INST] a [/INST]"],
+        ["[INST] a [/INST] one[INST] b [/INST]"],
+        ["[INST] a [/INST] one[INST] b [/INST] two[INST] c [/INST]"],
+    ]
+    assert [answer["content"] for answer in conversation.answers] == ["one", "two", "three"]
+    assert conversation.answers[0]["tokens"] == [*map(ord, " one"), Letters.eos_id]
+    assert conversation.finished == [True] * 3
+
+
+def test_dialogues_may_differ_in_length(asked):
+    conversations = talk([["a", "b"], ["x"], ["y", "z", "w"]])
+    assert [len(texts) for texts in asked] == [3, 2, 1]
+    assert [len(conversation.answers) for conversation in conversations] == [2, 1, 3]
+    assert conversations[2].messages[-2]["content"] == "w"
+
+
+def test_a_dialogue_ends_where_the_context_is_full(asked):
+    long, short = talk([["a", "b" * 40, "c"], ["a", "b"]], length=64)
+    assert len(long.answers) == 1
+    assert len(short.answers) == 2
+    assert len(asked) == 2
+
+
+def test_a_system_message_stands_in_the_first_turn(asked):
+    (conversation,) = talk([["a", "b"]], systems=["Be kind."])
+    assert asked[1] == ["[INST] <<SYS>>\nBe kind.\n<</SYS>>\n\na [/INST] one[INST] b [/INST]"]
+    assert conversation.messages[0] == {"role": "system", "content": "Be kind."}
+
+
+def test_what_a_judge_reads_of_a_turn(asked):
+    (conversation,) = talk([["a", "b"]], systems=["Be kind."])
+    row = conversation.row(2)
+    assert row["response"] == "two"
+    assert [message["content"] for message in row["messages"]] == ["Be kind.", "a", "one", "b"]
+
+
+def test_no_dialogues():
+    assert talk([]) == []

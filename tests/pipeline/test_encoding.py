@@ -1,0 +1,57 @@
+"""From records to token ids."""
+
+import pytest
+from ml_collections import ConfigDict
+
+from llama2_jax.pipeline.encoding import encode_prompts, encode_row, read_records
+from tests.smallest import Letters, smallest_runtime
+
+
+def prompt(text):
+    return {"messages": [{"role": "user", "content": text}], "safety": False}
+
+
+def test_prompts_that_leave_no_room_for_an_answer_are_left_out():
+    records = [prompt("a"), prompt("b" * 30), prompt("c")]
+    kept, encoded = encode_prompts(Letters(), records, room=20, source="the_stage")
+    assert kept == [records[0], records[2]]
+    assert encoded[0] == [Letters.bos_id, *map(ord, "[INST] a [/INST]")]
+
+
+def test_a_prompt_that_just_fits_is_kept():
+    size = 1 + len("[INST] a [/INST]")
+    assert len(encode_prompts(Letters(), [prompt("a")], room=size, source="the_stage")[0]) == 1
+    with pytest.raises(ValueError, match=f"the_stage: none of 1 prompts has at most {size - 1} tokens"):
+        encode_prompts(Letters(), [prompt("a")], room=size - 1, source="the_stage")
+
+
+def test_a_sampled_answer_is_trained_on_by_its_own_ids():
+    row = {**prompt("a"), "response": "(text)", "response_tokens": [*map(ord, " hi"), Letters.eos_id]}
+    encoded = encode_row(Letters(), row)
+    assert encoded.tokens.tolist() == [Letters.bos_id, *map(ord, "[INST] a [/INST] hi"), Letters.eos_id]
+    assert encoded.tokens[encoded.loss_mask == 1].tolist() == row["response_tokens"]
+
+
+def test_a_dialogue_has_the_loss_that_it_asks_for():
+    messages = [
+        {"role": "user", "content": "a"},
+        {"role": "assistant", "content": "one"},
+        {"role": "user", "content": "b"},
+        {"role": "assistant", "content": "two"},
+    ]
+    trained = {}
+    for record in ({"messages": messages}, {"messages": messages, "loss": "last"}):
+        encoded = encode_row(Letters(), record)
+        trained[record.get("loss")] = Letters().decode(encoded.tokens[encoded.loss_mask == 1]).split()
+    assert trained == {None: ["one", "two"], "last": ["two"]}
+
+
+def numbers(*, seed, start):
+    return [{"number": start, "seed": seed}]
+
+
+def test_sources_are_read_one_after_the_other_with_the_world_s_seed(tmp_path):
+    source = {"function": f"{__name__}.numbers", "format": "raw"}
+    sources = ConfigDict({name: {**source, "arguments": {"start": start}} for name, start in (("a", 1), ("b", 2))})
+    records = read_records(sources, smallest_runtime(tmp_path, experiment_seed=9))
+    assert [(record["source"], record["number"], record["seed"]) for record in records] == [("a", 1, 9), ("b", 2, 9)]
