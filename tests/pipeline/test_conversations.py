@@ -18,7 +18,7 @@ def asked(monkeypatch):
     """Answers " one", " two", ..; what the model was asked, turn by turn."""
     turns = []
 
-    def generate(model, params, prompts, sampling, key, eos_id, numbers):
+    def generate(model, params, prompts, sampling, key, eos_id, prompt_ids):
         turns.append([Letters().decode(prompt) for prompt in prompts])
         text = [" one", " two", " three"][len(turns) - 1]
         tokens = np.asarray([*map(ord, text), eos_id], np.int32)
