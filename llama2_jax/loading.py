@@ -31,6 +31,7 @@ from llama2_jax.interop.loading import load_params
 from llama2_jax.interop.meta import LENGTH, open_meta
 from llama2_jax.interop.recognise import recognise
 from llama2_jax.models.config import ModelConfig
+from llama2_jax.models.heads import build_model
 from llama2_jax.models.llama import LanguageModel, ScalarModel
 from llama2_jax.text.dialogue import Message, encode_prompt
 from llama2_jax.text.tokenizer import Tokenizer
@@ -130,9 +131,8 @@ def load(path: str | pathlib.Path, mesh: Mesh | None = None, dtype: str | None =
     checkpoint = open_checkpoint(pathlib.Path(path).expanduser().absolute())
     config = checkpoint.config
     params = load_params(checkpoint, mesh, DTYPES[dtype or config.compute_dtype])
-    module = LanguageModel if checkpoint.head == "language" else ScalarModel
     tokenizer = checkpoint.tokenizer_model and Tokenizer.load(checkpoint.tokenizer_model)
-    return Llama(config, module(config, mesh if mesh and mesh.size > 1 else None), params, tokenizer)
+    return Llama(config, build_model(config, checkpoint.head, mesh), params, tokenizer)
 
 
 def open_checkpoint(path: str | pathlib.Path, max_length: int = LENGTH) -> Checkpoint:

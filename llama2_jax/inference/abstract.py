@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from llama2_jax.inference.batches import generation_batch_size, rows_of_prompts
-from llama2_jax.inference.generate import bucket, decode_rows, prefill_rows
+from llama2_jax.inference.generate import DecodedRows, bucket, decode_rows, prefill_rows
 from llama2_jax.inference.score import following_log_probabilities, scoring_batch_size, token_scores
 from llama2_jax.models.config import ModelConfig
 from llama2_jax.models.decoding import DecodingWeights, decoding_weights, weight_shardings
@@ -79,12 +79,15 @@ def compile_decode(config: ModelConfig, weights: Any, shapes: GenerationShapes, 
         made,
         compile_prefill(config, weights, shapes).output_shardings,
     )
-    integers, numbers = _vector(shapes.rows, jnp.int32), _vector(shapes.rows, jnp.float32)
+    integers, integer = _vector(shapes.rows, jnp.int32), _scalar(jnp.int32)
+    rows = DecodedRows(
+        integers, _vector(shapes.rows, jnp.float32), integers, used=integer, eos_id=integer,
+        top_p=None if top_p == 1.0 else _scalar(jnp.float32),
+    )  # fmt: skip
     return compile_abstract(
         decode_rows,
-        weights, hidden, cache, integers, numbers, _scalar(jnp.float32), jax.eval_shape(lambda: jax.random.key(0)),
-        integers, _scalar(jnp.int32), _scalar(jnp.int32),
-        config=config, steps=shapes.new_tokens, skip_top_p=top_p == 1.0, mesh=mesh_of(weights),
+        weights, hidden, cache, rows, jax.eval_shape(lambda: jax.random.key(0)),
+        config=config, steps=shapes.new_tokens, mesh=mesh_of(weights),
     )  # fmt: skip
 
 

@@ -7,39 +7,49 @@ and fsdp and split over tensor alone, beside the parameters in training, and are
 """
 
 import functools
-from collections.abc import Mapping
+import operator
+from typing import Any
 
 import jax
 from jax.sharding import NamedSharding
 from jaxtyping import Array, Float
 
 from llama2_jax.models.config import ModelConfig
-from llama2_jax.models.decoding import DecodingWeights, unstacked_layers, weight_shardings
+from llama2_jax.models.decoding import DecodingWeights, by_layer, unstack, weight_shardings
+from llama2_jax.models.layer import LAYER_AXES
 from llama2_jax.sharding.mesh import mesh_of
 
 
-def generation_weights(config: ModelConfig, params: Mapping) -> DecodingWeights:
-    """A language model's parameters, laid out for all steps of a generation.
+def generation_weights(config: ModelConfig, params: dict[str, Any], consume: bool = False) -> DecodingWeights:
+    """Returns a language model's parameters laid out for all steps of a generation.
 
-    They take memory of their own until the last reference to them is gone, but for arrays that need no change: those
+    They take memory of their own until the last reference to them is gone, except for arrays that need no change: those
     are shared with the parameters.
 
     Args:
-      config: the network; config.consolidate_weights says whether the weights lie whole over fsdp, or split as the
+      config: the network; config.consolidate_weights says whether the weights are whole over fsdp, or split as the
         parameters are, so that every step gathers them.
-      params: its parameters, which stay as they are.
+      params: its parameters.
+      consume: take them out of the dict one after the other, which is empty in the end: memory then has to fit them
+        once and not twice.
     """
     mesh = mesh_of(params)
-    places = DecodingWeights(None, (), None, None) if mesh is None else weight_shardings(config, mesh)
+    shardings = DecodingWeights(None, (), None, None) if mesh is None else weight_shardings(config, mesh)
+    take = dict.pop if consume else operator.getitem
+    trunk, head = take(params, "trunk"), take(params, "head")
+    stacks = take(trunk, "layers")
+    layers = {
+        name: _unstack(take(stacks, name), axes=LAYER_AXES[name], config=config, mesh=mesh) for name in list(stacks)
+    }
     return DecodingWeights(
-        embedding=_placed(params["trunk"]["embedding"], config.compute_dtype, places.embedding),
-        layers=_unstacked_layers(params["trunk"]["layers"], config=config, mesh=mesh),
-        final_norm=_placed(params["trunk"]["final_norm"], config.compute_dtype, places.final_norm),
-        head=_placed(params["head"]["kernel"], config.compute_dtype, places.head),
+        embedding=_placed(take(trunk, "embedding"), config.compute_dtype, shardings.embedding),
+        layers=by_layer(layers),
+        final_norm=_placed(take(trunk, "final_norm"), config.compute_dtype, shardings.final_norm),
+        head=_placed(take(head, "kernel"), config.compute_dtype, shardings.head),
     )
 
 
-_unstacked_layers = jax.jit(unstacked_layers, static_argnames=("config", "mesh"))
+_unstack = jax.jit(unstack, static_argnames=("axes", "config", "mesh"))
 
 
 def _placed(array: Float[Array, "..."], dtype: str, place: NamedSharding | None) -> Float[Array, "..."]:

@@ -10,6 +10,7 @@ import dataclasses
 import functools
 from collections.abc import Mapping, Sequence
 
+import flax.struct
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -34,18 +35,19 @@ class Sampling:
     """How tokens are chosen.
 
     Attributes:
-      temperature: what logits are divided by; 0 takes the likeliest token.
+      temperature: what logits are divided by; 0 takes the likeliest token. One for all prompts, or one for each.
       top_p: the nucleus (1.0: everything).
       max_new_tokens: where an answer that has not ended by itself is cut off.
     """
 
-    temperature: float = 1.0
+    temperature: float | Sequence[float] = 1.0
     top_p: float = 1.0
     max_new_tokens: int = 64
 
     def __post_init__(self):
-        if not 0 <= self.temperature < float("inf"):
-            raise ValueError(f"sampling temperature is {self.temperature}; it must be 0 (greedy) or above.")
+        for temperature in np.atleast_1d(self.temperature):
+            if not 0 <= temperature < float("inf"):
+                raise ValueError(f"sampling temperature is {temperature}; it must be 0 (greedy) or above.")
         if not 0 < self.top_p <= 1:
             raise ValueError(f"sampling top_p is {self.top_p}; it must be above 0, and at most 1 (everything).")
         if self.max_new_tokens < 1:
@@ -79,7 +81,6 @@ def generate(
     eos_id: int,
     samples_per_prompt: int = 1,
     prompt_ids: Sequence[int] | None = None,
-    temperatures: Sequence[float] | None = None,
 ) -> list[Sample]:
     """Samples answers to prompts.
 
@@ -94,19 +95,16 @@ def generate(
       eos_id: the token that ends an answer.
       samples_per_prompt: answers to each prompt; its prompt goes through the network once for all that share a batch.
       prompt_ids: an id for each prompt, for a caller that splits its prompts over calls; by default their indices.
-      temperatures: one for each prompt, in place of sampling.temperature.
 
     Returns:
       The answers of the first prompt, those of the second, and so on.
 
     Raises:
-      ValueError: for a prompt that is empty or leaves no room for max_new_tokens, and where there are not as many
-        temperatures or prompt_ids as prompts.
+      ValueError: for a prompt that is empty or leaves no room for max_new_tokens, and for another number of
+        temperatures or prompt_ids than of prompts.
     """
     _check_prompts(prompts, model_config.max_length, sampling.max_new_tokens)
-    if temperatures is None:
-        temperatures = [sampling.temperature] * len(prompts)
-    _check_temperatures(temperatures, len(prompts))
+    temperatures = _temperatures(sampling, len(prompts))
     prompt_ids = range(len(prompts)) if prompt_ids is None else prompt_ids
     if len(prompt_ids) != len(prompts):
         raise ValueError(f"{len(prompt_ids)} prompt_ids for {len(prompts)} prompts: give one for each prompt.")
@@ -128,13 +126,17 @@ def generate(
             weights, laid.tokens, laid.positions, laid.rows,
             config=model_config, slots=length + sampling.max_new_tokens, mesh=mesh,
         )  # fmt: skip
+        decoded_rows = DecodedRows(
+            positions=np.asarray([len(prompts[index]) for index in owner] + [1] * spare, np.int32),
+            temperature=np.asarray([temperatures[index] for index in owner] + [0.0] * spare, np.float32),
+            answer_ids=np.asarray([answer_ids[row] for row in rows] + [0] * spare, np.int32),
+            used=np.int32(len(rows)),
+            eos_id=np.int32(eos_id),
+            top_p=None if sampling.top_p == 1.0 else np.float32(sampling.top_p),
+        )
         decoded, logps, sizes, finished, _ = decode_rows(
-            weights, hidden, cache,
-            np.asarray([len(prompts[index]) for index in owner] + [1] * spare, np.int32),
-            np.asarray([temperatures[index] for index in owner] + [0.0] * spare, np.float32),
-            np.float32(sampling.top_p), key, np.asarray([answer_ids[row] for row in rows] + [0] * spare, np.int32),
-            np.int32(len(rows)), np.int32(eos_id),
-            config=model_config, steps=sampling.max_new_tokens, skip_top_p=sampling.top_p == 1.0, mesh=mesh,
+            weights, hidden, cache, decoded_rows, key,
+            config=model_config, steps=sampling.max_new_tokens, mesh=mesh,
         )  # fmt: skip
         decoded, logps, sizes, finished = map(np.asarray, (decoded, logps, sizes, finished))
         for number, row in enumerate(rows):
@@ -176,22 +178,37 @@ def prefill_rows(
     return decoding.continue_prompts(last, cache, rows, mesh)
 
 
-@functools.partial(jax.jit, static_argnames=("config", "steps", "skip_top_p", "mesh"), donate_argnames=("cache",))
+@flax.struct.dataclass
+class DecodedRows:
+    """What each row of a batch continues, and how its tokens are chosen.
+
+    Attributes:
+      positions: the position of each row's first new token.
+      temperature: of each row.
+      answer_ids: of each row; with the key they are its randomness.
+      used: how many rows are answers; the rest count as ended from the start.
+      eos_id: the token that ends an answer.
+      top_p: the nucleus; None compiles a program without it.
+    """
+
+    positions: Int[Array, "batch"]
+    temperature: Float[Array, "batch"]
+    answer_ids: Int[Array, "batch"]
+    used: Int[Array, ""]
+    eos_id: Int[Array, ""]
+    top_p: Float[Array, ""] | None
+
+
+@functools.partial(jax.jit, static_argnames=("config", "steps", "mesh"), donate_argnames=("cache",))
 def decode_rows(
     weights: DecodingWeights,
     hidden: Float[Array, "batch dim"],
     cache: KVCache,
-    positions: Int[Array, "batch"],
-    temperature: Float[Array, "batch"],
-    top_p: Float[Array, ""],
+    rows: DecodedRows,
     key: Key[Array, ""],
-    rows: Int[Array, "batch"],
-    used: Int[Array, ""],
-    eos_id: Int[Array, ""],
     *,
     config: ModelConfig,
     steps: int,
-    skip_top_p: bool,
     mesh: Mesh | None,
 ) -> tuple[Int[Array, "batch steps"], Float[Array, "batch steps"], Int[Array, "batch"], Array, KVCache]:
     """Decodes until every row has ended, `steps` tokens at most.
@@ -199,17 +216,15 @@ def decode_rows(
     Args:
       weights: the model's, laid out for decoding.
       hidden, cache: from `prefill_rows`.
-      positions: the position of each row's first new token.
-      temperature, rows: of each row its temperature and its number, from which with the key its randomness comes.
-      top_p: the nucleus; not looked at where `skip_top_p` (static: the sort is left out of the program).
-      used: how many rows hold answers; the rest count as ended from the start.
+      rows: what each row continues, and how its tokens are chosen.
+      key: the randomness.
 
     Returns:
       Tokens, their log-probabilities, how many tokens each row has, whether it ended with the EOS, and the cache, which
       nobody needs: so that it can be donated and the loop works in place.
     """
-    batch = rows.shape[0]
-    randomness = uniforms(key, rows, steps)
+    batch = rows.answer_ids.shape[0]
+    randomness = uniforms(key, rows.answer_ids, steps)
 
     def unfinished(state):
         step, _, ended, *_ = state
@@ -223,18 +238,18 @@ def decode_rows(
         # The head stays split and the logits are gathered: what is drawn from them is drawn on every device alike.
         logits = constrain(decoding.logits(here, hidden), mesh, ("batch", "vocab"))
         logits = constrain(logits, mesh, ("batch", None))
-        token, logp = draw(logits, temperature, randomness[:, step], None if skip_top_p else top_p)
+        token, logp = draw(logits, rows.temperature, randomness[:, step], rows.top_p)
         tokens = tokens.at[:, step].set(token)
         logps = logps.at[:, step].set(logp)
         sizes = sizes + ~ended
-        ended = ended | (token == eos_id)
-        hidden, cache = decoding.decode(here, token[:, None], (positions + step)[:, None], cache, config, mesh)
+        ended = ended | (token == rows.eos_id)
+        hidden, cache = decoding.decode(here, token[:, None], (rows.positions + step)[:, None], cache, config, mesh)
         return step + 1, hidden[:, 0], ended, tokens, logps, sizes, cache
 
     state = (
         jnp.int32(0),
         hidden,
-        jnp.arange(batch) >= used,
+        jnp.arange(batch) >= rows.used,
         jnp.zeros((batch, steps), jnp.int32),
         jnp.zeros((batch, steps), jnp.float32),
         jnp.zeros(batch, jnp.int32),
@@ -254,9 +269,9 @@ def _check_prompts(prompts: Sequence[Sequence[int]], max_length: int, max_new_to
             )
 
 
-def _check_temperatures(temperatures: Sequence[float], prompts: int) -> None:
-    if len(temperatures) != prompts:
-        raise ValueError(f"{len(temperatures)} temperatures for {prompts} prompts: give one for each prompt.")
-    for index, temperature in enumerate(temperatures):
-        if not 0 <= temperature < float("inf"):
-            raise ValueError(f"the temperature of prompt {index} is {temperature}; it must be 0 (greedy) or above.")
+def _temperatures(sampling: Sampling, prompts: int) -> Sequence[float]:
+    """The temperature of each prompt."""
+    given = np.atleast_1d(sampling.temperature)
+    if np.ndim(sampling.temperature) and len(given) != prompts:
+        raise ValueError(f"{len(given)} temperatures for {prompts} prompts: give one for each prompt, or one for all.")
+    return np.broadcast_to(given, prompts)

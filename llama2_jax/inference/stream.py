@@ -10,12 +10,14 @@ import functools
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import flax.struct
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int, Key
 
+from llama2_jax.inference.consolidation import generation_weights
 from llama2_jax.inference.generate import Sampling
 from llama2_jax.inference.sampling import draw, uniforms
 from llama2_jax.models import decoding
@@ -68,14 +70,7 @@ def make_streamer(config: ModelConfig, params: dict[str, Any]) -> Streamer:
         has to hold them once, and not twice. Who needs them further hands over a copy of the dict.
     """
     mesh = mesh_of(params)
-    cast = functools.partial(jnp.asarray, dtype=config.compute_dtype)
-    trunk, head = params.pop("trunk"), params.pop("head")
-    stacks, layers = trunk.pop("layers"), [{} for _ in range(config.layers)]
-    for name in list(stacks):
-        for layer, array in zip(layers, _unstack(stacks.pop(name), config.compute_dtype), strict=True):
-            layer[name] = array
-    embedding, final_norm = cast(trunk.pop("embedding")), cast(trunk.pop("final_norm"))
-    return Streamer(config, DecodingWeights(embedding, tuple(layers), final_norm, cast(head.pop("kernel"))), mesh)
+    return Streamer(config, generation_weights(config, params, consume=True), mesh)
 
 
 def begin(streamer: Streamer) -> Context:
@@ -139,12 +134,15 @@ def stream(
     if context.hidden is None:
         raise ValueError("nothing was read yet: an answer needs a prompt")
     config = streamer.config
-    randomness = _randomness(key, steps=config.max_length)
+    choice = _Choice(
+        temperature=np.float32(sampling.temperature),
+        top_p=None if sampling.top_p == 1.0 else np.float32(sampling.top_p),
+        randomness=_randomness(key, steps=config.max_length),
+    )
     for step in range(min(sampling.max_new_tokens, config.max_length - len(context.tokens))):
         token, hidden, cache = _next_token(
-            streamer.weights, context.hidden, context.cache, np.int32(len(context.tokens)),
-            np.float32(sampling.temperature), np.float32(sampling.top_p), randomness, np.int32(step),
-            config=config, skip_top_p=sampling.top_p == 1.0, mesh=streamer.mesh,
+            streamer.weights, context.hidden, context.cache, np.int32(len(context.tokens)), np.int32(step), choice,
+            config=config, mesh=streamer.mesh,
         )  # fmt: skip
         context = Context((*context.tokens, int(token)), cache, hidden)
         yield context
@@ -174,26 +172,32 @@ def _read_block(
     return hidden[:, count - 1], cache
 
 
-@functools.partial(jax.jit, static_argnames=("config", "skip_top_p", "mesh"), donate_argnames=("cache",))
+@flax.struct.dataclass
+class _Choice:
+    """How an answer's tokens are chosen; a top_p of None compiles a program without the nucleus."""
+
+    temperature: Float[Array, ""]
+    top_p: Float[Array, ""] | None
+    randomness: Float[Array, "steps"]
+
+
+@functools.partial(jax.jit, static_argnames=("config", "mesh"), donate_argnames=("cache",))
 def _next_token(
     weights: DecodingWeights,
     hidden: Float[Array, "rows dim"],
     cache: KVCache,
     position: Int[Array, ""],
-    temperature: Float[Array, ""],
-    top_p: Float[Array, ""],
-    randomness: Float[Array, "steps"],
     step: Int[Array, ""],
+    choice: _Choice,
     *,
     config: ModelConfig,
-    skip_top_p: bool,
     mesh: Mesh | None,
 ) -> tuple[Int[Array, ""], Float[Array, "rows dim"], KVCache]:
     """Draws the token at a position and reads it."""
     rows = hidden.shape[0]
     logits = decoding.logits(weights, hidden)
-    uniform = jnp.full(rows, randomness[step])
-    token, _ = draw(logits, jnp.full(rows, temperature), uniform, None if skip_top_p else top_p)
+    uniform = jnp.full(rows, choice.randomness[step])
+    token, _ = draw(logits, jnp.full(rows, choice.temperature), uniform, choice.top_p)
     # Behind the prompt lies its padding.
     cache = cache.replace(index=position)
     hidden, cache = decoding.decode(weights, token[:, None], jnp.full((rows, 1), position), cache, config, mesh)
@@ -204,11 +208,6 @@ def _next_token(
 def _empty(*, config: ModelConfig, slots: int, mesh: Mesh | None) -> KVCache:
     # A mesh splits a batch's rows; a single dialogue is then answered by each part of it alike.
     return decoding.constrain_cache(empty_cache(config, data_parallel_size(mesh), slots), mesh)
-
-
-@functools.partial(jax.jit, static_argnames=("dtype",))
-def _unstack(stacked: Float[Array, "layers ..."], dtype: str) -> tuple[Float[Array, "..."], ...]:
-    return tuple(jnp.unstack(stacked.astype(dtype)))
 
 
 @functools.partial(jax.jit, static_argnames=("steps",))

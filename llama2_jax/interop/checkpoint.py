@@ -19,7 +19,7 @@ import ml_dtypes
 import numpy as np
 
 from llama2_jax.models.config import ModelConfig
-from llama2_jax.models.llama import init_language_model, init_scalar_model
+from llama2_jax.models.heads import abstract_params
 from llama2_jax.text.tokenizer import Tokenizer
 
 DTYPES = {
@@ -86,9 +86,7 @@ class Piece:
 @functools.lru_cache
 def parameter_shapes(config: ModelConfig, head: str) -> Mapping[str, tuple[int, ...]]:
     """For each parameter of a model its shape, stacked over layers where it is; names as `trunk/layers/query`."""
-    init = init_language_model if head == "language" else init_scalar_model
-    tree = jax.eval_shape(lambda: init(config, jax.random.key(0)))
-    leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
+    leaves, _ = jax.tree_util.tree_flatten_with_path(abstract_params(config, head))
     return types.MappingProxyType(
         {jax.tree_util.keystr(path, simple=True, separator="/"): leaf.shape for path, leaf in leaves}
     )

@@ -7,9 +7,8 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, SingleDeviceSharding
 
 from llama2_jax.interop.checkpoint import STACKED, Checkpoint, Index, parameter_shapes
-from llama2_jax.models.llama import LanguageModel, Params, ScalarModel, parameter_shardings
-
-_MODULES = {"language": LanguageModel, "scalar": ScalarModel}
+from llama2_jax.models.heads import build_model
+from llama2_jax.models.llama import Params, parameter_shardings
 
 
 def load_params(checkpoint: Checkpoint, mesh: Mesh | None = None, dtype: np.dtype | type = np.float32) -> Params:
@@ -28,7 +27,7 @@ def load_params(checkpoint: Checkpoint, mesh: Mesh | None = None, dtype: np.dtyp
     shardings = {}
     if mesh is not None:
         leaves, _ = jax.tree_util.tree_flatten_with_path(
-            parameter_shardings(_MODULES[checkpoint.head](checkpoint.config), mesh),
+            parameter_shardings(build_model(checkpoint.config, checkpoint.head), mesh),
             is_leaf=lambda leaf: isinstance(leaf, NamedSharding),
         )
         shardings = {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in leaves}

@@ -4,6 +4,7 @@ Always unrolled over the layers, each with cache arrays of its own. The layers' 
 and cast to the compute dtype, before the loop and not at every step; see inference/consolidation.py.
 """
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import flax.struct
@@ -26,7 +27,6 @@ from llama2_jax.models.layer import (
     output_and_mlp,
     queries_keys_values,
     rms_norm,
-    unstack_layers,
 )
 from llama2_jax.models.rope import rotation
 from llama2_jax.sharding.axes import GATHERED, RULES, Rules, constrain, partition_spec
@@ -60,27 +60,32 @@ def weight_shardings(config: ModelConfig, mesh: Mesh) -> DecodingWeights:
 
 
 def decoding_weights(params: dict[str, Any], config: ModelConfig, mesh: Mesh | None = None) -> DecodingWeights:
-    """A language model's parameters, laid out for decoding."""
+    """Returns a language model's parameters as decoding reads them; inside a compiled program."""
 
     def ready(weight: Array, axes: tuple[str, ...]) -> Array:
         return constrain(weight.astype(config.compute_dtype), mesh, axes, weight_rules(config))
 
+    stacks = params["trunk"]["layers"].items()
     return DecodingWeights(
         embedding=ready(params["trunk"]["embedding"], EMBEDDING_AXES),
-        layers=unstacked_layers(params["trunk"]["layers"], config, mesh),
+        layers=by_layer({name: unstack(stack, LAYER_AXES[name], config, mesh) for name, stack in stacks}),
         final_norm=ready(params["trunk"]["final_norm"], NORM_AXES),
         head=ready(params["head"]["kernel"], HEAD_AXES),
     )
 
 
-def unstacked_layers(stacked: LayerWeights, config: ModelConfig, mesh: Mesh | None = None) -> tuple[LayerWeights, ...]:
-    """Each layer's weights, laid out for decoding, from those of all layers stacked on axis 0."""
-    # Cast before it is taken apart: one pass over each stack, and what is gathered is of the compute dtype.
-    cast = {name: array.astype(config.compute_dtype) for name, array in stacked.items()}
-    return tuple(
-        {name: constrain(weight, mesh, LAYER_AXES[name], weight_rules(config)) for name, weight in one.items()}
-        for one in unstack_layers(cast)
-    )
+def unstack(
+    stacked: Float[Array, "layers ..."], axes: tuple[str, ...], config: ModelConfig, mesh: Mesh | None
+) -> tuple[Float[Array, "..."], ...]:
+    """Returns one kind of weight of each layer as decoding reads it, from those of all layers stacked on axis 0."""
+    # Cast before it is taken apart: one pass over the stack, and what is gathered is of the compute dtype.
+    layers = jnp.unstack(stacked.astype(config.compute_dtype))
+    return tuple(constrain(weight, mesh, axes, weight_rules(config)) for weight in layers)
+
+
+def by_layer(weights: Mapping[str, Sequence[Array]]) -> tuple[LayerWeights, ...]:
+    """Returns the weights of each layer, from the layers of each weight."""
+    return tuple(dict(zip(weights, layer, strict=True)) for layer in zip(*weights.values(), strict=True))
 
 
 def constrain_cache(cache: KVCache, mesh: Mesh | None) -> KVCache:

@@ -45,12 +45,6 @@ def rms_norm(x: Float[Array, "... dim"], scale: Float[Array, "dim"], eps: float)
     return normal.astype(x.dtype) * scale.astype(x.dtype)
 
 
-def unstack_layers(stacked: LayerWeights) -> list[LayerWeights]:
-    """The weights of each layer, from those of all layers stacked on axis 0."""
-    apart = {name: jnp.unstack(array) for name, array in stacked.items()}
-    return [dict(zip(apart, one, strict=True)) for one in zip(*apart.values(), strict=True)]
-
-
 def embed(
     table: Float[Array, "vocab dim"], tokens: Int[Array, "rows length"], mesh: Mesh | None, rules: Rules = RULES
 ) -> Hidden:

@@ -7,7 +7,8 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 
 from llama2_jax.models.config import ModelConfig
-from llama2_jax.models.llama import LanguageModel, ScalarModel, parameter_shardings
+from llama2_jax.models.heads import build_model
+from llama2_jax.models.llama import parameter_shardings
 from llama2_jax.objectives.ppo import policy_loss, value_loss
 from llama2_jax.objectives.target_scores import score_targets
 from llama2_jax.training.optimizer import OptimizerConfig, make_optimizer
@@ -19,7 +20,7 @@ def ppo_policy_step(
     model: ModelConfig, optimizer: OptimizerConfig, clip: float, temperature: float, mesh: Mesh
 ) -> Callable:
     """The compiled step of the policy on packed rollouts."""
-    module = LanguageModel(model, mesh if mesh.size > 1 else None)
+    module = build_model(model, "language", mesh)
 
     def loss(params, batch, counts):
         inputs = batch["tokens"], batch["positions"], batch["segment_ids"]
@@ -34,7 +35,7 @@ def ppo_policy_step(
 @functools.lru_cache
 def ppo_critic_step(model: ModelConfig, optimizer: OptimizerConfig, clip: float, mesh: Mesh) -> Callable:
     """The compiled step of the critic on packed rollouts."""
-    module = ScalarModel(model, mesh if mesh.size > 1 else None)
+    module = build_model(model, "scalar", mesh)
 
     def loss(params, batch, counts):
         values = module.apply({"params": params}, batch["tokens"], batch["positions"], batch["segment_ids"])

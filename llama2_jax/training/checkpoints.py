@@ -20,6 +20,9 @@ from llama2_jax.training.state import Params, TrainState
 # not much more.
 CHUNK_BYTES = 1 << 26
 
+# Of each run; the one before the newest is there in case the newest is damaged.
+KEEP_NEWEST = 2
+
 
 class DiskFullError(OSError):
     """There was no room to save a checkpoint; the message names the path and the checkpoint that is kept."""
@@ -43,22 +46,19 @@ class Checkpoints:
     got so far is never looked at. With several processes every method is to be called by all of them alike.
     """
 
-    def __init__(self, folder: epath.PathLike, keep: int = 2, asynchronous: bool = False):
+    def __init__(self, folder: epath.PathLike):
         """
         Args:
           folder: where; made if absent. What an ended run left half written in it is removed. Where the newest
             checkpoints are damaged, they are renamed to `<step>.damaged` with a warning, so that the newest whole one
             counts.
-          keep: how many of the newest checkpoints to keep.
-          asynchronous: return from `save` before the files are written; `close` and the next `save` wait for them.
         """
         self.folder = epath.Path(folder)
-        self._asynchronous = asynchronous
         self._saving = 0
         from_first(lambda: tidy(self.folder))
         self._manager = _manager(
             self.folder,
-            preservation_policy=ocp.checkpoint_managers.LatestN(keep),
+            preservation_policy=ocp.checkpoint_managers.LatestN(KEEP_NEWEST),
             # All processes must see the same checkpoints, however slowly a shared folder tells them.
             single_host_load_and_broadcast=True,
             # Only the asynchronous way has a moment between the last file and the folder's name.
@@ -80,7 +80,7 @@ class Checkpoints:
           meta: what else is to be known with it; JSON.
 
         Raises:
-          DiskFullError: where there is no room (from `close` or the next `save`, if asynchronous).
+          DiskFullError: if there is no room.
         """
         arrays = {"params": state.params, "opt_state": state.opt_state}
         described = {name: _describe(tree) for name, tree in arrays.items()}
@@ -98,8 +98,7 @@ class Checkpoints:
                 # Orbax would otherwise skip a step that it deems out of order, and say nothing.
                 force=True,
             )
-            if not self._asynchronous:
-                self._manager.wait_until_finished()
+            self._manager.wait_until_finished()
         except Exception as error:
             raise self._explained(error) from error
 

@@ -1,4 +1,4 @@
-"""The training loop: resume, step, log, evaluate, save, and stop where asked to or where a number is not finite."""
+"""The training loop: resume, step, log, evaluate, save, and stop when asked to or when a number is not finite."""
 
 import dataclasses
 import io
@@ -11,127 +11,110 @@ import jax
 import numpy as np
 from tqdm import tqdm
 
-from llama2_jax.training.checkpoints import Checkpoints
-from llama2_jax.training.interruption import Interruption
 from llama2_jax.training.metrics import MetricsWriter
 from llama2_jax.training.progress import progress_bar
 from llama2_jax.training.schedules import Schedule
-from llama2_jax.training.state import Params, TrainState, abstract_state
+from llama2_jax.training.session import Position, Session
+from llama2_jax.training.state import Params, TrainState
 from llama2_jax.training.step import Batch, Metrics, TrainStep
-from llama2_jax.training.watchdog import Watchdog
+from llama2_jax.training.throughput import Throughput
 
 HostBatch = Mapping[str, Any]
 
 
-class Batches(Protocol):
+class Batches(Position, Protocol):
     """An endless iterator of batches whose position can be saved (a Grain iterator, say)."""
 
     def __next__(self) -> HostBatch: ...
-
-    def get_state(self) -> Any:
-        """The position after the batches taken so far; JSON."""
-
-    def set_state(self, state: Any) -> None:
-        """Goes to a position."""
 
 
 class NonFiniteError(RuntimeError):
     """A loss or gradient norm is NaN or infinite; the message names step, records and the file with the batch."""
 
 
+@dataclasses.dataclass(frozen=True)
+class FitSettings:
+    """How long a training lasts, and what happens when.
+
+    Attributes:
+      steps: the number of optimizer steps that the whole training has.
+      learning_rate: the rate of a step, given the number of steps before it.
+      save_every: a checkpoint at each multiple of so many steps (0: none of these), and at the end.
+      log_every: a row of metrics at each multiple, and at the end.
+      evaluate_every: an evaluation at each multiple, and at the end; 0 is never.
+      throughput: what MFU is measured by; None logs tokens a second alone.
+    """
+
+    steps: int
+    learning_rate: Schedule
+    save_every: int
+    log_every: int
+    evaluate_every: int = 0
+    throughput: Throughput | None = None
+
+
 def fit(
     state: TrainState,
     step: TrainStep,
     batches: Batches,
+    session: Session,
+    settings: FitSettings,
     *,
-    steps: int,
-    learning_rate: Schedule,
-    checkpoints: Checkpoints,
-    metrics: MetricsWriter,
-    save_every: int,
-    log_every: int,
     evaluate: Callable[[Params], Mapping[str, float]] | None = None,
-    evaluate_every: int = 0,
     shard_batch: Callable[[dict[str, np.ndarray]], Batch] | None = None,
-    description: str = "training",
-    interruption: Interruption | None = None,
-    step_timeout: float = 0.0,
 ) -> TrainState:
-    """Trains up to `steps` steps in all, from the newest checkpoint if there is one.
+    """Trains up to `settings.steps` steps in all, from the newest checkpoint if there is one.
 
     A run that was killed and started again ends with the same state as one that was not, on the CPU bit for bit: the
-    checkpoint holds the data's position, and everything else depends on the state and the number of the step alone.
+    checkpoint has the data's position, and everything else depends on the state and the number of the step alone.
 
     Args:
-      state: where training starts if there is no checkpoint. It is used up either way: donated to the first step, or
-        freed to make room for the checkpoint's.
+      state: where training starts without a checkpoint. It is used up either way: donated to the first step, or freed
+        to make room for the checkpoint's.
       step: from `build_train_step`.
       batches: dicts of arrays, at their start (the iterator, not the dataset). A batch may carry `ids`, one name a
         record, which stay on the host and are shown when something goes wrong with it.
-      steps: the number of optimizer steps that the whole training has.
-      learning_rate: the rate of a step, given the number of steps before it.
-      checkpoints: where to resume from and to save to.
-      metrics: where rows go; rows later than the checkpoint are dropped at a resume.
-      save_every: a checkpoint at each multiple of so many steps (0: none of these), and at the end.
-      log_every: a row of metrics at each multiple, and at the end.
-      evaluate: measures of parameters, written as they are named; must not keep or change the parameters.
-      evaluate_every: at each multiple, and at the end; 0 is never.
+      session: checkpoints, metrics and what may stop the training.
+      settings: how long, and what happens when.
+      evaluate: measures of parameters, logged under their names; must not keep or change the parameters.
       shard_batch: puts a batch on the devices; by default it is left to the step.
-      description: the name on the progress bar.
-      interruption: where to look whether the run is to stop; it then stops behind the step under way, which is saved.
-      step_timeout: after so many seconds without a finished step the process ends with a message; 0 is never.
 
     Returns:
-      The state after `steps` steps.
+      The state after `settings.steps` steps.
 
     Raises:
       NonFiniteError: naming the step and the batch's records. The batch is written to
         `<metrics.folder>/bad_batch_<step>.npz` and the checkpoint before it is kept.
-      InterruptedRunError: where it stopped because it was asked to.
-      ValueError: where the batches end before the steps do.
+      InterruptedRunError: if the run was asked to stop; the step under way is finished and saved first.
+      ValueError: if the batches end before the steps do.
     """
-    interruption = interruption or Interruption()
-    state, done = _resume(state, batches, checkpoints, metrics)
-    watchdog = Watchdog(step_timeout, description)
-    monitor = _Monitor(metrics, log_every, steps, progress_bar(description, done, steps, "step"), watchdog)
+    steps = settings.steps
+    state, resumed, _ = session.resume(state, batches)
+    done = resumed or 0
+    monitor = _Monitor(session, settings, progress_bar(session.name, done, steps, "step"))
 
     def due(every: int, number: int) -> bool:
         return number == steps or (every > 0 and number % every == 0)
 
-    with monitor.bar, watchdog, interruption.deferred():
-        to_stop = interruption.in_any_process()
+    with monitor.bar:
+        to_stop = session.interruption.in_any_process()
         for number in range(done + 1, steps + 1):
             batch = _next_batch(batches, number, steps)
             arrays = {name: array for name, array in batch.items() if name != "ids"}
-            placed = shard_batch(arrays) if shard_batch else arrays
-            state, results = step(state, placed, np.float32(learning_rate(number - 1)))
+            sharded = shard_batch(arrays) if shard_batch else arrays
+            state, results = step(state, sharded, np.float32(settings.learning_rate(number - 1)))
             monitor.started(number, results, batch)
-            if evaluate is not None and evaluate_every and due(evaluate_every, number):
+            if evaluate is not None and settings.evaluate_every and due(settings.evaluate_every, number):
                 monitor.catch_up()
-                metrics.write(number, evaluate(state.params))
-            stops, to_stop = to_stop(), interruption.in_any_process()
-            if stops or due(save_every, number):
+                session.metrics.write(number, evaluate(state.params))
+            stops, to_stop = to_stop(), session.interruption.in_any_process()
+            if stops or due(settings.save_every, number):
                 # A state that is not finite must never become the newest checkpoint.
                 monitor.catch_up()
-                metrics.keep()
-                checkpoints.save(number, state, batches.get_state(), {"description": description, "steps": steps})
+                session.save(number, state, batches, {"description": session.name, "steps": steps})
             if stops or (number == steps and to_stop()):
-                raise interruption.stopped(f"{description} is saved after step {number} of {steps}")
+                raise session.stopped(number, steps)
     return state
-
-
-def _resume(
-    state: TrainState, batches: Batches, checkpoints: Checkpoints, metrics: MetricsWriter
-) -> tuple[TrainState, int]:
-    done = checkpoints.latest_step()
-    metrics.truncate_after(done or 0)
-    if done is None:
-        return state, 0
-    abstract = abstract_state(state)
-    jax.tree.map(lambda leaf: leaf.delete(), state)
-    restored = checkpoints.restore(abstract, done)
-    batches.set_state(restored.data)
-    return restored.state, done
 
 
 def _next_batch(batches: Iterator[HostBatch], number: int, steps: int) -> HostBatch:
@@ -145,7 +128,7 @@ def _next_batch(batches: Iterator[HostBatch], number: int, steps: int) -> HostBa
 
 @dataclasses.dataclass
 class _Started:
-    """A step that devices may still be at work on."""
+    """A step that devices may still be working on."""
 
     number: int
     results: Metrics
@@ -155,18 +138,16 @@ class _Started:
 class _Monitor:
     """Reads each step's numbers once the next step is under way, so that devices never wait for the host."""
 
-    def __init__(self, metrics: MetricsWriter, log_every: int, steps: int, bar: tqdm, watchdog: Watchdog):
+    def __init__(self, session: Session, settings: FitSettings, bar: tqdm):
         self.bar = bar
-        self._watchdog = watchdog
-        self._metrics = metrics
-        self._log_every = log_every
-        self._steps = steps
+        self._session = session
+        self._settings = settings
         self._last: _Started | None = None
         self._tokens = 0
         self._since: float | None = None
 
     def started(self, number: int, results: Metrics, batch: HostBatch) -> None:
-        """Takes note of a step that was started, and finishes with the one before it."""
+        """Notes a step that was started, and finishes the one before it."""
         self.catch_up()
         self._last = _Started(number, results, batch)
 
@@ -176,24 +157,33 @@ class _Monitor:
             return
         last, self._last = self._last, None
         values = {name: float(value) for name, value in jax.device_get(last.results).items()}
-        self._watchdog.finished(last.number)
+        self._session.watchdog.finished(last.number)
         if not (math.isfinite(values["loss"]) and math.isfinite(values["grad_norm"])):
-            _stop(last, values, self._metrics)
+            _stop(last, values, self._session.metrics)
         shown = {"loss": f"{values['loss']:.4f}"}
         if self._since is None:
-            # The first step compiles: the clock starts behind it.
+            # The first step compiles: the clock starts after it.
             self._since = time.perf_counter()
         else:
             self._tokens += _count_tokens(last.batch)
-            rate = self._tokens / max(time.perf_counter() - self._since, 1e-9)
-            values["tokens_per_second"] = rate
-            shown["tokens/s"] = f"{rate:,.0f}"
+            speed = self._speed()
+            values |= speed
+            shown |= {"tokens/s": f"{speed['tokens_per_second']:,.0f}"}
+            shown |= {"MFU": f"{speed['mfu']:.1%}"} if "mfu" in speed else {}
         self.bar.set_postfix(shown, refresh=False)
         self.bar.update()
-        if last.number == self._steps or (self._log_every > 0 and last.number % self._log_every == 0):
-            self._metrics.write(last.number, values)
+        log_every = self._settings.log_every
+        if last.number == self._settings.steps or (log_every > 0 and last.number % log_every == 0):
+            self._session.metrics.write(last.number, values)
             if "tokens_per_second" in values:
                 self._tokens, self._since = 0, time.perf_counter()
+
+    def _speed(self) -> dict[str, float]:
+        """Tokens a second since the last row of metrics, and MFU where the chip's peak is known."""
+        rate = self._tokens / max(time.perf_counter() - self._since, 1e-9)
+        throughput = self._settings.throughput
+        mfu = throughput.mfu(rate) if throughput else None
+        return {"tokens_per_second": rate} | ({} if mfu is None else {"mfu": mfu})
 
 
 def _count_tokens(batch: HostBatch) -> int:
@@ -213,7 +203,7 @@ def _stop(last: _Started, values: Mapping[str, float], metrics: MetricsWriter) -
     raise NonFiniteError(
         f"step {last.number}: loss {values['loss']}, gradient norm {values['grad_norm']}. {_records(last.batch)} "
         f"The batch is in {path}. The checkpoint before it is kept: look at these records, or lower the learning rate "
-        "and go on from there."
+        "and resume."
     )
 
 

@@ -6,21 +6,21 @@ from collections.abc import Mapping
 import jax
 from etils import epath
 
+from llama2_jax.training.atomic_files import write_atomically
 from llama2_jax.training.tensorboard import EventFile
 
 
 class MetricsWriter:
     """Writes rows `{"step": ..., name: value}` to `<folder>/metrics.jsonl`, and to `<folder>/tensorboard/`.
 
-    Every row is on disk when `write` returns; in an object store (gs://), which can not add to a file, when `keep` or
+    Every row is on disk when `write` returns; in an object store (gs://), which can not add to a file, when `flush` or
     `close` does. Only the first process of several writes.
     """
 
-    def __init__(self, folder: epath.PathLike, tensorboard: bool = True):
+    def __init__(self, folder: epath.PathLike):
         self.folder = epath.Path(folder)
         self.path = self.folder / "metrics.jsonl"
         self._writes = jax.process_index() == 0
-        self._tensorboard = tensorboard and self._writes
         self._file = None
         self._waiting: list[str] = []
         self._events: EventFile | None = None
@@ -33,13 +33,12 @@ class MetricsWriter:
         numbers = {name: float(value) for name, value in values.items()}
         self._waiting.append(json.dumps({"step": int(step)} | numbers) + "\n")
         if _can_append(self.path):
-            self.keep()
-        if self._tensorboard:
-            if self._events is None:
-                self._events = EventFile(self.folder / "tensorboard", self._purge_step)
-            self._events.write(int(step), numbers)
+            self.flush()
+        if self._events is None:
+            self._events = EventFile(self.folder / "tensorboard", self._purge_step)
+        self._events.write(int(step), numbers)
 
-    def keep(self) -> None:
+    def flush(self) -> None:
         """Sees to it that all rows so far are on disk; to be called before a checkpoint, which counts on them."""
         if not self._waiting:
             return
@@ -63,13 +62,11 @@ class MetricsWriter:
             return
         self.close()
         kept = [row for row in read_metrics(self.path) if row["step"] <= step]
-        draft = self.path.parent / f".{self.path.name}.draft"
-        draft.write_text("".join(json.dumps(row) + "\n" for row in kept))
-        draft.replace(self.path)
+        write_atomically(self.path, "".join(json.dumps(row) + "\n" for row in kept))
 
     def close(self) -> None:
         """Closes the files; `write` opens them again."""
-        self.keep()
+        self.flush()
         if self._file is not None:
             self._file.close()
             self._file = None

@@ -8,18 +8,12 @@ from etils import epath
 from jax.sharding import Mesh, SingleDeviceSharding
 
 from llama2_jax.models.config import ModelConfig
-from llama2_jax.models.llama import (
-    LanguageModel,
-    ScalarModel,
-    init_language_model,
-    init_scalar_model,
-    parameter_shardings,
-)
+from llama2_jax.models.heads import HEADS, abstract_params, build_model
+from llama2_jax.models.llama import parameter_shardings
+from llama2_jax.training.atomic_files import write_atomically
 from llama2_jax.training.checkpoint_folder import CheckpointError
 from llama2_jax.training.checkpoints import restore_params
 from llama2_jax.training.state import Params
-
-_HEADS = {"language": (LanguageModel, init_language_model), "scalar": (ScalarModel, init_scalar_model)}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,12 +35,8 @@ def save_model_description(folder: epath.PathLike, config: ModelConfig, head: st
     """
     _check_head(head, "head")
     path = epath.Path(folder) / "model.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if jax.process_index():
-        return
-    draft = path.parent / ".model.json.draft"
-    draft.write_text(json.dumps({"head": head, "config": dataclasses.asdict(config)}, indent=2) + "\n")
-    draft.replace(path)
+    if jax.process_index() == 0:
+        write_atomically(path, json.dumps({"head": head, "config": dataclasses.asdict(config)}, indent=2) + "\n")
 
 
 def load_model_description(folder: epath.PathLike) -> tuple[ModelConfig, str]:
@@ -95,13 +85,12 @@ def load_model(folder: epath.PathLike, mesh: Mesh | None = None) -> LoadedModel:
     """
     folder = epath.Path(folder)
     config, head = load_model_description(folder)
-    module, init = _HEADS[head]
-    shapes = jax.eval_shape(lambda key: init(config, key), jax.random.key(0))
+    shapes = abstract_params(config, head)
     if mesh is None:
         alone = SingleDeviceSharding(jax.local_devices()[0])
         shardings = jax.tree.map(lambda _: alone, shapes)
     else:
-        shardings = parameter_shardings(module(config), mesh)
+        shardings = parameter_shardings(build_model(config, head), mesh)
     abstract = jax.tree.map(
         lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), shapes, shardings
     )
@@ -109,5 +98,5 @@ def load_model(folder: epath.PathLike, mesh: Mesh | None = None) -> LoadedModel:
 
 
 def _check_head(head: str, where: str) -> None:
-    if head not in _HEADS:
-        raise CheckpointError(f"{where} is {head!r}; it must be one of: {', '.join(_HEADS)}")
+    if head not in HEADS:
+        raise CheckpointError(f"{where} is {head!r}; it must be one of: {', '.join(HEADS)}")

@@ -25,7 +25,6 @@ def build_train_step(
     optimizer: optax.GradientTransformation,
     accumulation: int = 1,
     shardings: Shardings | None = None,
-    donate: bool = True,
     stacked: bool = False,
 ) -> TrainStep:
     """Compiles `step(state, batch, learning_rate) -> (state, metrics)`.
@@ -47,7 +46,6 @@ def build_train_step(
       accumulation: the number of microbatches.
       shardings: a NamedSharding for each parameter. Gradients, their sum over microbatches, the new parameters and
         the moments are pinned to it; without it they may come back whole on every device.
-      donate: reuse the memory of the state that is passed in; it can not be used afterwards.
       stacked: see above.
 
     Returns:
@@ -85,11 +83,10 @@ def build_train_step(
         metrics |= {"loss": loss_value, "grad_norm": optax.tree.norm(gradients), "learning_rate": learning_rate}
         return TrainState(state.step + 1, params, opt_state), metrics
 
-    donated = (0,) if donate else ()
     if shardings is None:
-        return jax.jit(step, donate_argnums=donated)
+        return jax.jit(step, donate_argnums=0)
     # The state comes back laid out as it went in: otherwise the next call would be compiled anew.
-    return jax.jit(step, donate_argnums=donated, out_shardings=(state_shardings(optimizer, shardings), None))
+    return jax.jit(step, donate_argnums=0, out_shardings=(state_shardings(optimizer, shardings), None))
 
 
 def deal_rows(batch: Batch, accumulation: int) -> dict[str, Array]:

@@ -5,7 +5,6 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable
 
 # EX_TEMPFAIL of sysexits.h: worth another try.
 STALLED_EXIT_CODE = 75
@@ -21,14 +20,13 @@ class Watchdog:
     The first step compiles and may take any time. Evaluations and saves count as part of the step before them.
     """
 
-    def __init__(self, seconds: float, name: str, end: Callable[[int], None] = os._exit):
+    def __init__(self, seconds: float, name: str):
         """
         Args:
           seconds: how long a step may take, or TIMES_LONGEST the longest before it if that is longer; 0 for ever.
           name: of the work, for the message.
-          end: ends the process with an exit code.
         """
-        self._seconds, self._name, self._end = seconds, name, end
+        self._seconds, self._name = seconds, name
         self._done: int | None = None
         self._news = threading.Event()
         self._closed = threading.Event()
@@ -72,4 +70,4 @@ class Watchdog:
             flush=True,
         )
         faulthandler.dump_traceback(sys.__stderr__, all_threads=True)
-        self._end(STALLED_EXIT_CODE)
+        os._exit(STALLED_EXIT_CODE)

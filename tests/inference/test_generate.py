@@ -139,7 +139,7 @@ def test_prompts_may_be_split_over_calls(params, prompts):
 
 
 def test_temperatures_by_prompt(params, prompts):
-    mixed = generate(CONFIG, params, prompts[:3], Sampling(max_new_tokens=9), KEY, EOS, temperatures=[0.0, 1.0, 0.5])
+    mixed = generate(CONFIG, params, prompts[:3], Sampling((0.0, 1.0, 0.5), max_new_tokens=9), KEY, EOS)
     for index, temperature in enumerate((0.0, 1.0, 0.5)):
         plain = generate(CONFIG, params, prompts[:3], Sampling(temperature, 1.0, 9), KEY, EOS)
         same(mixed[index : index + 1], plain[index : index + 1])
@@ -165,11 +165,15 @@ def test_the_loop_ends_with_the_last_row(params, prompts):
     tokens, positions = np.asarray([prompts[0]], np.int32), np.arange(5, dtype=np.int32)[None]
     weights = generation_weights(CONFIG, params)
     hidden, cache = prefill_rows(weights, tokens, positions, np.zeros(8, np.int32), config=CONFIG, slots=14, mesh=None)
-    rows, temperature = np.arange(8, dtype=np.int32), np.zeros(8, np.float32)
-    *_, sizes, _, cache = decode_rows(
-        weights, hidden, cache, np.full(8, 5, np.int32), temperature, np.float32(1.0), KEY, rows, np.int32(3),
-        greedy[0].tokens[0], config=CONFIG, steps=9, skip_top_p=True, mesh=None,
-    )  # fmt: skip
+    rows = generate_file.DecodedRows(
+        positions=np.full(8, 5, np.int32),
+        temperature=np.zeros(8, np.float32),
+        answer_ids=np.arange(8, dtype=np.int32),
+        used=np.int32(3),
+        eos_id=greedy[0].tokens[0],
+        top_p=None,
+    )
+    *_, sizes, _, cache = decode_rows(weights, hidden, cache, rows, KEY, config=CONFIG, steps=9, mesh=None)
     assert sizes.tolist() == [1, 1, 1, 0, 0, 0, 0, 0]
     assert cache.index == 5 + 1
 
@@ -227,4 +231,4 @@ def test_settings_that_mean_nothing_raise(params):
     with pytest.raises(ValueError, match="2 prompt_ids for 1 prompts"):
         generate(CONFIG, params, [[5]], Sampling(max_new_tokens=9), KEY, EOS, prompt_ids=[0, 1])
     with pytest.raises(ValueError, match="2 temperatures for 1 prompts"):
-        generate(CONFIG, params, [[5]], Sampling(max_new_tokens=9), KEY, EOS, temperatures=[1.0, 1.0])
+        generate(CONFIG, params, [[5]], Sampling((1.0, 1.0), max_new_tokens=9), KEY, EOS)

@@ -47,10 +47,9 @@ def test_large_stacks_of_layers_are_written_layer_by_layer(tmp_path, monkeypatch
     assert written.chunk_layout.read_chunk.shape == (1, 64, 64)
 
 
-@pytest.mark.parametrize("asynchronous", [False, True])
-def test_restores_bit_for_bit(tmp_path, state, asynchronous):
+def test_restores_bit_for_bit(tmp_path, state):
     data = {"position": [3, {"nested": "text"}], "large": 2**60}
-    with Checkpoints(tmp_path / "c", asynchronous=asynchronous) as checkpoints:
+    with Checkpoints(tmp_path / "c") as checkpoints:
         assert checkpoints.latest_step() is None
         checkpoints.save(1, state, data, {"note": "x"})
     with Checkpoints(tmp_path / "c") as checkpoints:
@@ -60,23 +59,24 @@ def test_restores_bit_for_bit(tmp_path, state, asynchronous):
     assert (restored.data, restored.meta) == (data, {"note": "x"})
 
 
-def test_a_state_may_be_donated_while_it_is_still_being_written(tmp_path, toy, batch_of):
+def test_a_state_may_be_donated_as_soon_as_it_is_saved(tmp_path, toy, batch_of, monkeypatch):
+    monkeypatch.setattr(checkpoints_module, "KEEP_NEWEST", 9)
     optimizer = make_optimizer(OptimizerConfig())
     step = build_train_step(toy.loss, toy.count, optimizer)
     state = create_state(toy.init(), optimizer)
-    with Checkpoints(tmp_path, keep=9, asynchronous=True) as checkpoints:
+    with Checkpoints(tmp_path) as checkpoints:
         copies = {}
         for number in range(1, 6):
             state, _ = step(state, batch_of(number), np.float32(0.01))
             copies[number] = jax.tree.map(lambda leaf: np.array(leaf, copy=True), state)
             checkpoints.save(number, state)
-    with Checkpoints(tmp_path, keep=9) as checkpoints:
+    with Checkpoints(tmp_path) as checkpoints:
         for number, copy in copies.items():
             assert_equal(checkpoints.restore(abstract_state(state), number).state, copy)
 
 
 def test_keeps_the_newest(tmp_path, state):
-    with Checkpoints(tmp_path, keep=2) as checkpoints:
+    with Checkpoints(tmp_path) as checkpoints:
         for step in (5, 10, 15):
             checkpoints.save(step, state)
         assert checkpoints.latest_step() == 15
@@ -198,8 +198,9 @@ def test_where_none_is_whole_the_training_begins_again_and_nothing_is_deleted(tm
     assert sorted(path.name for path in tmp_path.iterdir()) == ["1.damaged", "2.damaged"]
 
 
-def test_later_checkpoints_are_removed(tmp_path, state):
-    with Checkpoints(tmp_path, keep=9) as checkpoints:
+def test_later_checkpoints_are_removed(tmp_path, state, monkeypatch):
+    monkeypatch.setattr(checkpoints_module, "KEEP_NEWEST", 9)
+    with Checkpoints(tmp_path) as checkpoints:
         for step in (1, 2, 3):
             checkpoints.save(step, state)
         checkpoints.remove_after(1)

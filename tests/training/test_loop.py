@@ -13,12 +13,14 @@ import pytest
 
 from llama2_jax.training.checkpoints import Checkpoints
 from llama2_jax.training.interruption import InterruptedRunError, Interruption
-from llama2_jax.training.loop import NonFiniteError, fit
-from llama2_jax.training.metrics import MetricsWriter, read_metrics
+from llama2_jax.training.loop import FitSettings, NonFiniteError, fit
+from llama2_jax.training.metrics import read_metrics
 from llama2_jax.training.optimizer import OptimizerConfig, make_optimizer
 from llama2_jax.training.schedules import cosine
+from llama2_jax.training.session import open_session
 from llama2_jax.training.state import create_state
 from llama2_jax.training.step import build_train_step
+from llama2_jax.training.throughput import Throughput
 
 
 @pytest.fixture(scope="module")
@@ -32,19 +34,12 @@ def trainer(toy):
 
     step = build_train_step(loss, toy.count, optimizer)
 
-    def train(folder, batches, steps=10, **options):
-        options = {"save_every": 4, "log_every": 1} | options
-        with Checkpoints(folder / "checkpoints") as checkpoints, MetricsWriter(folder, tensorboard=False) as metrics:
-            return fit(
-                create_state(toy.init(), optimizer),
-                step,
-                batches,
-                steps=steps,
-                learning_rate=cosine(0.02, 10, 2, 0.1),
-                checkpoints=checkpoints,
-                metrics=metrics,
-                **options,
-            )
+    def train(folder, batches, interruption=None, evaluate=None, shard_batch=None, **changes):
+        settings = {"steps": 10, "learning_rate": cosine(0.02, 10, 2, 0.1), "save_every": 4, "log_every": 1}
+        with open_session(folder, "training", interruption or Interruption(), 0.0) as session:
+            state = create_state(toy.init(), optimizer)
+            settings = FitSettings(**(settings | changes))
+            return fit(state, step, batches, session, settings, evaluate=evaluate, shard_batch=shard_batch)
 
     return train
 
@@ -213,11 +208,11 @@ import os, signal, sys
 sys.path.insert(0, {tests!r})
 import conftest, jax, numpy as np
 from pathlib import Path
-from llama2_jax.training.checkpoints import Checkpoints
-from llama2_jax.training.loop import fit
-from llama2_jax.training.metrics import MetricsWriter
+from llama2_jax.training.interruption import Interruption
+from llama2_jax.training.loop import FitSettings, fit
 from llama2_jax.training.optimizer import OptimizerConfig, make_optimizer
 from llama2_jax.training.schedules import cosine
+from llama2_jax.training.session import open_session
 from llama2_jax.training.state import create_state
 from llama2_jax.training.step import build_train_step
 
@@ -229,17 +224,17 @@ class Batches(conftest.Batches):
         return super().__next__()
 
 optimizer = make_optimizer(OptimizerConfig())
-with Checkpoints(folder / "checkpoints", asynchronous=True) as checkpoints, MetricsWriter(folder) as metrics:
+settings = FitSettings(steps=8, learning_rate=cosine(0.01, 8, 0, 1.0), save_every=2, log_every=1)
+with open_session(folder, "training", Interruption(), 0.0) as session:
     state = fit(create_state(conftest.init(), optimizer), build_train_step(conftest.loss, conftest.count, optimizer),
-                Batches(), steps=8, learning_rate=cosine(0.01, 8, 0, 1.0), checkpoints=checkpoints, metrics=metrics,
-                save_every=2, log_every=1)
+                Batches(), session, settings)
 np.savez(folder / "params.npz", *jax.tree.leaves(state))
 """
 
 
 @pytest.mark.slow
 def test_a_process_killed_at_once_loses_nothing(tmp_path):
-    """SIGKILL while an asynchronous save may be under way; what was left is what the run goes on from."""
+    """SIGKILL between saves; the run resumes from what was left."""
 
     def run(folder, dies_at=0):
         folder.mkdir(exist_ok=True)
@@ -256,3 +251,17 @@ def test_a_process_killed_at_once_loses_nothing(tmp_path):
     for name in one.files:
         np.testing.assert_array_equal(one[name], other[name])
     assert rows(tmp_path / "killed") == rows(tmp_path / "whole")
+
+
+def test_mfu_is_the_share_of_the_peak_that_the_tokens_need():
+    assert Throughput(flops_per_token=6e9, peak_flops=4e14).mfu(20_000.0) == pytest.approx(0.3)
+    assert Throughput(flops_per_token=6e9, peak_flops=None).mfu(20_000.0) is None
+
+
+def test_mfu_is_logged_where_the_peak_is_known(trainer, batches, tmp_path):
+    trainer(tmp_path / "known", batches(), throughput=Throughput(flops_per_token=3.0, peak_flops=1e9))
+    trainer(tmp_path / "unknown", batches(), throughput=Throughput(flops_per_token=3.0, peak_flops=None))
+    first, *later = read_metrics(tmp_path / "known" / "metrics.jsonl")
+    assert "mfu" not in first  # the first step compiles
+    assert all(row["mfu"] == pytest.approx(row["tokens_per_second"] * 3e-9) for row in later)
+    assert not any("mfu" in row for row in read_metrics(tmp_path / "unknown" / "metrics.jsonl"))

@@ -39,7 +39,7 @@ def test_tensorboard_gets_the_values_and_is_told_what_to_hide(tmp_path):
 
 
 def test_rows_after_a_checkpoint_are_dropped_and_written_again(tmp_path):
-    metrics = MetricsWriter(tmp_path, tensorboard=False)
+    metrics = MetricsWriter(tmp_path)
     for step in (1, 2, 3, 3, 4):
         metrics.write(step, {"loss": step})
     metrics.truncate_after(3)
@@ -52,13 +52,13 @@ def test_rows_after_a_checkpoint_are_dropped_and_written_again(tmp_path):
         (3, 3),
         (4, 40),
     ]
-    assert [path.name for path in tmp_path.iterdir()] == ["metrics.jsonl"]
+    assert {path.name for path in tmp_path.iterdir()} == {"metrics.jsonl", "tensorboard"}
 
 
 def test_a_row_that_was_cut_off_is_dropped(tmp_path):
     path = tmp_path / "metrics.jsonl"
     path.write_text('{"step": 1, "loss": 1.0}\n{"step": 2, "lo')
-    MetricsWriter(tmp_path, tensorboard=False).truncate_after(5)
+    MetricsWriter(tmp_path).truncate_after(5)
     assert path.read_text() == '{"step": 1, "loss": 1.0}\n'
 
 
@@ -70,7 +70,7 @@ def test_a_broken_row_elsewhere_is_named(tmp_path):
 
 
 def test_truncating_nothing_is_fine(tmp_path):
-    MetricsWriter(tmp_path / "absent", tensorboard=False).truncate_after(0)
+    MetricsWriter(tmp_path / "absent").truncate_after(0)
     assert not (tmp_path / "absent").exists()
 
 
@@ -80,14 +80,14 @@ def test_in_a_store_that_can_not_append_rows_are_kept_with_each_checkpoint(tmp_p
     def steps():
         return [row["step"] for row in read_metrics(tmp_path / "metrics.jsonl")]
 
-    with MetricsWriter(tmp_path, tensorboard=False) as metrics:
+    with MetricsWriter(tmp_path) as metrics:
         for step in (1, 2):
             metrics.write(step, {"loss": step})
-        metrics.keep()
+        metrics.flush()
         assert steps() == [1, 2]
         metrics.write(3, {"loss": 3})
     assert steps() == [1, 2, 3]
-    with MetricsWriter(tmp_path, tensorboard=False) as metrics:
+    with MetricsWriter(tmp_path) as metrics:
         metrics.truncate_after(2)
         metrics.write(3, {"loss": 30})
         metrics.write(4, {"loss": 4})

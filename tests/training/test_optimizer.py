@@ -80,9 +80,7 @@ def moments(state):
 def train(toy, batch_of):
     """Trains with moments of a dtype on four batches in turn: the last state and the losses."""
     optimizers = {config.moments_dtype: make_optimizer(config) for config in (OptimizerConfig(), NARROW)}
-    steps = {
-        name: build_train_step(toy.loss, toy.count, optimizer, donate=False) for name, optimizer in optimizers.items()
-    }
+    steps = {name: build_train_step(toy.loss, toy.count, optimizer) for name, optimizer in optimizers.items()}
 
     def run(moments_dtype, until, state=None):
         state = create_state(toy.init(), optimizers[moments_dtype]) if state is None else state

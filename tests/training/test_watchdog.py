@@ -11,7 +11,7 @@ from llama2_jax.training.watchdog import STALLED_EXIT_CODE, Watchdog
 
 
 @pytest.fixture
-def ended():
+def ended(monkeypatch):
     """Stands for the end of the process."""
 
     class Ended(threading.Event):
@@ -21,11 +21,13 @@ def ended():
             self.code = code
             self.set()
 
-    return Ended()
+    end = Ended()
+    monkeypatch.setattr(watchdog_module.os, "_exit", end)
+    return end
 
 
 def test_a_step_that_never_ends_is_named_and_shown(ended, capfd):
-    with Watchdog(0.3, "the_stage", ended) as watchdog:
+    with Watchdog(0.3, "the_stage") as watchdog:
         watchdog.finished(7)
         assert ended.wait(10)
     assert ended.code == STALLED_EXIT_CODE
@@ -35,7 +37,7 @@ def test_a_step_that_never_ends_is_named_and_shown(ended, capfd):
 
 
 def test_before_the_first_step_and_while_steps_are_finished_nothing_happens(ended):
-    with Watchdog(1.0, "the_stage", ended) as watchdog:
+    with Watchdog(1.0, "the_stage") as watchdog:
         time.sleep(1.5)
         for step in range(15):
             watchdog.finished(step)
@@ -44,7 +46,7 @@ def test_before_the_first_step_and_while_steps_are_finished_nothing_happens(ende
 
 
 def test_a_step_that_is_slow_as_those_before_it_has_not_stalled(ended, capfd):
-    with Watchdog(0.1, "the_stage", ended) as watchdog:
+    with Watchdog(0.1, "the_stage") as watchdog:
         time.sleep(0.5)
         watchdog.finished(1)
         time.sleep(0.8)
@@ -59,7 +61,7 @@ def test_a_step_that_is_slow_as_those_before_it_has_not_stalled(ended, capfd):
 def test_what_a_suspended_process_slept_through_is_not_counted(ended, monkeypatch):
     clock = iter([0.0, 0.1, 1000.0, *(1000.0 + number / 100 for number in range(1, 1000))])
     monkeypatch.setattr(watchdog_module.time, "monotonic", lambda: next(clock))
-    with Watchdog(1.0, "the_stage", ended) as watchdog:
+    with Watchdog(1.0, "the_stage") as watchdog:
         watchdog.finished(1)
         time.sleep(0.6)
     assert not ended.is_set()
@@ -67,6 +69,6 @@ def test_what_a_suspended_process_slept_through_is_not_counted(ended, monkeypatc
 
 def test_no_time_means_no_watch(ended):
     before = threading.active_count()
-    with Watchdog(0, "the_stage", ended) as watchdog:
+    with Watchdog(0, "the_stage") as watchdog:
         watchdog.finished(1)
         assert threading.active_count() == before

@@ -1,0 +1,101 @@
+"""What every training loop opens, resumes from, saves to and watches, whatever it trains."""
+
+import contextlib
+import dataclasses
+from collections.abc import Iterator
+from typing import Any, NamedTuple, Protocol
+
+import jax
+from etils import epath
+
+from llama2_jax.training.checkpoints import Checkpoints
+from llama2_jax.training.interruption import InterruptedRunError, Interruption
+from llama2_jax.training.metrics import MetricsWriter
+from llama2_jax.training.state import TrainState, abstract_state
+from llama2_jax.training.watchdog import Watchdog
+
+
+class Position(Protocol):
+    """Data whose position can be saved (a Grain iterator, say)."""
+
+    def get_state(self) -> Any:
+        """Returns the position after what was taken so far; JSON."""
+
+    def set_state(self, state: Any) -> None:
+        """Goes to a position."""
+
+
+class Resumed(NamedTuple):
+    """Where a training starts: its state, the step of the checkpoint and the meta saved with it; None without one."""
+
+    state: TrainState
+    step: int | None
+    meta: dict[str, Any] | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Session:
+    """Checkpoints, metrics, watchdog and interruption of one training.
+
+    Attributes:
+      name: of the training, for messages and progress bars.
+      checkpoints: what `resume` reads and `save` writes.
+      metrics: where rows go.
+      watchdog: to be told of each finished step.
+      interruption: to be asked at each step whether the run should stop.
+    """
+
+    name: str
+    checkpoints: Checkpoints
+    metrics: MetricsWriter
+    watchdog: Watchdog
+    interruption: Interruption
+
+    def resume(self, state: TrainState, data: Position) -> Resumed:
+        """Restores the newest checkpoint, if there is one, and drops the metrics of later steps.
+
+        Args:
+          state: where training starts without a checkpoint; with one it is freed first, to make room for it.
+          data: goes to the position of the checkpoint.
+        """
+        step = self.checkpoints.latest_step()
+        self.metrics.truncate_after(-1 if step is None else step)
+        if step is None:
+            return Resumed(state, None, None)
+        abstract = abstract_state(state)
+        jax.tree.map(lambda leaf: leaf.delete(), state)
+        restored = self.checkpoints.restore(abstract, step)
+        data.set_state(restored.data)
+        return Resumed(restored.state, step, restored.meta)
+
+    def save(self, step: int, state: TrainState, data: Position, meta: dict[str, Any]) -> None:
+        """Saves a checkpoint after `step` steps, behind all metrics so far."""
+        self.metrics.flush()
+        self.checkpoints.save(step, state, data.get_state(), meta)
+
+    def stopped(self, step: int, steps: int, unit: str = "step") -> InterruptedRunError:
+        """Returns the error to raise when the run was asked to stop and step `step` is saved."""
+        return self.interruption.stopped(f"{self.name} is saved after {unit} {step} of {steps}")
+
+
+@contextlib.contextmanager
+def open_session(
+    folder: epath.Path, name: str, interruption: Interruption, step_timeout: float, checkpoints: str = "checkpoints"
+) -> Iterator[Session]:
+    """Opens a training's session; a first signal to stop waits from here on until the loop asks for it.
+
+    Args:
+      folder: where metrics go, with a folder of checkpoints beside them.
+      name: of the training.
+      interruption: where signals arrive.
+      step_timeout: seconds without a finished step after which the process ends with a message; 0 is never.
+      checkpoints: the name of the folder of checkpoints.
+    """
+    folder = epath.Path(folder)
+    with (
+        Checkpoints(folder / checkpoints) as saved,
+        MetricsWriter(folder) as metrics,
+        Watchdog(step_timeout, name) as watchdog,
+        interruption.deferred(),
+    ):
+        yield Session(name, saved, metrics, watchdog, interruption)
