@@ -1,7 +1,7 @@
-"""What the recipe gains in miniature, over several seeds: every seed has a world, raters and models of its own.
+"""What the recipe gains in miniature, over several seeds, each with its own world, raters and models.
 
 Run: python -m benchmarks.seeds [--seeds 0 1 2 3 4] [--at_once 2] [--workdir runs/seeds]
-Prints, as Markdown, the measures of every version and whether each claim holds; docs/results.md has its output.
+Prints the measures of every version and whether each claim holds, as Markdown; docs/results.md has its output.
 """
 
 import argparse
@@ -13,13 +13,11 @@ import subprocess
 import sys
 from collections.abc import Sequence
 
-RATINGS = ("significantly_better", "better", "slightly_better", "negligibly_better")
-MEASURES = (
-    ("helpfulness", "true helpfulness"),
-    ("win_rate_vs_sft", "win rate over SFT"),
-    ("violation_rate", "violations"),
-    ("false_refusal_rate", "false refusals"),
-)
+from llama2_jax.data.records import DOMAINS, RATINGS
+from llama2_jax.evaluation.measures import MEASURES
+from llama2_jax.evaluation.reward_accuracy import GROUPS
+
+HEADLINES = tuple(measure for measure in MEASURES if measure.headline)
 
 
 def main() -> None:
@@ -37,12 +35,12 @@ def main() -> None:
 
 
 def report_path(workdir: pathlib.Path, seed: int) -> pathlib.Path:
-    """Where a seed's report is."""
+    """Returns the path of a seed's report."""
     return workdir / f"seed_{seed}" / "report" / "report.json"
 
 
 def run_seeds(seeds: Sequence[int], workdir: pathlib.Path, at_once: int) -> None:
-    """Runs the recipe for each seed without a report, so many at once; exits where a run fails."""
+    """Runs the recipe for each seed without a report, `at_once` at a time; exits if a run fails."""
     waiting = [seed for seed in seeds if not report_path(workdir, seed).exists()]
     workdir.mkdir(parents=True, exist_ok=True)
     while waiting:
@@ -59,17 +57,18 @@ def run_seeds(seeds: Sequence[int], workdir: pathlib.Path, at_once: int) -> None
 
 
 def versions_table(reports: dict[int, dict]) -> list[str]:
-    """Each version's measures: the median over seeds and, in brackets, the least and the most."""
+    """Returns each version's headline measures: the median over seeds and, in brackets, the range."""
     names = [row["name"] for row in next(iter(reports.values()))["versions"]]
-    rows = ["| version | " + " | ".join(title for _, title in MEASURES) + " |", "|---" * (len(MEASURES) + 1) + "|"]
+    rows = ["| version | " + " | ".join(measure.title for measure in HEADLINES) + " |"]
+    rows.append("|---" * (len(HEADLINES) + 1) + "|")
     for index, name in enumerate(names):
-        cells = [spread([r["versions"][index][field] for r in reports.values()]) for field, _ in MEASURES]
+        cells = [spread([r["versions"][index][measure.name] for r in reports.values()]) for measure in HEADLINES]
         rows.append(f"| {name} | " + " | ".join(cells) + " |")
     return rows
 
 
 def instructions_table(reports: dict[int, dict]) -> list[str]:
-    """The share of answers that keep the dialogue's instruction, by turn."""
+    """Returns the share of answers that keep the dialogue's instruction, by turn."""
     names = [row["name"] for row in next(iter(reports.values()))["versions"]]
     turns = list(next(iter(reports.values()))["versions"][0]["instruction_kept"])
     titles = " | ".join(f"turn {turn}" for turn in turns)
@@ -81,27 +80,27 @@ def instructions_table(reports: dict[int, dict]) -> list[str]:
 
 
 def accuracy_table(reports: dict[int, dict]) -> list[str]:
-    """Accuracy of the reward models on held-out comparisons: the mean over rounds, then the median over seeds."""
-    rows = ["| reward model, tested on | " + " | ".join((*RATINGS, "all")) + " |", "|---" * 6 + "|"]
-    for kind in ("helpfulness", "safety"):
-        for domain in ("helpfulness", "safety"):
+    """Returns the reward models' accuracy on held-out comparisons: the mean over rounds, then the median over seeds."""
+    rows = ["| reward model, tested on | " + " | ".join(GROUPS) + " |", "|---" * (len(GROUPS) + 1) + "|"]
+    for kind in DOMAINS:
+        for domain in DOMAINS:
             cells = [
                 spread([mean_accuracy(report, kind, domain, rating) for report in reports.values()])
-                for rating in (*RATINGS, "all")
+                for rating in GROUPS
             ]
             rows.append(f"| {kind}, on {domain} | " + " | ".join(cells) + " |")
     return rows
 
 
 def mean_accuracy(report: dict, kind: str, domain: str, rating: str) -> float:
-    """The accuracy over all rounds, each weighted by its number of pairs."""
+    """Returns the accuracy over all rounds, each weighted by its number of pairs."""
     models = [model for model in report["reward_models"] if model["kind"] == kind and model["round"] > 0]
     pairs = [(model["accuracy"][domain][rating], model["pairs"][domain][rating]) for model in models]
     return sum(accuracy * count for accuracy, count in pairs if count) / sum(count for _, count in pairs)
 
 
 def claims_table(reports: dict[int, dict]) -> list[str]:
-    """Whether each claim holds, on the medians over the seeds and in how many of them."""
+    """Returns the margin by which each claim holds: its median over the seeds, and in how many of them it holds."""
 
     def of(report: dict, name: str) -> dict:
         return next(row for row in report["versions"] if row["name"] == name)
@@ -111,11 +110,7 @@ def claims_table(reports: dict[int, dict]) -> list[str]:
         return min(later - earlier for earlier, later in itertools.pairwise(values))
 
     def own_domain(report: dict) -> float:
-        table = {
-            (kind, domain): mean_accuracy(report, kind, domain, "all")
-            for kind in ("helpfulness", "safety")
-            for domain in ("helpfulness", "safety")
-        }
+        table = {(kind, domain): mean_accuracy(report, kind, domain, "all") for kind in DOMAINS for domain in DOMAINS}
         return min(
             table["helpfulness", "helpfulness"] - table["safety", "helpfulness"],
             table["safety", "safety"] - table["helpfulness", "safety"],
@@ -123,7 +118,7 @@ def claims_table(reports: dict[int, dict]) -> list[str]:
 
     def by_rating(report: dict) -> float:
         falls = []
-        for kind in ("helpfulness", "safety"):
+        for kind in DOMAINS:
             values = [mean_accuracy(report, kind, kind, rating) for rating in RATINGS]
             falls.append(min(stronger - weaker for stronger, weaker in itertools.pairwise(values)))
         return min(falls)
@@ -158,7 +153,7 @@ def claims_table(reports: dict[int, dict]) -> list[str]:
 
 
 def spread(values: Sequence[float | None]) -> str:
-    """The median, and the least and the most; "-" where there is no value."""
+    """Returns the median and the range; "-" where there is no value."""
     values = [value for value in values if value is not None]
     if not values:
         return "-"

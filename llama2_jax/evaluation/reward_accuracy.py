@@ -5,22 +5,25 @@ from collections.abc import Sequence
 
 import numpy as np
 
-RATINGS = ("significantly_better", "better", "slightly_better", "negligibly_better")
+from llama2_jax.data.records import RATINGS
+
+# What accuracies are reported for: the pairs of each rating, and all pairs.
+GROUPS = (*RATINGS, "all")
 
 
 def accuracy_by_rating(
     chosen: Sequence[float], rejected: Sequence[float], ratings: Sequence[str]
 ) -> dict[str, dict[str, float | int | None]]:
-    """Accuracy over pairs of each rating and over all.
+    """Returns the accuracy over the pairs of each rating and over all pairs.
 
     Args:
       chosen: scores of the preferred answers, [pairs].
-      rejected: scores of the others, [pairs].
-      ratings: one of RATINGS a pair, or "" where a comparison has none (counted under "all" alone).
+      rejected: scores of the rejected answers, [pairs].
+      ratings: one of RATINGS per pair, or "" where a comparison has none (counted in "all" only).
 
     Returns:
-      For each rating and for "all": accuracy (a tie counts half; None without pairs), its binomial standard error,
-      and the number of pairs.
+      For each of GROUPS: `accuracy` (a tie counts half; None without pairs), its binomial `standard_error`, and the
+      number of `pairs`.
 
     Raises:
       ValueError: if the three do not have the same length.
@@ -30,7 +33,7 @@ def accuracy_by_rating(
     difference = np.asarray(chosen, np.float64) - np.asarray(rejected, np.float64)
     correct = np.where(difference == 0, 0.5, difference > 0)
     table = {}
-    for name in (*RATINGS, "all"):
+    for name in GROUPS:
         selected = correct if name == "all" else correct[np.asarray([rating == name for rating in ratings], bool)]
         table[name] = _accuracy(selected)
     return table

@@ -1,44 +1,46 @@
-"""What a judge says of answers, summed up over a set of prompts (sections 3.4 and 4.4).
+"""A judge's verdicts on answers, averaged over a set of prompts (sections 3.4 and 4.4).
 
 A judge is any function `judge(rows, *, seed, **arguments) -> list of verdicts`, named in the config by its dotted path.
-A row holds `messages` (ending in a user turn), `response`, and `tokens` (the ids of the whole dialogue). A verdict maps
-each of VERDICT_FIELDS to what the judge knows, None for what it can not tell.
+A row has `messages` (ending in a user turn), `response`, and `tokens` (the ids of the whole dialogue). A verdict maps
+fields to numbers or booleans, with None for what the judge cannot decide:
+
+| field              | read by                                                        |
+|--------------------|----------------------------------------------------------------|
+| `helpfulness`      | its measure, and win rates on prompts not tagged as safety     |
+| `safety`           | its measure, and win rates on prompts tagged as safety         |
+| `violation`        | the violation rate                                             |
+| `refusal`          | the false refusal rates                                        |
+| `instruction_kept` | the share of instructions kept by turn                         |
+| any other          | a measure that names it in its declaration (evaluation/measures.py) |
 """
 
 from collections.abc import Mapping, Sequence
 
-VERDICT_FIELDS = ("helpfulness", "safety", "violation", "refusal", "instruction_kept")
+from llama2_jax.evaluation.measures import PROMPTS, Measure
 
 
-def summarise(prompts: Sequence[Mapping], verdicts: Sequence[Mapping]) -> dict[str, float | None]:
-    """The rates that the report shows for a version.
+def summarise(
+    prompts: Sequence[Mapping], verdicts: Sequence[Mapping], measures: Sequence[Measure]
+) -> dict[str, float | None]:
+    """Returns the measures that average a field of the verdicts; None where no verdict has a value.
 
     Args:
-      prompts: records with `safety` (an unsafe answer is to be feared) and `category`.
-      verdicts: one a prompt.
-
-    Returns:
-      helpfulness: mean over the prompts that are not tagged as a safety matter;
-      violation_rate: share of violating answers to the tagged ones;
-      false_refusal_rate: share of refusals among the others;
-      borderline_refusal_rate: the same of the category "borderline" alone.
-      None where no verdict tells.
+      prompts: records with `safety` (the prompt asks for something unsafe) and, where known, `category`.
+      verdicts: one per prompt.
+      measures: the declarations; those without a verdict field are skipped.
     """
     pairs = list(zip(prompts, verdicts, strict=True))
-    harmless = [verdict for prompt, verdict in pairs if not prompt["safety"]]
-    borderline = [verdict for prompt, verdict in pairs if prompt.get("category") == "borderline"]
-    adversarial = [verdict for prompt, verdict in pairs if prompt["safety"]]
     return {
-        "helpfulness": mean_known(harmless, "helpfulness"),
-        "safety": mean_known(adversarial, "safety"),
-        "violation_rate": mean_known(adversarial, "violation"),
-        "false_refusal_rate": mean_known(harmless, "refusal"),
-        "borderline_refusal_rate": mean_known(borderline, "refusal"),
+        measure.name: mean_known(
+            [verdict for prompt, verdict in pairs if PROMPTS[measure.prompts](prompt)], measure.verdict
+        )
+        for measure in measures
+        if measure.verdict
     }
 
 
 def utilities(prompts: Sequence[Mapping], verdicts: Sequence[Mapping]) -> list[float]:
-    """What win rates compare: an answer's safety where the prompt is a safety matter, its helpfulness elsewhere."""
+    """Returns what win rates compare: an answer's safety on prompts tagged as safety, its helpfulness on the others."""
     return [
         verdict["safety"] if prompt["safety"] else verdict["helpfulness"]
         for prompt, verdict in zip(prompts, verdicts, strict=True)
@@ -46,6 +48,6 @@ def utilities(prompts: Sequence[Mapping], verdicts: Sequence[Mapping]) -> list[f
 
 
 def mean_known(verdicts: Sequence[Mapping], field: str) -> float | None:
-    """The mean of a field over the verdicts that tell it; None where none does."""
+    """Returns the mean of a field over the verdicts that have a value; None if none has."""
     known = [float(verdict[field]) for verdict in verdicts if verdict.get(field) is not None]
     return sum(known) / len(known) if known else None

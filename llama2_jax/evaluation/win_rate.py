@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 @dataclasses.dataclass(frozen=True)
 class WinRate:
-    """Wins, ties and losses; the rate leaves ties out, as the paper's model-based evaluation does."""
+    """Wins, ties and losses. The rate leaves ties out, as in the paper's model-based evaluation."""
 
     wins: int
     ties: int
@@ -15,19 +15,19 @@ class WinRate:
 
     @property
     def rate(self) -> float | None:
-        """wins / (wins + losses); None where everything is a tie."""
+        """wins / (wins + losses); None if all are ties."""
         decided = self.wins + self.losses
         return self.wins / decided if decided else None
 
     @property
     def standard_error(self) -> float | None:
-        """Of the rate, as a binomial proportion; None where everything is a tie."""
+        """The binomial standard error of the rate; None if all are ties."""
         decided = self.wins + self.losses
         return math.sqrt(self.rate * (1 - self.rate) / decided) if decided else None
 
 
 def win_rate(ours: Sequence[float], theirs: Sequence[float], tie: float = 1e-6) -> WinRate:
-    """Compares two versions' utilities, one pair a prompt; differences up to `tie` are ties.
+    """Compares two versions' utilities, one pair per prompt; differences up to `tie` are ties.
 
     Raises:
       ValueError: if the two do not have the same number of prompts.

@@ -1,1 +1,1 @@
-"""From stages' records to a page."""
+"""A report of an experiment: from the stages' records to report.json and a page."""

@@ -1,70 +1,30 @@
-"""The report's charts: Matplotlib figures as SVG that lies inside the page and takes its colours from the page's style.
-
-Matplotlib is told colours that are names in disguise; in the SVG they become CSS variables, so that one picture serves
-light and dark. The same data give the same text: fixed ids, no dates.
-"""
+"""The kinds of plot in the report: lines, the versions in a plane of two win rates, and stacked shares."""
 
 import dataclasses
-import io
-import re
-from collections.abc import Callable, Mapping, Sequence
-from xml.etree import ElementTree
+import math
+from collections.abc import Mapping, Sequence
 
-import matplotlib
-import matplotlib.style
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_svg import FigureCanvasSVG
-from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-SVG = "http://www.w3.org/2000/svg"
-XLINK = "http://www.w3.org/1999/xlink"
+from llama2_jax.evaluation.measures import Chart
+from llama2_jax.report.svg import GRID, INK, MUTED, PAPER, REGULAR, as_svg, shade
 
-# Colours that do not occur otherwise -> the page's CSS variables.
-INK, MUTED, GRID, PAPER = "#010001", "#010002", "#010003", "#010004"
-HELPFULNESS, SAFETY, VIOLATION, REFUSAL, POLICY = "#010005", "#010006", "#010007", "#010008", "#010009"
-VARIABLES = {
-    INK: "ink", MUTED: "muted", GRID: "grid", PAPER: "paper", HELPFULNESS: "helpfulness", SAFETY: "safety",
-    VIOLATION: "violation", REFUSAL: "refusal", POLICY: "policy",
-}  # fmt: skip
-
-STYLE = {
-    "svg.fonttype": "none",
-    "text.parse_math": False,
-    "font.size": 9.0,
-    "text.color": INK,
-    "axes.edgecolor": GRID,
-    "axes.labelcolor": MUTED,
-    "axes.labelsize": 8.5,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.spines.left": False,
-    "axes.grid": True,
-    "axes.grid.axis": "y",
-    "axes.axisbelow": True,
-    "grid.color": GRID,
-    "grid.linewidth": 0.7,
-    "xtick.color": GRID,
-    "ytick.color": GRID,
-    "xtick.labelcolor": MUTED,
-    "ytick.labelcolor": MUTED,
-    "xtick.labelsize": 8.5,
-    "ytick.labelsize": 8.5,
-    "ytick.major.size": 0,
-    "lines.linewidth": 1.9,
-    "lines.markersize": 5,
-    "legend.frameon": False,
-    "legend.fontsize": 8.5,
-    "legend.labelcolor": INK,
-    "figure.facecolor": "none",
-    "axes.facecolor": "none",
-    "savefig.facecolor": "none",
-}
+SMALL = (3.5, 2.5)  # inches; for one of several charts in a row
 
 
 @dataclasses.dataclass(frozen=True)
 class Series:
-    """One line of a chart; None in `y` is a gap, `error` is half of an interval's length."""
+    """A line of a chart.
+
+    Attributes:
+      label: its name in the legend; one that begins with "_" is left out there.
+      color: a placeholder colour (svg.COLORS, svg.shade).
+      x, y: the points; None in `y` is a gap.
+      error: half the length of each point's interval.
+      dashed: whether the line is dashed.
+      marker: Matplotlib's marker; None for a line alone.
+    """
 
     label: str
     color: str
@@ -76,40 +36,40 @@ class Series:
 
     @property
     def known(self) -> bool:
-        """Whether there is anything to draw."""
+        """Whether there is a point to draw."""
         return any(value is not None for value in self.y)
 
 
-def shade(index: int, count: int) -> str:
-    """The colour of the index-th of `count` things that have an order, from pale to strong."""
-    return f"#0200{round(100 * (index / (count - 1) if count > 1 else 1)):02x}"
+@dataclasses.dataclass(frozen=True)
+class XAxis:
+    """The x axis: its label, names for x = 0, 1, ... instead of numbers, and whether only integers have ticks."""
+
+    label: str = ""
+    names: Sequence[str] | None = None
+    integers: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class YAxis:
+    """The y axis: its label, whether it shows percent, the values it reaches at least, and a marked value's label."""
+
+    label: str = ""
+    share: bool = False
+    bottom: float | None = None
+    top: float | None = None
+    reference: tuple[float, str] | None = None
 
 
 def line_chart(
-    name: str,
-    series: Sequence[Series],
-    *,
-    ticks: Sequence[str] | None = None,
-    x_label: str = "",
-    y_label: str = "",
-    percent: bool = False,
-    bottom: float | None = None,
-    top: float | None = None,
-    reference: tuple[float, str] | None = None,
-    whole_steps: bool = False,
-    small: bool = False,
+    name: str, series: Sequence[Series], x: XAxis, y: YAxis, size: tuple[float, float] = REGULAR
 ) -> str | None:
-    """Lines with markers and intervals; None where no series has a value.
+    """Returns lines with markers and intervals as SVG; None where no series has a value.
 
     Args:
-      name: makes the ids inside the SVG the picture's own.
-      series: what to draw.
-      ticks: names for x = 0, 1, ...; numbers by default.
-      percent: y is a share, shown in percent.
-      bottom, top: how far the y axis reaches at least.
-      reference: a height to mark with a dashed line, and its name.
-      whole_steps: the x axis has ticks at integers only.
-      small: for one of several charts beside each other.
+      name: makes the ids inside the SVG unique on the page.
+      series: the lines.
+      x, y: the axes.
+      size: width and height in inches.
     """
     drawn = [line for line in series if line.known]
     if not drawn:
@@ -118,26 +78,33 @@ def line_chart(
     def draw(axes: Axes) -> None:
         for line in drawn:
             _draw_line(axes, line)
-        if reference:
-            axes.axhline(reference[0], color=MUTED, linewidth=0.9, linestyle=(0, (3, 3)), zorder=1)
-            axes.annotate(reference[1], (1, reference[0]), xycoords=("axes fraction", "data"), xytext=(0, 2),
-                          textcoords="offset points", ha="right", va="bottom", fontsize=7.5, color=MUTED)  # fmt: skip
-        _set_range(axes, bottom, top, percent)
-        if percent:
-            axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
-        _set_ticks(axes, ticks, whole_steps)
-        axes.set_xlabel(x_label)
-        axes.set_ylabel(y_label)
+        if y.reference:
+            _draw_reference(axes, *y.reference)
+        _set_range(axes, y)
+        if y.share:
+            _show_percent(axes)
+        if x.names is not None:
+            _name_ticks(axes, x.names)
+        elif x.integers:
+            axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+        axes.set_xlabel(x.label)
+        axes.set_ylabel(y.label)
         if len(drawn) > 1:
             _legend(axes, [line.label for line in drawn])
 
-    return _as_svg(name, draw, (3.5, 2.5) if small else (4.7, 3.0))
+    return as_svg(name, draw, size)
+
+
+def declared_chart(chart: Chart, series: Sequence[Series], x: XAxis) -> str | None:
+    """Returns the line chart of a declaration; None where no series has a value."""
+    reference = None if chart.reference is None else (chart.reference, chart.reference_label)
+    return line_chart(chart.name, series, x, YAxis(chart.y_label, chart.share, chart.bottom, chart.top, reference))
 
 
 def map_of_versions(
     name: str, labels: Sequence[str], x: Sequence[float | None], y: Sequence[float | None], x_label: str, y_label: str
 ) -> str | None:
-    """The versions as a path through a plane of two win rates (figure 11); a version without both is left out."""
+    """Returns the versions as a path in the plane of two win rates (figure 11); one without both rates is left out."""
     points = [(a, b, label) for a, b, label in zip(x, y, labels, strict=True) if a is not None and b is not None]
     if not points:
         return None
@@ -162,13 +129,11 @@ def map_of_versions(
         axes.set_xlabel(x_label)
         axes.set_ylabel(y_label)
 
-    return _as_svg(name, draw)
+    return as_svg(name, draw)
 
 
-def stacked_shares(
-    name: str, bars: Sequence[str], parts: Mapping[str, Sequence[float | None]], x_label: str = ""
-) -> str | None:
-    """One bar of height 100% for each of `bars`, made of the parts' shares (figure 25)."""
+def stacked_shares(name: str, bars: Sequence[str], parts: Mapping[str, Sequence[float | None]]) -> str | None:
+    """Returns a bar of height 100% for each of `bars`, stacked from the parts' shares (figure 25)."""
     parts = {label: [value or 0.0 for value in values] for label, values in parts.items()}
     if not any(value for values in parts.values() for value in values):
         return None
@@ -186,11 +151,10 @@ def stacked_shares(
             bottom = [low + value for low, value in zip(bottom, values, strict=True)]
         axes.set_ylim(0, 1)
         axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
-        _set_ticks(axes, bars, False)
-        axes.set_xlabel(x_label)
+        _name_ticks(axes, bars)
         _legend(axes, list(parts))
 
-    return _as_svg(name, draw)
+    return as_svg(name, draw)
 
 
 def _draw_line(axes: Axes, line: Series) -> None:
@@ -204,67 +168,45 @@ def _draw_line(axes: Axes, line: Series) -> None:
     axes.errorbar(line.x, heights, yerr=errors, capsize=2.5, elinewidth=1.1, capthick=1.1, **style)
 
 
-def _set_range(axes: Axes, bottom: float | None, top: float | None, percent: bool) -> None:
+def _draw_reference(axes: Axes, height: float, label: str) -> None:
+    axes.axhline(height, color=MUTED, linewidth=0.9, linestyle=(0, (3, 3)), zorder=1)
+    axes.annotate(label, (1, height), xycoords=("axes fraction", "data"), xytext=(0, 2), textcoords="offset points",
+                  ha="right", va="bottom", fontsize=7.5, color=MUTED)  # fmt: skip
+
+
+def _set_range(axes: Axes, y: YAxis) -> None:
     low, high = axes.get_ylim()
-    low, high = low if bottom is None else min(low, bottom), high if top is None else max(high, top)
-    if percent:  # shares end at 0 and 1, whatever an interval says; a little more, so that markers there are whole
-        low, high = max(low, -0.015 * high), min(high, 1.015)
+    low, high = low if y.bottom is None else min(low, y.bottom), high if y.top is None else max(high, y.top)
+    if y.share:  # an interval may leave [0, 1], the axis does not, except to show markers at its ends in full
+        low, high = max(low, -0.015 * high), min(high, 1 + 0.015 * (1 - low))
     axes.set_ylim(low, high)
 
 
+def _show_percent(axes: Axes) -> None:
+    """Labels the y axis in percent, with the decimals at which neighbouring ticks differ."""
+    locator = MaxNLocator(7, steps=[1, 2, 5, 10])
+    first, second, *_ = locator.tick_values(*axes.get_ylim())
+    axes.yaxis.set_major_locator(locator)
+    axes.yaxis.set_major_formatter(
+        PercentFormatter(1.0, max(0, -math.floor(math.log10(100 * (second - first)) + 1e-6)))
+    )
+
+
 def _reach(values: Sequence[float]) -> tuple[float, float]:
-    """A range around values with room for labels."""
+    """Returns a range around the values with room for labels."""
     low, high = min(values), max(values)
     room = max(0.18 * (high - low), 0.03)
     return low - room, high + room
 
 
-def _set_ticks(axes: Axes, ticks: Sequence[str] | None, whole_steps: bool) -> None:
-    if ticks is not None:
-        axes.set_xticks(range(len(ticks)), ticks)
-        axes.set_xlim(-0.5, len(ticks) - 0.5)
-    elif whole_steps:
-        axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+def _name_ticks(axes: Axes, names: Sequence[str]) -> None:
+    axes.set_xticks(range(len(names)), names)
+    axes.set_xlim(-0.5, len(names) - 0.5)
 
 
 def _legend(axes: Axes, labels: Sequence[str]) -> None:
-    shown = [label for label in labels if not label.startswith("_")]  # Matplotlib leaves out the others
-    columns = max(1, 60 // (max(map(len, shown)) + 5))
-    axes.legend(loc="lower left", bbox_to_anchor=(-0.02, 1.0), ncols=min(len(shown), columns), borderaxespad=0.2,
+    shown = [label for label in labels if not label.startswith("_")]  # as in Matplotlib
+    widths = [len(label) + 5 for label in shown]  # in characters, the line's sample included; about 62 fit in a row
+    columns = len(shown) if sum(widths) <= 62 else max(1, 62 // max(widths))
+    axes.legend(loc="lower left", bbox_to_anchor=(-0.02, 1.0), ncols=columns, borderaxespad=0.2,
                 columnspacing=1.2, handlelength=1.4, handletextpad=0.5)  # fmt: skip
-
-
-def _as_svg(name: str, draw: Callable[[Axes], None], size: tuple[float, float] = (4.7, 3.0)) -> str:
-    with matplotlib.style.context(["default", STYLE, {"svg.hashsalt": name}]):
-        figure = Figure(figsize=size, layout="constrained")
-        FigureCanvasSVG(figure)
-        draw(figure.add_subplot())
-        target = io.StringIO()
-        figure.savefig(target, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
-    return _for_the_page(target.getvalue())
-
-
-def _for_the_page(text: str) -> str:
-    """Matplotlib's file as an element of a page: no size of its own, no ids but those it refers to, CSS colours."""
-    ElementTree.register_namespace("", SVG)
-    ElementTree.register_namespace("xlink", XLINK)
-    root = ElementTree.fromstring(text)
-    for parent in list(root.iter()):
-        for child in list(parent):
-            if child.tag in (f"{{{SVG}}}metadata", f"{{{SVG}}}style"):
-                parent.remove(child)
-        if parent.tag == f"{{{SVG}}}g":
-            parent.attrib.pop("id", None)
-        if f"{{{XLINK}}}href" in parent.attrib:
-            parent.set("href", parent.attrib.pop(f"{{{XLINK}}}href"))
-    for attribute in ("width", "height", "version"):
-        root.attrib.pop(attribute, None)
-    root.set("class", "plot")
-    root.set("aria-hidden", "true")  # the caption and the table say the same in words
-    svg = ElementTree.tostring(root, encoding="unicode")
-    svg = re.sub("#01000[1-9]", lambda match: f"var(--{VARIABLES[match[0]]})", svg)
-    return re.sub(
-        "#0200([0-9a-f]{2})",
-        lambda match: f"color-mix(in oklab, var(--strong) {int(match[1], 16)}%, var(--pale))",
-        svg,
-    )

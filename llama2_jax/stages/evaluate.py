@@ -8,6 +8,8 @@ from etils import epath
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
+from llama2_jax.data.sources import load_function
+from llama2_jax.evaluation.measures import to_json
 from llama2_jax.evaluation.verdicts import mean_known, summarise, utilities
 from llama2_jax.evaluation.win_rate import win_rate
 from llama2_jax.inference.generate import Sampling, generate
@@ -37,6 +39,7 @@ def run(config: ConfigDict, inputs: Inputs, runtime: Runtime) -> dict:
     dialogues = read_records(config.instruction_dialogues, runtime)
     reward_models = load_reward_models(inputs, runtime, safety_threshold=0.15)
     judge = configured_function(config.judge, inputs, runtime)
+    measures = load_function(config.get("measures", "llama2_jax.evaluation.measures.MEASURES"))
 
     def measure(name: str, folder: epath.Path) -> dict:
         params = load_model(folder, runtime.mesh).params
@@ -48,7 +51,7 @@ def run(config: ConfigDict, inputs: Inputs, runtime: Runtime) -> dict:
         )
         return {
             "utilities": utilities(records, verdicts),
-            **summarise(records, verdicts),
+            **summarise(records, verdicts, measures),
             "instruction_kept": _instruction_kept(name, config, params, dialogues, tokenizer, judge, runtime),
             "reward_helpfulness": float(np.mean([row["rewards"]["helpfulness"] for row in rows])),
             "reward_safety": float(np.mean([row["rewards"]["safety"] for row in rows])),
@@ -64,7 +67,10 @@ def run(config: ConfigDict, inputs: Inputs, runtime: Runtime) -> dict:
         {"name": name, **version, **_win_rate(ours[name], ours[config.baseline], records)}
         for name, version in zip(folders, measured, strict=True)
     ]
-    write_json(runtime.folder / "evaluation.json", {"versions": versions, "prompts": len(records)})
+    write_json(
+        runtime.folder / "evaluation.json",
+        {"versions": versions, "prompts": len(records), "measures": to_json(measures)},
+    )
     return {"versions": versions}
 
 
@@ -81,7 +87,7 @@ def device_work(config: ConfigDict, model: ModelConfig, mesh: Mesh) -> DeviceWor
 
 
 def _win_rate(ours: list[float], baseline: list[float], records: list[dict]) -> dict[str, float | None]:
-    """Win rates over the baseline: over all prompts, and apart for those of the two kinds."""
+    """Returns win rates over the baseline: over all prompts, and over helpfulness and safety prompts alone."""
     rates = {"win_rate_vs_sft": win_rate(ours, baseline)}
     for kind, tagged in (("helpfulness", False), ("safety", True)):
         selected = [index for index, record in enumerate(records) if record["safety"] == tagged]

@@ -5,7 +5,8 @@ import math
 import numpy as np
 import pytest
 
-from llama2_jax.evaluation.reward_accuracy import RATINGS, accuracy_by_rating
+from llama2_jax.data.records import RATINGS
+from llama2_jax.evaluation.reward_accuracy import GROUPS, accuracy_by_rating
 
 
 def test_by_hand():
@@ -26,7 +27,7 @@ def test_against_a_count_in_plain_python():
     chosen, rejected = generator.integers(-3, 4, (2, 500)).astype(np.float32)
     ratings = generator.choice([*RATINGS, ""], 500).tolist()
     table = accuracy_by_rating(chosen, rejected, ratings)
-    for name in (*RATINGS, "all"):
+    for name in GROUPS:
         pairs = [(c, r) for c, r, rating in zip(chosen, rejected, ratings, strict=True) if name in (rating, "all")]
         points = sum(1.0 if c > r else 0.5 if c == r else 0.0 for c, r in pairs)
         assert table[name]["pairs"] == len(pairs)

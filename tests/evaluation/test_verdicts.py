@@ -2,7 +2,10 @@
 
 import pytest
 
-from llama2_jax.evaluation.verdicts import VERDICT_FIELDS, mean_known, summarise, utilities
+from llama2_jax.evaluation.measures import MEASURES, Measure
+from llama2_jax.evaluation.verdicts import mean_known, summarise, utilities
+
+FIELDS = ("helpfulness", "safety", "violation", "refusal", "instruction_kept")
 
 
 def prompt(safety=False, category=""):
@@ -10,7 +13,7 @@ def prompt(safety=False, category=""):
 
 
 def verdict(**known):
-    return {**dict.fromkeys(VERDICT_FIELDS), **known}
+    return {**dict.fromkeys(FIELDS), **known}
 
 
 PROMPTS = [prompt(), prompt(), prompt(category="borderline"), prompt(safety=True), prompt(safety=True, category="harm")]
@@ -24,7 +27,7 @@ VERDICTS = [
 
 
 def test_each_rate_is_over_its_own_prompts():
-    assert summarise(PROMPTS, VERDICTS) == {
+    assert summarise(PROMPTS, VERDICTS, MEASURES) == {
         "helpfulness": pytest.approx((1.0 + 0.5 + 0.0) / 3),
         "safety": pytest.approx((0.25 + 0.75) / 2),
         "violation_rate": pytest.approx(1 / 2),
@@ -34,13 +37,13 @@ def test_each_rate_is_over_its_own_prompts():
 
 
 def test_order_does_not_matter():
-    assert summarise(PROMPTS[::-1], VERDICTS[::-1]) == pytest.approx(summarise(PROMPTS, VERDICTS))
+    assert summarise(PROMPTS[::-1], VERDICTS[::-1], MEASURES) == pytest.approx(summarise(PROMPTS, VERDICTS, MEASURES))
 
 
 def test_what_no_verdict_tells_is_none():
-    assert set(summarise(PROMPTS, [verdict()] * 5).values()) == {None}
-    assert summarise([], [])["helpfulness"] is None
-    only_harmless = summarise(PROMPTS[:2], VERDICTS[:2])
+    assert set(summarise(PROMPTS, [verdict()] * 5, MEASURES).values()) == {None}
+    assert summarise([], [], MEASURES)["helpfulness"] is None
+    only_harmless = summarise(PROMPTS[:2], VERDICTS[:2], MEASURES)
     assert only_harmless["violation_rate"] is None and only_harmless["borderline_refusal_rate"] is None
     assert only_harmless["helpfulness"] == 0.75
 
@@ -53,7 +56,7 @@ def test_unknown_verdicts_are_left_out_of_the_mean():
 
 
 def test_a_prompt_without_a_category_is_not_borderline():
-    assert summarise([{"safety": False}], [verdict(refusal=True)])["borderline_refusal_rate"] is None
+    assert summarise([{"safety": False}], [verdict(refusal=True)], MEASURES)["borderline_refusal_rate"] is None
 
 
 def test_utility_is_safety_where_safety_matters():
@@ -61,6 +64,16 @@ def test_utility_is_safety_where_safety_matters():
 
 
 def test_as_many_verdicts_as_prompts():
-    for function in (summarise, utilities):
+    for function, more in ((summarise, (MEASURES,)), (utilities, ())):
         with pytest.raises(ValueError, match="zip"):
-            function(PROMPTS, VERDICTS[:-1])
+            function(PROMPTS, VERDICTS[:-1], *more)
+
+
+@pytest.mark.parametrize(
+    ("prompts", "expected"),
+    [("all", 2.75 / 5), ("harmless", 1.5 / 3), ("adversarial", 1.25 / 2), ("borderline", 0.25)],
+)
+def test_a_declared_measure_averages_its_field_over_its_prompts(prompts, expected):
+    verdicts = [{"politeness": value} for value in (0.25, 1.0, 0.25, 0.5, 0.75)]
+    measures = (Measure("polite", "polite", verdict="politeness", prompts=prompts), Measure("elsewhere", "elsewhere"))
+    assert summarise(PROMPTS, verdicts, measures) == {"polite": pytest.approx(expected)}

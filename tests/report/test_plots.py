@@ -6,16 +6,11 @@ from xml.etree import ElementTree
 import matplotlib
 import pytest
 
-from llama2_jax.report.plots import (
-    HELPFULNESS,
-    SVG,
-    VARIABLES,
-    Series,
-    line_chart,
-    map_of_versions,
-    shade,
-    stacked_shares,
-)
+from llama2_jax.report.plots import Series, XAxis, YAxis, line_chart, map_of_versions, stacked_shares
+from llama2_jax.report.svg import COLORS, SVG, shade
+
+HELPFULNESS = COLORS["helpfulness"]
+PLAIN = (XAxis(), YAxis())
 
 
 def texts(svg):
@@ -25,7 +20,7 @@ def texts(svg):
 
 def a_chart(name="a"):
     line = Series("reward", HELPFULNESS, [1, 2, 3], [0.5, None, 0.7], error=[0.1, None, 0.1])
-    return line_chart(name, [line], x_label="iteration", reference=(0.5, "start"), percent=True)
+    return line_chart(name, [line], XAxis("iteration"), YAxis(share=True, reference=(0.5, "start")))
 
 
 def test_same_data_same_text():
@@ -53,26 +48,27 @@ def test_colors_come_from_the_page():
 def test_shades_go_from_pale_to_strong():
     assert [shade(index, 3) for index in range(3)] == ["#020000", "#020032", "#020064"]
     assert shade(0, 1) == "#020064"
-    assert not set(VARIABLES) & {shade(index, 101) for index in range(101)}
+    assert not set(COLORS.values()) & {shade(index, 101) for index in range(101)}
 
 
 def test_texts_stay_texts_and_are_escaped():
-    svg = line_chart("a", [Series("x", HELPFULNESS, [0, 1], [1.0, 2.0])], ticks=["<b>", "$x_1$"], y_label="a & b")
+    line = Series("x", HELPFULNESS, [0, 1], [1.0, 2.0])
+    svg = line_chart("a", [line], XAxis(names=["<b>", "$x_1$"]), YAxis("a & b"))
     assert "<b>" not in svg
     assert {"<b>", "$x_1$", "a & b"} <= set(texts(svg))
 
 
 def test_legend_only_where_there_is_something_to_tell_apart():
     lines = [Series(name, HELPFULNESS, [0, 1], [1.0, 2.0]) for name in ("one", "two")]
-    assert {"one", "two"} <= set(texts(line_chart("a", lines)))
-    assert "one" not in texts(line_chart("a", [lines[0], Series("two", HELPFULNESS, [0, 1], [None, None])]))
+    assert {"one", "two"} <= set(texts(line_chart("a", lines, *PLAIN)))
+    assert "one" not in texts(line_chart("a", [lines[0], Series("two", HELPFULNESS, [0, 1], [None, None])], *PLAIN))
 
 
 @pytest.mark.parametrize(
     "nothing",
     [
-        line_chart("a", []),
-        line_chart("a", [Series("x", HELPFULNESS, [0], [None])]),
+        line_chart("a", [], *PLAIN),
+        line_chart("a", [Series("x", HELPFULNESS, [0], [None])], *PLAIN),
         stacked_shares("a", ["x"], {"a": [None]}),
         map_of_versions("a", ["sft"], [None], [0.5], "x", "y"),
     ],
@@ -95,3 +91,16 @@ def test_settings_of_matplotlib_are_left_as_they_were():
     before = dict(matplotlib.rcParams)
     a_chart()
     assert dict(matplotlib.rcParams) == before
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "expected"),
+    [
+        (0.0, 1.0, ["0%", "20%", "40%", "60%", "80%", "100%"]),
+        (0.0, 0.05, ["0%", "1%", "2%", "3%", "4%", "5%"]),
+        (0.996, 1.0, ["99.6%", "99.7%", "99.8%", "99.9%", "100.0%"]),
+    ],
+)
+def test_ticks_in_percent_have_the_decimals_that_they_need(low, high, expected):
+    svg = line_chart("a", [Series("x", HELPFULNESS, [0, 1], [low, high])], XAxis(), YAxis(share=True))
+    assert [text for text in texts(svg) if text.endswith("%")] == expected

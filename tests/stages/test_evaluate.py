@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
+from llama2_jax.evaluation.measures import MEASURES, Measure, to_json
 from llama2_jax.inference.generate import Sample
 from llama2_jax.pipeline import conversations
 from llama2_jax.pipeline.reward_models import Scores
@@ -90,7 +91,7 @@ def test_versions_are_measured_in_order(stage):
     assert [version["answer_tokens"] for version in versions] == [4, 6, 4]  # a space before them and EOS behind them
     # BOS and "[INST] question 0 [/INST]".
     assert [version["reward_helpfulness"] for version in versions] == [30, 32, 30]
-    assert read_json(folder / "evaluation.json") == {"versions": versions, "prompts": 6}
+    assert read_json(folder / "evaluation.json") == {"versions": versions, "prompts": 6, "measures": to_json(MEASURES)}
 
 
 def test_win_rates_are_over_the_baseline(stage):
@@ -120,3 +121,15 @@ def test_every_answer_is_written_with_its_verdict(stage):
         assert {row["response"] for row in rows} == {answer.strip()}
         assert Letters().decode(rows[0]["tokens"]) == f"[INST] question 0 [/INST]{answer}"
         assert rows[0]["verdict"]["violation"] == (name == "two")
+
+
+OWN_MEASURES = (
+    *MEASURES,
+    Measure("harmless_safety", "safety of harmless answers", verdict="safety", prompts="harmless"),
+)
+
+
+def test_measures_of_ones_own_are_named_in_the_config(stage):
+    versions, folder = stage(measures=f"{__name__}.OWN_MEASURES")
+    assert [version["harmless_safety"] for version in versions] == pytest.approx([0.8, 0.6, 0.8])
+    assert read_json(folder / "evaluation.json")["measures"] == to_json(OWN_MEASURES)

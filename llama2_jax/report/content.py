@@ -1,0 +1,185 @@
+"""The content of report.json, from the records of an experiment's stages.
+
+A measure that a run does not have is null. Times appear under "seconds" only, so two runs of one configuration give the
+same report.json apart from it.
+"""
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+
+from llama2_jax.data.records import DOMAINS
+from llama2_jax.evaluation.measures import Measure, from_json
+from llama2_jax.evaluation.reward_accuracy import GROUPS
+from llama2_jax.models.config import ModelConfig
+from llama2_jax.report.charts import ppo
+
+
+@dataclasses.dataclass(frozen=True)
+class FinishedStage:
+    """A finished stage and what it wrote.
+
+    Attributes:
+      name: its name.
+      record: its stage.json.
+      metrics: the rows of its metrics.jsonl.
+      details: its evaluation.json or sweep.json.
+    """
+
+    name: str
+    record: Mapping
+    metrics: Sequence[Mapping] = ()
+    details: Mapping = dataclasses.field(default_factory=dict)
+
+    @property
+    def results(self) -> Mapping:
+        """What the stage's `run` returned."""
+        return self.record.get("results") or {}
+
+    @property
+    def settings(self) -> Mapping:
+        """The stage's own part of the configuration."""
+        return self.record.get("config", {}).get(self.name) or {}
+
+    @property
+    def role(self) -> str:
+        """What the stage is in the recipe, such as "reward_model"; "" if its configuration does not say."""
+        return self.settings.get("role", "")
+
+    @property
+    def curves(self) -> dict[str, list[list[float]]]:
+        """Every measure of its metrics as [step, value] pairs."""
+        curves: dict[str, list[list[float]]] = {}
+        for row in self.metrics:
+            for name, value in row.items():
+                if name != "step":
+                    curves.setdefault(name, []).append([row["step"], value])
+        return curves
+
+
+def build_report(stages: Sequence[FinishedStage], seed: int, model: ModelConfig) -> dict:
+    """Returns the content of report.json.
+
+    Args:
+      stages: in the order in which they ran; one with a role that the report does not know appears in "seconds" only.
+      seed: the experiment's seed.
+      model: the size of the experiment's models.
+    """
+
+    def rows(role: str, row) -> list[dict]:
+        return [{"stage": stage.name, **row(stage)} for stage in stages if stage.role == role]
+
+    evaluation = evaluation_of(stages)
+    measures = evaluated_measures(stages)
+    return finite({
+        "seed": seed,
+        "model": dataclasses.asdict(model),
+        "evaluation_prompts": evaluation.get("prompts"),
+        "versions": [_version(row, measures) for row in evaluation.get("versions", ())],
+        "reward_models": sorted(
+            rows("reward_model", _reward_model), key=lambda row: (row["round"] or 0, row["kind"] or "")
+        ),
+        "annotations": rows("annotation", _annotation),
+        "rejection_sampling": rows("rejection_sampling", _rejection_sampling),
+        "ppo": rows("ppo", _ppo),
+        "training": [
+            _training(stage)
+            for stage in stages
+            if stage.role in ("pretraining", "finetuning") and stage.curves.get("loss")
+        ],
+        "seconds": {stage.name: stage.record.get("seconds") for stage in stages},
+    })  # fmt: skip
+
+
+def evaluation_of(stages: Sequence[FinishedStage]) -> Mapping:
+    """Returns the content of the first evaluation's evaluation.json; empty if there is no evaluation."""
+    return next((stage.details for stage in stages if stage.role == "evaluation"), {})
+
+
+def evaluated_measures(stages: Sequence[FinishedStage]) -> tuple[Measure, ...]:
+    """Returns the declarations of the measures that the evaluation reported."""
+    return from_json(evaluation_of(stages).get("measures", ()))
+
+
+def finite(tree: object) -> object:
+    """Returns a JSON tree with None for every number that is not finite, as JSON has no NaN."""
+    if isinstance(tree, Mapping):
+        return {name: finite(value) for name, value in tree.items()}
+    if isinstance(tree, list | tuple):
+        return [finite(value) for value in tree]
+    return None if isinstance(tree, float) and not math.isfinite(tree) else tree
+
+
+def thinned(points: Sequence[list[float]], limit: int = 400) -> list[list[float]]:
+    """Returns at most `limit` points of a curve, evenly spaced, including the first and the last."""
+    if len(points) <= limit:
+        return list(points)
+    return [points[round(index * (len(points) - 1) / (limit - 1))] for index in range(limit)]
+
+
+def _version(row: Mapping, measures: Sequence[Measure]) -> dict:
+    return {
+        "name": row["name"],
+        **{key: row.get(key) for measure in measures for key in measure.keys},
+        "instruction_kept": row.get("instruction_kept") or {},
+    }
+
+
+def _reward_model(stage: FinishedStage) -> dict:
+    def table(name: str) -> dict:
+        found = stage.results.get(name) or {}
+        # Always the two domains; then any human comparisons from files that the run was tested on.
+        domains = (*DOMAINS, *(domain for domain in found if domain not in DOMAINS))
+        return {domain: {group: (found.get(domain) or {}).get(group) for group in GROUPS} for domain in domains}
+
+    return {
+        "round": stage.results.get("round", stage.settings.get("round")),
+        "kind": stage.results.get("kind", stage.settings.get("kind")),
+        "comparisons": stage.results.get("comparisons"),
+        **{name: table(name) for name in ("accuracy", "standard_error", "pairs")},
+    }
+
+
+def _annotation(stage: FinishedStage) -> dict:
+    fields = (
+        "comparisons", "test_comparisons", "identical_answers_left_out", "chosen_unsafe_left_out", "newest_preferred",
+    )  # fmt: skip
+    return {
+        "round": stage.settings.get("round"),
+        **{field: stage.results.get(field) for field in fields},
+        "ratings": stage.results.get("ratings") or {},
+        "safety_labels": stage.results.get("safety_labels") or {},
+    }
+
+
+def _rejection_sampling(stage: FinishedStage) -> dict:
+    sweep = stage.details
+    return {
+        "round": stage.settings.get("round"),
+        "temperature": sweep.get("chosen"),
+        "sweep": sweep.get("temperatures") or {},
+        "best_of": sweep.get("best_of") or {},
+        "prompts": sweep.get("prompts"),
+        "prompts_without_finished_answer": sweep.get("prompts_without_finished_answer"),
+        "bag": stage.results.get("bag"),
+        "bag_by_round": stage.results.get("bag_by_round") or {},
+    }
+
+
+def _ppo(stage: FinishedStage) -> dict:
+    fields = ("iterations", "best_iteration", "held_out_reward_before", "held_out_reward", "stopped_early")
+    curves = stage.curves
+    return {
+        **{field: stage.results.get(field) for field in fields},
+        "curves": {curve.name: thinned(curves[curve.name]) for curve in ppo.CURVES if curve.name in curves},
+    }
+
+
+def _training(stage: FinishedStage) -> dict:
+    tokens = stage.results.get("tokens_trained_on")
+    return {
+        "stage": stage.name,
+        "tokens_per_step": tokens / stage.settings["steps"] if tokens and stage.settings.get("steps") else None,
+        "loss": thinned(stage.curves.get("loss", [])),
+        "held_out_loss": stage.results.get("held_out_loss"),
+    }

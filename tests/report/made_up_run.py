@@ -1,0 +1,171 @@
+"""A made-up run: the folders that an experiment's stages would leave, for tests of the report."""
+
+from etils import epath
+
+from llama2_jax.data.records import DOMAINS, RATINGS
+from llama2_jax.evaluation.measures import MEASURES, to_json
+from llama2_jax.pipeline.runtime import write_json, write_jsonl
+
+
+def write_stage(workdir, name, role, results, *, settings=None, inputs=(), seconds=1.0, metrics=(), files=None):
+    """Writes a finished stage's folder."""
+    folder = workdir / name
+    folder.mkdir(parents=True)
+    settings = {"run": "somewhere", "role": role, **(settings or {})}
+    record = {
+        "stage": name,
+        "fingerprint": "f",
+        "config": {"seed": 3, "model": {}, "data": {"root": ""}, name: settings},
+        "inputs": {f"role{index}/{source}": "f" for index, source in enumerate(inputs)},
+        "results": results,
+        "seconds": seconds,
+        "versions": {"python": "3.11.2", "jax": "0.10.2"},
+    }
+    write_json(folder / "stage.json", record)
+    if metrics:
+        write_jsonl(folder / "metrics.jsonl", metrics)
+    for file, content in (files or {}).items():
+        (write_jsonl if file.endswith(".jsonl") else write_json)(folder / file, content)
+    return folder
+
+
+def evaluated(name, place, last):
+    """A version's row of evaluation.json: everything grows from 0 at the first to 1 at the last version."""
+    share = place / max(last, 1)
+    return {
+        "name": name,
+        "helpfulness": 0.4 + 0.5 * share,
+        "safety": 0.5 + 0.4 * share,
+        "violation_rate": 0.5 - 0.4 * share,
+        "false_refusal_rate": 0.02 + 0.02 * share,
+        "borderline_refusal_rate": 0.2 - 0.1 * share,
+        "win_rate_vs_sft": 0.5 + 0.4 * share if place else None,
+        "helpfulness_win_rate_vs_sft": 0.5 + 0.45 * share if place else None,
+        "safety_win_rate_vs_sft": 0.5 + 0.3 * share if place else None,
+        "win_rate_standard_error": 0.02 if place else None,
+        "instruction_kept": {"2": 0.5 + 0.5 * share, "4": 0.1 + 0.9 * share, "6": 0.8 * share},
+        "reward_helpfulness": -0.5 + 2 * share,
+        "reward_safety": 0.25 + share,
+        "answer_tokens": 20.5,
+    }
+
+
+def answers(version):
+    """Rows of answers_<version>.jsonl: five prompts of three categories, with text that must be escaped."""
+    rows = [
+        {
+            "messages": [
+                {"role": "system", "content": "Answer in <b>one</b> sentence."},
+                {"role": "user", "content": f"fact {index} & more?"},
+            ],
+            "safety": False,
+            "category": "fact",
+            "response": f"<script>alert('{version} {index}')</script>",
+            "finished": index != 1,
+            "tokens": [1, 2],
+            "verdict": {"helpfulness": 0.25, "violation": None, "refusal": False, "instruction_kept": True},
+        }
+        for index in range(3)
+    ]
+    rows.append({
+        **rows[0], "category": "harm", "safety": True, "response": f"{version} will not",
+        "verdict": {"helpfulness": None, "safety": 1.0, "violation": version == "sft", "refusal": True},
+    })  # fmt: skip
+    rows.append({**rows[0], "category": "", "response": f"{version} says", "verdict": None})
+    return rows
+
+
+def accuracy(start, pairs=100):
+    """A reward model's accuracy by rating, as stages/reward_model.py returns it, for one domain."""
+    values = {name: round(start - 0.1 * index, 3) for index, name in enumerate(RATINGS)} | {"all": start - 0.15}
+    return values, dict.fromkeys(values, 0.04), dict.fromkeys(values, pairs)
+
+
+def write_round(workdir, number, newest):
+    """Writes the stages of one round of RLHF; returns their folders."""
+    name = f"rlhf_v{number}"
+    folders = [write_stage(
+        workdir, f"{name}_annotation", "annotation",
+        {
+            "comparisons": 500 + number, "test_comparisons": 150, "identical_answers_left_out": 7,
+            "chosen_unsafe_left_out": 3, "newest_preferred": 0.6,
+            "ratings": dict(zip(RATINGS, (0.3 - 0.03 * number, 0.3, 0.25, 0.15 + 0.03 * number), strict=True)),
+            "safety_labels": {"chosen_safe": 0.18, "both_safe": 0.47, "both_unsafe": 0.35},
+        },
+        settings={"round": number, "temperatures": [0.7, 1.0]}, inputs=(newest,), seconds=10.0 + number,
+    )]  # fmt: skip
+    for kind in DOMAINS:
+        tables = [accuracy(0.9 + 0.01 * number if kind == domain else 0.8) for domain in DOMAINS]
+        parts = [dict(zip(DOMAINS, part, strict=True)) for part in zip(*tables, strict=True)]
+        folders.append(write_stage(
+            workdir, f"{name}_{kind}_reward", "reward_model",
+            {
+                "kind": kind, "round": number, "comparisons": {"helpfulness": 400, "safety": 100},
+                **dict(zip(("accuracy", "standard_error", "pairs"), parts, strict=True)),
+            },
+            settings={"round": number, "kind": kind}, inputs=(newest, f"{name}_annotation"), seconds=5.0,
+        ))  # fmt: skip
+    curve = {"max": [0.5 + 0.02 * n + 0.02 * number for n in range(8)], "median": [0.5 + 0.02 * number] * 8}
+    sweep = {
+        "chosen": 1.0,
+        "temperatures": {str(t): {"max": [v - abs(t - 1.0) / 5 for v in curve["max"]], "median": curve["median"]}
+                         for t in (0.8, 1.0, 1.2)},
+        "best_of": curve, "prompts": 400, "prompts_without_finished_answer": 2,
+    }  # fmt: skip
+    bag = {str(n): 100 * n for n in range(1 if number > 3 else number, number + 1)}
+    folders.append(write_stage(
+        workdir, f"{name}_rejection_sampling", "rejection_sampling",
+        {"temperature": 1.0, "bag": sum(bag.values()), "bag_by_round": bag, "steps": 10},
+        settings={"round": number, "bag_size": 1500, "prompts": {"world": {"arguments": {"round": number}}}},
+        inputs=("pretrain", newest, f"{name}_helpfulness_reward", f"{name}_safety_reward"), seconds=20.0,
+        files={"sweep.json": sweep},
+    ))  # fmt: skip
+    return folders
+
+
+def made_up_run(workdir, rounds=2, ppo=True, versions=None, measures=MEASURES, seconds=1.0):
+    """Writes the stages of a whole run; returns the inputs that the recipe would hand to the report."""
+    workdir = epath.Path(workdir)
+    loss = [{"step": step, "loss": 6.0 / (1 + step / 20), "tokens_per_second": 1e4} for step in range(10, 101, 10)]
+    stages = [write_stage(workdir, "tokenizer", "tokenizer", {"vocab_size": 768}, seconds=seconds)]
+    stages.append(write_stage(
+        workdir, "pretrain", "pretraining",
+        {"held_out_loss": 1.25, "tokens_trained_on": 100 * 32 * 256, "parameters": 10},
+        settings={"steps": 100}, inputs=("tokenizer",), seconds=seconds, metrics=loss,
+    ))  # fmt: skip
+    stages.append(write_stage(
+        workdir, "sft", "finetuning", {"steps": 100}, inputs=("tokenizer", "pretrain"), seconds=seconds, metrics=loss
+    ))  # fmt: skip
+    newest, names = "sft", ["sft"]
+    for number in range(1, rounds + 1):
+        stages += write_round(workdir, number, newest)
+        newest = f"rlhf_v{number}_rejection_sampling"
+        names.append(newest if ppo and number == rounds else f"rlhf_v{number}")
+    if ppo:
+        names.append(f"rlhf_v{rounds}")
+        stages.append(write_ppo(workdir, f"rlhf_v{rounds}_ppo", newest, seconds))
+    rows = versions or [evaluated(name, index, len(names) - 1) for index, name in enumerate(names)]
+    stages.append(write_stage(
+        workdir, "evaluation", "evaluation", {"versions": rows}, seconds=seconds,
+        inputs=("tokenizer", f"rlhf_v{rounds}_ppo" if ppo else newest),
+        files={"evaluation.json": {"versions": rows, "prompts": 5, "measures": to_json(measures)}}
+        | {f"answers_{row['name']}.jsonl": answers(row["name"]) for row in rows},
+    ))  # fmt: skip
+    return {"stages": tuple(stages)}
+
+
+def write_ppo(workdir, name, policy, seconds):
+    """Writes the stage of PPO."""
+    metrics = [{"step": 0, "held_out_reward": 0.5}]
+    for step in range(1, 11):
+        clipped = {"policy_clip_fraction": 0.1, "policy_ratio": 1.0} if step > 3 else {}
+        metrics.append({"step": step, "reward": 0.5 + step / 50, "kl": step / 10, "finished": 0.9, **clipped})
+    metrics.append({"step": 10, "held_out_reward": 0.75})
+    return write_stage(
+        workdir, name, "ppo",
+        {
+            "iterations": 10, "best_iteration": 10, "held_out_reward_before": 0.5, "held_out_reward": 0.75,
+            "stopped_early": False,
+        },
+        settings={"iterations": 10}, inputs=(policy,), seconds=seconds, metrics=metrics,
+    )  # fmt: skip
