@@ -18,7 +18,8 @@ from ml_collections import ConfigDict
 
 from llama2_jax.models.config import EXECUTION_FIELDS, ModelConfig
 from llama2_jax.pipeline.resumable import remove_shards
-from llama2_jax.pipeline.runtime import Runtime, stage_key, stage_seed, versions, write_json
+from llama2_jax.pipeline.runtime import Runtime, stage_key, stage_seed, versions
+from llama2_jax.pipeline.stage_files import write_json
 from llama2_jax.sharding.mesh import check_divides, make_mesh
 from llama2_jax.sharding.processes import from_first
 from llama2_jax.training.interruption import Interruption
@@ -156,7 +157,8 @@ def _with_given(config: ConfigDict) -> ConfigDict:
         if name not in config.stages:
             raise RecipeError(f"config.given.{name}: {name!r} is not a stage; the stages: {', '.join(config.stages)}")
         folder = folder if "://" in folder else os.path.abspath(os.path.expanduser(folder))
-        config[name] = ConfigDict({"run": "llama2_jax.stages.imported", "folder": folder})
+        role = config[name].get("role", "imported")
+        config[name] = ConfigDict({"run": "llama2_jax.stages.imported", "role": role, "folder": folder})
     return config
 
 

@@ -17,6 +17,7 @@ def get_config():
     config.training = {
         "run": "tests.harmed_stage",
         "steps": 12,
+        "length": 32,
         "learning_rate": 1e-2,
         "warmup_steps": 2,
         "warmup_fraction": 0.0,

@@ -6,7 +6,7 @@ import numpy as np
 from llama2_jax.inference.generate import Sampling, generate
 from llama2_jax.models.llama import LanguageModel, init_language_model, parameter_shardings
 from llama2_jax.pipeline.resumable import map_resumable
-from llama2_jax.pipeline.runtime import write_jsonl
+from llama2_jax.pipeline.stage_files import write_jsonl
 from tests.harmed_stage import harm
 
 

@@ -15,6 +15,7 @@ import pytest
 
 from experiments import rlhf_v5
 from llama2_jax import recipe
+from llama2_jax.pipeline import sampling
 from llama2_jax.stages import ppo, rejection_sampling
 from llama2_jax.training import loop
 from llama2_jax.training.checkpoint_folder import CheckpointError
@@ -240,7 +241,7 @@ def test_ppo_that_was_asked_to_stop(finished, begun, monkeypatch):
     shutil.copytree(workdir / "rlhf_v5_ppo", workdir / "whole")
     best = max((workdir / "rlhf_v5_ppo" / "checkpoints").iterdir(), key=lambda path: int(path.name))
     (best / "params" / "_METADATA").unlink()
-    with pytest.raises(CheckpointError, match=f"the best policy so far, of iteration {best.name}, is not in"):
+    with pytest.raises(CheckpointError, match=f"the best policy so far, of iteration {best.name}, is missing from"):
         run(workdir, until="rlhf_v5_ppo")
     shutil.rmtree(workdir / "rlhf_v5_ppo")
     (workdir / "whole").rename(workdir / "rlhf_v5_ppo")
@@ -255,7 +256,7 @@ def test_a_round_that_was_cut_off_between_sampling_and_fine_tuning(finished, beg
     cut_off(workdir, stage, rejection_sampling, "finetune", 1)
     samples = (workdir / stage / "samples.jsonl").stat().st_mtime_ns
     with monkeypatch.context() as patched:
-        patched.delattr(rejection_sampling, "generate")  # nothing is sampled twice
+        patched.delattr(sampling, "generate")  # nothing is sampled twice
         run(workdir, until=stage)
     assert (workdir / stage / "samples.jsonl").stat().st_mtime_ns == samples
     run(workdir)

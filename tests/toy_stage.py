@@ -1,7 +1,7 @@
 """A stage for tests of the recipe: counts how often it ran, and fails where its config says so."""
 
 from llama2_jax.pipeline.resumable import map_resumable
-from llama2_jax.pipeline.runtime import read_json, write_json
+from llama2_jax.pipeline.stage_files import read_json, write_json
 
 
 def run(config, inputs, runtime):

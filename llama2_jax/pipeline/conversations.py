@@ -1,17 +1,15 @@
-"""A model answers turn after turn: for Ghost Attention's data and for measuring kept instructions."""
+"""A model answers turn after turn: for Ghost Attention's data and for measuring whether instructions are kept."""
 
 import dataclasses
 from collections.abc import Sequence
 
 import jax
-from ml_collections import ConfigDict
 
-from llama2_jax.inference.generate import Sampling, generate
-from llama2_jax.models.config import ModelConfig
+from llama2_jax.inference.generate import Sampling
 from llama2_jax.pipeline.resumable import map_resumable
 from llama2_jax.pipeline.runtime import Runtime
+from llama2_jax.pipeline.sampling import Policy, sample_answers
 from llama2_jax.text.dialogue import encode_prompt
-from llama2_jax.text.tokenizer import Tokenizer
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,17 +30,15 @@ class Conversation:
         return [message for message in self.messages if message["role"] == "assistant"]
 
     def row(self, turn: int) -> dict:
-        """The answer of a turn (1, 2, ...) with all before it, as a judge reads it."""
+        """Returns the answer of a turn (1, 2, ...) with all before it, as a judge reads it."""
         index = [i for i, message in enumerate(self.messages) if message["role"] == "assistant"][turn - 1]
         return {"messages": self.messages[:index], "response": self.messages[index]["content"]}
 
 
 def converse(
-    model: ModelConfig,
-    params: dict,
-    tokenizer: Tokenizer,
+    policy: Policy,
     user_turns: Sequence[Sequence[str]],
-    settings: ConfigDict,
+    sampling: Sampling,
     key: jax.Array,
     systems: Sequence[str] | None = None,
     prompt_ids: Sequence[int] | None = None,
@@ -50,13 +46,15 @@ def converse(
     """Answers every dialogue's user turns one after the other, each answer with all before it in its context.
 
     Args:
+      policy: what answers.
       user_turns: for each dialogue what the user says, turn by turn; dialogues may differ in length.
-      settings: temperature, top_p, max_new_tokens.
+      sampling: how tokens are chosen.
+      key: the randomness.
       systems: a system message for each dialogue; none by default.
-      prompt_ids: an id for each dialogue, from which with the key its randomness comes; by default their indices.
+      prompt_ids: an id for each dialogue, on which with the key its randomness depends; by default their indices.
 
     Returns:
-      A conversation a dialogue; it ends early where the context was full.
+      A conversation for each dialogue; it ends early if the context is full.
     """
     conversations = [
         Conversation([{"role": "system", "content": systems[index]}] if systems else [], [])
@@ -64,58 +62,65 @@ def converse(
     ]
     prompt_ids = range(len(user_turns)) if prompt_ids is None else prompt_ids
     for turn in range(max(map(len, user_turns), default=0)):
-        conversations = _answer_turn(
-            model, params, tokenizer, user_turns, conversations, turn, settings, key, prompt_ids
-        )
+        asked = _prompts(policy, user_turns, conversations, turn, sampling.max_new_tokens)
+        if asked:
+            samples = sample_answers(
+                policy,
+                [prompt for _, prompt in asked.values()],
+                sampling,
+                jax.random.fold_in(key, turn),
+                prompt_ids=[prompt_ids[index] for index in asked],
+            )
+            for (index, (messages, _)), sample in zip(asked.items(), samples, strict=True):
+                answer = {
+                    "role": "assistant",
+                    "content": policy.tokenizer.decode(sample.tokens).strip(),
+                    "tokens": sample.tokens.tolist(),
+                }
+                finished = [*conversations[index].finished, bool(sample.finished)]
+                conversations[index] = Conversation([*messages, answer], finished)
     return conversations
 
 
 def converse_resumable(
     name: str,
-    params: dict,
-    tokenizer: Tokenizer,
+    policy: Policy,
     user_turns: Sequence[Sequence[str]],
-    settings: ConfigDict,
+    sampling: Sampling,
     key: jax.Array,
     runtime: Runtime,
     systems: Sequence[str] | None = None,
 ) -> list[Conversation]:
-    """`converse` for a stage: what was said so far is saved (resumable.py) under this name."""
+    """`converse` for a stage: conversations are saved under this name shard by shard (resumable.py)."""
 
-    def hold(first: int, stop: int) -> list[dict]:
+    def converse_shard(first: int, stop: int) -> list[dict]:
         conversations = converse(
-            runtime.model, params, tokenizer, user_turns[first:stop], settings, key,
-            systems=systems[first:stop] if systems else None, prompt_ids=range(first, stop),
-        )  # fmt: skip
+            policy,
+            user_turns[first:stop],
+            sampling,
+            key,
+            systems=systems[first:stop] if systems else None,
+            prompt_ids=range(first, stop),
+        )
         return [dataclasses.asdict(conversation) for conversation in conversations]
 
-    return [Conversation(**row) for row in map_resumable(name, len(user_turns), hold, runtime)]
+    rows = map_resumable(name, len(user_turns), converse_shard, runtime)
+    return [Conversation(**row) for row in rows]
 
 
-def _answer_turn(model, params, tokenizer, user_turns, conversations, turn, settings, key, prompt_ids):
-    active, asked, prompts = [], [], []
+def _prompts(
+    policy: Policy,
+    user_turns: Sequence[Sequence[str]],
+    conversations: Sequence[Conversation],
+    turn: int,
+    max_new_tokens: int,
+) -> dict[int, tuple[list[dict], list[int]]]:
+    """The messages and their ids for each dialogue that goes on in this turn and has room for an answer."""
+    found = {}
     for index, (user, conversation) in enumerate(zip(user_turns, conversations, strict=True)):
         if turn < len(user) and len(conversation.finished) == turn:
             messages = [*conversation.messages, {"role": "user", "content": user[turn]}]
-            prompt = encode_prompt(tokenizer, messages)
-            if len(prompt) <= model.max_length - settings.max_new_tokens:
-                active.append(index)
-                asked.append(messages)
-                prompts.append(prompt)
-    if not active:
-        return conversations
-    sampling = Sampling(settings.temperature, settings.top_p, settings.max_new_tokens)
-    samples = generate(
-        model, params, prompts, sampling,
-        key=jax.random.fold_in(key, turn), eos_id=tokenizer.eos_id, prompt_ids=[prompt_ids[index] for index in active],
-    )  # fmt: skip
-    conversations = list(conversations)
-    for index, messages, sample in zip(active, asked, samples, strict=True):
-        answer = {
-            "role": "assistant",
-            "content": tokenizer.decode(sample.tokens).strip(),
-            "tokens": sample.tokens.tolist(),
-        }
-        finished = [*conversations[index].finished, bool(sample.finished)]
-        conversations[index] = Conversation([*messages, answer], finished)
-    return conversations
+            prompt = encode_prompt(policy.tokenizer, messages)
+            if len(prompt) <= policy.model.max_length - max_new_tokens:
+                found[index] = messages, prompt
+    return found

@@ -9,24 +9,37 @@ from absl import logging
 from ml_collections import ConfigDict
 
 from llama2_jax.data.sources import read_all
-from llama2_jax.pipeline.runtime import Runtime
+from llama2_jax.pipeline.runtime import Inputs, Runtime
 from llama2_jax.text.dialogue import EncodedDialogue, encode_dialogue, encode_prompt, encode_with_answer
 from llama2_jax.text.tokenizer import Tokenizer
 
 
+def load_tokenizer(inputs: Inputs) -> Tokenizer:
+    """Loads the tokenizer of the stage's input "tokenizer"."""
+    return Tokenizer.load(inputs["tokenizer"] / "tokenizer.model")
+
+
+def read_sources(sources: ConfigDict, runtime: Runtime) -> dict[str, list[dict]]:
+    """Reads the records of each source."""
+    return read_all(sources, root=runtime.data_root, seed=runtime.experiment_seed)
+
+
 def read_records(sources: ConfigDict, runtime: Runtime) -> list[dict]:
-    """The records of several sources, one source after the other."""
-    read = read_all(sources, root=runtime.data_root, seed=runtime.experiment_seed)
-    return [record for records in read.values() for record in records]
+    """Reads the records of several sources, one source after the other."""
+    return [record for records in read_sources(sources, runtime).values() for record in records]
+
+
+def read_prompts(
+    sources: ConfigDict, max_new_tokens: int, tokenizer: Tokenizer, runtime: Runtime
+) -> tuple[list[dict], list[list[int]]]:
+    """Reads and encodes the prompts that leave room for an answer; see `encode_prompts`."""
+    return encode_prompts(read_records(sources, runtime), max_new_tokens, tokenizer, runtime)
 
 
 def encode_prompts(
-    tokenizer: Tokenizer, records: Sequence[dict], room: int, source: str
+    records: Sequence[dict], max_new_tokens: int, tokenizer: Tokenizer, runtime: Runtime
 ) -> tuple[list[dict], list[list[int]]]:
     """Encodes the records' messages as prompts and keeps those that leave room for an answer.
-
-    Args:
-      room: the most tokens a prompt may have.
 
     Returns:
       The records kept and their prompts' ids.
@@ -34,19 +47,26 @@ def encode_prompts(
     Raises:
       ValueError: if no prompt fits.
     """
+    longest = longest_prompt(max_new_tokens, runtime)
     encoded = [(record, encode_prompt(tokenizer, record["messages"])) for record in records]
-    kept = [(record, prompt) for record, prompt in encoded if len(prompt) <= room]
+    kept = [(record, prompt) for record, prompt in encoded if len(prompt) <= longest]
     if not kept:
-        raise ValueError(f"{source}: none of {len(records)} prompts has at most {room} tokens")
+        raise ValueError(f"{runtime.stage}: none of {len(records)} prompts has at most {longest} tokens")
     if len(kept) < len(encoded):
+        dropped = len(encoded) - len(kept)
         logging.warning(
-            "%s: left out %d of %d prompts longer than %d tokens", source, len(encoded) - len(kept), len(encoded), room
+            "%s: dropped %d of %d prompts longer than %d tokens", runtime.stage, dropped, len(encoded), longest
         )
     return [record for record, _ in kept], [prompt for _, prompt in kept]
 
 
+def longest_prompt(max_new_tokens: int, runtime: Runtime) -> int:
+    """Returns how many tokens of the model's context are left for a prompt."""
+    return runtime.model.max_length - max_new_tokens
+
+
 def encode_row(tokenizer: Tokenizer, record: dict) -> EncodedDialogue:
-    """A stage's row as training data: a dialogue, or a prompt with the sampled answer's own ids and the loss on it."""
+    """Encodes a row to train on: a dialogue, or a prompt with the sampled answer's own ids and the loss on these."""
     if "response_tokens" in record:
         return encode_with_answer(encode_prompt(tokenizer, record["messages"]), record["response_tokens"])
     return encode_dialogue(tokenizer, record["messages"], record.get("loss", "answers"))

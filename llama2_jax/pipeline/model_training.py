@@ -1,8 +1,9 @@
-"""How the stages train: a config's schedule and optimizer handed to the one step builder and the one loop."""
+"""How the stages train: a config's schedule and optimizer, given to the one step builder and the one loop."""
 
 import functools
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 
 import jax
 import jax.numpy as jnp
@@ -11,110 +12,142 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from ml_collections import ConfigDict
 
 from llama2_jax.models.config import ModelConfig
-from llama2_jax.models.llama import LanguageModel, parameter_shardings
+from llama2_jax.models.flops import training_flops
+from llama2_jax.models.heads import build_model
+from llama2_jax.models.llama import LanguageModel, Params, parameter_shardings
 from llama2_jax.objectives.next_token import count_targets, next_token_loss
 from llama2_jax.objectives.target_scores import score_targets
 from llama2_jax.pipeline.runtime import Runtime
 from llama2_jax.sharding.mesh import batch_sharding, data_parallel_size
-from llama2_jax.training.checkpoints import Checkpoints
-from llama2_jax.training.loop import fit
-from llama2_jax.training.metrics import MetricsWriter
+from llama2_jax.sizing.chips import peak_flops
+from llama2_jax.training.loop import FitSettings, fit
 from llama2_jax.training.model_folder import save_model_description
 from llama2_jax.training.optimizer import OptimizerConfig, make_optimizer
-from llama2_jax.training.schedules import cosine
-from llama2_jax.training.state import TrainState, create_state
-from llama2_jax.training.step import build_train_step
+from llama2_jax.training.schedules import Schedule, cosine
+from llama2_jax.training.session import Session, open_session
+from llama2_jax.training.state import create_state
+from llama2_jax.training.step import TrainStep, build_train_step
+from llama2_jax.training.throughput import Throughput
+
+Evaluate = Callable[[Params], dict[str, float]]
 
 
 def fit_language_model(
     settings: ConfigDict,
-    params: dict,
+    params: Params,
     batches: Iterator,
     steps: int,
     runtime: Runtime,
-    evaluate: Callable | None = None,
-) -> dict:
+    evaluate: Evaluate | None = None,
+) -> Params:
     """Trains a language model on next tokens under the batches' loss masks; returns its parameters.
 
     The model is left in the runtime's folder, where `load_model` finds it.
 
     Args:
-      settings: the optimization (experiments.pretrain.optimization) and the accumulation.
-      params: where training starts; given up to the step (donated).
+      settings: the optimization (experiments/parts/training.py) and the accumulation.
+      params: where training starts; donated to the first step.
       batches: an iterator with get_state and set_state over {tokens, positions, segment_ids, loss_mask [rows, length]}.
       steps: how many.
       runtime: the stage's.
+      evaluate: measures of parameters, logged every `settings.evaluate_every` steps; see `held_out_loss`.
     """
     step = language_model_step(
         runtime.model, OptimizerConfig(**settings.optimizer), settings.accumulation, runtime.mesh
     )
-    save_model_description(runtime.folder, runtime.model, "language")
-    return fit_in_folder(settings, params, step, batches, steps, runtime).params
+    return fit_model("language", settings, params, step, batches, steps, runtime, evaluate)
 
 
-def fit_in_folder(
+def fit_model(
+    head: str,
     settings: ConfigDict,
-    params: dict,
-    step: Callable,
+    params: Params,
+    step: TrainStep,
     batches: Iterator,
     steps: int,
     runtime: Runtime,
-) -> TrainState:
-    """Runs the loop with the folder's checkpoints and metrics, from where it was cut off."""
-    state = create_state(params, make_optimizer(OptimizerConfig(**settings.optimizer)))
-    with (
-        Checkpoints(runtime.folder / "checkpoints") as checkpoints,
-        MetricsWriter(runtime.folder) as metrics,
-    ):
-        return fit(
-            state,
-            step,
-            batches,
-            steps=steps,
-            learning_rate=learning_rate(settings, steps),
-            checkpoints=checkpoints,
-            metrics=metrics,
-            save_every=settings.save_every,
-            log_every=settings.log_every,
-            shard_batch=functools.partial(shard_batch, mesh=runtime.mesh),
-            description=runtime.stage,
-            interruption=runtime.interruption,
-            step_timeout=runtime.step_timeout,
-        )
+    evaluate: Evaluate | None = None,
+) -> Params:
+    """Runs the training loop in the stage's folder, from its newest checkpoint; returns the parameters.
+
+    Args:
+      head: "language" or "scalar".
+      settings, params, batches, steps, runtime, evaluate: as for `fit_language_model`.
+      step: from `build_train_step`.
+    """
+    save_model_description(runtime.folder, runtime.model, head)
+    plan = FitSettings(
+        steps=steps,
+        learning_rate=learning_rate(settings, steps),
+        save_every=settings.save_every,
+        log_every=settings.log_every,
+        evaluate_every=settings.get("evaluate_every", 0),
+        throughput=throughput(runtime, settings.length, head),
+    )
+    shard = functools.partial(shard_batch, mesh=runtime.mesh)
+    with stage_session(runtime) as session:
+        state = create_state(params, make_optimizer(OptimizerConfig(**settings.optimizer)))
+        return fit(state, step, batches, session, plan, evaluate=evaluate, shard_batch=shard).params
 
 
-def learning_rate(settings: ConfigDict, steps: int) -> Callable[[int], float]:
-    """Linear warm-up, then a cosine to the final fraction of the peak (constant for a fraction of 1)."""
+def stage_session(runtime: Runtime, checkpoints: str = "checkpoints") -> AbstractContextManager[Session]:
+    """Opens a stage's session of checkpoints, metrics, watchdog and interruption in its folder."""
+    return open_session(runtime.folder, runtime.stage, runtime.interruption, runtime.step_timeout, checkpoints)
+
+
+def throughput(runtime: Runtime, length: int, head: str) -> Throughput:
+    """Returns what MFU is measured by: full rows of `length` tokens, each one sequence."""
+    flops = training_flops(runtime.model, 1, length, head) / length
+    return Throughput(flops, peak_flops(runtime.mesh.devices.flat))
+
+
+def learning_rate(settings: ConfigDict, steps: int) -> Schedule:
+    """Returns linear warm-up, then a cosine to the final fraction of the peak (constant for a fraction of 1)."""
     warmup = max(settings.warmup_steps, math.ceil(settings.warmup_fraction * steps))
     return cosine(settings.learning_rate, steps, min(warmup, steps), settings.final_learning_rate_fraction)
 
 
 def shard_batch(batch: dict, mesh: Mesh) -> dict:
-    """Puts a host batch on the devices: rows split over them where they divide, else whole on each.
+    """Puts a host batch on the devices: rows split over them if they divide, else whole on each.
 
     Of stacked microbatches, [accumulation, rows, ...], each one's rows are split and not the microbatches. All
-    processes hand over the same batch; each puts on its own devices what belongs there.
+    processes pass the same batch; each puts on its own devices what belongs there.
     """
     stacked = np.ndim(batch["tokens"]) == 3
 
     def put(array: np.ndarray) -> jax.Array:
-        sharding = placement(array.shape, mesh, stacked)
+        sharding = batch_array_sharding(array.shape, mesh, stacked)
         return jax.make_array_from_callback(array.shape, sharding, lambda part: array[part])
 
     return {name: put(np.asarray(array)) for name, array in batch.items()}
 
 
-def placement(shape: tuple[int, ...], mesh: Mesh, stacked: bool = False) -> NamedSharding:
-    """Where an array of a batch goes, [rows, ...] or, stacked, [accumulation, rows, ...]."""
+def batch_array_sharding(shape: tuple[int, ...], mesh: Mesh, stacked: bool = False) -> NamedSharding:
+    """Returns the sharding of an array of a batch, [rows, ...] or, stacked, [accumulation, rows, ...]."""
     if shape[int(stacked)] % data_parallel_size(mesh):
         return NamedSharding(mesh, PartitionSpec())
     return batch_sharding(mesh, stacked)
 
 
+def held_out_loss(batches: Sequence[dict], runtime: Runtime) -> Evaluate:
+    """Returns an evaluation of parameters: the mean over held-out batches of the loss in nats a target."""
+
+    def evaluate(params: Params) -> dict[str, float]:
+        loss = language_model_loss(runtime.model, runtime.mesh)
+        losses = [loss(params, shard_batch(_without_ids(batch), runtime.mesh)) for batch in batches]
+        return {"held_out_loss": float(np.mean([float(loss) for loss in losses]))} if losses else {}
+
+    return evaluate
+
+
+def _without_ids(batch: dict) -> dict:
+    return {name: array for name, array in batch.items() if name != "ids"}
+
+
 @functools.lru_cache
-def language_model_step(model: ModelConfig, optimizer: OptimizerConfig, accumulation: int, mesh: Mesh) -> Callable:
-    """The compiled step of pretraining and all fine-tuning: one program for all stages of the same shapes."""
-    module = LanguageModel(model, mesh if mesh.size > 1 else None)
+def language_model_step(model: ModelConfig, optimizer: OptimizerConfig, accumulation: int, mesh: Mesh) -> TrainStep:
+    """Returns the compiled step of pretraining and all fine-tuning: one program for all stages of the same shapes."""
+    module = build_model(model, "language", mesh)
     return build_train_step(
         functools.partial(_next_token_loss, module),
         _count_targets,
@@ -126,8 +159,8 @@ def language_model_step(model: ModelConfig, optimizer: OptimizerConfig, accumula
 
 @functools.lru_cache
 def language_model_loss(model: ModelConfig, mesh: Mesh) -> Callable:
-    """The compiled loss of a batch, in nats a target: params, batch -> scalar."""
-    module = LanguageModel(model, mesh if mesh.size > 1 else None)
+    """Returns the compiled loss of a batch, in nats a target: (params, batch) -> scalar."""
+    module = build_model(model, "language", mesh)
     return jax.jit(lambda params, batch: _next_token_loss(module, params, batch, _count_targets(batch))[0])
 
 

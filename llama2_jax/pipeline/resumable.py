@@ -10,7 +10,8 @@ from absl import logging
 from etils import epath
 
 from llama2_jax.inference.batches import generation_batch_size
-from llama2_jax.pipeline.runtime import Runtime, read_jsonl, write_jsonl
+from llama2_jax.pipeline.runtime import Runtime
+from llama2_jax.pipeline.stage_files import read_jsonl, write_jsonl
 from llama2_jax.sharding.processes import from_first
 from llama2_jax.training.progress import progress_bar
 from llama2_jax.training.watchdog import Watchdog

@@ -1,18 +1,25 @@
-"""The two reward models side by side, and the piecewise reward made of them (section 3.2.3)."""
+"""The helpfulness and the safety reward model as one reward, piecewise by default (section 3.2.3)."""
 
 import dataclasses
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from jax.sharding import Mesh
+from jaxtyping import Float
 from ml_collections import ConfigDict
 
 from llama2_jax.inference.score import rewards
 from llama2_jax.models.config import ModelConfig
+from llama2_jax.models.llama import Params
 from llama2_jax.objectives.rewards import combine
-from llama2_jax.pipeline.device_programs import Program, ResidentModel, abstract_model, score_tokens
+from llama2_jax.pipeline.device_programs import abstract_model, score_tokens
 from llama2_jax.pipeline.runtime import Inputs, Runtime
+from llama2_jax.sizing.programs import Program, ResidentModel
 from llama2_jax.training.model_folder import load_model
+
+# A reward of answers: (rows, helpfulness logits [n], safety logits [n]) -> the reward's logit for each row [n].
+Reward = Callable[[Sequence[Mapping], Sequence[float], Sequence[float]], Sequence[float]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,20 +28,20 @@ class Scores:
 
     Attributes:
       helpfulness, safety: logits, [n].
-      logit: the piecewise reward's logit, [n].
+      logit: the reward's logit, [n].
     """
 
-    helpfulness: np.ndarray
-    safety: np.ndarray
-    logit: np.ndarray
+    helpfulness: Float[np.ndarray, "n"]
+    safety: Float[np.ndarray, "n"]
+    logit: Float[np.ndarray, "n"]
 
     @property
-    def combined(self) -> np.ndarray:
-        """The piecewise reward R_c in (0, 1), [n]."""
+    def combined(self) -> Float[np.ndarray, "n"]:
+        """The reward R_c in (0, 1)."""
         return 1 / (1 + np.exp(-self.logit.astype(np.float64)))
 
     def row(self, index: int) -> dict[str, float]:
-        """One answer's rewards as a samples row holds them."""
+        """Returns one answer's rewards as a samples row has them."""
         return {
             "helpfulness": float(self.helpfulness[index]),
             "safety": float(self.safety[index]),
@@ -44,64 +51,93 @@ class Scores:
 
 @dataclasses.dataclass(frozen=True)
 class RewardModels:
-    """The helpfulness and the safety reward model and the threshold of the rule that combines them."""
+    """The two reward models, and the reward made of their scores."""
 
     model: ModelConfig
-    helpfulness: dict
-    safety: dict
-    safety_threshold: float
+    helpfulness: Params
+    safety: Params
+    reward: Reward
 
-    def score(self, sequences: Sequence[Sequence[int]], safety_prompts: Sequence[bool]) -> Scores:
-        """Scores prompts with their answers (ids, the answer's last token last)."""
+    def score(self, rows: Sequence[Mapping]) -> Scores:
+        """Scores answers.
+
+        Args:
+          rows: each with `tokens` (ids of prompt and answer, the answer's last token last) and whatever the reward
+            reads; the piecewise one reads `safety`, whether the prompt is tagged.
+        """
+        sequences = [row["tokens"] for row in rows]
         helpfulness = rewards(self.model, self.helpfulness, sequences)
         safety = rewards(self.model, self.safety, sequences)
-        logit = combine(safety, helpfulness, np.asarray(safety_prompts, bool), self.safety_threshold)
-        return Scores(helpfulness, safety, np.asarray(logit))
+        logit = self.reward(rows, helpfulness, safety)
+        return Scores(helpfulness, safety, np.asarray(logit, np.float32))
 
 
-def load_reward_models(inputs: Inputs, runtime: Runtime, safety_threshold: float) -> RewardModels:
+def piecewise_reward(
+    rows: Sequence[Mapping],
+    helpfulness: Sequence[float],
+    safety: Sequence[float],
+    *,
+    safety_threshold: float,
+) -> list[float]:
+    """Returns the logit of the paper's piecewise reward R_c for each answer (section 3.2.3, `objectives.combine`).
+
+    Args:
+      rows: each with `safety`: whether its prompt may bring an unsafe answer.
+      helpfulness, safety: the reward models' logits, [n].
+      safety_threshold: of the safety score's sigmoid.
+    """
+    tagged = np.asarray([row["safety"] for row in rows], bool)
+    return np.asarray(combine(safety, helpfulness, tagged, safety_threshold)).tolist()
+
+
+def load_reward_models(inputs: Inputs, runtime: Runtime, reward: Reward) -> RewardModels:
     """Loads the stage's inputs "helpfulness" and "safety"."""
     return RewardModels(
         model=runtime.model,
         helpfulness=load_model(inputs["helpfulness"], runtime.mesh).params,
         safety=load_model(inputs["safety"], runtime.mesh).params,
-        safety_threshold=safety_threshold,
+        reward=reward,
     )
 
 
+def piecewise(safety_threshold: float) -> Reward:
+    """Returns the piecewise reward with a threshold."""
+    return functools.partial(piecewise_reward, safety_threshold=safety_threshold)
+
+
 def abstract_reward_models(model: ModelConfig, mesh: Mesh) -> tuple[ResidentModel, ResidentModel]:
-    """What `load_reward_models` puts on the devices."""
+    """Returns what `load_reward_models` puts on the devices."""
     helpfulness, safety = (abstract_model(name, model, mesh, "scalar") for name in ("helpfulness", "safety"))
     return helpfulness, safety
 
 
 def annotator_scores(
-    config: ConfigDict, model: ModelConfig, mesh: Mesh, held: tuple[ResidentModel, ...] = ()
+    config: ConfigDict, model: ModelConfig, mesh: Mesh, resident: tuple[ResidentModel, ...] = ()
 ) -> tuple[Program, ...]:
-    """The programs by which the models among a stage's inputs annotate or judge, each on the devices in its turn.
+    """Returns the programs by which the models among a stage's inputs annotate or judge, one model at a time.
 
     Args:
       config: the stage's part, whose inputs with a role that begins with "annotator" are such models.
       model, mesh: their size, and where they are.
-      held: what the stage holds meanwhile.
+      resident: the models that the stage keeps on the devices meanwhile.
     """
     judges = (abstract_model(role, model, mesh, "scalar") for role in config.inputs if role.startswith("annotator"))
-    return tuple(score_tokens(f"{one.name} scores", model, mesh, one, (*held, one)) for one in judges)
+    return tuple(score_tokens(f"{one.name} scores", model, mesh, one, (*resident, one)) for one in judges)
 
 
 def reward_scores(
     model: ModelConfig,
     mesh: Mesh,
     reward_models: tuple[ResidentModel, ResidentModel],
-    held: tuple[ResidentModel, ...],
+    resident: tuple[ResidentModel, ...],
     rows: int = 0,
 ) -> tuple[Program, ...]:
-    """The programs of `RewardModels.score`; `rows` are scored by each in the stage's unit of work.
+    """Returns the programs of `RewardModels.score`.
 
     Args:
       model, mesh: of the models.
       reward_models: from `abstract_reward_models`.
-      held: all models that the stage holds meanwhile, these among them.
-      rows: how many.
+      resident: all models that the stage keeps on the devices, these among them.
+      rows: how many answers each scores in the stage's unit of work.
     """
-    return tuple(score_tokens(f"{one.name} scores", model, mesh, one, held, rows) for one in reward_models)
+    return tuple(score_tokens(f"{one.name} scores", model, mesh, one, resident, rows) for one in reward_models)

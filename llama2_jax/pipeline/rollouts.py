@@ -4,19 +4,22 @@ Everything is by token of the answer: arrays [answers, length], right-padded, va
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from llama2_jax.inference.generate import Sampling, generate
+from llama2_jax.inference.generate import Sampling
 from llama2_jax.inference.score import response_log_probabilities, values
 from llama2_jax.models.config import ModelConfig
+from llama2_jax.models.llama import Params
 from llama2_jax.objectives.advantages import generalized_advantages
 from llama2_jax.objectives.rewards import apply_missing_eos_penalty, per_token_rewards, whiten
 from llama2_jax.pipeline.reward_models import RewardModels, Scores
+from llama2_jax.pipeline.sampling import Policy, sample_answers
 from llama2_jax.text.packing import pack
+from llama2_jax.text.tokenizer import Tokenizer
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,37 +61,52 @@ class Rollouts:
         return pack(sequences, length, row_multiple).arrays
 
 
+@dataclasses.dataclass(frozen=True)
+class Frozen:
+    """What does not change while PPO runs.
+
+    Attributes:
+      model: the network of all models.
+      reference: the parameters of the policy that PPO starts from, which the KL is measured against.
+      reward_models: the two reward models, and the reward made of their scores.
+      tokenizer: the tokenizer of all models.
+    """
+
+    model: ModelConfig
+    reference: Params
+    reward_models: RewardModels
+    tokenizer: Tokenizer
+
+
+@dataclasses.dataclass(frozen=True)
+class Prompts:
+    """Prompts to answer: records with `messages` and `safety`, and their token ids."""
+
+    records: Sequence[Mapping]
+    ids: Sequence[Sequence[int]]
+
+
 def collect(
-    config: ConfigDict,
-    model: ModelConfig,
-    policy: dict,
-    reference: dict,
-    critic: dict,
-    reward_models: RewardModels,
-    prompts: Sequence[Sequence[int]],
-    safety_prompts: Sequence[bool],
-    key: jax.Array,
-    eos_id: int,
+    config: ConfigDict, frozen: Frozen, policy: Params, critic: Params, prompts: Prompts, key: jax.Array
 ) -> Rollouts:
-    """Samples an answer to each prompt from the policy and works out what PPO needs of it."""
-    responses, finished, scores = answer_and_score(
-        config, model, policy, reward_models, prompts, safety_prompts, key, eos_id
-    )
-    old = _padded(response_log_probabilities(model, policy, prompts, responses, config.temperature))
-    frozen = _padded(response_log_probabilities(model, reference, prompts, responses, config.temperature))
-    value = _padded(values(model, critic, prompts, responses))
+    """Samples an answer to each prompt from the policy and computes what PPO needs of it (equations 3 and 4)."""
+    responses, finished, scores = answer_and_score(config, frozen, policy, prompts, key)
+    scored = prompts.ids, responses
+    old = _padded(response_log_probabilities(frozen.model, policy, *scored, config.temperature))
+    reference = _padded(response_log_probabilities(frozen.model, frozen.reference, *scored, config.temperature))
+    value = _padded(values(frozen.model, critic, *scored))
     lengths = np.asarray([len(response) for response in responses])
     mask = (np.arange(old.shape[1]) < lengths[:, None]).astype(np.float32)
-    whitened = whiten(scores.logit, np.ones(len(prompts), bool))
+    whitened = whiten(scores.logit, np.ones(len(responses), bool))
     whitened = apply_missing_eos_penalty(whitened, finished, config.missing_eos_penalty)
-    rewards = per_token_rewards(whitened, old, frozen, mask, lengths - 1, config.kl_coefficient)
+    rewards = per_token_rewards(whitened, old, reference, mask, lengths - 1, config.kl_coefficient)
     advantages, returns = generalized_advantages(rewards, value, mask, config.gamma, config.lambda_)
     explained = 1 - np.var((returns - value)[mask > 0]) / max(np.var(np.asarray(returns)[mask > 0]), 1e-8)
     if config.whiten_advantages:
         advantages = whiten(advantages, mask)
-    kl = ((old - frozen) * mask).sum(axis=1)
+    kl = ((old - reference) * mask).sum(axis=1)
     return Rollouts(
-        prompts=prompts,
+        prompts=prompts.ids,
         responses=responses,
         log_probabilities=old,
         advantages=np.asarray(advantages),
@@ -110,23 +128,28 @@ def collect(
 
 
 def answer_and_score(
-    config: ConfigDict,
-    model: ModelConfig,
-    policy: dict,
-    reward_models: RewardModels,
-    prompts: Sequence[Sequence[int]],
-    safety_prompts: Sequence[bool],
-    key: jax.Array,
-    eos_id: int,
+    config: ConfigDict, frozen: Frozen, policy: Params, prompts: Prompts, key: jax.Array
 ) -> tuple[list[np.ndarray], np.ndarray, Scores]:
-    """Samples an answer to each prompt: the answers' ids, whether each ended, and the reward models' scores."""
-    samples = generate(
-        model, policy, prompts, Sampling(config.temperature, 1.0, config.max_new_tokens), key=key, eos_id=eos_id
-    )
-    responses = [sample.tokens for sample in samples]
-    sequences = [np.concatenate([prompt, response]) for prompt, response in zip(prompts, responses, strict=True)]
+    """Samples an answer to each prompt: the answers' ids, whether each ended, and the reward models' scores.
+
+    The reward function gets a row for each answer: the prompt's record with `response` (text), `tokens` (ids of prompt
+    and answer) and `finished`.
+    """
+    answering = Policy(frozen.model, policy, frozen.tokenizer)
+    # Nothing is cut off: the objective's own distribution.
+    sampling = Sampling(config.temperature, 1.0, config.max_new_tokens)
+    samples = sample_answers(answering, prompts.ids, sampling, key)
+    rows = [
+        {
+            **record,
+            "response": frozen.tokenizer.decode(sample.tokens),
+            "tokens": [*prompt, *sample.tokens.tolist()],
+            "finished": bool(sample.finished),
+        }
+        for record, prompt, sample in zip(prompts.records, prompts.ids, samples, strict=True)
+    ]
     finished = np.asarray([sample.finished for sample in samples])
-    return responses, finished, reward_models.score(sequences, safety_prompts)
+    return [sample.tokens for sample in samples], finished, frozen.reward_models.score(rows)
 
 
 def _padded(rows: Sequence[np.ndarray], multiple: int = 32) -> np.ndarray:

@@ -1,13 +1,12 @@
-"""What a stage is handed besides its config and inputs, and how it writes small files that are whole or not there."""
+"""What a stage gets besides its config and inputs: where it runs, with what randomness, on which devices."""
 
 import dataclasses
 import functools
 import hashlib
 import importlib.metadata
 import inspect
-import json
 import platform
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 
 import jax
 from etils import epath
@@ -31,13 +30,13 @@ class Runtime:
       folder: the stage's own folder.
       data_root: the folder that relative paths of sources start from.
       seed: the stage's own seed, for randomness on the host.
-      experiment_seed: the experiment's seed, the same for all stages: what describes the data is made from it.
+      experiment_seed: the experiment's seed, the same for all stages: data that functions make depend on it.
       key: the stage's own key, for randomness on devices.
       mesh: the devices.
       model: the size of every model of the experiment.
-      interruption: where a training looks whether the run is to stop.
-      step_timeout: the seconds that a training step, or a portion of answers, may take before the process ends with a
-        message; 0: any.
+      interruption: asked by a training at each step whether the run should stop.
+      step_timeout: seconds without a finished training step or shard of answers after which the process ends with a
+        message; 0 is never.
     """
 
     stage: str
@@ -53,22 +52,29 @@ class Runtime:
 
 
 def configured_function(part: ConfigDict, inputs: Inputs, runtime: Runtime) -> Callable:
-    """The function that a config names by its dotted path (an annotator, a judge): the extension mechanism.
+    """Returns the function that a config names by its dotted path (an annotator, a judge, a reward).
 
-    It is called with its first argument by the stage, and by name with `seed` (the experiment's), what the config's
-    `arguments` hold, and the folders of those of the stage's inputs whose role begins with "annotator". Of several
-    processes the first one calls it and tells the others: it may ask people or a server, and may not draw in others
-    the same way. One that has a parameter `mesh` computes on the run's devices, so all processes call it with them.
+    This is the extension mechanism. The stage calls the function with positional arguments; it also gets, by name, what
+    the config's `arguments` have, the folders of those of the stage's inputs whose role begins with "annotator", and
+    the experiment's `seed` if it takes one. The first of several processes calls it and sends the result
+    (JSON) to the others: it may ask people or a server, and may not involve the other processes. A function that has a
+    parameter `mesh` computes on the run's devices, so all processes call it.
 
     Raises:
-      ValueError: where there is no such function.
+      ValueError: if there is no such function.
     """
     function = load_function(part.function)
-    folders = {role: folder for role, folder in inputs.items() if role.startswith("annotator")}
-    call = functools.partial(function, seed=runtime.experiment_seed, **folders, **part.get("arguments", {}))
-    if "mesh" in inspect.signature(function).parameters:
+    parameters = inspect.signature(function).parameters
+    takes_seed = "seed" in parameters or any(one.kind is one.VAR_KEYWORD for one in parameters.values())
+    call = functools.partial(
+        function,
+        **({"seed": runtime.experiment_seed} if takes_seed else {}),
+        **{role: folder for role, folder in inputs.items() if role.startswith("annotator")},
+        **part.get("arguments", {}),
+    )
+    if "mesh" in parameters:
         return functools.partial(call, mesh=runtime.mesh)
-    return lambda rows: from_first(lambda: call(rows))
+    return lambda *arguments: from_first(lambda: call(*arguments))
 
 
 def stable_hash(name: str) -> int:
@@ -95,39 +101,3 @@ def versions() -> dict[str, str]:
     """The versions that a result may depend on."""
     packages = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "sentencepiece", "numpy")
     return {"python": platform.python_version()} | {name: importlib.metadata.version(name) for name in packages}
-
-
-def write_text(path: epath.Path, text: str) -> None:
-    """Writes a file that is whole or not there. Of several processes the first one writes, the others wait for it."""
-    draft = path.parent / f".{path.name}.draft"
-
-    def write() -> None:
-        draft.write_text(text)
-        draft.replace(path)
-
-    from_first(write)
-
-
-def write_json(path: epath.Path, content: object) -> None:
-    """Writes a JSON file that is whole or not there."""
-    write_text(path, json.dumps(content, indent=2) + "\n")
-
-
-def read_json(path: epath.Path) -> dict:
-    """Reads a JSON file."""
-    return json.loads(path.read_text())
-
-
-def write_jsonl(path: epath.Path, records: Iterable[Mapping]) -> None:
-    """Writes a JSONL file that is whole or not there."""
-    write_text(path, "".join(json.dumps(record) + "\n" for record in records))
-
-
-def read_jsonl(path: epath.Path) -> list[dict]:
-    """Reads a JSONL file that a stage wrote."""
-    return [json.loads(line) for line in path.read_text().splitlines()]
-
-
-def as_folders(value: epath.Path | Sequence[epath.Path]) -> tuple[epath.Path, ...]:
-    """An input of one or several folders, as several."""
-    return (value,) if isinstance(value, epath.Path) else tuple(value)

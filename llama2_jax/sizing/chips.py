@@ -2,7 +2,7 @@
 
 import dataclasses
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import jax
 
@@ -77,3 +77,9 @@ def chip_of(device: jax.Device) -> Chip:
             "add it to llama2_jax/sharding/chips.py"
         )
     return Chip(device.device_kind, statistics["bytes_limit"], source="memory_stats of the device")
+
+
+def peak_flops(devices: Iterable[jax.Device]) -> float | None:
+    """Returns the dense bfloat16 operations a second of all devices together; None if one's peak is not known."""
+    chips = [CHIPS.get(device.device_kind) for device in devices]
+    return None if None in chips else sum(chip.peak_flops for chip in chips)

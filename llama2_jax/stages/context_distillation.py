@@ -1,7 +1,7 @@
 """Safety context distillation (section 4.2.4): answers given under a safety preprompt, learnt without it.
 
 Each adversarial prompt is answered twice by the newest model: as it is, and with a preprompt before it. The second
-answer is kept, for the prompt without the preprompt, only where the safety reward model prefers it to the first.
+answer is kept, for the prompt without the preprompt, only if the safety reward model prefers it to the first.
 """
 
 from collections.abc import Sequence
@@ -10,46 +10,42 @@ import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from llama2_jax.inference.generate import Sampling, generate
+from llama2_jax.inference.generate import Sample, Sampling
 from llama2_jax.inference.score import rewards
 from llama2_jax.models.config import ModelConfig
-from llama2_jax.pipeline.device_programs import LONGEST_PROMPTS, DeviceWork, abstract_model, generation, score_tokens
-from llama2_jax.pipeline.encoding import encode_prompts, read_records
-from llama2_jax.pipeline.resumable import map_resumable
-from llama2_jax.pipeline.runtime import Inputs, Runtime, named_key, write_jsonl
-from llama2_jax.text.tokenizer import Tokenizer
+from llama2_jax.pipeline.device_programs import LONGEST_PROMPTS, abstract_model, generation, score_tokens
+from llama2_jax.pipeline.encoding import encode_prompts, load_tokenizer, read_records
+from llama2_jax.pipeline.runtime import Inputs, Runtime, named_key
+from llama2_jax.pipeline.sampling import load_policy, sample_resumable
+from llama2_jax.pipeline.stage_files import write_jsonl
+from llama2_jax.sizing.programs import DeviceWork
 from llama2_jax.training.model_folder import load_model
 
 
 def run(config: ConfigDict, inputs: Inputs, runtime: Runtime) -> dict:
     """Writes dialogues.jsonl: samples rows whose answers the safety reward model prefers."""
-    tokenizer = Tokenizer.load(inputs["tokenizer"] / "tokenizer.model")
-    policy = load_model(inputs["policy"], runtime.mesh).params
+    tokenizer = load_tokenizer(inputs)
+    policy = load_policy(inputs["policy"], tokenizer, runtime)
     safety = load_model(inputs["safety"], runtime.mesh).params
     preprompts = read_records(config.preprompts, runtime)
-    room = runtime.model.max_length - config.max_new_tokens
     prefixed = with_preprompts(read_records(config.prompts, runtime), preprompts, runtime.seed)
-    prefixed, prefixed_prompts = encode_prompts(tokenizer, prefixed, room, runtime.stage)
+    prefixed, prefixed_prompts = encode_prompts(prefixed, config.max_new_tokens, tokenizer, runtime)
     # A prompt that fits with its preprompt fits without it.
     records = [{**record, "messages": record["messages_without_preprompt"]} for record in prefixed]
-    records, prompts = encode_prompts(tokenizer, records, room, runtime.stage)
+    records, prompts = encode_prompts(records, config.max_new_tokens, tokenizer, runtime)
+
+    def score(shard: slice, samples: Sequence[Sample]) -> list[dict]:
+        # Both answers are scored after the prompt without the preprompt: that is the context they are learnt in.
+        pairs = zip(prompts[shard], samples, strict=True)
+        scores = rewards(runtime.model, safety, [np.concatenate([prompt, s.tokens]) for prompt, s in pairs])
+        return [
+            {"tokens": sample.tokens.tolist(), "finished": bool(sample.finished), "safety": float(score)}
+            for sample, score in zip(samples, scores, strict=True)
+        ]
 
     def answer(asked: list[list[int]], purpose: str) -> list[dict]:
-        def portion(first: int, stop: int) -> list[dict]:
-            samples = generate(
-                runtime.model, policy, asked[first:stop],
-                Sampling(config.temperature, config.top_p, config.max_new_tokens),
-                key=named_key(runtime.key, purpose), eos_id=tokenizer.eos_id, prompt_ids=range(first, stop),
-            )  # fmt: skip
-            # Both are scored after the prompt without the preprompt: that is where the answer will stand.
-            pairs = zip(prompts[first:stop], samples, strict=True)
-            scores = rewards(runtime.model, safety, [np.concatenate([prompt, s.tokens]) for prompt, s in pairs])
-            return [
-                {"tokens": sample.tokens.tolist(), "finished": bool(sample.finished), "safety": float(score)}
-                for sample, score in zip(samples, scores, strict=True)
-            ]
-
-        return map_resumable(purpose, len(asked), portion, runtime)
+        sampling = Sampling(config.temperature, config.top_p, config.max_new_tokens)
+        return sample_resumable(purpose, policy, asked, sampling, named_key(runtime.key, purpose), score, runtime)
 
     plain, distilled = answer(prompts, "plain"), answer(prefixed_prompts, "with preprompt")
     rows = [
@@ -74,7 +70,7 @@ def run(config: ConfigDict, inputs: Inputs, runtime: Runtime) -> dict:
 
 
 def device_work(config: ConfigDict, model: ModelConfig, mesh: Mesh) -> DeviceWork:
-    """Generation and the safety model's scores, both models held throughout."""
+    """Generation and the safety model's scores, both models on the devices throughout."""
     policy, safety = abstract_model("policy", model, mesh), abstract_model("safety", model, mesh, "scalar")
     programs = (
         *generation(config, model, mesh, policy, (safety,)),

@@ -10,34 +10,29 @@ import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
+from llama2_jax.inference.generate import Sampling
 from llama2_jax.models.config import ModelConfig
 from llama2_jax.pipeline.conversations import Conversation, converse_resumable
-from llama2_jax.pipeline.device_programs import LONGEST_PROMPTS, DeviceWork, abstract_model, generation
-from llama2_jax.pipeline.encoding import read_records
-from llama2_jax.pipeline.runtime import Inputs, Runtime, write_jsonl
-from llama2_jax.text.tokenizer import Tokenizer
-from llama2_jax.training.model_folder import load_model
+from llama2_jax.pipeline.device_programs import LONGEST_PROMPTS, abstract_model, generation
+from llama2_jax.pipeline.encoding import load_tokenizer, read_records
+from llama2_jax.pipeline.runtime import Inputs, Runtime
+from llama2_jax.pipeline.sampling import load_policy
+from llama2_jax.pipeline.stage_files import write_jsonl
+from llama2_jax.sizing.programs import DeviceWork
 
 
 def run(config: ConfigDict, inputs: Inputs, runtime: Runtime) -> dict:
     """Writes dialogues.jsonl: records with `loss`: "last"."""
-    tokenizer = Tokenizer.load(inputs["tokenizer"] / "tokenizer.model")
+    policy = load_policy(inputs["policy"], load_tokenizer(inputs), runtime)
     dialogues = read_records(config.dialogues, runtime)
     turns = [record["turns"] if "turns" in record else user_turns(record["messages"]) for record in dialogues]
     instructions = read_records(config.instructions, runtime)
     instructions = choose_instructions(dialogues, instructions, config.terse_fraction, runtime.seed)
-    conversations = converse_resumable(
-        "dialogues",
-        load_model(inputs["policy"], runtime.mesh).params,
-        tokenizer,
-        [
-            [f"{chosen['instruction']} {turn}" for turn in user]
-            for chosen, user in zip(instructions, turns, strict=True)
-        ],
-        config,
-        runtime.key,
-        runtime,
-    )
+    asked = [
+        [f"{chosen['instruction']} {turn}" for turn in user] for chosen, user in zip(instructions, turns, strict=True)
+    ]
+    sampling = Sampling(config.temperature, config.top_p, config.max_new_tokens)
+    conversations = converse_resumable("dialogues", policy, asked, sampling, runtime.key, runtime)
     rows = [
         ghost_dialogue(user, conversation, chosen["shown"])
         for user, conversation, chosen in zip(turns, conversations, instructions, strict=True)

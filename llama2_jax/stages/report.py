@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 from etils import epath
 from ml_collections import ConfigDict
 
-from llama2_jax.pipeline.runtime import Inputs, Runtime, as_folders, read_json, read_jsonl, write_json, write_text
+from llama2_jax.pipeline.runtime import Inputs, Runtime
+from llama2_jax.pipeline.stage_files import as_folders, read_json, read_jsonl, write_json, write_text
 from llama2_jax.report.answers import sample_answers
 from llama2_jax.report.content import FinishedStage, build_report, evaluated_measures
 from llama2_jax.report.page import render_page

@@ -19,14 +19,15 @@ from llama2_jax.data.preferences import (
     preference_batches,
     safety_mix,
 )
+from llama2_jax.data.records import DOMAINS
 from llama2_jax.evaluation.reward_accuracy import accuracy_by_rating
 from llama2_jax.inference.score import rewards
 from llama2_jax.models.config import ModelConfig
 from llama2_jax.models.flops import training_flops
-from llama2_jax.models.llama import ScalarModel, parameter_shardings, scalar_params_from
+from llama2_jax.models.heads import build_model
+from llama2_jax.models.llama import parameter_shardings, scalar_params_from
 from llama2_jax.objectives.ranking import MARGINS, ranking_loss, safety_auxiliary_loss
 from llama2_jax.pipeline.device_programs import (
-    DeviceWork,
     abstract_batch,
     abstract_model,
     abstract_trained,
@@ -35,16 +36,15 @@ from llama2_jax.pipeline.device_programs import (
     score_tokens,
     train_step,
 )
-from llama2_jax.pipeline.encoding import read_records
-from llama2_jax.pipeline.model_training import fit_in_folder
-from llama2_jax.pipeline.runtime import Inputs, Runtime, as_folders, named_key, read_jsonl
+from llama2_jax.pipeline.encoding import load_tokenizer, read_records
+from llama2_jax.pipeline.model_training import fit_model
+from llama2_jax.pipeline.runtime import Inputs, Runtime, named_key
+from llama2_jax.pipeline.stage_files import read_all_jsonl
 from llama2_jax.sharding.mesh import row_multiple
-from llama2_jax.text.tokenizer import Tokenizer
-from llama2_jax.training.model_folder import load_model, save_model_description
+from llama2_jax.sizing.programs import DeviceWork
+from llama2_jax.training.model_folder import load_model
 from llama2_jax.training.optimizer import OptimizerConfig, make_optimizer
 from llama2_jax.training.step import build_train_step
-
-DOMAINS = ("helpfulness", "safety")
 
 # A batch's pairs fill few rows where answers are short: of eight a third would be padding.
 LEAST_ROWS = 2
@@ -56,7 +56,7 @@ def run(config: ConfigDict, inputs: Inputs, runtime: Runtime) -> dict:
     Those of every round so far count as "helpfulness" and "safety"; human ones from files, where the config names some,
     as "human_helpfulness" and "human_safety".
     """
-    tokenizer = Tokenizer.load(inputs["tokenizer"] / "tokenizer.model")
+    tokenizer = load_tokenizer(inputs)
     records = training_records(config, inputs, runtime)
     encode = functools.partial(encode_comparisons, tokenizer, length=config.length, too_long=config.too_long)
     comparisons = encode(records, margins=MARGINS[config.margin], source=runtime.stage)
@@ -105,7 +105,7 @@ def _abstract_pairs(config: ConfigDict, rows: int, mesh: Mesh) -> dict[str, jax.
 
 def training_records(config: ConfigDict, inputs: Inputs, runtime: Runtime) -> list[dict]:
     """All comparisons so far, human ones from files and open data, mixed as the kind of reward model asks for."""
-    own = [row for folder in as_folders(inputs["annotations"]) for row in read_jsonl(folder / "comparisons.jsonl")]
+    own = read_all_jsonl(inputs["annotations"], "comparisons.jsonl")
     own += read_records(config.preferences, runtime)
     open_data = read_records(config.open_preferences, runtime)
     helpfulness = [row for row in own if row["domain"] == "helpfulness"]
@@ -124,7 +124,7 @@ def held_out_accuracy(model: ModelConfig, params: dict, comparisons: Sequence[Co
 
 
 def _held_out(inputs: Inputs, config: ConfigDict, runtime: Runtime) -> dict[str, list[dict]]:
-    rows = [row for f in as_folders(inputs["annotations"]) for row in read_jsonl(f / "comparisons_test.jsonl")]
+    rows = read_all_jsonl(inputs["annotations"], "comparisons_test.jsonl")
     human = read_records(config.test_preferences, runtime)
     return {
         prefix + domain: [row for row in rows if row["domain"] == domain]
@@ -141,10 +141,9 @@ def _fit(config: ConfigDict, start, comparisons: Sequence[Comparison], runtime: 
     # The language model is not kept: only its trunk's copy is trained.
     params = scalar_params_from(load_model(start, runtime.mesh).params, runtime.model, named_key(runtime.key, "head"))
     # The new head is made on one device, and belongs where the step keeps it.
-    params = jax.device_put(params, parameter_shardings(ScalarModel(runtime.model), runtime.mesh))
+    params = jax.device_put(params, parameter_shardings(build_model(runtime.model, "scalar"), runtime.mesh))
     step = _configured_step(config, runtime.model, runtime.mesh)
-    save_model_description(runtime.folder, runtime.model, "scalar")
-    return fit_in_folder(config, params, step, iter(batches), steps_in(batches), runtime).params
+    return fit_model("scalar", config, params, step, iter(batches), steps_in(batches), runtime)
 
 
 def _configured_step(config: ConfigDict, model: ModelConfig, mesh: Mesh) -> Callable:
@@ -157,7 +156,7 @@ def reward_model_step(
     model: ModelConfig, optimizer: OptimizerConfig, auxiliary_weight: float, accumulation: int, mesh: Mesh
 ) -> Callable:
     """The compiled step of reward models; the auxiliary weight is 0 for helpfulness."""
-    module = ScalarModel(model, mesh if mesh.size > 1 else None)
+    module = build_model(model, "scalar", mesh)
 
     def loss(params, batch, counts):
         scores = module.apply({"params": params}, batch["tokens"], batch["positions"], batch["segment_ids"])

@@ -3,7 +3,7 @@
 import numpy as np
 from ml_collections import ConfigDict
 
-from llama2_jax.data.sources import read_all
+from llama2_jax.pipeline.encoding import read_sources
 from llama2_jax.pipeline.runtime import Inputs, Runtime
 from llama2_jax.sharding.processes import from_first
 from llama2_jax.text.dialogue import dialogue_text
@@ -51,8 +51,7 @@ def _sample(config: ConfigDict, runtime: Runtime) -> list[str]:
 
 
 def _texts(config: ConfigDict, runtime: Runtime) -> dict[str, list[str]]:
-    dialogues = read_all(config.dialogues, root=runtime.data_root, seed=runtime.experiment_seed)
-    documents = read_all(config.sources, root=runtime.data_root, seed=runtime.experiment_seed)
+    dialogues, documents = read_sources(config.dialogues, runtime), read_sources(config.sources, runtime)
     return {
         **{name: [dialogue_text(record["messages"]) for record in records] for name, records in dialogues.items()},
         **{name: [record["text"] for record in records] for name, records in documents.items()},

@@ -3,14 +3,14 @@
 import jax
 import numpy as np
 import pytest
-from ml_collections import ConfigDict
 
-from llama2_jax.inference.generate import Sample
-from llama2_jax.pipeline import conversations
+from llama2_jax.inference.generate import Sample, Sampling
+from llama2_jax.pipeline import sampling
 from llama2_jax.pipeline.conversations import converse
+from llama2_jax.pipeline.sampling import Policy
 from tests.smallest import Letters, smallest_model
 
-SETTINGS = ConfigDict({"temperature": 0.7, "top_p": 0.9, "max_new_tokens": 8})
+SAMPLING = Sampling(0.7, 0.9, max_new_tokens=8)
 
 
 @pytest.fixture
@@ -18,19 +18,19 @@ def asked(monkeypatch):
     """Answers " one", " two", ..; what the model was asked, turn by turn."""
     turns = []
 
-    def generate(model, params, prompts, sampling, key, eos_id, prompt_ids):
+    def generate(model, params, prompts, sampling, key, eos_id, **_):
         turns.append([Letters().decode(prompt) for prompt in prompts])
         text = [" one", " two", " three"][len(turns) - 1]
         tokens = np.asarray([*map(ord, text), eos_id], np.int32)
         return [Sample(index, tokens, True, np.zeros(len(tokens))) for index in range(len(prompts))]
 
-    monkeypatch.setattr(conversations, "generate", generate)
+    monkeypatch.setattr(sampling, "generate", generate)
     return turns
 
 
 def talk(user_turns, length=256, **options):
-    model = smallest_model(max_length=length)
-    return converse(model, {}, Letters(), user_turns, SETTINGS, jax.random.key(0), **options)
+    policy = Policy(smallest_model(max_length=length), {}, Letters())
+    return converse(policy, user_turns, SAMPLING, jax.random.key(0), **options)
 
 
 def test_each_answer_is_given_with_all_before_it(asked):

@@ -11,18 +11,19 @@ def prompt(text):
     return {"messages": [{"role": "user", "content": text}], "safety": False}
 
 
-def test_prompts_that_leave_no_room_for_an_answer_are_left_out():
+def test_prompts_that_leave_no_room_for_an_answer_are_left_out(tmp_path):
     records = [prompt("a"), prompt("b" * 30), prompt("c")]
-    kept, encoded = encode_prompts(Letters(), records, room=20, source="the_stage")
+    kept, encoded = encode_prompts(records, 64 - 20, Letters(), smallest_runtime(tmp_path))
     assert kept == [records[0], records[2]]
     assert encoded[0] == [Letters.bos_id, *map(ord, "[INST] a [/INST]")]
 
 
-def test_a_prompt_that_just_fits_is_kept():
+def test_a_prompt_that_just_fits_is_kept(tmp_path):
+    runtime = smallest_runtime(tmp_path)
     size = 1 + len("[INST] a [/INST]")
-    assert len(encode_prompts(Letters(), [prompt("a")], room=size, source="the_stage")[0]) == 1
+    assert len(encode_prompts([prompt("a")], 64 - size, Letters(), runtime)[0]) == 1
     with pytest.raises(ValueError, match=f"the_stage: none of 1 prompts has at most {size - 1} tokens"):
-        encode_prompts(Letters(), [prompt("a")], room=size - 1, source="the_stage")
+        encode_prompts([prompt("a")], 64 - size + 1, Letters(), runtime)
 
 
 def test_a_sampled_answer_is_trained_on_by_its_own_ids():

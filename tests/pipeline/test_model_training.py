@@ -30,6 +30,7 @@ def settings(**changes):
         "final_learning_rate_fraction": 0.1,
         "optimizer": {"b1": 0.9, "b2": 0.95, "eps": 1e-5, "weight_decay": 0.1, "clip": 1.0},
         "accumulation": 1,
+        "length": 16,
         "save_every": 2,
         "log_every": 1,
         **changes,

@@ -11,7 +11,7 @@ import pytest
 from ml_collections import ConfigDict
 
 from llama2_jax.models.llama import init_language_model, init_scalar_model
-from llama2_jax.pipeline import conversations, resumable
+from llama2_jax.pipeline import encoding, resumable, sampling
 from llama2_jax.pipeline.resumable import map_resumable, remove_shards
 from llama2_jax.pipeline.reward_models import RewardModels
 from llama2_jax.stages import (
@@ -103,7 +103,7 @@ def test_a_row_too_few_is_an_error(runtime):
         map_resumable("squares", 4, lambda first, stop: [{}], runtime)
 
 
-def test_portions_are_forgotten(runtime):
+def test_shards_are_removed(runtime):
     map_resumable("squares", 10, Squares(), runtime, size=3)
     for _ in range(2):
         remove_shards(runtime.folder)
@@ -157,7 +157,7 @@ STAGES = {
                             "temperatures": (0.7, 1.3), "round": 1, "test_comparisons": 1}),
     "evaluate": (evaluate, {"prompts": source("prompts", "prompts"), "judge": {"function": f"{__name__}.judge"},
                             "instruction_dialogues": source("dialogues", "raw"), "instruction_turns": (1, 2),
-                            "versions": ("one", "two"), "baseline": "one"}),
+                            "versions": ("one", "two"), "baseline": "one", "safety_threshold": 0.15}),
     "context_distillation": (context_distillation, {"prompts": source("prompts", "prompts"),
                                                     "preprompts": source("preprompts", "raw")}),
     "ghost_attention": (ghost_attention, {"dialogues": source("dialogues", "raw"), "instructions": {},
@@ -183,16 +183,16 @@ def stage(monkeypatch):
     def load_model(folder, mesh):
         return types.SimpleNamespace(params=parameters(folder.name))
 
-    def load_reward_models(inputs, runtime, safety_threshold):
-        return RewardModels(MODEL, parameters("helpfulness"), parameters("safety"), safety_threshold)
+    def load_reward_models(inputs, runtime, reward):
+        return RewardModels(MODEL, parameters("helpfulness"), parameters("safety"), reward)
 
     monkeypatch.setattr(rejection_sampling, "finetune", lambda config, start, dialogues, bos, runtime: {})
-    for module in (annotate, evaluate, context_distillation, ghost_attention, rejection_sampling):
+    for module in (sampling, context_distillation):
         monkeypatch.setattr(module, "load_model", load_model)
-        monkeypatch.setattr(module.Tokenizer, "load", lambda path: Letters())
+    monkeypatch.setattr(encoding.Tokenizer, "load", lambda path: Letters())
     for module in (evaluate, rejection_sampling):
         monkeypatch.setattr(module, "load_reward_models", load_reward_models)
-    generate = conversations.generate
+    generate = sampling.generate
 
     def run(name, folder, rows, ends_before=None):
         module, changes = STAGES[name]
@@ -204,10 +204,7 @@ def stage(monkeypatch):
                 raise Cut
             return generate(*arguments, **options)
 
-        target = conversations if name == "ghost_attention" else module
-        monkeypatch.setattr(target, "generate", counted)
-        if name == "evaluate":
-            monkeypatch.setattr(conversations, "generate", counted)
+        monkeypatch.setattr(sampling, "generate", counted)
         folder.mkdir(exist_ok=True)
         runtime = smallest_runtime(folder, model=dataclasses.replace(MODEL, generation_rows=rows))
         inputs = {role: folder / role for role in ("tokenizer", "policy", "safety", "newest", "earlier", "start")}
@@ -219,7 +216,7 @@ def stage(monkeypatch):
 
 
 def files(folder):
-    """What a stage wrote, but for its resumable."""
+    """What a stage wrote, but for its shards."""
     return {
         path.name: [json.loads(line) for line in path.read_text().splitlines()]
         if path.suffix == ".jsonl"

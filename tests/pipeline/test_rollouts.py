@@ -8,7 +8,7 @@ from ml_collections import ConfigDict
 from llama2_jax.models.llama import init_language_model, init_scalar_model
 from llama2_jax.pipeline import rollouts
 from llama2_jax.pipeline.reward_models import Scores
-from llama2_jax.pipeline.rollouts import Rollouts, collect
+from llama2_jax.pipeline.rollouts import Frozen, Prompts, Rollouts, collect
 from tests.smallest import Letters, smallest_model
 
 FIELDS = ("log_probabilities", "advantages", "returns", "values")
@@ -84,8 +84,8 @@ SETTINGS = ConfigDict({
 class CountsLetters:
     """Stands for the reward models: the reward of an answer is its number of ids below 64."""
 
-    def score(self, sequences, safety_prompts):
-        logit = np.asarray([np.sum(np.asarray(sequence) < 64) for sequence in sequences], np.float32)
+    def score(self, rows):
+        logit = np.asarray([np.sum(np.asarray(row["tokens"]) < 64) for row in rows], np.float32)
         return Scores(logit, logit, logit)
 
 
@@ -100,10 +100,9 @@ def collected(models, *, same=True, **changes):
     model, policy, other, critic = models
     prompts = [Letters().encode("ab" * (1 + index % 3), bos=True) for index in range(12)]
     config = ConfigDict({**SETTINGS.to_dict(), **changes})
-    return collect(
-        config, model, policy, policy if same else other, critic, CountsLetters(), prompts, [False] * 12,
-        jax.random.key(3), Letters.eos_id,
-    )  # fmt: skip
+    frozen = Frozen(model, policy if same else other, CountsLetters(), Letters())
+    records = [{"messages": [], "safety": False}] * 12
+    return collect(config, frozen, policy, critic, Prompts(records, prompts), jax.random.key(3))
 
 
 @pytest.mark.slow

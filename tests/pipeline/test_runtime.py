@@ -1,7 +1,6 @@
-"""What a stage is handed, and files that are whole or not there."""
+"""What a stage gets besides its config and inputs."""
 
 import hashlib
-import json
 
 import jax
 import numpy as np
@@ -10,17 +9,12 @@ from etils import epath
 from ml_collections import ConfigDict
 
 from llama2_jax.pipeline.runtime import (
-    as_folders,
     configured_function,
     named_key,
-    read_json,
-    read_jsonl,
     stable_hash,
     stage_key,
     stage_seed,
     versions,
-    write_json,
-    write_jsonl,
 )
 from tests.smallest import smallest_runtime
 
@@ -84,48 +78,6 @@ def test_the_keys_of_purposes_are_independent():
     # The correlation of 4000 independent pairs has a standard deviation of 0.016; five of them.
     assert abs(np.corrcoef(draws["newest"], draws["earlier"])[0, 1]) < 0.08
     np.testing.assert_array_equal(draws["newest"], jax.random.normal(named_key(key, "newest"), 4000))
-
-
-def test_json_comes_back_as_it_was_written(tmp_path):
-    path = epath.Path(tmp_path) / "record.json"
-    write_json(path, {"a": [1, 2.5, None], "b": "ü"})
-    assert read_json(path) == {"a": [1, 2.5, None], "b": "ü"}
-
-
-def test_jsonl_keeps_what_looks_like_the_end_of_a_line(tmp_path):
-    rows = [{"text": "one\ntwo"}, {"text": "a\u2028b\x85c\x0bd"}, {}]
-    write_jsonl(epath.Path(tmp_path) / "rows.jsonl", iter(rows))
-    assert read_jsonl(epath.Path(tmp_path) / "rows.jsonl") == rows
-    write_jsonl(epath.Path(tmp_path) / "none.jsonl", [])
-    assert read_jsonl(epath.Path(tmp_path) / "none.jsonl") == []
-
-
-def test_a_file_that_could_not_be_written_to_its_end_is_as_it_was(tmp_path, monkeypatch):
-    path = epath.Path(tmp_path) / "record.json"
-    write_json(path, {"old": True})
-    with pytest.raises(TypeError):
-        write_json(path, {"new": object()})
-
-    def cut_off(self, target):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(type(path), "replace", cut_off)
-    with pytest.raises(KeyboardInterrupt):
-        write_json(path, {"new": True})
-    assert json.loads(path.read_text()) == {"old": True}
-
-
-def test_a_draft_that_a_killed_run_left_is_no_hindrance(tmp_path):
-    (tmp_path / ".record.json.draft").write_text('{"half')
-    write_json(epath.Path(tmp_path) / "record.json", {"whole": True})
-    assert [path.name for path in tmp_path.iterdir()] == ["record.json"]
-
-
-def test_an_input_of_one_or_several_folders():
-    one, other = epath.Path("one"), epath.Path("other")
-    assert as_folders(one) == (one,)
-    assert as_folders((one, other)) == (one, other)
-    assert as_folders(()) == ()
 
 
 def test_versions_name_what_a_result_may_depend_on():

@@ -4,7 +4,7 @@ from etils import epath
 
 from llama2_jax.data.records import DOMAINS, RATINGS
 from llama2_jax.evaluation.measures import MEASURES, to_json
-from llama2_jax.pipeline.runtime import write_json, write_jsonl
+from llama2_jax.pipeline.stage_files import write_json, write_jsonl
 
 
 def write_stage(workdir, name, role, results, *, settings=None, inputs=(), seconds=1.0, metrics=(), files=None):

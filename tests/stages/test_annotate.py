@@ -9,7 +9,8 @@ from ml_collections import ConfigDict
 
 from llama2_jax.data.records import check_record
 from llama2_jax.inference.generate import Sample
-from llama2_jax.pipeline.runtime import read_jsonl
+from llama2_jax.pipeline import encoding, sampling
+from llama2_jax.pipeline.stage_files import read_jsonl
 from llama2_jax.stages import annotate
 from llama2_jax.stages.annotate import preference, shares, two_temperatures
 from tests.smallest import Letters, smallest_runtime
@@ -114,7 +115,8 @@ def prefers_more(comparisons, *, seed, seen=[]):  # noqa: B006 (what the annotat
 def stage(tmp_path, monkeypatch):
     """Runs the stage with answers that say their version and prompt; prompt 4 gets the same answer twice."""
 
-    def generate(model, params, prompts, sampling, key, eos_id, temperatures, prompt_ids):
+    def generate(model, params, prompts, sampling, key, eos_id, **_):
+        assert len(sampling.temperature) == len(prompts)
         texts = [
             "same" if index == 4 else f"{params}{(index * 7 + (params == 'newest')) % 5}"
             for index in range(len(prompts))
@@ -124,9 +126,9 @@ def stage(tmp_path, monkeypatch):
             for index, text in enumerate(texts)
         ]
 
-    monkeypatch.setattr(annotate, "generate", generate)
-    monkeypatch.setattr(annotate, "load_model", lambda folder, mesh: types.SimpleNamespace(params=folder.name))
-    monkeypatch.setattr(annotate.Tokenizer, "load", lambda path: Letters())
+    monkeypatch.setattr(sampling, "generate", generate)
+    monkeypatch.setattr(sampling, "load_model", lambda folder, mesh: types.SimpleNamespace(params=folder.name))
+    monkeypatch.setattr(encoding.Tokenizer, "load", lambda path: Letters())
 
     def run(**changes):
         runtime = smallest_runtime(tmp_path)

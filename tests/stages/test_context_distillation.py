@@ -8,8 +8,9 @@ from ml_collections import ConfigDict
 
 from llama2_jax.data.records import check_record
 from llama2_jax.inference.generate import Sample
+from llama2_jax.pipeline import encoding, sampling
 from llama2_jax.pipeline.encoding import encode_row
-from llama2_jax.pipeline.runtime import read_jsonl
+from llama2_jax.pipeline.stage_files import read_jsonl
 from llama2_jax.stages import context_distillation
 from llama2_jax.stages.context_distillation import with_preprompts
 from tests.smallest import Letters, smallest_model, smallest_runtime
@@ -67,7 +68,7 @@ def test_an_answer_is_kept_without_its_preprompt_where_the_safety_model_prefers_
     """The second of three answers is cut off; of the first the safety model likes the plain one better."""
     asked = []
 
-    def generate(model, params, prompts, sampling, key, eos_id, prompt_ids):
+    def generate(model, params, prompts, sampling, key, eos_id, **_):
         asked.append([Letters().decode(one) for one in prompts])
         texts = [" plain"] * 3 if len(asked) == 1 else [" worse", " cut o", " better"]
         ends = [True, len(asked) == 1, True]
@@ -82,10 +83,11 @@ def test_an_answer_is_kept_without_its_preprompt_where_the_safety_model_prefers_
         points = {"plain": 0.0, "worse": -1.0, "cut o": 5.0, "better": 1.0}
         return np.asarray([points[text.rpartition("[/INST] ")[2]] for text in texts], np.float32)
 
-    monkeypatch.setattr(context_distillation, "generate", generate)
+    monkeypatch.setattr(sampling, "generate", generate)
     monkeypatch.setattr(context_distillation, "rewards", rewards)
-    monkeypatch.setattr(context_distillation, "load_model", lambda folder, mesh: types.SimpleNamespace(params=None))
-    monkeypatch.setattr(context_distillation.Tokenizer, "load", lambda path: Letters())
+    for module in (sampling, context_distillation):
+        monkeypatch.setattr(module, "load_model", lambda folder, mesh: types.SimpleNamespace(params=None))
+    monkeypatch.setattr(encoding.Tokenizer, "load", lambda path: Letters())
     runtime = smallest_runtime(tmp_path, model=smallest_model(max_length=128))
     config = ConfigDict({
         "prompts": {"made": {"function": f"{__name__}.prompts", "format": "prompts"}},

@@ -8,9 +8,9 @@ from ml_collections import ConfigDict
 
 from llama2_jax.evaluation.measures import MEASURES, Measure, to_json
 from llama2_jax.inference.generate import Sample
-from llama2_jax.pipeline import conversations
+from llama2_jax.pipeline import encoding, sampling
 from llama2_jax.pipeline.reward_models import Scores
-from llama2_jax.pipeline.runtime import read_json, read_jsonl
+from llama2_jax.pipeline.stage_files import read_json, read_jsonl
 from llama2_jax.stages import evaluate
 from tests.smallest import Letters, smallest_model, smallest_runtime
 
@@ -51,19 +51,18 @@ def judge(rows, *, seed):
 
 @pytest.fixture
 def stage(tmp_path, monkeypatch):
-    def generate(model, params, prompts, sampling, key, eos_id, prompt_ids):
+    def generate(model, params, prompts, sampling, key, eos_id, **_):
         tokens = np.asarray([*map(ord, ANSWERS[params]), eos_id], np.int32)
         return [Sample(index, tokens, True, np.zeros(len(tokens))) for index in range(len(prompts))]
 
-    def score(sequences, safety_prompts):
-        scores = np.asarray([len(sequence) for sequence in sequences], np.float32)
+    def score(rows):
+        scores = np.asarray([len(row["tokens"]) for row in rows], np.float32)
         return Scores(scores, -scores, scores)
 
-    for module in (evaluate, conversations):
-        monkeypatch.setattr(module, "generate", generate)
-    monkeypatch.setattr(evaluate, "load_model", lambda folder, mesh: types.SimpleNamespace(params=folder.name))
+    monkeypatch.setattr(sampling, "generate", generate)
+    monkeypatch.setattr(sampling, "load_model", lambda folder, mesh: types.SimpleNamespace(params=folder.name))
     monkeypatch.setattr(evaluate, "load_reward_models", lambda *_, **__: types.SimpleNamespace(score=score))
-    monkeypatch.setattr(evaluate.Tokenizer, "load", lambda path: Letters())
+    monkeypatch.setattr(encoding.Tokenizer, "load", lambda path: Letters())
     runtime = smallest_runtime(tmp_path, model=smallest_model(max_length=256))
 
     def run(**changes):
@@ -72,7 +71,7 @@ def stage(tmp_path, monkeypatch):
             "prompts": {"made": {"function": f"{__name__}.prompts", "format": "prompts"}},
             "instruction_dialogues": {"made": {"function": f"{__name__}.dialogues", "format": "raw"}},
             "instruction_turns": (2, 4, 6), "judge": {"function": f"{__name__}.judge"},
-            "temperature": 0.6, "top_p": 0.9, "max_new_tokens": 8, **changes,
+            "temperature": 0.6, "top_p": 0.9, "max_new_tokens": 8, "safety_threshold": 0.15, **changes,
         })  # fmt: skip
         inputs = {
             "tokenizer": tmp_path / "tokenizer",

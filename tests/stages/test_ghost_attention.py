@@ -6,10 +6,10 @@ import types
 import numpy as np
 from ml_collections import ConfigDict
 
-from llama2_jax.pipeline import conversations
+from llama2_jax.pipeline import conversations, encoding, sampling
 from llama2_jax.pipeline.conversations import Conversation
 from llama2_jax.pipeline.encoding import encode_row
-from llama2_jax.pipeline.runtime import read_jsonl
+from llama2_jax.pipeline.stage_files import read_jsonl
 from llama2_jax.stages import ghost_attention
 from llama2_jax.stages.ghost_attention import choose_instructions, ghost_dialogue, user_turns
 from llama2_jax.text.dialogue import encode_prompt
@@ -87,19 +87,22 @@ def dialogues(*, seed):
     return [{**record, "number": number} for number in range(4)]
 
 
+SAMPLING = {"temperature": 0.7, "top_p": 0.9, "max_new_tokens": 8}
+
+
 def run_stage(tmp_path, monkeypatch, finished):
     """The stage with answers that are given; what the model was asked."""
     asked = []
 
-    def converse(model, params, tokenizer, user_turns, config, key, **_):
+    def converse(policy, user_turns, sampling, key, **_):
         asked.extend(user_turns)
         return [Conversation(conversation().messages[: 2 * len(ends)], ends) for ends in finished]
 
     monkeypatch.setattr(conversations, "converse", converse)
-    monkeypatch.setattr(ghost_attention, "load_model", lambda folder, mesh: types.SimpleNamespace(params=None))
-    monkeypatch.setattr(ghost_attention.Tokenizer, "load", lambda path: Letters())
+    monkeypatch.setattr(sampling, "load_model", lambda folder, mesh: types.SimpleNamespace(params=None))
+    monkeypatch.setattr(encoding.Tokenizer, "load", lambda path: Letters())
     source = {"made": {"function": f"{__name__}.dialogues", "format": "raw"}}
-    config = ConfigDict({"dialogues": source, "instructions": {}, "terse_fraction": 1.0})
+    config = ConfigDict({"dialogues": source, "instructions": {}, "terse_fraction": 1.0, **SAMPLING})
     runtime = smallest_runtime(tmp_path)
     results = ghost_attention.run(config, {role: tmp_path / role for role in ("tokenizer", "policy")}, runtime)
     return results, read_jsonl(runtime.folder / "dialogues.jsonl"), asked

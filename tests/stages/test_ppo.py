@@ -1,5 +1,6 @@
 """PPO on a toy: the reward rises, what is best is kept, and it stops in time."""
 
+import dataclasses
 import gc
 import types
 
@@ -9,6 +10,7 @@ import pytest
 from ml_collections import ConfigDict
 
 from llama2_jax.models.llama import init_language_model, init_scalar_model
+from llama2_jax.pipeline import encoding, ppo_loop
 from llama2_jax.pipeline.reward_models import Scores
 from llama2_jax.stages import ppo
 from llama2_jax.training.metrics import read_metrics
@@ -19,6 +21,10 @@ from tests.smallest import Letters, smallest_model, smallest_runtime
 pytestmark = pytest.mark.slow
 
 MODEL = smallest_model(max_length=32)
+PIECEWISE = {
+    "function": "llama2_jax.pipeline.reward_models.piecewise_reward",
+    "arguments": {"safety_threshold": 0.15},
+}
 
 
 def prompts(*, seed, count):
@@ -38,7 +44,8 @@ class Reward:
     def __init__(self, helpfulness, logit=half_of_the_letters, held_out=()):
         self.helpfulness, self.logit, self.held_out = helpfulness, logit, list(held_out)
 
-    def score(self, sequences, safety_prompts):
+    def score(self, rows):
+        sequences = [row["tokens"] for row in rows]
         logit = self.logit(sequences)
         if len(sequences) == 10 and self.held_out:
             logit = np.full(10, self.held_out.pop(0))
@@ -52,7 +59,7 @@ def train(tmp_path, monkeypatch):
     everywhere = jax.NamedSharding(runtime.mesh, jax.P())
     policy = jax.device_put(init_language_model(MODEL, jax.random.key(0)), everywhere)
     critic = jax.device_put(init_scalar_model(MODEL, jax.random.key(1)), everywhere)
-    monkeypatch.setattr(ppo.Tokenizer, "load", lambda path: Letters())
+    monkeypatch.setattr(encoding.Tokenizer, "load", lambda path: Letters())
     monkeypatch.setattr(ppo, "load_model", lambda folder, mesh: types.SimpleNamespace(params=policy))
 
     def run(reward=half_of_the_letters, held_out=(), **changes):
@@ -63,7 +70,7 @@ def train(tmp_path, monkeypatch):
         config = ConfigDict({
             "prompts": {"made": {**source, "arguments": {"count": 96}}},
             "held_out_prompts": {"made": {**source, "arguments": {"count": 10}}},
-            "iterations": 12, "batch_size": 24, "minibatch_size": 12, "kl_coefficient": 0.01, "safety_threshold": 0.15,
+            "iterations": 12, "batch_size": 24, "minibatch_size": 12, "kl_coefficient": 0.01, "reward": PIECEWISE,
             "clip": 0.2, "value_clip": 0.2, "gamma": 1.0, "lambda_": 0.95, "temperature": 1.0, "max_new_tokens": 8,
             "missing_eos_penalty": 0.0, "whiten_advantages": True, "critic_warmup_iterations": 1,
             "critic_learning_rate": 1e-2, "evaluate_every": 4, "patience": 3, "learning_rate": 1e-2,
@@ -110,7 +117,7 @@ def shapes(tree):
 
 
 def test_what_it_holds_and_runs_is_what_it_said_before(train, monkeypatch):
-    original, seen = ppo.ppo_policy_step, {}
+    original, seen = ppo_loop.ppo_policy_step, {}
 
     def recording(*settings):
         def step(state, batch, rate):
@@ -121,12 +128,12 @@ def test_what_it_holds_and_runs_is_what_it_said_before(train, monkeypatch):
 
         return step
 
-    monkeypatch.setattr(ppo, "ppo_policy_step", recording)
+    monkeypatch.setattr(ppo_loop, "ppo_policy_step", recording)
     gc.collect()
     # Here the reward models are played, but for the helpfulness model that the critic starts from.
     before = sum(array.nbytes for array in jax.live_arrays())
     train(iterations=1, critic_warmup_iterations=0)
-    monkeypatch.setattr(ppo, "ppo_policy_step", original)
+    monkeypatch.setattr(ppo_loop, "ppo_policy_step", original)
     work = ppo.device_work(train.config, MODEL, train.runtime.mesh)
     program = next(one for one in work.programs if one.name == "policy step")
     held = {one.name: one.parameter_bytes + one.optimizer_bytes for one in (*program.uses, *program.co_resident)}
@@ -158,7 +165,7 @@ def test_the_critic_starts_from_the_mean_of_the_whitened_rewards_and_learns_what
 
 def test_each_iteration_begins_at_a_ratio_of_one(train, monkeypatch):
     ratios = []
-    make = ppo.ppo_policy_step
+    make = ppo_loop.ppo_policy_step
 
     def watched(*arguments):
         step = make(*arguments)
@@ -170,7 +177,7 @@ def test_each_iteration_begins_at_a_ratio_of_one(train, monkeypatch):
 
         return run
 
-    monkeypatch.setattr(ppo, "ppo_policy_step", watched)
+    monkeypatch.setattr(ppo_loop, "ppo_policy_step", watched)
     train(iterations=4)
     assert len(ratios) == 2 * 3  # two minibatches in each of three iterations; the first warms up the critic
     # The same log-probabilities computed twice, packed into other rows.
@@ -199,8 +206,9 @@ def test_log_probabilities_that_are_not_those_of_sampling_are_noticed(train, mon
 def test_a_reference_that_is_not_the_policy_s_start_is_noticed(train, monkeypatch):
     honest = ppo.collect
 
-    def other(config, model, policy, reference, *rest):
-        return honest(config, model, policy, jax.tree.map(lambda leaf: 2 * leaf, reference), *rest)
+    def other(config, frozen, *rest):
+        reference = jax.tree.map(lambda leaf: 2 * leaf, frozen.reference)
+        return honest(config, dataclasses.replace(frozen, reference=reference), *rest)
 
     monkeypatch.setattr(ppo, "collect", other)
     with pytest.raises(AssertionError, match=r"the KL to the reference is .* before the first step"):

@@ -12,10 +12,11 @@ from etils import epath
 from ml_collections import ConfigDict
 
 from llama2_jax.inference.generate import Sample
+from llama2_jax.pipeline import encoding
+from llama2_jax.pipeline.best_of_n import Candidates, best_of_all_rounds, best_of_curve, keep_best, rescored
 from llama2_jax.pipeline.reward_models import Scores
-from llama2_jax.pipeline.runtime import write_json, write_jsonl
+from llama2_jax.pipeline.stage_files import write_json, write_jsonl
 from llama2_jax.stages import rejection_sampling
-from llama2_jax.stages.rejection_sampling import Candidates, best_of_all_rounds, best_of_curve, keep_best, rescored
 from tests.smallest import Letters, smallest_runtime
 
 PROMPTS = [
@@ -135,20 +136,20 @@ def test_a_bag_that_is_small_enough_is_kept_whole():
     assert best_of_all_rounds(rows, 7) == rows
 
 
-def test_rows_of_earlier_rounds_are_scored_anew_by_the_ids_that_were_sampled():
+def test_rows_of_earlier_rounds_are_scored_again_by_the_ids_that_were_sampled():
     rows = kept()
     seen = []
 
-    def score(sequences, safety_prompts):
-        seen.extend(list(map(int, sequence)) for sequence in sequences)
-        assert safety_prompts == [False, True]
+    def score(rows):
+        seen.extend(list(map(int, row["tokens"])) for row in rows)
+        assert [row["safety"] for row in rows] == [False, True]
         return Scores(np.asarray([5.0, 6.0]), np.asarray([7.0, 8.0]), np.asarray([0.0, 8.0]))
 
-    anew = rescored(rows, types.SimpleNamespace(score=score), Letters())
+    again = rescored(rows, types.SimpleNamespace(score=score), Letters())
     prompt = [Letters.bos_id, *map(ord, "[INST] question 0 [/INST]")]
     assert seen[0] == [*prompt, *rows[0]["response_tokens"]]
-    assert anew[0]["rewards"] == {"helpfulness": 5.0, "safety": 7.0, "combined": 0.5}
-    assert {name: value for name, value in anew[0].items() if name != "rewards"} == {
+    assert again[0]["rewards"] == {"helpfulness": 5.0, "safety": 7.0, "combined": 0.5}
+    assert {name: value for name, value in again[0].items() if name != "rewards"} == {
         name: value for name, value in rows[0].items() if name != "rewards"
     }
     assert rows[0]["rewards"]["combined"] == 0.7
@@ -160,8 +161,8 @@ def test_the_reward_models_are_freed_before_the_fine_tuning(monkeypatch, tmp_pat
     loaded, alive = [], []
 
     class Models:
-        def score(self, sequences, safety_prompts):
-            ones = np.ones(len(sequences))
+        def score(self, rows):
+            ones = np.ones(len(rows))
             return Scores(ones, ones, ones)
 
     def load(*_):
@@ -181,7 +182,7 @@ def test_the_reward_models_are_freed_before_the_fine_tuning(monkeypatch, tmp_pat
 
     for name, stand_in in (("load_reward_models", load), ("finetune", finetune), ("_sample_and_keep", sample)):
         monkeypatch.setattr(rejection_sampling, name, stand_in)
-    monkeypatch.setattr(rejection_sampling.Tokenizer, "load", lambda _: Letters())
+    monkeypatch.setattr(encoding.Tokenizer, "load", lambda _: Letters())
     folders = [epath.Path(tmp_path / name) for name in ("now", "earlier")]
     for folder in folders:
         folder.mkdir()

@@ -12,7 +12,7 @@ from llama2_jax.data.records import RATINGS
 from llama2_jax.evaluation.measures import MEASURES, Chart, Measure
 from llama2_jax.evaluation.verdicts import summarise
 from llama2_jax.models.config import ModelConfig
-from llama2_jax.pipeline.runtime import write_json
+from llama2_jax.pipeline.stage_files import write_json
 from llama2_jax.stages import report
 from tests.report.made_up_run import evaluated, made_up_run, write_stage
 

@@ -7,7 +7,7 @@ from ml_collections import ConfigDict
 
 from llama2_jax.data.preferences import Comparison, preference_batches
 from llama2_jax.models.llama import init_scalar_model
-from llama2_jax.pipeline.runtime import write_jsonl
+from llama2_jax.pipeline.stage_files import write_jsonl
 from llama2_jax.stages import reward_model
 from llama2_jax.stages.reward_model import held_out_accuracy, reward_model_step, training_records
 from llama2_jax.training.optimizer import OptimizerConfig, make_optimizer

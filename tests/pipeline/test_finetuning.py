@@ -6,14 +6,15 @@ import pytest
 from ml_collections import ConfigDict
 
 from llama2_jax.models.llama import init_language_model
+from llama2_jax.pipeline.finetuning import finetune, read_demonstrations
 from llama2_jax.pipeline.model_training import language_model_loss
-from llama2_jax.stages.finetune import finetune, read_demonstrations
 from llama2_jax.text.dialogue import encode_dialogue
 from llama2_jax.training.checkpoints import Checkpoints
+from llama2_jax.training.metrics import read_metrics
 from llama2_jax.training.model_folder import load_model, save_model_description
 from llama2_jax.training.optimizer import OptimizerConfig, make_optimizer
 from llama2_jax.training.state import create_state
-from tests.smallest import Letters, smallest_runtime
+from tests.smallest import Letters, smallest_model, smallest_runtime
 
 
 def demonstrations(*, seed, count, answer="yes", loss=None):
@@ -58,13 +59,19 @@ def test_a_dialogue_longer_than_the_context_is_refused_by_name(tmp_path):
         finetune(ConfigDict(SETTINGS), tmp_path, dialogues, Letters.bos_id, smallest_runtime(tmp_path))
 
 
+def saved_start(folder):
+    """The parameters of a model of random weights, which is in the folder."""
+    model = smallest_model()
+    start = init_language_model(model, jax.random.key(0))
+    save_model_description(folder, model, "language")
+    with Checkpoints(folder / "checkpoints") as checkpoints:
+        checkpoints.save(0, create_state(start, make_optimizer(OptimizerConfig())))
+    return start
+
+
 @pytest.mark.slow
 def test_a_model_learns_the_answers_of_all_sources(tmp_path):
-    runtime = smallest_runtime(tmp_path / "stage")
-    start = init_language_model(runtime.model, jax.random.key(0))
-    save_model_description(tmp_path / "start", runtime.model, "language")
-    with Checkpoints(tmp_path / "start" / "checkpoints") as checkpoints:
-        checkpoints.save(0, create_state(start, make_optimizer(OptimizerConfig())))
+    runtime, start = smallest_runtime(tmp_path / "stage"), saved_start(tmp_path / "start")
     dialogues = {"vendor": [dialogue("yes")] * 8, "bag": [dialogue("no")] * 4 + [dialogue("long " * 20)]}
     settings = ConfigDict({**SETTINGS, "too_long": "drop"})
     results = finetune(settings, tmp_path / "start", dialogues, Letters.bos_id, runtime)
@@ -81,3 +88,38 @@ def test_a_model_learns_the_answers_of_all_sources(tmp_path):
     }  # fmt: skip
     loss = language_model_loss(runtime.model, runtime.mesh)
     assert loss(load_model(runtime.folder).params, batch) < loss(start, batch) - 0.3
+
+
+@pytest.mark.slow
+def test_the_loss_on_held_out_answers_falls_as_the_run_goes(tmp_path):
+    runtime, start = smallest_runtime(tmp_path / "stage"), saved_start(tmp_path / "start")
+    settings = ConfigDict({**SETTINGS, "epochs": 4, "evaluate_every": 5, "held_out_batches": 2})
+    held_out = {"vendor": [dialogue("yes")] * 3, "other": [dialogue("yes")] * 40}
+    finetune(settings, tmp_path / "start", {"vendor": [dialogue("yes")] * 8}, 1, runtime, held_out=held_out)
+    curve = [(row["step"], row["held_out_loss"]) for row in read_metrics(runtime.folder / "metrics.jsonl")
+             if "held_out_loss" in row]  # fmt: skip
+    assert [step for step, _ in curve] == [5, 8]
+    # Every held-out dialogue is the same one, whatever batch it is in.
+    one = dialogue("yes")
+    batch = {
+        "tokens": one.tokens[None], "loss_mask": one.loss_mask[None], "segment_ids": np.ones((1, len(one)), np.int32),
+        "positions": np.arange(len(one), dtype=np.int32)[None],
+    }  # fmt: skip
+    loss = language_model_loss(runtime.model, runtime.mesh)
+    assert curve[1][1] == pytest.approx(float(loss(load_model(runtime.folder).params, batch)), rel=1e-5)
+    assert curve[1][1] < curve[0][1] < float(loss(start, batch))
+
+
+@pytest.mark.slow
+def test_a_source_with_twice_the_weight_is_seen_twice_an_epoch(tmp_path):
+    saved_start(tmp_path / "start")
+    dialogues = {"vendor": [dialogue("yes")] * 8, "bag": [dialogue("no")] * 4}
+    steps = {}
+    for name, weights in (("plain", None), ("weighted", {"vendor": 2.0, "bag": 1.0})):
+        runtime = smallest_runtime(tmp_path / name)
+        results = finetune(
+            ConfigDict(SETTINGS), tmp_path / "start", dialogues, Letters.bos_id, runtime, weights=weights
+        )
+        steps[name] = results["steps"]
+    # Two dialogues a row, two rows a batch, two epochs: 12 and 20 dialogues an epoch.
+    assert steps == {"plain": 2 * 3, "weighted": 2 * 5}

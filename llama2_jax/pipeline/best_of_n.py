@@ -1,0 +1,128 @@
+"""Best of N (section 3.2.3): K answers a prompt with their rewards, the best one kept, and bags pooled over rounds."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from jaxtyping import Float
+
+from llama2_jax.inference.generate import Sample
+from llama2_jax.pipeline.encoding import encode_row
+from llama2_jax.pipeline.reward_models import RewardModels
+from llama2_jax.text.tokenizer import Tokenizer
+
+
+@dataclasses.dataclass(frozen=True)
+class Candidates:
+    """K answers to each prompt and what the reward models say of them.
+
+    Attributes:
+      answers: [prompts][K] sampled answers.
+      rewards: the reward in (0, 1), [prompts, K]; -inf if the answer did not end in time.
+      helpfulness, safety: the two models' logits, [prompts, K].
+    """
+
+    answers: Sequence[Sequence[Sample]]
+    rewards: Float[np.ndarray, "prompts K"]
+    helpfulness: Float[np.ndarray, "prompts K"]
+    safety: Float[np.ndarray, "prompts K"]
+
+
+def score_candidates(
+    records: Sequence[Mapping],
+    prompts: Sequence[Sequence[int]],
+    samples: Sequence[Sample],
+    reward_models: RewardModels,
+) -> Candidates:
+    """Scores the samples to prompts, the same number for each.
+
+    Args:
+      records: of the prompts, with `safety`.
+      prompts: their token ids.
+      samples: the answers of the first prompt, those of the second, and so on.
+      reward_models: what scores them.
+    """
+    rows = [
+        {"tokens": np.concatenate([prompts[sample.prompt_index], sample.tokens]),
+         "safety": records[sample.prompt_index]["safety"]}
+        for sample in samples
+    ]  # fmt: skip
+    scores = reward_models.score(rows)
+    finished = np.asarray([sample.finished for sample in samples])
+    shape = (len(prompts), len(samples) // len(prompts))
+    return Candidates(
+        answers=[samples[i * shape[1] : (i + 1) * shape[1]] for i in range(shape[0])],
+        rewards=np.where(finished, scores.combined, -np.inf).reshape(shape),
+        helpfulness=scores.helpfulness.reshape(shape),
+        safety=scores.safety.reshape(shape),
+    )
+
+
+def keep_best(
+    records: Sequence[dict], candidates: Candidates, temperature: float, round_number: int, tokenizer: Tokenizer
+) -> list[dict | None]:
+    """Returns the best finished answer of each prompt as a samples row; None for a prompt without one."""
+    rows = []
+    for index, record in enumerate(records):
+        best = int(np.argmax(candidates.rewards[index]))
+        if not np.isfinite(candidates.rewards[index, best]):
+            rows.append(None)
+            continue
+        answer = candidates.answers[index][best]
+        rows.append({
+            "messages": record["messages"],
+            "response": tokenizer.decode(answer.tokens),
+            "response_tokens": answer.tokens.tolist(),
+            "safety": record["safety"],
+            "category": record.get("category", ""),
+            "temperature": temperature,
+            "round": round_number,
+            "rewards": {
+                "helpfulness": float(candidates.helpfulness[index, best]),
+                "safety": float(candidates.safety[index, best]),
+                "combined": float(candidates.rewards[index, best]),
+            },
+        })  # fmt: skip
+    return rows
+
+
+def best_of_curve(rewards: Float[np.ndarray, "prompts K"]) -> Mapping[str, list[float]]:
+    """Returns the mean over prompts of the best and of the median of the first N rewards, N = 1 ... K (figure 7).
+
+    Args:
+      rewards: what is not finite (an unfinished answer's) counts as 0, the lowest reward.
+    """
+    rewards = np.where(np.isfinite(rewards), rewards, 0.0)
+    counts = range(1, rewards.shape[1] + 1)
+    return {
+        "max": [float(rewards[:, :n].max(axis=1).mean()) for n in counts],
+        "median": [float(np.median(rewards[:, :n], axis=1).mean()) for n in counts],
+    }
+
+
+def best_of_all_rounds(rows: Sequence[dict], size: int) -> list[dict]:
+    """Returns the rows with the highest rewards, at most `size`.
+
+    The same share is kept of each category of prompts, and of those tagged for safety and the others. A reward model is
+    trained to compare answers to one prompt: between kinds of prompts its scores differ for no reason, and the highest
+    of all would be those of two or three kinds.
+    """
+    if len(rows) <= size:
+        return list(rows)
+    groups: dict[tuple, list[dict]] = {}
+    for row in rows:
+        groups.setdefault((row["safety"], row.get("category", "")), []).append(row)
+    kept, seen = [], 0
+    for group in groups.values():
+        # Rounded so that the shares add up to the size.
+        begin, seen = seen, seen + len(group)
+        share = round(size * seen / len(rows)) - round(size * begin / len(rows))
+        kept += sorted(group, key=lambda row: -row["rewards"]["combined"])[:share]
+    return kept
+
+
+def rescored(rows: Sequence[dict], reward_models: RewardModels, tokenizer: Tokenizer) -> list[dict]:
+    """Returns rows of earlier rounds with the rewards of this round's models."""
+    scored = [{"tokens": encode_row(tokenizer, row).tokens, "safety": row["safety"]} for row in rows]
+    scores = reward_models.score(scored)
+    return [{**row, "rewards": scores.row(index)} for index, row in enumerate(rows)]

@@ -1,0 +1,77 @@
+"""Fine-tuning on packed dialogues (section 3.1), after annotation and after rejection sampling alike."""
+
+import itertools
+from collections.abc import Mapping, Sequence
+
+from etils import epath
+from ml_collections import ConfigDict
+
+from llama2_jax.data.dialogues import dialogue_batches, fit_to_length
+from llama2_jax.data.epochs import steps_in
+from llama2_jax.pipeline.encoding import read_sources
+from llama2_jax.pipeline.model_training import fit_language_model, held_out_loss
+from llama2_jax.pipeline.runtime import Runtime
+from llama2_jax.text.dialogue import EncodedDialogue, encode_dialogue
+from llama2_jax.text.tokenizer import Tokenizer
+from llama2_jax.training.model_folder import load_model
+
+Dialogues = Mapping[str, Sequence[EncodedDialogue]]
+
+
+def read_demonstrations(
+    sources: ConfigDict, tokenizer: Tokenizer, runtime: Runtime
+) -> dict[str, list[EncodedDialogue]]:
+    """Reads and encodes the sources' dialogues, the loss on every answer."""
+    return {
+        name: [encode_dialogue(tokenizer, record["messages"], record.get("loss", "answers")) for record in records]
+        for name, records in read_sources(sources, runtime).items()
+    }
+
+
+def finetune(
+    settings: ConfigDict,
+    start: epath.Path,
+    dialogues: Dialogues,
+    bos_id: int,
+    runtime: Runtime,
+    *,
+    weights: Mapping[str, float] | None = None,
+    held_out: Dialogues | None = None,
+) -> dict:
+    """Fine-tunes a model on encoded dialogues, leaves it in the runtime's folder and returns the results.
+
+    Args:
+      settings: batch_size (rows), length, epochs, too_long, and the optimization
+        (experiments/parts/training.py, finetuning_schedule).
+      start: the folder of the model to start from.
+      dialogues: for each source its dialogues, all used once an epoch.
+      bos_id: the tokenizer's.
+      runtime: the stage's.
+      weights: for each source how often its dialogues are seen in an epoch; 1 by default.
+      held_out: for each source dialogues that are not trained on; the loss on the answers of the first
+        settings.held_out_batches batches is logged every settings.evaluate_every steps.
+    """
+    kept, too_long = {}, {}
+    for name, encoded in dialogues.items():
+        kept[name], too_long[name] = fit_to_length(encoded, settings.length, settings.too_long, name, bos_id)
+    batches = dialogue_batches(
+        kept, settings.length, settings.batch_size, settings.epochs, runtime.seed, weights=weights
+    )
+    steps = steps_in(batches)
+    evaluate = held_out_loss(_held_out_batches(settings, held_out, bos_id, runtime), runtime) if held_out else None
+    fit_language_model(settings, load_model(start, runtime.mesh).params, iter(batches), steps, runtime, evaluate)
+    return {
+        "dialogues": {name: len(encoded) for name, encoded in kept.items()},
+        "too_long": too_long,
+        "steps": steps,
+        "answer_tokens": int(sum(dialogue.loss_mask.sum() for encoded in kept.values() for dialogue in encoded)),
+    }
+
+
+def _held_out_batches(settings: ConfigDict, held_out: Dialogues, bos_id: int, runtime: Runtime) -> list[dict]:
+    kept = {
+        name: fit_to_length(encoded, settings.length, settings.too_long, name, bos_id)[0]
+        for name, encoded in held_out.items()
+    }
+    batches = dialogue_batches(kept, settings.length, settings.batch_size, 1, runtime.seed)
+    return list(itertools.islice(iter(batches), settings.held_out_batches))

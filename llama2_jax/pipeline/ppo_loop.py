@@ -1,0 +1,229 @@
+"""PPO's iterations (section 3.2.3): experience, gradient steps, evaluation, and the best policy kept."""
+
+import dataclasses
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from llama2_jax.models.config import ModelConfig
+from llama2_jax.models.llama import Params
+from llama2_jax.pipeline.model_training import learning_rate, shard_batch, stage_session
+from llama2_jax.pipeline.ppo_steps import ppo_critic_step, ppo_policy_step
+from llama2_jax.pipeline.rollouts import Rollouts
+from llama2_jax.pipeline.runtime import Runtime
+from llama2_jax.sharding.mesh import row_multiple
+from llama2_jax.training.checkpoint_folder import CheckpointError
+from llama2_jax.training.checkpoints import Checkpoints
+from llama2_jax.training.optimizer import OptimizerConfig, make_optimizer
+from llama2_jax.training.progress import progress_bar
+from llama2_jax.training.session import Position, Session
+from llama2_jax.training.state import TrainState, create_state
+from llama2_jax.training.step import TrainStep
+
+# How far float32 may take the first minibatch's ratio from 1 and the first KL from 0: the same numbers computed twice,
+# packed into other rows. In bfloat16 the same holds to its 8 bits of mantissa.
+TOLERANCE = {"float32": 1e-3, "bfloat16": 0.2}
+
+
+@dataclasses.dataclass(frozen=True)
+class Environment:
+    """What the policy acts in.
+
+    Attributes:
+      prompts: the position among the batches of prompts, saved with each checkpoint.
+      rollouts: (policy, critic, iteration) -> experience on the next batch of prompts.
+      held_out_reward: policy -> its mean reward on the held-out prompts.
+    """
+
+    prompts: Position
+    rollouts: Callable[[Params, Params, int], Rollouts]
+    held_out_reward: Callable[[Params], float]
+
+
+@dataclasses.dataclass(frozen=True)
+class Progress:
+    """How far PPO is, as a checkpoint notes it.
+
+    Attributes:
+      iteration: how many are done.
+      evaluated: the last iteration after which the policy was evaluated; -1 before the first evaluation.
+      best, best_iteration: the best held-out reward so far, and after which iteration.
+      waited: evaluations since then.
+      first: the held-out reward before the first iteration.
+    """
+
+    iteration: int = 0
+    evaluated: int = -1
+    best: float = -1.0
+    best_iteration: int = 0
+    waited: int = 0
+    first: float | None = None
+
+    def with_evaluation(self, reward: float) -> "Progress":
+        """Returns the progress after an evaluation of the policy as it is now."""
+        first = reward if self.first is None else self.first
+        evaluated = dataclasses.replace(self, evaluated=self.iteration, first=first)
+        if reward > self.best:
+            return dataclasses.replace(evaluated, best=reward, best_iteration=self.iteration, waited=0)
+        return dataclasses.replace(evaluated, waited=self.waited + 1)
+
+
+def iterate(config: ConfigDict, policy: Params, critic: Params, environment: Environment, runtime: Runtime) -> Progress:
+    """Runs the iterations, from where they were cut off, until their count or the patience is used up.
+
+    Args:
+      config: the stage's.
+      policy: the parameters to start from; not used up.
+      critic: the reward model whose trunk the critic starts from; not used up.
+      environment: prompts, experience and evaluation.
+      runtime: the stage's; the best policy is left in its folder's checkpoints/.
+    """
+    states, progress = _initial(config, policy, critic), Progress()
+    with (
+        stage_session(runtime, "iterations") as session,
+        Checkpoints(runtime.folder / "checkpoints") as best,
+    ):
+        together, step, meta = session.resume(_together(states), environment.prompts)
+        states = _apart(together)
+        if step is not None:
+            progress = Progress(**meta)
+        # Where a damaged checkpoint took the run back, a later best is still to be found.
+        best.remove_after(progress.iteration)
+        _check_best(best, progress)
+        with progress_bar(runtime.stage, progress.iteration, config.iterations, "iteration") as bar:
+            while True:
+                iteration = progress.iteration
+                stops = session.interruption.in_any_process()()
+                progress = _evaluate_and_save(config, states, progress, session, best, environment, stops)
+                if stops:
+                    raise session.stopped(iteration, config.iterations, "iteration")
+                if iteration == config.iterations or progress.waited >= config.patience:
+                    return progress
+                states, row = _iteration(config, states, environment, iteration, runtime)
+                session.metrics.write(iteration + 1, row)
+                session.watchdog.finished(iteration + 1)
+                bar.update()
+                progress = dataclasses.replace(progress, iteration=iteration + 1)
+
+
+def configured_steps(config: ConfigDict, model: ModelConfig, mesh: Mesh) -> tuple[TrainStep, TrainStep]:
+    """Returns the compiled steps of policy and critic."""
+    optimizer = OptimizerConfig(**config.optimizer)
+    policy_step = ppo_policy_step(model, optimizer, config.clip, config.temperature, mesh)
+    return policy_step, ppo_critic_step(model, optimizer, config.value_clip, mesh)
+
+
+def _initial(config: ConfigDict, policy: Params, critic: Params) -> dict[str, TrainState]:
+    optimizer = make_optimizer(OptimizerConfig(**config.optimizer))
+    return {
+        "policy": create_state(jax.tree.map(jnp.copy, policy), optimizer),
+        # The helpfulness reward model's trunk; its head is zeroed, since 0 is the mean of the whitened rewards to come.
+        "critic": create_state(
+            {"trunk": jax.tree.map(jnp.copy, critic["trunk"]), "head": jax.tree.map(jnp.zeros_like, critic["head"])},
+            optimizer,
+        ),
+    }
+
+
+def _evaluate_and_save(
+    config: ConfigDict,
+    states: dict[str, TrainState],
+    progress: Progress,
+    session: Session,
+    best: Checkpoints,
+    environment: Environment,
+    stops: bool,
+) -> Progress:
+    """What is due before an iteration: an evaluation, a checkpoint, the best policy."""
+    iteration = progress.iteration
+    due = iteration % config.evaluate_every == 0 or iteration == config.iterations
+    # A run that resumes from a checkpoint of this iteration has evaluated it already.
+    if due and progress.evaluated < iteration:
+        reward = environment.held_out_reward(states["policy"].params)
+        session.metrics.write(iteration, {"held_out_reward": reward})
+        progress = progress.with_evaluation(reward)
+    saves = due or stops or iteration % config.save_every == 0
+    if saves and session.checkpoints.latest_step() != iteration:
+        session.save(iteration, _together(states), environment.prompts, dataclasses.asdict(progress))
+    # After the other checkpoint: a run that was cut off between the two finds here what is still to be saved.
+    if progress.best_iteration == iteration and best.latest_step() != iteration:
+        best.save(iteration, states["policy"], meta={"held_out_reward": progress.best})
+    return progress
+
+
+def _check_best(best: Checkpoints, progress: Progress) -> None:
+    """The best policy so far must be there, unless it is the one of this iteration, which is still to be saved."""
+    if progress.best_iteration < progress.iteration and best.latest_step() != progress.best_iteration:
+        raise CheckpointError(
+            f"the best policy so far, of iteration {progress.best_iteration}, is missing from {best.folder} or "
+            "damaged, and cannot be computed again: restore its files, or run the stage again (--redo)"
+        )
+
+
+def _iteration(
+    config: ConfigDict, states: dict[str, TrainState], environment: Environment, iteration: int, runtime: Runtime
+) -> tuple[dict[str, TrainState], dict[str, float]]:
+    """Experience, then one gradient step a minibatch; checks that nothing changed between sampling and training."""
+    experience = environment.rollouts(states["policy"].params, states["critic"].params, iteration)
+    tolerance = TOLERANCE[runtime.model.compute_dtype]
+    if iteration == 0 and abs(experience.metrics["kl_per_token"]) > tolerance:
+        raise AssertionError(f"the KL to the reference is {experience.metrics['kl_per_token']} before the first step")
+    policy_step, critic_step = configured_steps(config, runtime.model, runtime.mesh)
+    order = np.random.default_rng([runtime.seed, iteration]).permutation(len(experience.responses))
+    rows = []
+    for first in range(0, len(order), config.minibatch_size):
+        selected = order[first : first + config.minibatch_size]
+        packed = experience.minibatch(selected, runtime.model.max_length, row_multiple(runtime.mesh))
+        batch = shard_batch(packed, runtime.mesh)
+        row = {}
+        critic, critic_metrics = critic_step(states["critic"], batch, config.critic_learning_rate)
+        row |= {f"critic_{name}": value for name, value in critic_metrics.items()}
+        policy = states["policy"]
+        if iteration >= config.critic_warmup_iterations:
+            policy, policy_metrics = policy_step(policy, batch, learning_rate(config, config.iterations)(iteration))
+            row |= {f"policy_{name}": value for name, value in policy_metrics.items()}
+            ratio = float(policy_metrics["ratio_mean"])
+            if first == 0 and abs(ratio - 1) > tolerance:
+                raise AssertionError(
+                    f"iteration {iteration}: the mean ratio at the first minibatch is {ratio}, not 1: sampling and "
+                    "training do not compute the same log-probabilities"
+                )
+        states = {"policy": policy, "critic": critic}
+        rows.append(row)
+    _check_finite(rows, iteration)
+    means = {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
+    return states, {**experience.metrics, **means}
+
+
+def _check_finite(rows: list[dict], iteration: int) -> None:
+    bad = sorted({name for row in rows for name, value in row.items() if not np.isfinite(value)})
+    if bad:
+        raise FloatingPointError(
+            f"PPO iteration {iteration}: {', '.join(bad)} is not finite. The last checkpoint is from before it; "
+            "lower the learning rates or raise the clipping of the gradient"
+        )
+
+
+def _together(states: dict[str, TrainState]) -> TrainState:
+    """Both models' states as one, so that a checkpoint has them at the same moment.
+
+    Each keeps a step of its own: the policy's lags behind while the critic warms up, and one array given to both
+    compiled steps would be used up by the first.
+    """
+    return TrainState(
+        states["critic"].step,
+        {name: state.params for name, state in states.items()},
+        {name: (state.step, state.opt_state) for name, state in states.items()},
+    )
+
+
+def _apart(together: TrainState) -> dict[str, TrainState]:
+    """The two models' states of `_together`."""
+    return {
+        name: TrainState(step, together.params[name], opt_state)
+        for name, (step, opt_state) in together.opt_state.items()
+    }
