@@ -91,9 +91,7 @@ def test_nothing_but_stages_and_configs_name_a_stage():
         assert not [name for name in imported_names(path) if name.startswith("llama2_jax.stages")], path.name
 
 
-@pytest.mark.parametrize(
-    "path", sorted(EXPERIMENTS.rglob("*.py")), ids=lambda path: str(path.relative_to(EXPERIMENTS))
-)
+@pytest.mark.parametrize("path", sorted(EXPERIMENTS.rglob("*.py")), ids=lambda path: str(path.relative_to(EXPERIMENTS)))
 def test_experiments_are_made_of_parts(path):
     """Pages import parts and earlier pages; parts import no page; neither knows more of the package than its models."""
     part = path.parent.name == "parts"

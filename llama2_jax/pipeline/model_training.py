@@ -144,17 +144,35 @@ def _without_ids(batch: dict) -> dict:
     return {name: array for name, array in batch.items() if name != "ids"}
 
 
+def build_model_step(
+    head: str,
+    loss: Callable,
+    count: Callable,
+    model: ModelConfig,
+    optimizer: OptimizerConfig,
+    mesh: Mesh,
+    accumulation: int = 1,
+    stacked: bool = False,
+) -> TrainStep:
+    """Returns the compiled step of a model; to be cached by the caller, so that stages of the same shapes share it.
+
+    Args:
+      head: "language" or "scalar".
+      loss: `loss(module, params, batch, counts) -> (scalar, metrics)`, contributions already divided by the counts.
+      count: `count(batch)` of the whole batch: what `loss` divides by.
+      model, optimizer, mesh: what is trained, how and where.
+      accumulation, stacked: how a batch is divided into microbatches; see `build_train_step`.
+    """
+    module = build_model(model, head, mesh)
+    loss = functools.partial(loss, module)
+    shardings = parameter_shardings(module, mesh)
+    return build_train_step(loss, count, make_optimizer(optimizer), accumulation, shardings, stacked)
+
+
 @functools.lru_cache
 def language_model_step(model: ModelConfig, optimizer: OptimizerConfig, accumulation: int, mesh: Mesh) -> TrainStep:
-    """Returns the compiled step of pretraining and all fine-tuning: one program for all stages of the same shapes."""
-    module = build_model(model, "language", mesh)
-    return build_train_step(
-        functools.partial(_next_token_loss, module),
-        _count_targets,
-        make_optimizer(optimizer),
-        accumulation,
-        parameter_shardings(module, mesh),
-    )
+    """Returns the compiled step of pretraining and all fine-tuning."""
+    return build_model_step("language", _next_token_loss, _count_targets, model, optimizer, mesh, accumulation)
 
 
 @functools.lru_cache

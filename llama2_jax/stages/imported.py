@@ -11,32 +11,32 @@ from llama2_jax.pipeline.runtime import Inputs, Runtime
 from llama2_jax.sharding.processes import from_first
 from llama2_jax.training.model_folder import load_model_description, tokenizer_path
 
-# What a checkpoint can not be used with another value of; lengths and choices of how to compute may differ.
+# A checkpoint cannot be used with other values of these; lengths and execution fields may differ.
 _MUST_AGREE = ("vocab_size", "dim", "layers", "heads", "kv_heads", "ffn_hidden", "norm_eps", "rope_theta")
 
 
 def run(config: ConfigDict, inputs: Inputs, runtime: Runtime) -> dict:
-    """Takes over the folder that the config names: what it holds of model.json with checkpoints/, and tokenizer.model.
+    """Imports the folder that the config names: its model.json with checkpoints/, its tokenizer.model, or both.
 
     Raises:
-      ValueError: where no folder is named, where it holds neither, and for a model or tokenizer of other sizes than the
-        experiment's.
+      ValueError: if no folder is named, if it has neither, or if the model or tokenizer is not of the experiment's
+        sizes.
     """
     del inputs
     if not config.folder:
-        raise ValueError(f"{runtime.stage}: config.{runtime.stage}.folder is empty; name the folder to take over")
+        raise ValueError(f"{runtime.stage}: config.{runtime.stage}.folder is empty; name the folder to import")
     folder = epath.Path(config.folder)
     tokenizer = tokenizer_path(folder)
     if tokenizer is None and not (folder / "model.json").exists():
         raise ValueError(
-            f"{runtime.stage}: {folder} holds neither model.json nor tokenizer.model; a checkpoint of Meta or Hugging "
-            "Face is made such a folder by: python -m llama2_jax.convert --source=<folder> --target=<folder> --to=orbax"
+            f"{runtime.stage}: {folder} has neither model.json nor tokenizer.model. Convert a checkpoint of Meta or "
+            "Hugging Face first: python -m llama2_jax.convert --source=<folder> --target=<folder> --to=orbax"
         )
-    from_first(lambda: _take_over(folder, tokenizer, runtime))
+    from_first(lambda: _import_folder(folder, tokenizer, runtime))
     return {"given": str(folder)}
 
 
-def _take_over(folder: epath.Path, tokenizer: epath.Path | None, runtime: Runtime) -> None:
+def _import_folder(folder: epath.Path, tokenizer: epath.Path | None, runtime: Runtime) -> None:
     if tokenizer is not None:
         check_tokenizer(tokenizer, runtime.model.vocab_size)
         tokenizer.copy(runtime.folder / "tokenizer.model", overwrite=True)
@@ -58,7 +58,7 @@ def _check_sizes(found: ModelConfig, wanted: ModelConfig, folder: epath.Path) ->
 
 
 def _link(source: epath.Path, target: epath.Path) -> None:
-    """Links a folder of checkpoints, which may be large; copies it where the storage knows no links."""
+    """Links a folder of checkpoints, which may be large; copies it on storage without links."""
     if "://" in f"{source} {target}":
         for file in source.rglob("*"):
             if not file.is_dir():

@@ -4,7 +4,7 @@ The kind is "helpfulness" or "safety": it decides the data mix, and the safety m
 """
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
@@ -37,14 +37,14 @@ from llama2_jax.pipeline.device_programs import (
     train_step,
 )
 from llama2_jax.pipeline.encoding import load_tokenizer, read_records
-from llama2_jax.pipeline.model_training import fit_model
+from llama2_jax.pipeline.model_training import build_model_step, fit_model
 from llama2_jax.pipeline.runtime import Inputs, Runtime, named_key
 from llama2_jax.pipeline.stage_files import read_all_jsonl
 from llama2_jax.sharding.mesh import row_multiple
 from llama2_jax.sizing.programs import DeviceWork
 from llama2_jax.training.model_folder import load_model
-from llama2_jax.training.optimizer import OptimizerConfig, make_optimizer
-from llama2_jax.training.step import build_train_step
+from llama2_jax.training.optimizer import OptimizerConfig
+from llama2_jax.training.step import TrainStep
 
 # A batch's pairs fill few rows where answers are short: of eight a third would be padding.
 LEAST_ROWS = 2
@@ -138,15 +138,15 @@ def _fit(config: ConfigDict, start, comparisons: Sequence[Comparison], runtime: 
         comparisons, config.pairs_per_batch, config.length, runtime.seed, config.epochs,
         accumulation=config.accumulation, row_multiple=row_multiple(runtime.mesh, LEAST_ROWS),
     )  # fmt: skip
-    # The language model is not kept: only its trunk's copy is trained.
+    # The language model is freed: only a copy of its trunk is trained.
     params = scalar_params_from(load_model(start, runtime.mesh).params, runtime.model, named_key(runtime.key, "head"))
-    # The new head is made on one device, and belongs where the step keeps it.
+    # The new head is made on one device and moved to where the step expects it.
     params = jax.device_put(params, parameter_shardings(build_model(runtime.model, "scalar"), runtime.mesh))
     step = _configured_step(config, runtime.model, runtime.mesh)
     return fit_model("scalar", config, params, step, iter(batches), steps_in(batches), runtime)
 
 
-def _configured_step(config: ConfigDict, model: ModelConfig, mesh: Mesh) -> Callable:
+def _configured_step(config: ConfigDict, model: ModelConfig, mesh: Mesh) -> TrainStep:
     weight = config.safety_auxiliary_weight if config.kind == "safety" else 0.0
     return reward_model_step(model, OptimizerConfig(**config.optimizer), weight, config.accumulation, mesh)
 
@@ -154,11 +154,10 @@ def _configured_step(config: ConfigDict, model: ModelConfig, mesh: Mesh) -> Call
 @functools.lru_cache
 def reward_model_step(
     model: ModelConfig, optimizer: OptimizerConfig, auxiliary_weight: float, accumulation: int, mesh: Mesh
-) -> Callable:
-    """The compiled step of reward models; the auxiliary weight is 0 for helpfulness."""
-    module = build_model(model, "scalar", mesh)
+) -> TrainStep:
+    """Returns the compiled step of reward models; the auxiliary weight is 0 for helpfulness."""
 
-    def loss(params, batch, counts):
+    def loss(module, params, batch, counts):
         scores = module.apply({"params": params}, batch["tokens"], batch["positions"], batch["segment_ids"])
         chosen = scores[batch["chosen_row"], batch["chosen_column"]]
         rejected = scores[batch["rejected_row"], batch["rejected_column"]]
@@ -181,11 +180,4 @@ def reward_model_step(
             "labels": jnp.maximum(2.0 * jnp.sum(batch["pair_mask"] * batch["safety_known"]), 1.0),
         }
 
-    return build_train_step(
-        loss,
-        count,
-        make_optimizer(optimizer),
-        accumulation,
-        parameter_shardings(module, mesh),
-        stacked=accumulation > 1,
-    )
+    return build_model_step("scalar", loss, count, model, optimizer, mesh, accumulation, stacked=accumulation > 1)

@@ -48,7 +48,7 @@ def test_one_of_both_is_enough(outside, tmp_path, name):
 
 def test_a_folder_without_either_is_refused(tmp_path):
     (tmp_path / "config.json").write_text("{}")
-    with pytest.raises(ValueError, match=r"holds neither model\.json nor tokenizer\.model;.*llama2_jax\.convert"):
+    with pytest.raises(ValueError, match=r"has neither model\.json nor tokenizer\.model\..*llama2_jax\.convert"):
         take_over(tmp_path, tmp_path / "stage")
 
 
