@@ -1,34 +1,35 @@
 """RLHF-V1: the first comparisons, the first two reward models, the first rejection sampling (section 3.2).
 
-Reaches (tiny): see docs/results.md.
-Run: python -m llama2_jax.main --config=experiments/rlhf_v1.py[:scale]
+Reaches (tiny): true helpfulness 0.47 from 0.43, a win rate over SFT of 0.70; more in docs/results.md.
+Costs (tiny): about 8 minutes on 2 CPU cores, pretraining and fine-tuning among them.
+Run: python -m llama2_jax.main --config=experiments/rlhf_v1.py[:<scale>[,<data>]]
 """
 
 from ml_collections import ConfigDict
 
 from experiments import sft
-from experiments.pretrain import sources_of
-from experiments.rounds import add_round, with_evaluation
-from experiments.scales import by_scale
+from experiments.parts.ending import with_evaluation
+from experiments.parts.rounds import add_annotator_models, add_round
+from experiments.parts.scales import by_scale
+from experiments.parts.training import reward_model_settings
 
 
-def get_config(scale: str = "tiny") -> ConfigDict:
-    """The experiment at a scale."""
-    return with_evaluation(training(scale))
+def get_config(argument: str = "tiny") -> ConfigDict:
+    """The experiment at a scale, on its default data or other (parts/choice.py)."""
+    return with_evaluation(training(argument))
 
 
-def training(scale: str) -> ConfigDict:
+def training(argument: str) -> ConfigDict:
     """All but the evaluation and the report."""
-    config = sft.get_config(scale)
+    config = sft.get_config(argument)
     config.experiment = "rlhf_v1"
     config.versions = (("sft", "sft"),)
+    scale = config.scale
     config.answer_tokens = by_scale(scale, {"tiny": 64, "small": 256}, paper=1024)  # the longest answer sampled
     config.samples_per_prompt = by_scale(scale, {"tiny": 4, "small": 8}, paper=20)  # K is not stated; figure 26 has 20
-    config.reward_models = {
-        "pairs_per_batch": by_scale(scale, {"tiny": 16, "small": 64}, paper=512),
-        "learning_rate": by_scale(scale, {"tiny": 5e-4, "small": 5e-5, "70b": 5e-6}, paper=1e-5),
-        "human_comparisons": 1_000_000_000,  # the most to read of a file of comparisons by people
-    }
-    sources_of(scale).add_annotator(config)
+    # Section 3.2.3 states the rule for PPO; how rejection sampling combines the two rewards is not stated.
+    config.safety_threshold = 0.15
+    config.reward_models = reward_model_settings(config)
+    add_annotator_models(config)
     add_round(config, 1, newest="sft", earlier="sft_public")
     return config

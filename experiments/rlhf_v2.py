@@ -1,23 +1,25 @@
 """RLHF-V2: comparisons of V1 with the fine-tuned model, reward models on all comparisons so far, V1's samples.
 
-Reaches (tiny): see docs/results.md.
-Run: python -m llama2_jax.main --config=experiments/rlhf_v2.py[:scale]
+Reaches (tiny): true helpfulness 0.57, a win rate over SFT of 0.80; more in docs/results.md.
+Costs (tiny): about 10 minutes on 2 CPU cores, V1 among them.
+Run: python -m llama2_jax.main --config=experiments/rlhf_v2.py[:<scale>[,<data>]]
 """
 
 from ml_collections import ConfigDict
 
 from experiments import rlhf_v1
-from experiments.rounds import add_round, with_evaluation
+from experiments.parts.ending import with_evaluation
+from experiments.parts.rounds import add_round
 
 
-def get_config(scale: str = "tiny") -> ConfigDict:
-    """The experiment at a scale."""
-    return with_evaluation(training(scale))
+def get_config(argument: str = "tiny") -> ConfigDict:
+    """The experiment at a scale, on its default data or other (parts/choice.py)."""
+    return with_evaluation(training(argument))
 
 
-def training(scale: str) -> ConfigDict:
+def training(argument: str) -> ConfigDict:
     """All but the evaluation and the report."""
-    config = rlhf_v1.training(scale)
+    config = rlhf_v1.training(argument)
     config.experiment = "rlhf_v2"
     add_round(config, 2, newest="rlhf_v1_rejection_sampling", earlier="sft")
     return config

@@ -1,23 +1,25 @@
-"""RLHF-V4: as V3, and the best answers of all rounds join in, scored anew by the newest reward models (section 3.2.3).
+"""RLHF-V4: as V3, and the best answers of all rounds join in, scored again by the newest reward models (section 3.2.3).
 
-Reaches (tiny): see docs/results.md.
-Run: python -m llama2_jax.main --config=experiments/rlhf_v4.py[:scale]
+Reaches (tiny): true helpfulness 0.61, a win rate over SFT of 0.83; more in docs/results.md.
+Costs (tiny): about 15 minutes on 2 CPU cores, V3 among them.
+Run: python -m llama2_jax.main --config=experiments/rlhf_v4.py[:<scale>[,<data>]]
 """
 
 from ml_collections import ConfigDict
 
 from experiments import rlhf_v3
-from experiments.rounds import add_round, with_evaluation
+from experiments.parts.ending import with_evaluation
+from experiments.parts.rounds import add_round
 
 
-def get_config(scale: str = "tiny") -> ConfigDict:
-    """The experiment at a scale."""
-    return with_evaluation(training(scale))
+def get_config(argument: str = "tiny") -> ConfigDict:
+    """The experiment at a scale, on its default data or other (parts/choice.py)."""
+    return with_evaluation(training(argument))
 
 
-def training(scale: str) -> ConfigDict:
+def training(argument: str) -> ConfigDict:
     """All but the evaluation and the report."""
-    config = rlhf_v3.training(scale)
+    config = rlhf_v3.training(argument)
     config.experiment = "rlhf_v4"
     add_round(
         config,

@@ -1,44 +1,42 @@
 """RLHF-V5: safety context distillation, rejection sampling as in V4, then PPO on top of it (sections 3.2.3 and 4.2.4).
 
-Reaches (tiny): true helpfulness 0.65 from 0.43, and more in docs/results.md.
-Run: python -m llama2_jax.main --config=experiments/rlhf_v5.py[:scale]
+Reaches (tiny): true helpfulness 0.65 from 0.43, a win rate over SFT of 0.88; more in docs/results.md.
+Costs (tiny): about 20 minutes on 2 CPU cores, all from the tokenizer to the report.
+Run: python -m llama2_jax.main --config=experiments/rlhf_v5.py[:<scale>[,<data>]]
 """
 
 from ml_collections import ConfigDict
 
 from experiments import rlhf_v4
-from experiments.pretrain import optimization, sources_of
-from experiments.rounds import (
+from experiments.parts.choice import sources_of
+from experiments.parts.ending import with_evaluation
+from experiments.parts.rounds import (
     add_annotation,
     add_rejection_sampling,
-    add_reward_model,
+    add_reward_models,
     add_version,
-    with_evaluation,
 )
-from experiments.scales import by_scale, shared
+from experiments.parts.scales import by_scale
+from experiments.parts.shared_settings import shared
+from experiments.parts.stages import add_stage
+from experiments.parts.training import optimization
 
 
-def get_config(scale: str = "tiny") -> ConfigDict:
-    """The experiment at a scale."""
-    return with_evaluation(training(scale))
+def get_config(argument: str = "tiny") -> ConfigDict:
+    """The experiment at a scale, on its default data or other (parts/choice.py)."""
+    return with_evaluation(training(argument))
 
 
-def training(scale: str) -> ConfigDict:
+def training(argument: str) -> ConfigDict:
     """All but the evaluation and the report."""
-    config = rlhf_v4.training(scale)
+    config = rlhf_v4.training(argument)
     config.experiment = "rlhf_v5"
     newest, earlier = "rlhf_v4_rejection_sampling", "rlhf_v3_rejection_sampling"
     add_annotation(config, 5, newest=newest, earlier=earlier)
-    for kind in ("helpfulness", "safety"):
-        add_reward_model(config, 5, kind, newest=newest)
+    add_reward_models(config, 5, newest=newest)
     add_context_distillation(config, policy=newest)
-    add_rejection_sampling(
-        config,
-        5,
-        newest=newest,
-        bag="all_rounds",
-        dialogues=("rlhf_v3_ghost_attention", "rlhf_v5_context_distillation"),
-    )
+    dialogues = ("rlhf_v3_ghost_attention", "rlhf_v5_context_distillation")
+    add_rejection_sampling(config, 5, newest=newest, bag="all_rounds", dialogues=dialogues)
     add_version(config, "rlhf_v5_rejection_sampling", "rlhf_v5_rejection_sampling")
     add_ppo(config)
     add_version(config, "rlhf_v5", "rlhf_v5_ppo")
@@ -46,39 +44,43 @@ def training(scale: str) -> ConfigDict:
 
 
 def add_context_distillation(config: ConfigDict, *, policy: str) -> None:
-    """Answers given under a safety preprompt, kept without it where the safety reward model prefers them."""
-    sources = sources_of(config.scale)
-    config.rlhf_v5_context_distillation = {
+    """Adds answers given under a safety preprompt, kept without it where the safety reward model prefers them."""
+    sources = sources_of(config)
+    add_stage(config, "rlhf_v5_context_distillation", {
         "run": "llama2_jax.stages.context_distillation",
+        "role": "context_distillation",
         "inputs": {"tokenizer": "tokenizer", "policy": policy, "safety": "rlhf_v5_safety_reward"},
-        "prompts": sources.adversarial_prompts(),
-        "preprompts": sources.safety_preprompts(),
+        "prompts": sources.adversarial_prompts,
+        "preprompts": sources.safety_preprompts,
         "temperature": 0.7,  # not stated
         "top_p": 0.9,
         "max_new_tokens": shared(config, "answer_tokens"),
-    }
-    config.stages = (*config.stages, "rlhf_v5_context_distillation")
+    })  # fmt: skip
 
 
 def add_ppo(config: ConfigDict) -> None:
-    """Proximal policy optimisation against the piecewise reward (section 3.2.3, equation 4)."""
-    scale, sources = config.scale, sources_of(config.scale)
-    config.rlhf_v5_ppo = {
+    """Adds proximal policy optimisation against the piecewise reward (section 3.2.3, equation 4)."""
+    scale, sources = config.scale, sources_of(config)
+    add_stage(config, "rlhf_v5_ppo", {
         "run": "llama2_jax.stages.ppo",
+        "role": "ppo",
         "inputs": {
             "tokenizer": "tokenizer",
             "policy": "rlhf_v5_rejection_sampling",
             "helpfulness": "rlhf_v5_helpfulness_reward",
             "safety": "rlhf_v5_safety_reward",
         },
-        "prompts": sources.ppo_prompts(),
-        "held_out_prompts": sources.ppo_held_out_prompts(),
+        "prompts": sources.ppo_prompts,
+        "held_out_prompts": sources.ppo_held_out_prompts,
+        "reward": {
+            "function": "llama2_jax.pipeline.reward_models.piecewise_reward",
+            "arguments": {"safety_threshold": shared(config, "safety_threshold")},
+        },
         "iterations": by_scale(scale, {"tiny": 20, "small": 100}, paper=400),  # 200 to 400
         "batch_size": by_scale(scale, {"tiny": 128}, paper=512),
         "minibatch_size": by_scale(scale, {"tiny": 32}, paper=64),  # one gradient step each
         # A small reward model is soon exploited: the smaller the models, the shorter the leash.
         "kl_coefficient": by_scale(scale, {"tiny": 0.1, "34b": 0.005, "70b": 0.005}, paper=0.01),
-        "safety_threshold": 0.15,
         "clip": 0.2,
         "value_clip": 0.2,  # not stated, from here on: as InstructGPT and its reproductions have it
         "gamma": 1.0,
@@ -92,10 +94,9 @@ def add_ppo(config: ConfigDict) -> None:
         "evaluate_every": by_scale(scale, {"tiny": 5}, paper=20),
         "patience": 3,  # evaluations on the held-out prompts without a better reward before it stops
         **optimization(
+            config,
             learning_rate=by_scale(scale, {"tiny": 5e-5, "small": 3e-6}, paper=1e-6),
             final_fraction=1.0,  # constant
-            save_every=by_scale(scale, {"tiny": 10}, paper=10),
-            log_every=1,
         ),
-    }
-    config.stages = (*config.stages, "rlhf_v5_ppo")
+        "save_every": 10,
+    })  # fmt: skip

@@ -8,6 +8,18 @@ from llama2_jax.models.config import ModelConfig
 from llama2_jax.pipeline.runtime import Runtime
 from llama2_jax.sharding.mesh import make_mesh
 
+# The sizes of a stage of each role.
+SMALLEST = {
+    "pretraining": {"steps": 12, "batch_size": 8, "warmup_steps": 2, "save_every": 5, "log_every": 4},
+    "annotation": {"test_comparisons": 10},
+    "annotator_model": {"pairs_per_batch": 16, "save_every": 2},
+    "reward_model": {"pairs_per_batch": 16, "save_every": 2},
+    "rejection_sampling": {"samples_per_prompt": 2, "sweep_prompts": 4, "bag_size": 30},
+    "ppo": {
+        "iterations": 4, "batch_size": 16, "minibatch_size": 8, "evaluate_every": 2, "critic_warmup_iterations": 1,
+    },
+}  # fmt: skip
+
 
 def shrink(config: ConfigDict, cache: str = "") -> ConfigDict:
     """Turns an experiment's sizes down, in place; the stages and how they hang together stay."""
@@ -17,19 +29,9 @@ def shrink(config: ConfigDict, cache: str = "") -> ConfigDict:
     config.model.update({"dim": 32, "layers": 2, "heads": 2, "kv_heads": 1, "ffn_hidden": 64, "vocab_size": 600})
     for name in config.stages:
         part = config[name]
-        if name == "pretrain":
-            part.update({"steps": 12, "batch_size": 8, "warmup_steps": 2, "save_every": 5, "log_every": 4})
+        part.update(SMALLEST.get(part.role, {}))
         if "finetune" in part:
             part.finetune.update({"batch_size": 8, "save_every": 4})
-        if name.endswith("_annotation"):
-            part.test_comparisons = 10
-        if name.endswith("_reward"):
-            part.update({"pairs_per_batch": 16, "save_every": 2})
-        if name.endswith("_rejection_sampling"):
-            part.update({"samples_per_prompt": 2, "sweep_prompts": 4, "bag_size": 30})
-        if name.endswith("_ppo"):
-            part.update({"iterations": 4, "batch_size": 16, "minibatch_size": 8, "evaluate_every": 2})
-            part.critic_warmup_iterations = 1
         _few_records(part)
     return config
 

@@ -3,7 +3,7 @@
 import importlib
 
 from benchmarks import scale_table
-from experiments.scales import SCALES
+from experiments.parts.scales import SCALES
 
 PROGRAM = {"program": "train step", "peak_bytes": 2 * 2**30, "parameter_bytes": 2**30, "optimizer_bytes": 2**29}
 

@@ -1,11 +1,13 @@
-"""Every experiment can be built at every scale, fits together, and adds to the one before it."""
+"""Every experiment can be built at every scale on both data, fits together, and adds to the one before it."""
 
 import importlib
 import itertools
 
 import pytest
 
-from experiments.scales import SCALES
+from experiments.parts.choice import DATA, default_data
+from experiments.parts.scales import SCALES
+from experiments.parts.stages import ROLES
 from llama2_jax import recipe
 from llama2_jax.models.config import ModelConfig
 
@@ -16,15 +18,22 @@ def get_config(name, *arguments):
     return importlib.import_module(f"experiments.{name}").get_config(*arguments)
 
 
+@pytest.mark.parametrize("data", DATA)
 @pytest.mark.parametrize("scale", SCALES)
 @pytest.mark.parametrize("name", EXPERIMENTS)
-def test_stages_fit_together(name, scale):
-    config = get_config(name, scale)
+def test_stages_fit_together(name, scale, data):
+    config = get_config(name, f"{scale},{data}")
     recipe.validate(config)
     ModelConfig(**config.model)
-    assert (config.experiment, config.scale) == (name, scale)
+    assert (config.experiment, config.scale, config.data.name) == (name, scale, data)
     for stage in config.stages:
         importlib.import_module(config[stage].run).run  # noqa: B018
+
+
+@pytest.mark.parametrize("scale", SCALES)
+def test_a_scale_alone_is_the_scale_on_its_default_data(scale):
+    chosen = get_config("rlhf_v5", f"{scale},{default_data(scale)}")
+    assert get_config("rlhf_v5", scale).to_json_best_effort() == chosen.to_json_best_effort()
 
 
 def test_the_default_scale_is_tiny():
@@ -40,9 +49,11 @@ def test_each_experiment_continues_the_one_before(earlier, later):
         assert before[name].to_json_best_effort() == after[name].to_json_best_effort()
 
 
-def test_an_unknown_scale():
-    with pytest.raises(ValueError, match=r"unknown scale 'huge'.*tiny, small"):
-        get_config("rlhf_v5", "huge")
+@pytest.mark.parametrize("data", DATA)
+@pytest.mark.parametrize("name", (*EXPERIMENTS, "gqa_uptraining"))
+def test_every_stage_has_a_role(name, data):
+    config = get_config(name, f"tiny,{data}")
+    assert {config[stage].role for stage in config.stages} <= set(ROLES)
 
 
 def test_a_change_of_the_model_reaches_the_stages_that_depend_on_it():
@@ -75,3 +86,11 @@ def test_a_shared_field_is_overridden_in_all_stages():
     sampling = [config[f"rlhf_v{number}_rejection_sampling"] for number in range(1, 6)]
     assert {stage.finetune.learning_rate for stage in sampling} == {0.25}
     assert {stage.samples_per_prompt for stage in sampling} == {3}
+
+
+def test_the_evaluation_has_the_newest_reward_models_and_the_report_all_stages():
+    config = get_config("rlhf_v3", "small")
+    assert config.evaluation.inputs.helpfulness == "rlhf_v3_helpfulness_reward"
+    assert config.evaluation.inputs.safety == "rlhf_v3_safety_reward"
+    assert config.evaluation.inputs.annotator_safety == "annotator_safety"
+    assert config.report.inputs.stages == config.stages[:-1]

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from experiments import gqa_uptraining, pretrain
-from experiments.scales import SCALES
+from experiments.parts.scales import SCALES
 from llama2_jax import recipe
 from llama2_jax.convert import convert, open_checkpoint
 from llama2_jax.interop.grouped_queries import with_kv_heads
@@ -40,6 +40,7 @@ def test_a_multi_head_model_is_pooled_and_trained_further(tmp_path):
     config = small(gqa_uptraining.get_config(), kv_heads=2)
     config.base.folder = str(tmp_path / "grouped")
     config.uptrain.update({"steps": 3, "batch_size": 8, "save_every": 2, "log_every": 1, "learning_rate": 1e-3})
+    config.uptrain.warmup_steps = 0
     results = recipe.run(config, str(tmp_path / "run"))["uptrain"]["results"]
     assert results["held_out_loss"] < results["start_held_out_loss"]
     before, after = load_model(tmp_path / "grouped"), load_model(tmp_path / "run/uptrain")

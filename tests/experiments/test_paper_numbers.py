@@ -3,6 +3,7 @@
 import pytest
 
 from experiments import rlhf_v5
+from experiments.parts.stages import stages_with_role
 
 PAPER_SCALES = ("7b", "13b", "34b", "70b")
 
@@ -55,9 +56,9 @@ def test_supervised_fine_tuning(config):
 
 
 def test_reward_models(config):
-    stages = [name for name in config.stages if name.endswith("_reward")]
+    stages = stages_with_role(config, "reward_model")
     assert len(stages) == 10
-    for name in stages:
+    for name in (*stages, *stages_with_role(config, "annotator_model")):
         settings = config[name]
         assert settings.learning_rate == PAPER[config.scale][8]
         assert settings.pairs_per_batch == 512
@@ -65,6 +66,7 @@ def test_reward_models(config):
         assert (settings.warmup_fraction, settings.warmup_steps) == (0.03, 5)
         assert settings.final_learning_rate_fraction == 0.1
         assert settings.optimizer.to_dict() == ADAMW
+        assert settings.margin == "small"
         assert settings.other_fraction == (0.5 if settings.kind == "helpfulness" else 0.1)
 
 
@@ -83,7 +85,10 @@ def test_ppo(config):
     assert (ppo.learning_rate, ppo.final_learning_rate_fraction, ppo.warmup_steps) == (1e-6, 1.0, 0)  # constant
     assert ppo.kl_coefficient == PAPER[config.scale][7]
     assert 200 <= ppo.iterations <= 400
-    assert ppo.safety_threshold == 0.15
+    assert ppo.reward.to_dict() == {
+        "function": "llama2_jax.pipeline.reward_models.piecewise_reward",
+        "arguments": {"safety_threshold": 0.15},
+    }
     assert ppo.optimizer.to_dict() == ADAMW
     assert ppo.inputs.policy == "rlhf_v5_rejection_sampling"
 
@@ -102,6 +107,7 @@ def test_rejection_sampling(config):
         assert sampling.inputs.start == "pretrain"  # always from the base model
         earlier = tuple(f"rlhf_v{i}_rejection_sampling" for i in range(1, number))
         assert sampling.inputs.bags == (earlier if number >= 4 else ())  # all rounds from V4 on
+        assert sampling.safety_threshold == 0.15
         assert ("rlhf_v3_ghost_attention" in sampling.inputs.dialogues) == (number >= 3)
 
 

@@ -27,10 +27,10 @@ def get_config(scale="tiny"):
     config.evaluation.inputs.update({"models": ("sft_public", "sft"), "helpfulness": reward, "safety": reward})
     config.evaluation.baseline = "sft_public"
     config.evaluation.instruction_turns = (2,)
-    config.report.inputs.update({"reward_models": (reward,), "rejection_sampling": (), "others": ("evaluation", "sft")})
     config.stages = (
         "tokenizer", "pretrain", "sft_public", "sft", "rlhf_v1_annotation", reward, "evaluation", "report"
     )
+    config.report.inputs.stages = config.stages[:-1]
     return config
 """
 

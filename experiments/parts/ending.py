@@ -1,0 +1,45 @@
+"""How an experiment ends: its versions are evaluated, and the report shows what all stages reached."""
+
+from ml_collections import ConfigDict
+
+from experiments.parts.choice import sources_of
+from experiments.parts.rounds import KINDS
+from experiments.parts.shared_settings import shared
+from experiments.parts.stages import add_stage, stages_with_role
+
+
+def with_evaluation(config: ConfigDict) -> ConfigDict:
+    """Adds the evaluation of every version on the same prompts by the newest reward models, then the report."""
+    sources = sources_of(config)
+    add_stage(config, "evaluation", {
+        "run": "llama2_jax.stages.evaluate",
+        "role": "evaluation",
+        "inputs": {
+            "tokenizer": "tokenizer",
+            "models": tuple(stage for _, stage in config.versions),
+            **{kind: newest_reward_model(config, kind) for kind in KINDS},
+            **sources.annotator_inputs,
+        },
+        "versions": tuple(name for name, _ in config.versions),
+        "baseline": "sft",
+        "prompts": sources.evaluation_prompts,
+        "instruction_dialogues": sources.instruction_dialogues,
+        "instruction_turns": (2, 4, 6),
+        "judge": sources.judge,
+        "safety_threshold": shared(config, "safety_threshold"),
+        "temperature": 0.6,  # Meta's defaults for chat
+        "top_p": 0.9,
+        "max_new_tokens": shared(config, "answer_tokens"),
+    })  # fmt: skip
+    add_stage(config, "report", {
+        "run": "llama2_jax.stages.report",
+        "role": "report",
+        "inputs": {"stages": config.stages},
+    })  # fmt: skip
+    return config
+
+
+def newest_reward_model(config: ConfigDict, kind: str) -> str:
+    """Returns the name of the last round's reward model of a kind."""
+    models = [name for name in stages_with_role(config, "reward_model") if config[name].kind == kind]
+    return max(models, key=lambda name: config[name].round)

@@ -1,0 +1,128 @@
+"""The miniature's data: a small world made from the experiment's seed; nothing is downloaded."""
+
+from experiments.parts.sources import Limit, SourceDict, Sources
+
+
+def source(function: str, format: str, weight: float = 1.0, **arguments) -> dict:
+    """Returns a source made by a function of the miniature."""
+    return {"function": f"llama2_jax.miniature.{function}", "format": format, "weight": weight, "arguments": arguments}
+
+
+def prompts(purpose: str, **arguments) -> dict:
+    """Returns a source of prompts; those of different purposes are drawn apart."""
+    return source("prompts.prompts", "prompts", purpose=purpose, **arguments)
+
+
+def annotation_prompts(number: int) -> SourceDict:
+    """Prompts in two campaigns; they grow harder by the round (appendix A.3.2).
+
+    Batches grow too, as the paper's did from 5,561 to 249,356 comparisons (table 26): the closer the answers are, the
+    more comparisons it takes to tell them apart. The campaign for safety asks about harmless things that sound unsafe
+    too, so that a safety reward model can learn what is not unsafe.
+    """
+    campaigns = {
+        "helpfulness": {"count": (600, 750, 900, 1100, 1400)[number - 1], "unsafe": 0.0, "borderline": 0.2},
+        "safety": {"count": (500, 500, 600, 700, 800)[number - 1], "unsafe": 0.5, "borderline": 0.35},
+    }
+    return {
+        domain: {**prompts(f"{domain} campaign", batch=number, **shares), "defaults": {"domain": domain}}
+        for domain, shares in campaigns.items()
+    }
+
+
+def sampling_prompts(number: int) -> SourceDict:
+    """As hard as the round's annotation prompts."""
+    return {"prompts": prompts("sampling", batch=number, count=1000, borderline=0.12)}
+
+
+def no_preferences(limit: Limit) -> SourceDict:
+    """No comparisons but the rounds' own."""
+    del limit
+    return {}
+
+
+# What a small model needs to learn each, so numbers weigh most.
+TEXT_WEIGHTS = {
+    "encyclopedia": 0.2,
+    "howto": 0.13,
+    "arithmetic": 0.25,
+    "lists": 0.07,
+    "stories": 0.15,
+    "conversations": 0.2,
+}
+
+# As hard as the last round's; many that only sound unsafe, since refusals spread easily.
+PPO_PROMPTS = {"batch": 5, "unsafe": 0.1, "borderline": 0.2}
+
+# Labels of open-source comparisons are coarser and noisier than the rounds', and some answers are not to the point.
+OPEN_NOISE = 0.12
+
+MINIATURE = Sources(
+    pretraining={
+        name: source("corpus.pretraining_text", "text", weight, source=name, documents=3000)
+        for name, weight in TEXT_WEIGHTS.items()
+    },
+    # So that the tags of the chat format cost few of the small vocabulary's tokens.
+    tokenizer_dialogues={
+        "dialogues": source("demonstrations.demonstrations", "dialogues", 0.2, count=2000, purpose="tokenizer")
+    },
+    largest_vocabulary=2048,  # a million characters give some 2,600 pieces
+    # Short answers without manners.
+    public_demonstrations={"public": source("demonstrations.public_demonstrations", "dialogues", count=4000)},
+    held_out_public_demonstrations={
+        "public": source("demonstrations.public_demonstrations", "dialogues", count=200, purpose="held out")
+    },
+    # Vendors' demonstrations, of mixed quality.
+    demonstrations={"vendor": source("demonstrations.demonstrations", "dialogues", count=6000, instructed=0.2)},
+    held_out_demonstrations={
+        "vendor": source("demonstrations.demonstrations", "dialogues", count=200, instructed=0.2, purpose="held out")
+    },
+    too_long_dialogues="raise",  # all are made to fit
+    annotation_prompts=annotation_prompts,
+    test_comparisons=lambda scale: 300,
+    # Raters who know the truth and are not always of the same mind.
+    annotator={"function": "llama2_jax.miniature.annotator.annotate", "arguments": {}},
+    annotator_kinds=(),
+    annotator_preferences=no_preferences,
+    preferences=no_preferences,
+    open_preferences={
+        "open_helpfulness": source(
+            "demonstrations.open_preferences",
+            "preferences",
+            domain="helpfulness",
+            count=3000,
+            noise=OPEN_NOISE,
+            off_topic=0.45,
+            borderline=0.15,
+        ),
+        "open_safety": source(
+            "demonstrations.open_preferences",
+            "preferences",
+            domain="safety",
+            count=300,
+            noise=OPEN_NOISE,
+            borderline=0.1,
+        ),
+    },
+    test_preferences={},
+    too_long_comparisons="raise",
+    sampling_prompts=sampling_prompts,
+    bag_size=1500,  # of the 4,000 or 5,000 that the rounds keep
+    # The paper always starts from the base model; so few samples could not teach it to chat again.
+    start_after_sampling="sft",
+    demonstrations_after_sampling={},
+    # The dialogues bring their own instructions.
+    ghost_attention_dialogues={"dialogues": source("instructed.ghost_attention_dialogues", "raw", count=400)},
+    standing_instructions={},
+    adversarial_prompts={"prompts": prompts("distillation", batch=5, count=250, unsafe=1.0, borderline=0.0)},
+    # Generic ones, and answer templates by risk category.
+    safety_preprompts={"preprompts": source("safety.preprompts", "raw")},
+    ppo_prompts={"prompts": prompts("ppo", count=2000, **PPO_PROMPTS)},
+    ppo_held_out_prompts={"prompts": prompts("ppo held out", count=128, **PPO_PROMPTS)},
+    # All kinds, levels, categories and attacks alike.
+    evaluation_prompts={"prompts": source("prompts.evaluation_prompts", "prompts", count=500)},
+    # Instructions whose words are known: what is measured is whether they last.
+    instruction_dialogues={"dialogues": source("instructed.instruction_dialogues", "raw", count=64, split="train")},
+    # The truth.
+    judge={"function": "llama2_jax.miniature.judge.judge_many", "arguments": {}},
+)

@@ -1,0 +1,127 @@
+"""One round of RLHF: annotate, retrain both reward models, sample and keep the best, fine-tune (section 3.2)."""
+
+from ml_collections import ConfigDict
+
+from experiments.parts.choice import sources_of
+from experiments.parts.scales import by_scale
+from experiments.parts.shared_settings import shared
+from experiments.parts.stages import add_stage
+from experiments.parts.training import finetuning_schedule, reward_model
+
+KINDS = ("helpfulness", "safety")
+
+
+def add_round(
+    config: ConfigDict,
+    number: int,
+    *,
+    newest: str,
+    earlier: str,
+    bag: str = "last_round",
+    dialogues: tuple[str, ...] = (),
+) -> None:
+    """Adds round `number`'s stages to the experiment.
+
+    Args:
+      config: the experiment so far, changed in place.
+      number: the round, 1 to 5.
+      newest: the stage of the chat model that the round starts from: it is sampled, compared and improved.
+      earlier: the stage of the version that it is compared with.
+      bag: "last_round": fine-tune on this round's best answers; "all_rounds": on the best of all rounds (from V4 on).
+      dialogues: stages whose dialogues join the fine-tuning (Ghost Attention, context distillation).
+    """
+    name = f"rlhf_v{number}"
+    add_annotation(config, number, newest=newest, earlier=earlier)
+    add_reward_models(config, number, newest=newest)
+    add_rejection_sampling(config, number, newest=newest, bag=bag, dialogues=dialogues)
+    add_version(config, name, f"{name}_rejection_sampling")
+
+
+def add_version(config: ConfigDict, name: str, stage: str) -> None:
+    """Adds a version of the chat model that is evaluated and reported, in this order."""
+    # Pairs and not a dict: a ConfigDict is sorted by name.
+    config.versions = (*config.versions, (name, stage))
+
+
+def add_annotator_models(config: ConfigDict) -> None:
+    """Adds the reward models that annotate and judge, where the data has such annotators.
+
+    They train on human comparisons that the recipe's own reward models never see.
+    """
+    sources = sources_of(config)
+    for kind in sources.annotator_kinds:
+        add_stage(config, f"annotator_{kind}", {
+            "run": "llama2_jax.stages.reward_model",
+            "role": "annotator_model",
+            "inputs": {"tokenizer": "tokenizer", "start": "sft", "annotations": ()},
+            "round": 0,
+            **reward_model(config, kind),
+            "preferences": sources.annotator_preferences(shared(config.reward_models, "human_comparisons")),
+        })  # fmt: skip
+
+
+def add_annotation(config: ConfigDict, number: int, *, newest: str, earlier: str) -> None:
+    """Adds comparisons of two versions at different temperatures, rated by the annotator (section 3.2.1)."""
+    scale, sources = config.scale, sources_of(config)
+    add_stage(config, f"rlhf_v{number}_annotation", {
+        "run": "llama2_jax.stages.annotate",
+        "role": "annotation",
+        "inputs": {"tokenizer": "tokenizer", "newest": newest, "earlier": earlier, **sources.annotator_inputs},
+        "round": number,
+        "prompts": sources.annotation_prompts(number),
+        "annotator": sources.annotator,
+        # The two answers get two different ones; a small model garbles what it samples hotly.
+        "temperatures": by_scale(scale, {"tiny": (0.6, 0.8, 1.0)}, paper=(0.7, 1.0, 1.3)),
+        "top_p": 1.0,
+        "max_new_tokens": shared(config, "answer_tokens"),
+        "test_comparisons": sources.test_comparisons(scale),
+    })  # fmt: skip
+
+
+def add_reward_models(config: ConfigDict, number: int, *, newest: str) -> None:
+    """Adds both reward models, trained on all comparisons so far from the newest chat model (section 3.2.2)."""
+    for kind in KINDS:
+        add_stage(config, f"rlhf_v{number}_{kind}_reward", {
+            "run": "llama2_jax.stages.reward_model",
+            "role": "reward_model",
+            "inputs": {
+                "tokenizer": "tokenizer",
+                "start": newest,
+                "annotations": tuple(f"rlhf_v{earlier}_annotation" for earlier in range(1, number + 1)),
+            },
+            "round": number,
+            **reward_model(config, kind),
+        })  # fmt: skip
+
+
+def add_rejection_sampling(
+    config: ConfigDict, number: int, *, newest: str, bag: str, dialogues: tuple[str, ...]
+) -> None:
+    """Adds K answers a prompt, the single best kept, and the fine-tuning on what was kept (section 3.2.3)."""
+    scale, sources = config.scale, sources_of(config)
+    earlier_bags = tuple(f"rlhf_v{earlier}_rejection_sampling" for earlier in range(1, number))
+    add_stage(config, f"rlhf_v{number}_rejection_sampling", {
+        "run": "llama2_jax.stages.rejection_sampling",
+        "role": "rejection_sampling",
+        "inputs": {
+            "tokenizer": "tokenizer",
+            "start": sources.start_after_sampling,
+            "policy": newest,
+            "helpfulness": f"rlhf_v{number}_helpfulness_reward",
+            "safety": f"rlhf_v{number}_safety_reward",
+            "bags": earlier_bags if bag == "all_rounds" else (),
+            "dialogues": dialogues,
+        },
+        "round": number,
+        "prompts": sources.sampling_prompts(number),
+        "samples_per_prompt": shared(config, "samples_per_prompt"),
+        # The sweep that chooses one for the round.
+        "temperatures": by_scale(scale, {"tiny": (0.4, 0.6, 0.8)}, paper=(0.8, 1.0, 1.2)),
+        "sweep_prompts": by_scale(scale, {"tiny": 48}, paper=512),
+        "top_p": 1.0,
+        "max_new_tokens": shared(config, "answer_tokens"),
+        "safety_threshold": shared(config, "safety_threshold"),
+        "bag_size": sources.bag_size,  # of the rows of all rounds, the best so many
+        "sources": sources.demonstrations_after_sampling,  # fine-tuning data besides the bag
+        "finetune": finetuning_schedule(config, epochs=2, learning_rate="learning_rate_after_sampling"),
+    })  # fmt: skip

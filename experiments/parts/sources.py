@@ -1,0 +1,86 @@
+"""The data of an experiment: what every stage reads, and the settings that depend on it."""
+
+import dataclasses
+from collections.abc import Callable
+
+from ml_collections import FieldReference
+
+# A source by name: a file or a function with its layout (llama2_jax/data/sources.py).
+SourceDict = dict[str, dict]
+# The most records to take of each file: a number, or a reference to a config's.
+Limit = int | FieldReference
+
+
+@dataclasses.dataclass(frozen=True)
+class Sources:
+    """The data of an experiment.
+
+    Attributes:
+      pretraining: text for the tokenizer and for pretraining, mixed by weight.
+      tokenizer_dialogues: dialogues that the tokenizer learns from besides.
+      largest_vocabulary: the most tokens of a vocabulary that this text can fill.
+      public_demonstrations: public instruction data, for the first fine-tuning (section 3.1, "Getting Started").
+      held_out_public_demonstrations: such dialogues that nothing trains on, to measure the loss.
+      demonstrations: fewer and better demonstrations, for the second fine-tuning.
+      held_out_demonstrations: such dialogues that nothing trains on, to measure the loss.
+      too_long_dialogues: what to do with a dialogue that is longer than the context: "raise", "drop", "truncate_left".
+      annotation_prompts: of a round, 1 to 5: prompts whose answers are compared.
+      test_comparisons: of a scale: how many of a round's comparisons are held out; fewer than it has prompts.
+      annotator: who compares the answers: a function's dotted path with its arguments.
+      annotator_kinds: where reward models annotate and judge, their kinds, "helpfulness" and "safety"; the annotator
+        and the judge read the stages `annotator_<kind>`.
+      annotator_preferences: at most so many of each file: human comparisons that these models train on.
+      preferences: at most so many of each file: human comparisons that reward models train on besides the rounds' own.
+      open_preferences: open-source comparisons for the mix of the reward models (section 3.2.2).
+      test_preferences: human comparisons that no model trains on.
+      too_long_comparisons: as too_long_dialogues, for comparisons.
+      sampling_prompts: of a round, 1 to 5: prompts whose best answers are kept.
+      bag_size: from V4 on, how many of the best answers of all rounds are kept.
+      start_after_sampling: the stage whose model is fine-tuned on the best answers.
+      demonstrations_after_sampling: demonstrations that join the best answers.
+      ghost_attention_dialogues: dialogues whose user turns are answered under a standing instruction (section 3.3).
+      standing_instructions: for the dialogues that bring none of their own.
+      adversarial_prompts: prompts for safety context distillation (section 4.2.4).
+      safety_preprompts: what is put before them.
+      ppo_prompts: prompts that PPO samples answers to.
+      ppo_held_out_prompts: prompts that decide when PPO stops.
+      evaluation_prompts: prompts that all versions answer in the evaluation.
+      instruction_dialogues: dialogues of six turns with an instruction, to measure how long it is kept.
+      judge: who judges the versions' answers: a function's dotted path with its arguments.
+    """
+
+    pretraining: SourceDict
+    tokenizer_dialogues: SourceDict
+    largest_vocabulary: int
+    public_demonstrations: SourceDict
+    held_out_public_demonstrations: SourceDict
+    demonstrations: SourceDict
+    held_out_demonstrations: SourceDict
+    too_long_dialogues: str
+    annotation_prompts: Callable[[int], SourceDict]
+    test_comparisons: Callable[[str], int]
+    annotator: dict
+    annotator_kinds: tuple[str, ...]
+    annotator_preferences: Callable[[Limit], SourceDict]
+    preferences: Callable[[Limit], SourceDict]
+    open_preferences: SourceDict
+    test_preferences: SourceDict
+    too_long_comparisons: str
+    sampling_prompts: Callable[[int], SourceDict]
+    bag_size: int
+    start_after_sampling: str
+    demonstrations_after_sampling: SourceDict
+    ghost_attention_dialogues: SourceDict
+    standing_instructions: SourceDict
+    adversarial_prompts: SourceDict
+    safety_preprompts: SourceDict
+    ppo_prompts: SourceDict
+    ppo_held_out_prompts: SourceDict
+    evaluation_prompts: SourceDict
+    instruction_dialogues: SourceDict
+    judge: dict
+
+    @property
+    def annotator_inputs(self) -> dict[str, str]:
+        """The stages that the annotator and the judge read, by their names there."""
+        return {f"annotator_{kind}": f"annotator_{kind}" for kind in self.annotator_kinds}

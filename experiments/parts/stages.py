@@ -1,0 +1,36 @@
+"""The stages of an experiment: `config.stages` names them in order, `config[name]` is a stage's part."""
+
+from ml_collections import ConfigDict
+
+ROLES = (
+    "tokenizer",
+    "pretraining",
+    "finetuning",
+    "annotation",
+    "annotator_model",  # a reward model that annotates and judges, and is no part of a version
+    "reward_model",
+    "rejection_sampling",
+    "ppo",
+    "ghost_attention",
+    "context_distillation",
+    "imported",
+    "evaluation",
+    "report",
+)
+
+
+def add_stage(config: ConfigDict, name: str, part: dict) -> None:
+    """Adds a stage behind those that the experiment has; its part names its module, `run`, and its `role`."""
+    config[name] = part
+    config.stages = (*config.stages, name)
+
+
+def stages_with_role(config: ConfigDict, role: str) -> tuple[str, ...]:
+    """Returns the names of the stages with a role, in the order in which they run.
+
+    Raises:
+      ValueError: for an unknown role.
+    """
+    if role not in ROLES:
+        raise ValueError(f"unknown role {role!r}; choose one of {', '.join(ROLES)}")
+    return tuple(name for name in config.stages if config[name].role == role)
