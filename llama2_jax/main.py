@@ -1,4 +1,4 @@
-"""Run an experiment: python -m llama2_jax.main --config=experiments/rlhf_v5.py[:scale] [--distributed]
+"""Run an experiment: python -m llama2_jax.main --config=experiments/rlhf_v5.py[:<scale>[,<data>]] [--distributed]
 
 Kept short so that the rest can be tested and used from a notebook: see recipe.run.
 """
@@ -14,14 +14,19 @@ from ml_collections import config_flags
 
 from llama2_jax import dry_run, recipe
 from llama2_jax.models.config import EXECUTION_FIELDS
+from llama2_jax.print_config import config_text
 from llama2_jax.sharding.machine import enable_compilation_cache, keep_freed_memory
 from llama2_jax.sharding.processes import HEARTBEAT_SECONDS, FirstProcessError, JoinError, join, leave
 from llama2_jax.sharding.xla_flags import set_xla_flags
 from llama2_jax.training.interruption import InterruptedRunError, watched_signals
 from llama2_jax.training.loop import NonFiniteError
 
-_CONFIG = config_flags.DEFINE_config_file("config", None, "An experiment: experiments/<name>.py[:scale].")
-_WORKDIR = flags.DEFINE_string("workdir", None, "Where results go; by default runs/<experiment>-<scale>.")
+_CONFIG = config_flags.DEFINE_config_file("config", None, "An experiment: experiments/<name>.py[:<scale>[,<data>]].")
+_WORKDIR = flags.DEFINE_string(
+    "workdir",
+    None,
+    "Where results go; by default runs/<experiment>-<scale>, and -<data> after it where that is not the scale's own.",
+)
 _UNTIL = flags.DEFINE_string("until", "", "The last stage to run; all by default.")
 _REDO = flags.DEFINE_string("redo", "", "A stage to run again, with what depends on it, although its config changed.")
 _DISTRIBUTED = flags.DEFINE_bool("distributed", False, "Run as one of several processes; see docs/scale.md.")
@@ -35,7 +40,8 @@ _STEP_TIMEOUT = flags.DEFINE_float(
 )
 _DRY_RUN = flags.DEFINE_bool("dry_run", False, "Tell what each stage will need of each device, and run nothing.")
 _DRY_RUN_JSON = flags.DEFINE_string("dry_run_json", "", "With --dry_run: a file to write the same to, as JSON.")
-_STAGES = flags.DEFINE_list("stages", [], "With --dry_run: only these stages.")
+_PRINT_CONFIG = flags.DEFINE_bool("print_config", False, "Print the experiment as it would run, and run nothing.")
+_STAGES = flags.DEFINE_list("stages", [], "With --dry_run or --print_config: only these stages.")
 _TOPOLOGY = flags.DEFINE_string("topology", "", "With --dry_run: a TPU slice to compile for, such as v5p:8x8x8.")
 _XLA_FLAGS = flags.DEFINE_enum(
     "xla_flags", "default", ["default", "none"], "The compiler's flags: our table for the platform, or none of it."
@@ -47,16 +53,14 @@ def main(argv: list[str]) -> None:
     if len(argv) > 1:
         raise app.UsageError(f"unknown arguments: {' '.join(argv[1:])}; fields are set by --config.<stage>.<field>=")
     config = _CONFIG.value
-    workdir = _WORKDIR.value or os.path.join("runs", f"{config.experiment}-{config.scale}")
-    if not _DRY_RUN.value and (_STAGES.value or _TOPOLOGY.value or _DRY_RUN_JSON.value):
-        raise app.UsageError("--stages, --topology and --dry_run_json belong to --dry_run; see also --until")
-    if _XLA_FLAGS.value == "default":
-        set_xla_flags()
-    keep_freed_memory()
-    enable_compilation_cache(os.path.expanduser(config.compilation_cache))
-    if _DISTRIBUTED.value:
-        _join()
+    workdir = _WORKDIR.value or os.path.join("runs", f"{config.experiment}-{config.get('variant', config.scale)}")
+    _check_flags()
+    if not _PRINT_CONFIG.value:
+        _prepare(config.compilation_cache)
     try:
+        if _PRINT_CONFIG.value:
+            print(config_text(config, _UNTIL.value, _STAGES.value))
+            return
         if _DRY_RUN.value:
             sys.exit(dry_run.main(config, _UNTIL.value, _STAGES.value, _TOPOLOGY.value, _DRY_RUN_JSON.value))
         with watched_signals() as interruption:
@@ -83,6 +87,23 @@ def main(argv: list[str]) -> None:
             leave(1)
         sys.exit(1)
     logging.info("done: %s", workdir)
+
+
+def _check_flags() -> None:
+    if not _DRY_RUN.value and (_TOPOLOGY.value or _DRY_RUN_JSON.value):
+        raise app.UsageError("--topology and --dry_run_json belong to --dry_run")
+    if _STAGES.value and not (_DRY_RUN.value or _PRINT_CONFIG.value):
+        raise app.UsageError("--stages belongs to --dry_run and --print_config; see also --until")
+
+
+def _prepare(compilation_cache: str) -> None:
+    """Sets up the process and, where it is one of several, joins the others, before devices are used."""
+    if _XLA_FLAGS.value == "default":
+        set_xla_flags()
+    keep_freed_memory()
+    enable_compilation_cache(os.path.expanduser(compilation_cache))
+    if _DISTRIBUTED.value:
+        _join()
 
 
 def _join() -> None:

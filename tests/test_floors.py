@@ -17,7 +17,7 @@ FLOORS = (
     ("annotation", "evaluation"),
     ("pipeline", "report"),
     ("stages",),
-    ("recipe", "main", "dry_run", "convert", "loading", "chat"),
+    ("recipe", "main", "dry_run", "print_config", "convert", "loading", "chat"),
 )
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 # Models name the axes that sharding splits; a door hands over to what it opens.
@@ -25,6 +25,8 @@ NEIGHBOURS = {
     ("models", "sharding"),
     ("main", "recipe"),
     ("main", "dry_run"),
+    ("main", "print_config"),
+    ("print_config", "recipe"),
     ("dry_run", "recipe"),
     ("chat", "loading"),
     ("convert", "loading"),

@@ -57,6 +57,14 @@ def test_an_experiment_runs_where_its_name_says_and_fields_are_set_by_flags(comm
     assert value_of(tmp_path / "runs/toy-small/second") == 7
 
 
+def test_data_that_are_not_the_scales_own_are_in_the_folders_name(command, tmp_path):
+    variant = (tmp_path / "toy.py").read_text().replace("    return", '    config.variant = "tiny-real"\n    return')
+    (tmp_path / "toy.py").write_text(variant)
+    done = command("--config=toy.py", "--until=first")
+    assert done.returncode == 0, done.stderr
+    assert value_of(tmp_path / "runs/toy-tiny-real/first") == 1
+
+
 def test_a_run_may_end_early_and_somewhere_else(command, tmp_path):
     done = command("--config=toy.py", "--until=first", "--workdir=elsewhere")
     assert done.returncode == 0, done.stderr
@@ -73,6 +81,33 @@ def test_a_dry_run_tells_and_runs_nothing(command, tmp_path):
     assert not (tmp_path / "runs").exists()
 
 
+def test_the_config_is_printed_with_its_overrides_and_nothing_is_run(command, tmp_path):
+    before = set(tmp_path.iterdir())
+    done = command("--config=toy.py:small", "--print_config", "--config.second.value=7")
+    assert done.returncode == 0, done.stderr
+    shown = done.stdout.splitlines()
+    assert shown[0] == 'experiment: "toy"'
+    first, second = shown.index("first:"), shown.index("second:")
+    assert first < second and shown[second + 1 :] == [
+        '  run: "tests.toy_stage"', "  inputs:", '    start: "first"', "  value: 7",
+    ]  # fmt: skip
+    assert set(tmp_path.iterdir()) - before <= {tmp_path / "__pycache__"}
+
+
+def test_chosen_parts_of_an_experiment_are_printed(command, tmp_path):
+    done = command(
+        f"--config={ROOT}/experiments/rlhf_v5.py:7b,miniature", "--print_config", "--stages=rlhf_v5_ppo,sft",
+        "--config.safety_threshold=0.25", "--config.optimizer.weight_decay=0.2",
+        "--config.sft.finetune.optimizer.weight_decay=0.3",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    sft, ppo = done.stdout.rstrip().split("\n\n")
+    assert sft.startswith("sft:") and "llama2_jax.miniature.demonstrations.demonstrations" in sft
+    assert ppo.startswith("rlhf_v5_ppo:") and "      safety_threshold: 0.25" in ppo.splitlines()
+    assert "weight_decay: 0.3" in sft and "weight_decay: 0.2" in ppo
+    assert not (tmp_path / "runs").exists()
+
+
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
@@ -86,8 +121,15 @@ def test_a_dry_run_tells_and_runs_nothing(command, tmp_path):
         ([f"--config={ROOT}/experiments/sft.py:huge"], "unknown scale 'huge'"),
         (["--config=absent.py"], "No such file or directory: 'absent.py'"),
         (["--config=toy.py", "--topology=v5e:4x4"], "--topology and --dry_run_json belong to --dry_run"),
+        ([f"--config={ROOT}/experiments/sft.py:tiny,unreal"], "unknown data 'unreal'"),
+        (["--config=toy.py", "--stages=first"], "--stages belongs to --dry_run and --print_config"),
+        (["--config=toy.py", "--print_config", "--stages=third"], "error: --stages=third: no such stage here"),
+        (["--config=toy.py", "--print_config", "--topology=v5e:4x4"], "--dry_run_json belong to --dry_run"),
     ],
-    ids=["nothing", "a stage", "a field", "a value", "a flag", "an argument", "a mesh", "a scale", "a file", "a slice"],
+    ids=[
+        "nothing", "a stage", "a field", "a value", "a flag", "an argument", "a mesh", "a scale", "a file", "a slice",
+        "data", "stages of a run", "a printed stage", "a printed slice",
+    ],
 )  # fmt: skip
 def test_what_is_wrong_is_said(command, tmp_path, flags, message):
     failed = command(*flags)
