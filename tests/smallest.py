@@ -10,7 +10,8 @@ from llama2_jax.sharding.mesh import make_mesh
 
 # The sizes of a stage of each role.
 SMALLEST = {
-    "pretraining": {"steps": 12, "batch_size": 8, "warmup_steps": 2, "save_every": 5, "log_every": 4},
+    "pretraining": {"steps": 12, "batch_size": 8, "warmup_steps": 2, "save_every": 5, "log_every": 4,
+                    "evaluate_every": 5, "held_out_batches": 2},
     "annotation": {"test_comparisons": 10},
     "annotator_model": {"pairs_per_batch": 16, "save_every": 2},
     "reward_model": {"pairs_per_batch": 16, "save_every": 2},
@@ -31,7 +32,7 @@ def shrink(config: ConfigDict, cache: str = "") -> ConfigDict:
         part = config[name]
         part.update(SMALLEST.get(part.role, {}))
         if "finetune" in part:
-            part.finetune.update({"batch_size": 8, "save_every": 4})
+            part.finetune.update({"batch_size": 8, "save_every": 4, "evaluate_every": 3})
         _few_records(part)
     return config
 

@@ -3,6 +3,7 @@
 import itertools
 from collections.abc import Mapping, Sequence
 
+from absl import logging
 from etils import epath
 from ml_collections import ConfigDict
 
@@ -42,14 +43,14 @@ def finetune(
 
     Args:
       settings: batch_size (rows), length, epochs, too_long, and the optimization
-        (experiments/parts/training.py, finetuning_schedule).
+        (experiments/parts/training.py, `finetuning_schedule`).
       start: the folder of the model to start from.
       dialogues: for each source its dialogues, all used once an epoch.
       bos_id: the tokenizer's.
       runtime: the stage's.
       weights: for each source how often its dialogues are seen in an epoch; 1 by default.
-      held_out: for each source dialogues that are not trained on; the loss on the answers of the first
-        settings.held_out_batches batches is logged every settings.evaluate_every steps.
+      held_out: for each source dialogues that are not trained on (any that are after all are dropped); the loss
+        on the first settings.held_out_batches batches of them is logged every settings.evaluate_every steps.
     """
     kept, too_long = {}, {}
     for name, encoded in dialogues.items():
@@ -58,7 +59,8 @@ def finetune(
         kept, settings.length, settings.batch_size, settings.epochs, runtime.seed, weights=weights
     )
     steps = steps_in(batches)
-    evaluate = held_out_loss(_held_out_batches(settings, held_out, bos_id, runtime), runtime) if held_out else None
+    unseen = _unseen(held_out or {}, kept, settings, bos_id)
+    evaluate = held_out_loss(_first_batches(unseen, settings, runtime.seed), runtime) if any(unseen.values()) else None
     fit_language_model(settings, load_model(start, runtime.mesh).params, iter(batches), steps, runtime, evaluate)
     return {
         "dialogues": {name: len(encoded) for name, encoded in kept.items()},
@@ -68,10 +70,21 @@ def finetune(
     }
 
 
-def _held_out_batches(settings: ConfigDict, held_out: Dialogues, bos_id: int, runtime: Runtime) -> list[dict]:
-    kept = {
-        name: fit_to_length(encoded, settings.length, settings.too_long, name, bos_id)[0]
-        for name, encoded in held_out.items()
-    }
-    batches = dialogue_batches(kept, settings.length, settings.batch_size, 1, runtime.seed)
+def _unseen(held_out: Dialogues, trained: Dialogues, settings: ConfigDict, bos_id: int) -> Dialogues:
+    """The held-out dialogues that fit and do not occur in the training data."""
+    seen = {dialogue.tokens.tobytes() for encoded in trained.values() for dialogue in encoded}
+    unseen = {}
+    for name, encoded in held_out.items():
+        fitting, _ = fit_to_length(encoded, settings.length, settings.too_long, f"{name}, held out", bos_id)
+        unseen[name] = [dialogue for dialogue in fitting if dialogue.tokens.tobytes() not in seen]
+        if len(unseen[name]) < len(fitting):
+            logging.info(
+                "held out from %s: dropped %d of %d dialogues that are trained on too",
+                name, len(fitting) - len(unseen[name]), len(fitting),
+            )  # fmt: skip
+    return unseen
+
+
+def _first_batches(dialogues: Dialogues, settings: ConfigDict, seed: int) -> list[dict]:
+    batches = dialogue_batches(dialogues, settings.length, settings.batch_size, 1, seed)
     return list(itertools.islice(iter(batches), settings.held_out_batches))

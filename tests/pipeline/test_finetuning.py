@@ -94,13 +94,14 @@ def test_a_model_learns_the_answers_of_all_sources(tmp_path):
 def test_the_loss_on_held_out_answers_falls_as_the_run_goes(tmp_path):
     runtime, start = smallest_runtime(tmp_path / "stage"), saved_start(tmp_path / "start")
     settings = ConfigDict({**SETTINGS, "epochs": 4, "evaluate_every": 5, "held_out_batches": 2})
-    held_out = {"vendor": [dialogue("yes")] * 3, "other": [dialogue("yes")] * 40}
+    # What is trained on as well says nothing of other dialogues: it is dropped.
+    held_out = {"vendor": [dialogue("yes!")] * 3 + [dialogue("yes")] * 2, "other": [dialogue("yes!")] * 40}
     finetune(settings, tmp_path / "start", {"vendor": [dialogue("yes")] * 8}, 1, runtime, held_out=held_out)
     curve = [(row["step"], row["held_out_loss"]) for row in read_metrics(runtime.folder / "metrics.jsonl")
              if "held_out_loss" in row]  # fmt: skip
     assert [step for step, _ in curve] == [5, 8]
     # Every held-out dialogue is the same one, whatever batch it is in.
-    one = dialogue("yes")
+    one = dialogue("yes!")
     batch = {
         "tokens": one.tokens[None], "loss_mask": one.loss_mask[None], "segment_ids": np.ones((1, len(one)), np.int32),
         "positions": np.arange(len(one), dtype=np.int32)[None],
@@ -123,3 +124,13 @@ def test_a_source_with_twice_the_weight_is_seen_twice_an_epoch(tmp_path):
         steps[name] = results["steps"]
     # Two dialogues a row, two rows a batch, two epochs: 12 and 20 dialogues an epoch.
     assert steps == {"plain": 2 * 3, "weighted": 2 * 5}
+
+
+@pytest.mark.slow
+def test_without_a_held_out_dialogue_that_fits_there_is_no_curve(tmp_path):
+    runtime = smallest_runtime(tmp_path / "stage")
+    saved_start(tmp_path / "start")
+    settings = ConfigDict({**SETTINGS, "too_long": "drop", "evaluate_every": 1, "held_out_batches": 2})
+    held_out = {"vendor": [dialogue("long " * 20)]}
+    finetune(settings, tmp_path / "start", {"vendor": [dialogue("yes")] * 8}, 1, runtime, held_out=held_out)
+    assert not any("held_out_loss" in row for row in read_metrics(runtime.folder / "metrics.jsonl"))
