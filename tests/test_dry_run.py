@@ -83,7 +83,7 @@ def test_the_report_is_plain_json_and_a_table(report, tmp_path):
     assert report["fits"] and report["mesh"] == {"data": 2, "fsdp": 2, "tensor": 2} and report["topology"] is None
     assert [stage["stage"] for stage in report["stages"]] == list(STAGES)
     text = table(report)
-    assert "tokenizer\n  it tells of no work on devices" in text
+    assert "tokenizer\n  the stage describes no work on devices" in text
     assert "one step: " in text and f"MFU {report['stages'][1]['unit_mfu']:.1%}" in text
     assert text.endswith("of 1 GiB at most.") and all(len(line) < 140 for line in text.splitlines() if "%" in line)
 
@@ -164,8 +164,8 @@ def test_every_stage_of_the_recipe_tells_of_its_work():
     }  # fmt: skip
     for one in ppo.programs:
         held = {model.name for model in (*one.uses, *one.co_resident)}
-        assert held - {"policy, laid out"} == {"policy", "critic", "reference", "helpfulness", "safety"}
-        assert ("policy, laid out" in held) == (one.name in ("prefill", "decode"))
+        assert held - {"policy, decoding weights"} == {"policy", "critic", "reference", "helpfulness", "safety"}
+        assert ("policy, decoding weights" in held) == (one.name in ("prefill", "decode"))
         assert sum(model.optimizer_bytes > 0 for model in (*one.uses, *one.co_resident)) == 2
     decode = next(one for one in ppo.programs if one.name == "decode")
     assert decode.loop_trips == plan.config.rlhf_v5_ppo.max_new_tokens == 16

@@ -21,6 +21,7 @@ from llama2_jax.training import loop
 from llama2_jax.training.checkpoint_folder import CheckpointError
 from llama2_jax.training.checkpoints import Checkpoints
 from llama2_jax.training.interruption import InterruptedRunError, Interruption
+from llama2_jax.training.metrics import MetricsWriter
 from llama2_jax.training.model_folder import load_model
 from tests.smallest import shrink
 from tests.two_processes import started
@@ -200,7 +201,7 @@ def test_pretraining_that_was_cut_off(finished, begun, cut_off, owner, name, cal
         (ppo, "collect", 2, True),
         (ppo, "collect", 3, False),
         (ppo, "collect", 4, False),
-        (ppo.MetricsWriter, "write", 4, True),
+        (MetricsWriter, "write", 4, True),
         (Checkpoints, "save", 1, True),
         (Checkpoints, "save", 2, True),
         (Checkpoints, "save", 3, True),

@@ -24,12 +24,13 @@ from llama2_jax.models.llama import (
 from llama2_jax.pipeline.model_training import language_model_step, shard_batch
 from llama2_jax.pipeline.ppo_steps import ppo_critic_step, ppo_policy_step
 from llama2_jax.pipeline.reward_models import Scores
-from llama2_jax.pipeline.rollouts import collect
+from llama2_jax.pipeline.rollouts import Frozen, Prompts, collect
 from llama2_jax.sharding.mesh import make_mesh, row_multiple
 from llama2_jax.stages.reward_model import reward_model_step
 from llama2_jax.text.dialogue import EncodedDialogue
 from llama2_jax.training.optimizer import OptimizerConfig, make_optimizer
 from llama2_jax.training.state import TrainState, state_shardings
+from tests.smallest import Letters
 
 pytestmark = pytest.mark.slow
 
@@ -90,8 +91,8 @@ def comparisons_batch(mesh):
 class FirstIds:
     """Stands for the reward models: answers of small ids are better."""
 
-    def score(self, sequences, safety_prompts):
-        logit = np.asarray([-np.mean(sequence) / 10 for sequence in sequences], np.float32)
+    def score(self, rows):
+        logit = np.asarray([-np.mean(row["tokens"]) / 10 for row in rows], np.float32)
         return Scores(logit, logit, logit)
 
 
@@ -106,7 +107,9 @@ def experience():
     })  # fmt: skip
     policy, critic = jax.device_put(params(LanguageModel)), jax.device_put(params(ScalarModel))
     reference = jax.tree.map(lambda array: array * 0.9, policy)
-    return collect(config, MODEL, policy, reference, critic, FirstIds(), PROMPTS, [False] * 16, jax.random.key(4), EOS)
+    frozen = Frozen(MODEL, reference, FirstIds(), Letters())
+    prompts = Prompts([{"messages": [], "safety": False}] * len(PROMPTS), PROMPTS)
+    return collect(config, frozen, policy, critic, prompts, ROLLOUT_KEY)
 
 
 def rollouts_batch(mesh):
