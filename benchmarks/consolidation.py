@@ -20,7 +20,7 @@ import numpy as np
 
 from llama2_jax.inference.abstract import GenerationShapes, abstract_weights, compile_decode
 from llama2_jax.inference.consolidation import generation_weights
-from llama2_jax.inference.generate import decode_rows, prefill_rows
+from llama2_jax.inference.generate import DecodedRows, decode_rows, prefill_rows
 from llama2_jax.models.config import PRESETS, ModelConfig
 from llama2_jax.models.decoding import decoding_weights
 from llama2_jax.models.llama import LanguageModel, init_language_model, parameter_shardings
@@ -176,25 +176,17 @@ def _time_decoding(model: ModelConfig, weights, mesh, rows: int, tokens: int) ->
     hidden, cache = jax.block_until_ready(
         prefill_rows(weights, prompts, positions, order, config=model, slots=32 + tokens, mesh=mesh)
     )
-    never = np.int32(-1)  # no id ends an answer
+    decoded_rows = DecodedRows(
+        positions=np.full(rows, 32, np.int32),
+        temperature=np.ones(rows, np.float32),
+        answer_ids=order,
+        used=np.int32(rows),
+        eos_id=np.int32(-1),  # no id ends an answer
+        top_p=None,
+    )
     start = time.perf_counter()
     jax.block_until_ready(
-        decode_rows(
-            weights,
-            hidden,
-            cache,
-            np.full(rows, 32, np.int32),
-            np.ones(rows, np.float32),
-            np.float32(1),
-            jax.random.key(0),
-            order,
-            np.int32(rows),
-            never,
-            config=model,
-            steps=tokens,
-            skip_top_p=True,
-            mesh=mesh,
-        )
+        decode_rows(weights, hidden, cache, decoded_rows, jax.random.key(0), config=model, steps=tokens, mesh=mesh)
     )
     return time.perf_counter() - start
 

@@ -41,8 +41,8 @@ def lines(*records):
         (lines(GOOD, {"text": 5}), r"mine\.jsonl:2: field text is 5; wanted a string"),
         (lines({"text": " "}), r"mine\.jsonl:1: field text is ' '; wanted a string that is not empty"),
         (lines(GOOD).encode() + b'{"text": "\xff"}\n', r"mine\.jsonl:2: not JSON .*utf-8"),
-        ("", r"mine\.jsonl: the file holds no records"),
-        ("\n\n", r"mine\.jsonl: the file holds no records"),
+        ("", r"mine\.jsonl: the file has no records"),
+        ("\n\n", r"mine\.jsonl: the file has no records"),
     ],
     ids=["broken", "no object", "no such field", "wrong type", "blank", "not utf-8", "empty", "blank lines"],
 )
@@ -67,7 +67,7 @@ def test_an_unknown_format(read):
 
 
 def test_a_file_of_an_unknown_kind(read):
-    with pytest.raises(ValueError, match=r"mine\.parquet: cannot tell the format; wanted a name in \.jsonl, \.json"):
+    with pytest.raises(ValueError, match=r"mine\.parquet: unknown format; wanted a name that ends in \.jsonl, \.json"):
         read(lines(GOOD), name="mine.parquet")
 
 

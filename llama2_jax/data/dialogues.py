@@ -1,4 +1,4 @@
-"""Batches for fine-tuning: dialogues of several sources, shuffled in each epoch and packed, none cut and none lost."""
+"""Batches for fine-tuning: dialogues of several sources, shuffled in each epoch and packed; none is cut or lost."""
 
 from collections.abc import Mapping, Sequence
 
@@ -8,7 +8,7 @@ from jaxtyping import Int
 
 from llama2_jax.data.epochs import Batches, batches_by_number, generator, shuffled
 from llama2_jax.text.dialogue import EncodedDialogue
-from llama2_jax.text.packing import assign_rows, lay_out
+from llama2_jax.text.packing import assign_rows, fill_rows
 
 TOO_LONG = ("raise", "drop", "truncate_left")
 
@@ -22,40 +22,42 @@ def dialogue_batches(
     *,
     weights: Mapping[str, float] | None = None,
 ) -> Batches:
-    """Packed batches of dialogues (section 3.1): each epoch has every dialogue once, in an order of its own.
+    """Returns packed batches of dialogues (section 3.1): each epoch has every dialogue once, in a new order.
 
     Args:
-      dialogues: for each source its dialogues; none longer than `length` (see `fit_to_length`).
+      dialogues: the dialogues of each source; none longer than `length` (see `fit_to_length`).
       length: tokens a row.
       batch_size: rows a batch.
-      epochs: how many.
-      seed: decides the order.
-      weights: for each source how often its dialogues are seen in an epoch; 1 where not given. Of a fraction, each
-        epoch draws others.
+      epochs: their number.
+      seed: determines the order.
+      weights: for each source how often its dialogues are seen in an epoch; by default once. For a fractional part each
+        epoch draws different dialogues.
 
     Returns:
-      Batches of {tokens, segment_ids, positions, loss_mask}, int32 [batch_size, length], and `ids`, the
-      names "source/index" of their dialogues. An epoch's last batch is filled up with empty rows (segment 0).
+      Batches of {tokens, segment_ids, positions, loss_mask}, int32 [batch_size, length], and `ids`, the names
+      "source/index" of their dialogues. An epoch's last batch is filled up with rows of padding (segment 0).
 
     Raises:
-      ValueError: for a dialogue that is too long, a weight of an unknown source, or no rows.
+      ValueError: if a dialogue is too long, a weight is negative or of an unknown source, or batch_size is below 1.
     """
     if batch_size < 1:
         raise ValueError(f"batch_size={batch_size}: wanted at least 1 row")
     unknown = set(weights or {}) - set(dialogues)
     if unknown:
         raise ValueError(f"weights are given for {sorted(unknown)}; the sources are {sorted(dialogues)}")
-    names = [f"{source}/{index}" for source, all_of_it in dialogues.items() for index in range(len(all_of_it))]
+    names = [f"{source}/{index}" for source, encoded in dialogues.items() for index in range(len(encoded))]
     sequences = [
-        {"tokens": one.tokens, "loss_mask": one.loss_mask} for all_of_it in dialogues.values() for one in all_of_it
+        {"tokens": dialogue.tokens, "loss_mask": dialogue.loss_mask}
+        for encoded in dialogues.values()
+        for dialogue in encoded
     ]
-    size = np.asarray([len(one["tokens"]) for one in sequences], np.int32)
+    size = np.asarray([len(sequence["tokens"]) for sequence in sequences], np.int32)
     if not len(size):
         raise ValueError(f"there are no dialogues in the sources {sorted(dialogues)}")
     if size.max() > length or not size.min():
         wrong = int(np.argmax((size > length) | (size == 0)))
-        raise ValueError(f"dialogue {names[wrong]} has {size[wrong]} tokens; a row holds 1 to {length}")
-    counts = [(source, len(all_of_it), (weights or {}).get(source, 1.0)) for source, all_of_it in dialogues.items()]
+        raise ValueError(f"dialogue {names[wrong]} has {size[wrong]} tokens; a row has room for 1 to {length}")
+    counts = [(source, len(encoded), (weights or {}).get(source, 1.0)) for source, encoded in dialogues.items()]
     plans = [_Plan(_members(counts, seed, epoch), size, length) for epoch in range(epochs)]
     steps = tuple(-(-plan.rows // batch_size) for plan in plans)
     first_steps = np.cumsum((0, *steps))
@@ -64,7 +66,7 @@ def dialogue_batches(
         epoch = int(np.searchsorted(first_steps, step, side="right")) - 1
         first_row = int(step - first_steps[epoch]) * batch_size
         members, row, start = plans[epoch].rows_between(first_row, first_row + batch_size)
-        batch = lay_out([sequences[index] for index in members], row - first_row, start, batch_size, length)
+        batch = fill_rows([sequences[index] for index in members], row - first_row, start, batch_size, length)
         return {**batch, "ids": [names[index] for index in members]}
 
     return batches_by_number(make, steps)
@@ -73,7 +75,7 @@ def dialogue_batches(
 def fit_to_length(
     dialogues: Sequence[EncodedDialogue], length: int, policy: str, source: str, bos_id: int
 ) -> tuple[list[EncodedDialogue], int]:
-    """Sees to it that every dialogue fits the context.
+    """Drops or truncates dialogues that do not fit the context.
 
     Args:
       dialogues: of one source.
@@ -83,10 +85,10 @@ def fit_to_length(
       bos_id: the tokenizer's.
 
     Returns:
-      The dialogues that fit, and how many were dropped or truncated; that is logged too.
+      The dialogues that fit, and how many were dropped or truncated, which is also logged.
 
     Raises:
-      ValueError: for a dialogue that is too long, under "raise"; for an unknown policy.
+      ValueError: if a dialogue is too long under "raise", or the policy is unknown.
     """
     if policy not in TOO_LONG:
         raise ValueError(f"too_long={policy!r}: choose one of {', '.join(TOO_LONG)}")
@@ -107,7 +109,7 @@ def fit_to_length(
 
 
 def truncate_left(dialogue: EncodedDialogue, length: int, bos_id: int) -> EncodedDialogue:
-    """A dialogue without its oldest pairs, so that it fits; BOS and the newest tokens where one pair is too long."""
+    """Drops a dialogue's oldest pairs until it fits; keeps BOS and the newest tokens if a single pair is too long."""
     excess = len(dialogue) - length
     if excess <= 0:
         return dialogue
@@ -120,7 +122,7 @@ def truncate_left(dialogue: EncodedDialogue, length: int, bos_id: int) -> Encode
 
 
 class _Plan:
-    """Which dialogue lies where in an epoch's rows."""
+    """The places of an epoch's dialogues in its rows."""
 
     def __init__(self, members: Int[np.ndarray, "n"], size: Int[np.ndarray, "all"], length: int):
         row, start, self.rows = assign_rows(size[members], length)
@@ -128,13 +130,13 @@ class _Plan:
         self.members, self.row, self.start = members[order], row[order], start[order]
 
     def rows_between(self, first: int, end: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """The dialogues in rows first, .., end - 1, their rows and their first columns."""
+        """Returns the dialogues in rows first, .., end - 1, their rows and their first columns."""
         begin, stop = np.searchsorted(self.row, (first, end))
         return self.members[begin:stop], self.row[begin:stop], self.start[begin:stop]
 
 
 def _members(counts: Sequence[tuple[str, int, float]], seed: int, epoch: int) -> Int[np.ndarray, "n"]:
-    """The dialogues of an epoch by their number, as often as their weight says, shuffled."""
+    """Returns the indices of an epoch's dialogues, shuffled, each repeated by its weight."""
     members, before = [], 0
     for source, count, weight in counts:
         if not weight >= 0:

@@ -1,4 +1,4 @@
-"""What batches of several epochs have in common: order, number, and an iterator that resumes anywhere."""
+"""Batches of several epochs: their order, their number, and an iterator that resumes after any batch."""
 
 import dataclasses
 import hashlib
@@ -13,7 +13,7 @@ from jaxtyping import Int
 class Batches:
     """Batches whose number is known.
 
-    `iter()` gives a Grain iterator: its `get_state()`, which is JSON, and `set_state()` resume it after any batch.
+    `iter()` returns a Grain iterator that resumes after any batch with `get_state()`, which is JSON, and `set_state()`.
 
     Attributes:
       dataset: the Grain dataset.
@@ -28,28 +28,28 @@ class Batches:
 
 
 def steps_in(batches: Batches) -> int:
-    """The number of batches, of all epochs: what a learning-rate schedule is laid out for."""
+    """Returns the number of batches of all epochs, for a learning-rate schedule."""
     return sum(batches.steps_per_epoch)
 
 
 def batches_by_number(make: Callable[[int], object], steps_per_epoch: tuple[int, ...]) -> Batches:
-    """Batches that are made from their number alone, 0, 1, .. through all epochs."""
+    """Returns batches that are computed from their number, 0, 1, .. through all epochs."""
     numbers = grain.MapDataset.range(sum(steps_per_epoch))
-    # One thread and a few batches ahead: making a batch is array work, which more threads would not make faster.
+    # One thread and a few batches ahead: making a batch is array work, which more threads would not speed up.
     options = grain.ReadOptions(num_threads=1, prefetch_buffer_size=4)
     return Batches(numbers.map(make).to_iter_dataset(options), steps_per_epoch)
 
 
 def shuffled(count: int, seed: int, *purpose: object) -> Int[np.ndarray, "count"]:
-    """0 .. count - 1 in an order that depends on the seed and the purpose (an epoch, say)."""
+    """Returns 0 .. count - 1 in an order that depends on the seed and the purpose (such as an epoch)."""
     return generator(seed, *purpose).permutation(count)
 
 
 def generator(seed: int, *purpose: object) -> np.random.Generator:
-    """Random numbers for a purpose, the same in every process."""
+    """Returns a random generator for a purpose, the same in every process."""
     return np.random.default_rng([derived_seed(seed, *purpose)])
 
 
 def derived_seed(seed: int, *purpose: object) -> int:
-    """A seed for a purpose, 0 to 2**32 - 1."""
+    """Returns a seed for a purpose, 0 to 2**32 - 1."""
     return int.from_bytes(hashlib.sha256("/".join(map(str, (seed, *purpose))).encode()).digest()[:4], "big")

@@ -1,4 +1,4 @@
-"""Rows of files: JSONL, JSON, CSV and plain text, each also gzipped, each row with the place it came from."""
+"""Rows of JSONL, JSON, CSV and text files, also gzipped; each row with its place in the file."""
 
 import csv
 import gzip
@@ -13,7 +13,7 @@ ENDINGS = (".jsonl", ".json", ".csv", ".txt")
 
 
 class BadLine(ValueError):
-    """A line that holds no usable record; `reason` says why, without the place."""
+    """A line without a usable record; `reason` says why, without the place."""
 
     def __init__(self, place: str, reason: str):
         super().__init__(f"{place}: {reason}")
@@ -22,27 +22,27 @@ class BadLine(ValueError):
 
 
 def find_files(patterns: str | Sequence[str], root: epath.PathLike = "") -> list[epath.Path]:
-    """The files that paths or globs name, sorted within each.
+    """Returns the files that match paths or globs, sorted within each.
 
     Args:
-      patterns: a path or several, relative to the root or absolute; `*`, `?` and `[..]` stand for parts of a name.
+      patterns: a path or several, relative to the root or absolute; `*`, `?` and `[..]` match parts of a name.
       root: a folder, local or gs://.
 
     Raises:
-      FileNotFoundError: if a pattern names no file.
-      ValueError: for a pattern with `**`, which a store such as gs:// cannot look up at once.
+      FileNotFoundError: if a pattern matches no file.
+      ValueError: if a pattern has `**`, which an object store such as gs:// cannot look up at once.
     """
     files = []
     for pattern in [patterns] if isinstance(patterns, str) else patterns:
         if "**" in pattern:
             raise ValueError(f"path {pattern!r}: ** is not supported; write out the folders, with * for their names")
         path = epath.Path(root) / pattern
-        wild = next((i for i, part in enumerate(path.parts) if any(mark in part for mark in "*?[")), None)
-        if wild is None:
+        wildcard = next((i for i, part in enumerate(path.parts) if any(mark in part for mark in "*?[")), None)
+        if wildcard is None:
             found = [path] if path.is_file() else []
         else:
-            folder = epath.Path(*path.parts[:wild])
-            matches = folder.glob("/".join(path.parts[wild:])) if folder.is_dir() else []
+            folder = epath.Path(*path.parts[:wildcard])
+            matches = folder.glob("/".join(path.parts[wildcard:])) if folder.is_dir() else []
             found = sorted(match for match in matches if match.is_file())
         if not found:
             raise FileNotFoundError(f"no file {str(path)!r} (path {pattern!r} under the data root {str(root)!r})")
@@ -51,20 +51,22 @@ def find_files(patterns: str | Sequence[str], root: epath.PathLike = "") -> list
 
 
 def rows(path: epath.Path, text_unit: str = "file") -> Iterator[tuple[str, dict | BadLine]]:
-    """The rows of a file, each with its place ("file:line"); a broken row comes as the BadLine it is.
+    """Yields the rows of a file, each with its place ("file:line"); for a broken row a BadLine.
 
     Args:
-      path: ends in one of ENDINGS, perhaps followed by .gz. JSONL: an object a line (blank lines are none); JSON: a
-        list of objects; CSV: a header, then rows; text: rows of one field, `text`.
+      path: ends in one of ENDINGS, optionally followed by .gz. JSONL: an object a line (blank lines are skipped); JSON:
+        a list of objects; CSV: a header, then rows; text: rows of one field, `text`.
       text_unit: "file" (a text file is one row) or "line" (each line that is not blank is one).
 
     Raises:
-      ValueError: for another ending, an unknown unit, or a file that cannot be read as what it claims to be.
+      ValueError: if the ending or the unit is unknown, or the file's content is not of its format.
     """
     name = str(path)
-    ending = next((one for one in ENDINGS if name.removesuffix(".gz").endswith(one)), None)
+    ending = next((ending for ending in ENDINGS if name.removesuffix(".gz").endswith(ending)), None)
     if ending is None:
-        raise ValueError(f"{name}: cannot tell the format; wanted a name in {', '.join(ENDINGS)}, or with .gz after it")
+        raise ValueError(
+            f"{name}: unknown format; wanted a name that ends in {', '.join(ENDINGS)}, or with .gz after it"
+        )
     if text_unit not in ("file", "line"):
         raise ValueError(f'text_unit={text_unit!r}: choose "file" or "line"')
     try:
@@ -90,7 +92,7 @@ def _jsonl(name: str, file: io.BufferedIOBase) -> Iterator[tuple[str, dict | Bad
             continue
         try:
             row = json.loads(line)
-        except ValueError as error:  # JSONDecodeError and UnicodeDecodeError are both of this kind
+        except ValueError as error:  # the base class of JSONDecodeError and UnicodeDecodeError
             yield place, BadLine(place, f"not JSON ({error}); the line begins {line[:60]!r}")
             continue
         yield place, row if isinstance(row, dict) else BadLine(place, _not_an_object(row))
@@ -102,21 +104,21 @@ def _json(name: str, content: bytes) -> Iterator[tuple[str, dict | BadLine]]:
     except UnicodeDecodeError:
         raise
     except ValueError as error:
-        raise ValueError(f"{name}: not JSON ({error}); a file with an object a line is named .jsonl") from error
+        raise ValueError(f"{name}: not JSON ({error}); name a file with an object a line .jsonl") from error
     if not isinstance(loaded, list):
-        raise ValueError(f"{name}: holds a {type(loaded).__name__}, wanted a list of objects")
+        raise ValueError(f"{name}: contains a {type(loaded).__name__}, wanted a list of objects")
     for index, row in enumerate(loaded):
         place = f"{name}:item {index}"
         yield place, row if isinstance(row, dict) else BadLine(place, _not_an_object(row))
 
 
 def _csv(name: str, file: io.BufferedIOBase) -> Iterator[tuple[str, dict | BadLine]]:
-    # Fields such as whole answers are longer than the module's default of 128 KiB.
+    # Fields with long answers exceed the module's default of 128 KiB.
     csv.field_size_limit(2**31 - 1)
     reader = csv.reader(io.TextIOWrapper(file, encoding="utf-8-sig", newline=""))
     header = next(reader, None)
     if header is not None and len(set(header)) < len(header):
-        raise ValueError(f"{name}:1: the header names a column twice: {header}")
+        raise ValueError(f"{name}:1: the header has a column twice: {header}")
     for row in reader:
         place = f"{name}:{reader.line_num}"
         if row and len(row) != len(header):

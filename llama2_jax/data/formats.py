@@ -1,13 +1,13 @@
-"""Rows of files as the project's records: its own forms, a mapping of columns, and the field's layouts.
+"""Conversion of file rows to the project's records: its own fields, a mapping of columns, and common formats.
 
-| layout      | fields of a row                                                     | kind        |
+| format      | fields of a row                                                     | kind        |
 |-------------|---------------------------------------------------------------------|-------------|
-| alpaca      | `instruction`, `output`; perhaps `input`, `system`, `history`       | dialogues   |
-| sharegpt    | `conversations` of {`from`, `value`}; perhaps `system`              | dialogues   |
+| alpaca      | `instruction`, `output`; optional `input`, `system`, `history`      | dialogues   |
+| sharegpt    | `conversations` of {`from`, `value`}; optional `system`             | dialogues   |
 | openai_chat | `messages` of {`role`, `content`}, content a string or text parts   | dialogues   |
 | hh_rlhf     | `chosen`, `rejected`: whole dialogues "\\n\\nHuman: ..\\n\\nAssistant: .." | preferences |
 
-Neighbouring turns of one speaker are one turn: HH-RLHF and ShareGPT have them, and the chat format cannot hold them.
+Consecutive turns of one speaker are merged: HH-RLHF and ShareGPT have them, and the chat format cannot represent them.
 """
 
 import re
@@ -27,40 +27,40 @@ _OPENAI_ROLES = {"system": "system", "developer": "system", "user": "user", "ass
 _HH_RLHF_ROLES = {"Human": "user", "Assistant": "assistant"}
 
 
-def kind_of(layout: str) -> str:
-    """The kind of record that a layout holds.
+def kind_of(format_name: str) -> str:
+    """Returns the kind of record that a format has.
 
     Raises:
-      ValueError: for an unknown layout.
+      ValueError: if the format is unknown.
     """
-    if layout in KINDS:
-        return layout
-    if layout not in _LAYOUTS:
-        raise ValueError(f"unknown format {layout!r}; choose one of {', '.join((*KINDS, *_LAYOUTS))}")
-    return _LAYOUTS[layout][0]
+    if format_name in KINDS:
+        return format_name
+    if format_name not in _FORMATS:
+        raise ValueError(f"unknown format {format_name!r}; choose one of {', '.join((*KINDS, *_FORMATS))}")
+    return _FORMATS[format_name][0]
 
 
-def to_record(row: Mapping, layout: str, columns: Mapping[str, str], defaults: Mapping[str, object]) -> dict:
-    """Makes a row a record of its layout's kind (unchecked: records.check_record checks it).
+def to_record(row: Mapping, format_name: str, columns: Mapping[str, str], defaults: Mapping[str, object]) -> dict:
+    """Converts a row to a record of its format's kind (unchecked: records.check_record checks it).
 
     Args:
-      row: the fields as the file has them.
-      layout: a kind (the row has the project's own fields, perhaps after `columns`), or one of the field's layouts.
-      columns: for each of our fields the column that holds it; then columns not named here are left out. Besides a
-        kind's own fields: `user`, `context`, `system` and, for dialogues, `assistant`, of which messages are made; for
-        preferences `chosen_safe` and `rejected_safe`, of which the safety label is made.
+      row: the fields in the file.
+      format_name: a kind (the row has the project's own fields, also by way of `columns`), or one of the formats above.
+      columns: for each of our fields its column in the file; columns not named here are then left out. In addition to a
+        kind's own fields: `user`, `context`, `system` and, for dialogues, `assistant`, which become messages; for
+        preferences `chosen_safe` and `rejected_safe`, which become the safety label.
       defaults: fields for rows that lack them (or have null).
 
     Raises:
-      ValueError: saying which field is missing or wrong.
+      ValueError: if a field is missing or wrong; the message names it.
     """
-    kind = kind_of(layout)
-    fields = {ours: _required(row, theirs) for ours, theirs in columns.items()} if columns else dict(row)
+    kind = kind_of(format_name)
+    fields = {field: _required(row, column) for field, column in columns.items()} if columns else dict(row)
     for name, value in defaults.items():
         if fields.get(name) is None:
             fields[name] = value
-    if layout in _LAYOUTS:
-        return _LAYOUTS[layout][1](fields)
+    if format_name in _FORMATS:
+        return _FORMATS[format_name][1](fields)
     if kind not in ("text", "raw") and "messages" not in fields and "user" in fields:
         fields = _with_messages(fields, kind)
     if kind == "preferences" and "safety_label" not in fields and "chosen_safe" in fields:
@@ -69,7 +69,7 @@ def to_record(row: Mapping, layout: str, columns: Mapping[str, str], defaults: M
 
 
 def merge_turns(turns: Iterable[tuple[str, str]]) -> list[dict[str, str]]:
-    """Messages of (role, content), neighbours of one role joined by an empty line."""
+    """Returns messages from (role, content), with consecutive ones of one role joined by an empty line."""
     messages: list[dict[str, str]] = []
     for role, content in turns:
         if messages and messages[-1]["role"] == role:
@@ -114,7 +114,7 @@ def _openai_chat(row: dict) -> dict:
 def _hh_rlhf(row: dict) -> dict:
     chosen, rejected = (_hh_rlhf_dialogue(row, name) for name in ("chosen", "rejected"))
     if chosen[:-1] != rejected[:-1]:
-        raise ValueError("chosen and rejected differ before their last answers: no comparison of answers to one prompt")
+        raise ValueError("chosen and rejected differ before their last answers: they must answer the same prompt")
     return {**row, "messages": chosen[:-1], "chosen": chosen[-1]["content"], "rejected": rejected[-1]["content"]}
 
 
@@ -132,7 +132,7 @@ def _hh_rlhf_dialogue(row: dict, field: str) -> list[dict[str, str]]:
     return merge_turns((_HH_RLHF_ROLES[speaker], content) for speaker, content in pairs)
 
 
-_LAYOUTS: Mapping[str, tuple[str, Callable[[dict], dict]]] = {
+_FORMATS: Mapping[str, tuple[str, Callable[[dict], dict]]] = {
     "alpaca": ("dialogues", _alpaca),
     "sharegpt": ("dialogues", _sharegpt),
     "openai_chat": ("dialogues", _openai_chat),
@@ -141,7 +141,7 @@ _LAYOUTS: Mapping[str, tuple[str, Callable[[dict], dict]]] = {
 
 
 def _with_messages(fields: dict, kind: str) -> dict:
-    """Messages of single columns: system, user with its context, and the assistant's of a dialogue."""
+    """Converts single columns to messages: system, user with its context, and for dialogues the assistant's."""
     messages = [{"role": "system", "content": fields["system"]}] if fields.get("system") else []
     messages.append({"role": "user", "content": _prompt(fields["user"], fields.get("context"))})
     used = ("system", "user", "context")
@@ -153,14 +153,14 @@ def _with_messages(fields: dict, kind: str) -> dict:
 
 def _with_safety_label(fields: dict) -> dict:
     safe = _required(fields, "chosen_safe"), _required(fields, "rejected_safe")
-    if not all(isinstance(one, bool) for one in safe):
+    if not all(isinstance(flag, bool) for flag in safe):
         raise ValueError(f"fields chosen_safe and rejected_safe are {safe}; wanted true or false")
     label = SAFETY_LABELS.get(safe, "rejected_safe")
     return {**_without(fields, "chosen_safe", "rejected_safe"), "safety_label": label}
 
 
 def _prompt(instruction: object, context: object) -> object:
-    """An instruction, and below it what it is about."""
+    """Returns an instruction, with its context (if any) below it."""
     if isinstance(context, str) and context.strip() and isinstance(instruction, str):
         return f"{instruction.strip()}\n\n{context.strip()}"
     return instruction

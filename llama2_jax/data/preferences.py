@@ -1,4 +1,4 @@
-"""Comparisons for reward models: their encoding, the mixtures of section 3.2.2, and packed batches of pairs."""
+"""Comparisons for reward models: their encoding, the data mixtures of section 3.2.2, and packed batches of pairs."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -11,7 +11,7 @@ from llama2_jax.data.dialogues import TOO_LONG, truncate_left
 from llama2_jax.data.epochs import Batches, batches_by_number, generator, shuffled
 from llama2_jax.data.records import SAFETY_LABELS
 from llama2_jax.text.dialogue import EncodedDialogue, encode_dialogue, encode_prompt, encode_with_answer
-from llama2_jax.text.packing import assign_rows, lay_out
+from llama2_jax.text.packing import assign_rows, fill_rows
 from llama2_jax.text.tokenizer import Tokenizer
 
 _SAFE = {label: safe for safe, label in SAFETY_LABELS.items()}
@@ -24,9 +24,9 @@ class Comparison:
     Attributes:
       chosen: the prompt and the preferred answer; its score is read at the last token.
       rejected: the prompt and the other answer.
-      rating: how much better the chosen one is (records.RATINGS); "" where that was not asked.
+      rating: how much better the chosen one is (records.RATINGS); "" if it was not rated.
       margin: of the ranking loss.
-      safe: whether the chosen and the rejected answer are safe; None where that was not asked.
+      safe: whether the chosen and the rejected answer are safe; None without a label.
     """
 
     chosen: Int[np.ndarray, "tokens"]
@@ -45,7 +45,7 @@ def encode_comparisons(
     too_long: str,
     source: str,
 ) -> list[Comparison]:
-    """Encodes preferences records; sampled answers (`chosen_tokens`, `rejected_tokens`) by their own ids.
+    """Encodes records of kind preferences; sampled answers keep their ids (`chosen_tokens`, `rejected_tokens`).
 
     Args:
       tokenizer: the tokenizer.
@@ -53,11 +53,11 @@ def encode_comparisons(
       margins: the margin of each rating (Table 27); a record without a rating has margin 0.
       length: the most tokens of prompt and answer.
       too_long: for longer ones: "raise", "drop" them, or "truncate_left": the oldest pairs are left out of both, and
-        the beginning of the last one where that is not enough. How many it were is logged.
-      source: the name for messages.
+        if that is not enough the beginning of the last one. The number of long ones is logged.
+      source: its name, for messages.
 
     Raises:
-      ValueError: for a comparison that is too long, under "raise"; for an unknown policy or a rating without a margin.
+      ValueError: if a comparison is too long under "raise", the policy is unknown, or a rating has no margin.
     """
     if too_long not in TOO_LONG:
         raise ValueError(f"too_long={too_long!r}: choose one of {', '.join(TOO_LONG)}")
@@ -75,7 +75,7 @@ def encode_comparisons(
             continue
         if longest > length:
             prompt = encode_prompt(tokenizer, record["messages"])
-            pair = _truncated(pair, len(prompt), length, tokenizer.bos_id)
+            pair = _truncate_pair(pair, len(prompt), length, tokenizer.bos_id)
         rating = record.get("rating", "")
         if rating and rating not in margins:
             raise ValueError(
@@ -83,20 +83,20 @@ def encode_comparisons(
             )
         margin = float(margins[rating]) if rating else 0.0
         safe = _SAFE[record["safety_label"]] if record.get("safety_label") else None
-        comparisons.append(Comparison(*(one.tokens for one in pair), rating, margin, safe))
+        comparisons.append(Comparison(*(encoded.tokens for encoded in pair), rating, margin, safe))
     if long:
         logging.warning("%s: %d of %d comparisons are longer than %d: %s", source, long, len(records), length, too_long)
     return comparisons
 
 
 def helpfulness_mix(helpfulness: Sequence, others: Sequence, other_fraction: float = 0.5, seed: int = 0) -> list:
-    """The helpfulness model's data: all helpfulness comparisons, and an equal part of others (section 3.2.2).
+    """Returns the helpfulness model's data: all helpfulness comparisons and an equal part of others (section 3.2.2).
 
     Args:
       helpfulness: used in full.
-      others: safety and open-source comparisons; drawn from uniformly, without replacement.
-      other_fraction: their share of the result; all of them are taken where there are too few.
-      seed: decides the draw.
+      others: safety and open-source comparisons; sampled uniformly, without replacement.
+      other_fraction: their fraction of the result; if there are too few, all of them are taken.
+      seed: determines the sample.
 
     Returns:
       The records, helpfulness first.
@@ -105,9 +105,9 @@ def helpfulness_mix(helpfulness: Sequence, others: Sequence, other_fraction: flo
 
 
 def safety_mix(safety: Sequence, helpfulness: Sequence, helpfulness_fraction: float = 0.1, seed: int = 0) -> list:
-    """The safety model's data: all safety comparisons and, as a tenth, helpfulness ones (section 3.2.2).
+    """Returns the safety model's data: all safety comparisons, and a tenth of helpfulness ones (section 3.2.2).
 
-    The tenth helps most with pairs whose answers both are safe. Arguments and result as in `helpfulness_mix`.
+    That tenth helps most with pairs of two safe answers. Arguments and result as in `helpfulness_mix`.
     """
     return _mix(safety, helpfulness, helpfulness_fraction, seed)
 
@@ -122,28 +122,28 @@ def preference_batches(
     accumulation: int = 1,
     row_multiple: int = 8,
 ) -> Batches:
-    """Batches of pairs for reward models, both answers of each packed into rows.
+    """Returns batches of pairs for reward models, with both answers of each packed into rows.
 
-    Batches have one of two numbers of rows, so that two programs serve them all: as many as nine in ten batches get by
-    with, or as the fullest one needs.
+    Batches have one of two numbers of rows, so that two compiled programs serve them all: the number that suffices for
+    nine in ten batches, or that of the fullest one.
 
     Args:
       comparisons: anything with the fields chosen, rejected, margin and safe of `Comparison`.
       pairs_per_batch: a batch's comparisons. An epoch's last batch is filled up with padding pairs (pair_mask 0).
       length: tokens a row.
-      seed: decides the order, which differs in each epoch.
-      epochs: how many.
+      seed: determines the order, which differs in each epoch.
+      epochs: their number.
       accumulation: above 1, each batch is packed as so many microbatches and every array has a leading axis of them;
-        rows then count within the microbatch.
+        row indices are then within the microbatch.
       row_multiple: the number of rows is a multiple of it.
 
     Returns:
       Batches of tokens, segment_ids, positions (int32 [rows, length]); chosen_row, chosen_column, rejected_row,
-      rejected_column (int32 [pairs]): where the last token of each answer lies; margin, chosen_safe, rejected_safe,
-      safety_known, pair_mask (float32 [pairs]); and `ids`, the numbers of the comparisons, as strings.
+      rejected_column (int32 [pairs]): the place of each answer's last token; margin, chosen_safe, rejected_safe,
+      safety_known, pair_mask (float32 [pairs]); and `ids`, the indices of the comparisons, as strings.
 
     Raises:
-      ValueError: for a comparison that is too long, no comparisons, or a batch that cannot be divided.
+      ValueError: if a comparison is too long, there are none, or a batch cannot be divided into microbatches.
     """
     if pairs_per_batch < 1 or pairs_per_batch % accumulation:
         raise ValueError(
@@ -152,43 +152,45 @@ def preference_batches(
         )
     if not comparisons:
         raise ValueError("there are no comparisons to train on")
-    sequences = [{"tokens": ids} for one in comparisons for ids in (one.chosen, one.rejected)]
-    size = np.asarray([len(one["tokens"]) for one in sequences], np.int32)
+    sequences = [{"tokens": ids} for comparison in comparisons for ids in (comparison.chosen, comparison.rejected)]
+    size = np.asarray([len(sequence["tokens"]) for sequence in sequences], np.int32)
     if size.max() > length or not size.min():
         wrong = int(np.argmax((size > length) | (size == 0)))
-        raise ValueError(f"comparison {wrong // 2} has {size[wrong]} tokens; a row holds 1 to {length}")
+        raise ValueError(f"comparison {wrong // 2} has {size[wrong]} tokens; a row has room for 1 to {length}")
     labels = _labels(comparisons)
-    numbers = np.concatenate(
-        [_batch_numbers(len(comparisons), pairs_per_batch, seed, epoch) for epoch in range(epochs)]
+    indices = np.concatenate(
+        [_batch_indices(len(comparisons), pairs_per_batch, seed, epoch) for epoch in range(epochs)]
     )
-    parts = numbers.reshape(len(numbers), accumulation, -1)
-    needed = np.asarray([max(_packed(part, size, length)[-1] for part in step) for step in parts])
-    few, most = (
-        -(-int(np.quantile(needed, share, method="higher")) // row_multiple) * row_multiple for share in (0.9, 1.0)
+    microbatches = indices.reshape(len(indices), accumulation, -1)
+    needed = np.asarray([max(_assign_pairs(pairs, size, length)[-1] for pairs in step) for step in microbatches])
+    usual, largest = (
+        -(-int(np.quantile(needed, quantile, method="higher")) // row_multiple) * row_multiple
+        for quantile in (0.9, 1.0)
     )
 
-    def make_part(part: Int[np.ndarray, "pairs"], rows: int) -> dict[str, np.ndarray]:
-        members, row, start, _ = _packed(part, size, length)
-        arrays = _empty(rows, length)
+    def make_microbatch(pairs: Int[np.ndarray, "pairs"], rows: int) -> dict[str, np.ndarray]:
+        members, row, start, _ = _assign_pairs(pairs, size, length)
+        arrays = _padding_rows(rows, length)
         if len(members):
-            arrays = lay_out([sequences[index] for index in members], row, start, rows, length)
-        real = part >= 0
+            arrays = fill_rows([sequences[index] for index in members], row, start, rows, length)
+        real = pairs >= 0
         for side, name in enumerate(("chosen", "rejected")):
-            # The real pairs come first: their answers lie at 0, 2, .. and 1, 3, .. of the packed sequences.
+            # The real pairs come first: their answers are at 0, 2, .. and 1, 3, .. of the packed sequences.
             last = start[side::2] + size[members[side::2]] - 1
-            arrays[f"{name}_row"] = _padded(row[side::2], real)
-            arrays[f"{name}_column"] = _padded(last, real)
-        arrays |= {name: np.where(real, values[part], np.float32(0)) for name, values in labels.items()}
+            arrays[f"{name}_row"] = _pad_pairs(row[side::2], real)
+            arrays[f"{name}_column"] = _pad_pairs(last, real)
+        arrays |= {name: np.where(real, values[pairs], np.float32(0)) for name, values in labels.items()}
         return {**arrays, "pair_mask": real.astype(np.float32)}
 
     def make(step: int) -> dict:
-        made = [make_part(part, few if needed[step] <= few else most) for part in parts[step]]
+        rows = usual if needed[step] <= usual else largest
+        parts = [make_microbatch(pairs, rows) for pairs in microbatches[step]]
         batch = {
-            name: np.stack([part[name] for part in made]) if accumulation > 1 else made[0][name] for name in made[0]
+            name: np.stack([part[name] for part in parts]) if accumulation > 1 else parts[0][name] for name in parts[0]
         }
-        return {**batch, "ids": [str(index) for index in parts[step].ravel() if index >= 0]}
+        return {**batch, "ids": [str(index) for index in microbatches[step].ravel() if index >= 0]}
 
-    return batches_by_number(make, (len(numbers) // epochs,) * epochs)
+    return batches_by_number(make, (len(indices) // epochs,) * epochs)
 
 
 def _with_answer(tokenizer: Tokenizer, record: Mapping, side: str) -> EncodedDialogue:
@@ -197,11 +199,11 @@ def _with_answer(tokenizer: Tokenizer, record: Mapping, side: str) -> EncodedDia
     return encode_dialogue(tokenizer, [*record["messages"], {"role": "assistant", "content": record[side]}], "none")
 
 
-def _truncated(pair: Sequence[EncodedDialogue], prompt: int, length: int, bos_id: int) -> list[EncodedDialogue]:
-    """Both cut by as much, so that they are compared on the same prompt; unless an answer alone is too long."""
+def _truncate_pair(pair: Sequence[EncodedDialogue], prompt: int, length: int, bos_id: int) -> list[EncodedDialogue]:
+    """Cuts both by the same amount, so that they keep the same prompt, unless an answer alone is too long."""
     excess = max(map(len, pair)) - length
-    kept = [len(one) - excess if excess < prompt else min(len(one), length) for one in pair]
-    return [truncate_left(one, size, bos_id) for one, size in zip(pair, kept, strict=True)]
+    sizes = [len(encoded) - excess if excess < prompt else min(len(encoded), length) for encoded in pair]
+    return [truncate_left(encoded, size, bos_id) for encoded, size in zip(pair, sizes, strict=True)]
 
 
 def _mix(main: Sequence, others: Sequence, other_fraction: float, seed: int) -> list:
@@ -215,28 +217,28 @@ def _mix(main: Sequence, others: Sequence, other_fraction: float, seed: int) -> 
 
 
 def _labels(comparisons: Sequence[Comparison]) -> dict[str, np.ndarray]:
-    safe = [one.safe or (False, False) for one in comparisons]
+    safe = [comparison.safe or (False, False) for comparison in comparisons]
     return {
-        "margin": np.asarray([one.margin for one in comparisons], np.float32),
+        "margin": np.asarray([comparison.margin for comparison in comparisons], np.float32),
         "chosen_safe": np.asarray([chosen for chosen, _ in safe], np.float32),
         "rejected_safe": np.asarray([rejected for _, rejected in safe], np.float32),
-        "safety_known": np.asarray([one.safe is not None for one in comparisons], np.float32),
+        "safety_known": np.asarray([comparison.safe is not None for comparison in comparisons], np.float32),
     }
 
 
-def _batch_numbers(count: int, pairs_per_batch: int, seed: int, epoch: int) -> Int[np.ndarray, "steps pairs"]:
-    """The comparisons of each batch of an epoch; -1 is padding."""
+def _batch_indices(count: int, pairs_per_batch: int, seed: int, epoch: int) -> Int[np.ndarray, "steps pairs"]:
+    """Returns the comparisons of each batch of an epoch; -1 is padding."""
     steps = -(-count // pairs_per_batch)
-    numbers = np.full(steps * pairs_per_batch, -1)
-    numbers[:count] = shuffled(count, seed, "pairs", epoch)
-    return numbers.reshape(steps, pairs_per_batch)
+    indices = np.full(steps * pairs_per_batch, -1)
+    indices[:count] = shuffled(count, seed, "pairs", epoch)
+    return indices.reshape(steps, pairs_per_batch)
 
 
-def _packed(
-    part: Int[np.ndarray, "pairs"], size: Int[np.ndarray, "all"], length: int
+def _assign_pairs(
+    pairs: Int[np.ndarray, "pairs"], size: Int[np.ndarray, "all"], length: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
-    """The sequences of a part's real pairs (chosen, rejected, ..), their rows and starts, and the number of rows."""
-    real = part[part >= 0]
+    """Returns the sequences of the real pairs (chosen, rejected, ..), their rows and starts, and the number of rows."""
+    real = pairs[pairs >= 0]
     members = np.stack([2 * real, 2 * real + 1], axis=-1).ravel()
     longest_first = np.argsort(-size[members], kind="stable")
     row, start = np.empty(len(members), np.int32), np.empty(len(members), np.int32)
@@ -244,11 +246,11 @@ def _packed(
     return members, row, start, rows
 
 
-def _padded(values: np.ndarray, real: np.ndarray) -> Int[np.ndarray, "pairs"]:
+def _pad_pairs(values: np.ndarray, real: np.ndarray) -> Int[np.ndarray, "pairs"]:
     padded = np.zeros(len(real), np.int32)
     padded[real] = values
     return padded
 
 
-def _empty(rows: int, length: int) -> dict[str, np.ndarray]:
+def _padding_rows(rows: int, length: int) -> dict[str, np.ndarray]:
     return {name: np.zeros((rows, length), np.int32) for name in ("tokens", "segment_ids", "positions")}

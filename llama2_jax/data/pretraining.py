@@ -1,4 +1,4 @@
-"""Batches for pretraining: documents of several sources, mixed by weight, joined and split to the context length."""
+"""Batches for pretraining: documents of several sources, mixed by weight, concatenated and split into rows."""
 
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -20,19 +20,19 @@ def pretraining_batches(
     bos_id: int,
     eos_id: int,
 ) -> grain.IterDataset:
-    """Endless batches of text (section 2.1): BOS, a document, EOS, the next one; no padding.
+    """Returns endless batches of text (section 2.1): BOS, a document, EOS, the next one; no padding.
 
-    Every source is shuffled anew in each pass over it; the heavier its weight, the more passes (up-sampling). Documents
-    longer than a row are cut to pieces of `length` tokens that are shuffled as if they were documents, each of which
-    fills a row: otherwise one book would fill whole batches. BOS and EOS stay where the document begins and ends. What
-    is left of a document at the end of a row begins another row, as a segment of its own with positions from 0.
+    Every source is reshuffled in each pass over it; the larger its weight, the more passes (up-sampling). Documents
+    longer than a row are cut into pieces of `length` tokens that each fill a row and are shuffled like documents:
+    otherwise one book would fill whole batches. BOS and EOS stay at the beginning and end of the document. The rest of
+    a document at the end of a row begins another row, as a separate segment with positions from 0.
 
     Args:
-      documents: for each source its documents' ids, without BOS and EOS.
-      weights: for each source its share of the tokens (made to sum to 1).
+      documents: the ids of each source's documents, without BOS and EOS.
+      weights: each source's fraction of the tokens (normalised to sum to 1).
       length: tokens a row.
       batch_size: rows a batch.
-      seed: decides the order.
+      seed: determines the order.
       bos_id, eos_id: the tokenizer's.
 
     Returns:
@@ -40,7 +40,8 @@ def pretraining_batches(
       Its iterator's state is JSON.
 
     Raises:
-      ValueError: for a source without documents or with an empty one, weights that do not fit, or no rows.
+      ValueError: if a source has no documents or an empty one, the weights are not those of the sources or not above
+        0, or batch_size is below 1.
     """
     if batch_size < 1:
         raise ValueError(f"batch_size={batch_size}: wanted at least 1 row")
@@ -52,32 +53,32 @@ def pretraining_batches(
     if wrong:
         raise ValueError(f"weights must be above 0, found {wrong}; leave a source out to give it no share")
     sources = [_Pieces(name, of_source, length, bos_id, eos_id) for name, of_source in documents.items()]
-    # How often each source is passed through, up to a factor: Grain counts elements, a weight is a share of tokens.
+    # The relative number of passes over each source: Grain counts elements, while a weight is a fraction of tokens.
     passes = [weights[source.name] / source.tokens for source in sources]
 
     def mixed(kind: str) -> grain.MapDataset | None:
-        """An endless stream of pieces of a kind ("rows" or "rests"), from all sources that have any."""
-        present = [(getattr(source, kind), often) for source, often in zip(sources, passes, strict=True)]
-        present = [(pieces, often) for pieces, often in present if len(pieces)]
+        """Returns an endless stream of pieces of a kind ("rows" or "rests"), from all sources that have any."""
+        present = [(getattr(source, kind), count) for source, count in zip(sources, passes, strict=True)]
+        present = [(pieces, count) for pieces, count in present if len(pieces)]
         streams = [
             grain.MapDataset.source(pieces).shuffle(derived_seed(seed, pieces.name)).repeat() for pieces, _ in present
         ]
-        return grain.MapDataset.mix(streams, [often * len(pieces) for pieces, often in present]) if present else None
+        return grain.MapDataset.mix(streams, [count * len(pieces) for pieces, count in present]) if present else None
 
     in_memory = grain.ReadOptions(num_threads=0, prefetch_buffer_size=0)
-    made, shares = [], []
+    datasets, proportions = [], []
     if (rows := mixed("rows")) is not None:
-        made.append(rows.map(_whole_row).to_iter_dataset(in_memory))
-        shares.append(sum(often * source.rows.tokens for source, often in zip(sources, passes, strict=True)))
+        datasets.append(rows.map(_full_row).to_iter_dataset(in_memory))
+        proportions.append(sum(count * source.rows.tokens for source, count in zip(sources, passes, strict=True)))
     if (rests := mixed("rests")) is not None:
         packed = ConcatThenSplitIterDataset(rests.to_iter_dataset(in_memory), length_struct={"tokens": length})
-        made.append(packed.map(_packed_row))
-        shares.append(sum(often * source.rests.tokens for source, often in zip(sources, passes, strict=True)))
-    return _RestoredFromJson(grain.IterDataset.mix(made, shares).batch(batch_size, drop_remainder=True))
+        datasets.append(packed.map(_packed_row))
+        proportions.append(sum(count * source.rests.tokens for source, count in zip(sources, passes, strict=True)))
+    return _RestoredFromJson(grain.IterDataset.mix(datasets, proportions).batch(batch_size, drop_remainder=True))
 
 
 class _Pieces:
-    """The documents of a source with BOS and EOS: cut to `rows` of the full length, and `rests` shorter than it."""
+    """The documents of a source with BOS and EOS, cut into full `rows`, and `rests` that are shorter."""
 
     def __init__(self, name: str, documents: Sequence[np.ndarray], length: int, bos_id: int, eos_id: int):
         self.name = name
@@ -86,35 +87,35 @@ class _Pieces:
             where = f"document {int(sizes.argmin())} is empty" if len(sizes) else "it has no documents"
             raise ValueError(f"source {name!r} cannot be trained on: {where}")
         ends = np.cumsum(sizes + 2)
-        begins = ends - sizes - 2
+        starts = ends - sizes - 2
         joined = np.empty(ends[-1], np.int32)
-        joined[begins], joined[ends - 1] = bos_id, eos_id
-        for document, begin, end in zip(documents, begins.tolist(), ends.tolist(), strict=True):
-            joined[begin + 1 : end - 1] = document
-        pairs = list(zip(begins.tolist(), ends.tolist(), strict=True))
-        rows = [(first, first + length) for begin, end in pairs for first in range(begin, end - length + 1, length)]
-        rests = [(end - (end - begin) % length, end) for begin, end in pairs if (end - begin) % length]
+        joined[starts], joined[ends - 1] = bos_id, eos_id
+        spans = list(zip(starts.tolist(), ends.tolist(), strict=True))
+        for document, (start, end) in zip(documents, spans, strict=True):
+            joined[start + 1 : end - 1] = document
+        rows = [(first, first + length) for start, end in spans for first in range(start, end - length + 1, length)]
+        rests = [(end - (end - start) % length, end) for start, end in spans if (end - start) % length]
         self.rows, self.rests = _Slices(f"{name}/rows", joined, rows), _Slices(f"{name}/rests", joined, rests)
         self.tokens = len(joined)
 
 
 class _Slices:
-    """Parts of one long array, by their number."""
+    """Parts of one long array, by their index."""
 
-    def __init__(self, name: str, joined: np.ndarray, borders: Sequence[tuple[int, int]]):
+    def __init__(self, name: str, joined: np.ndarray, spans: Sequence[tuple[int, int]]):
         self.name, self._joined = name, joined
-        self._borders = np.asarray(borders, np.int64).reshape(-1, 2)
-        self.tokens = int(np.sum(self._borders[:, 1] - self._borders[:, 0]))
+        self._spans = np.asarray(spans, np.int64).reshape(-1, 2)
+        self.tokens = int(np.sum(self._spans[:, 1] - self._spans[:, 0]))
 
     def __len__(self) -> int:
-        return len(self._borders)
+        return len(self._spans)
 
     def __getitem__(self, index: int) -> dict[str, np.ndarray]:
-        begin, end = self._borders[index]
-        return {"tokens": self._joined[begin:end]}
+        start, end = self._spans[index]
+        return {"tokens": self._joined[start:end]}
 
 
-def _whole_row(piece: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+def _full_row(piece: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     tokens = piece["tokens"]
     ones = np.ones(len(tokens), np.int32)
     return {
@@ -135,10 +136,10 @@ def _packed_row(row: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 
 class _RestoredFromJson(grain.IterDataset):
-    """A dataset whose iterators take their state back from JSON.
+    """A dataset whose iterators restore their state from JSON.
 
-    Grain's packer compares a pair in its state with a tuple, and JSON makes it a list: restored so, an iterator would
-    now and then lose a document.
+    Grain's packer compares a pair in its state with a tuple, and JSON makes the pair a list: an iterator restored from
+    it would occasionally lose a document.
     """
 
     def __init__(self, parent: grain.IterDataset):

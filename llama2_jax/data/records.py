@@ -1,16 +1,16 @@
-"""The project's forms of a record, and the check that a record is of one.
+"""The project's kinds of records, and their check.
 
 | kind        | fields                                                                                        |
 |-------------|-----------------------------------------------------------------------------------------------|
 | text        | `text`                                                                                        |
-| dialogues   | `messages`, ending in an assistant's                                                          |
-| prompts     | `messages`, ending in the user's; perhaps `safety` (true where an unsafe answer is to be feared) |
-| preferences | `messages` as in prompts, `chosen`, `rejected`, `domain`; perhaps `rating`, `safety_label`    |
+| dialogues   | `messages`, the last one an assistant's                                                       |
+| prompts     | `messages`, the last one the user's; optional `safety` (true if an answer may be unsafe)      |
+| preferences | `messages` as in prompts, `chosen`, `rejected`, `domain`; optional `rating`, `safety_label`   |
 | samples     | `messages` as in prompts, `response`                                                          |
-| raw         | any; for what a single stage reads, which knows what it needs                                 |
+| raw         | any; for a single stage, which checks what it needs                                           |
 
-Further fields are carried along. An answer that was sampled may carry its ids: `response_tokens`, `chosen_tokens`,
-`rejected_tokens`, or `tokens` in an assistant's message.
+Further fields are kept. A sampled answer may carry its ids: `response_tokens`, `chosen_tokens`, `rejected_tokens`, or
+`tokens` in an assistant's message.
 """
 
 import json
@@ -21,17 +21,17 @@ from llama2_jax.text.dialogue import check_messages
 KINDS = ("text", "dialogues", "prompts", "preferences", "samples", "raw")
 RATINGS = ("significantly_better", "better", "slightly_better", "negligibly_better")
 DOMAINS = ("helpfulness", "safety")
-# By whether the chosen and the rejected answer are safe (section 3.2.1). Of (False, True) there is none.
+# By whether the chosen and the rejected answer are safe (section 3.2.1). (False, True) is excluded.
 SAFETY_LABELS = {(True, False): "chosen_safe", (True, True): "both_safe", (False, False): "both_unsafe"}
 
 _ANSWERS = {"preferences": ("chosen", "rejected"), "samples": ("response",)}
 
 
 def check_record(record: Mapping, kind: str) -> None:
-    """Checks a record against its kind.
+    """Checks that a record is of its kind.
 
     Raises:
-      ValueError: naming the field, what was found and what was wanted.
+      ValueError: if it is not; with the field, what was found and what was wanted.
     """
     if kind == "raw":
         return
@@ -48,10 +48,10 @@ def check_record(record: Mapping, kind: str) -> None:
 
 
 def convert(record: dict, given: str, wanted: str) -> dict:
-    """A record of one kind as another one: conversations hold prompts, answered prompts hold dialogues.
+    """Converts a record to another kind: dialogues to prompts, answered prompts to prompts or dialogues.
 
     Raises:
-      ValueError: if there is no way from the one to the other.
+      ValueError: if there is no such conversion.
     """
     if given == wanted:
         return record
@@ -67,7 +67,7 @@ def convert(record: dict, given: str, wanted: str) -> dict:
 
 
 def opening(record: Mapping) -> str:
-    """What a record opens with: a conversation's first user message, a text, or else all its fields."""
+    """Returns the opening of a record: a conversation's first user message, a text, or else all its fields."""
     if "messages" in record:
         return next(message["content"] for message in record["messages"] if message["role"] == "user")
     return record["text"] if "text" in record else json.dumps(record, sort_keys=True, default=str)
@@ -96,7 +96,7 @@ def _check_answer(record: Mapping, field: str) -> None:
             raise ValueError(f"field {field} is {_shown(record[field])}; wanted a string")
         return
     _check_text(record, field)
-    # An answer is encoded as an assistant's message: the same tags are refused in it.
+    # An answer is encoded as an assistant's message, so it may not contain special tags either.
     check_messages([{"role": "user", "content": ""}, {"role": "assistant", "content": record[field]}])
 
 
@@ -106,8 +106,8 @@ def _check_comparison(record: Mapping) -> None:
         _check_choice(record, "rating", RATINGS)
     if record.get("safety_label") == "rejected_safe":
         raise ValueError(
-            "field safety_label says that the chosen answer is unsafe and the rejected one safe; such comparisons are "
-            "excluded (section 3.2.1): leave the line out"
+            "field safety_label is 'rejected_safe': the chosen answer is unsafe and the rejected one safe; such "
+            "comparisons are excluded (section 3.2.1): leave the line out"
         )
     if "safety_label" in record:
         _check_choice(record, "safety_label", tuple(SAFETY_LABELS.values()))

@@ -1,4 +1,4 @@
-"""Where records come from: files or functions that a config names.
+"""Sources of records: files or functions that a config names.
 
 A source in a config is a mapping with the fields of `Source`:
 
@@ -32,18 +32,18 @@ class Source:
       function: instead of a path, a function's dotted path; called as function(seed=seed, **arguments), it returns a
         list of records.
       arguments: for the function.
-      format: how a row is laid out: text, dialogues, prompts, preferences, samples (the project's own fields), alpaca,
-        sharegpt, openai_chat, hh_rlhf, or raw (left as it is, unchecked).
-      kind: the records wanted, where they are not what the format holds: prompts of dialogues or of preferences, say.
-      columns: for each of our fields the column that holds it (formats.to_record).
+      format: of a row: text, dialogues, prompts, preferences, samples (the project's own fields), alpaca, sharegpt,
+        openai_chat, hh_rlhf, or raw (left unchanged, unchecked).
+      kind: the kind of records wanted, if it is not the format's: prompts from dialogues or from preferences, say.
+      columns: for each of our fields its column in the file (formats.to_record).
       where: for columns the value that they must have; other rows are left out.
       defaults: fields for records that lack them.
       text_unit: whether a text file is one record ("file") or has one a line ("line").
-      weight: the source's share where sources are mixed; only its ratio to the others' counts.
+      weight: the source's weight in a mixture of sources; only its ratio to the others' matters.
       limit: the most records to take, from the beginning; None for all.
-      part: (begin, end) within [0, 1]: the records whose opening's hash falls there. Parts that do not overlap share no
-        record, and conversations with the same first user turn are always in the same part.
-      on_bad_line: "raise" at a line that holds no usable record, or "skip" it: counted, and logged with its place.
+      part: (begin, end) within [0, 1]: the records with the hash of their opening in this range. Parts that do not
+        overlap share no record, and conversations with the same first user turn are always in the same part.
+      on_bad_line: "raise" at a line without a usable record, or "skip" it, which is counted and logged with its place.
     """
 
     path: str | Sequence[str] = ""
@@ -62,8 +62,8 @@ class Source:
 
     def __post_init__(self):
         if bool(self.path) == bool(self.function):
-            raise ValueError(f"a source has a path or a function, one of them: {self}")
-        kind_of(self.format)  # raises for an unknown one
+            raise ValueError(f"a source needs either a path or a function: {self}")
+        kind_of(self.format)  # raises if it is unknown
         if self.kind and self.kind not in KINDS:
             raise ValueError(f"unknown kind {self.kind!r}; choose one of {', '.join(KINDS)}")
         if self.on_bad_line not in ("raise", "skip"):
@@ -77,17 +77,17 @@ class Source:
 
 @dataclasses.dataclass(frozen=True)
 class Reading:
-    """What a source held: its records, and the lines left out, each with its place and the reason."""
+    """The records of a source, and the lines that were skipped, each with its place and the reason."""
 
     records: list[dict]
     skipped: list[BadLine]
 
 
 def as_source(description: Source | Mapping) -> Source:
-    """A source from a mapping such as a config's.
+    """Returns a source from a mapping such as a config's.
 
     Raises:
-      ValueError: for a field that a source does not have, or a wrong value.
+      ValueError: if a field is unknown or has a wrong value.
     """
     if isinstance(description, Source):
         return description
@@ -102,30 +102,30 @@ def as_source(description: Source | Mapping) -> Source:
 
 
 def read(source: Source | Mapping, root: epath.PathLike, seed: int, name: str = "") -> list[dict]:
-    """The records of a source; see `read_and_report`."""
+    """Returns the records of a source; see `read_and_report`."""
     return read_and_report(source, root, seed, name).records
 
 
 def read_all(sources: Mapping[str, Source | Mapping], root: epath.PathLike, seed: int) -> dict[str, list[dict]]:
-    """The records of several sources, by name; see `read_and_report`."""
+    """Returns the records of several sources, by name; see `read_and_report`."""
     return {name: read(source, root, seed, name) for name, source in sources.items()}
 
 
 def read_and_report(source: Source | Mapping, root: epath.PathLike, seed: int, name: str = "") -> Reading:
-    """Reads a source: every record checked, none lost silently.
+    """Reads a source; every record is checked, none is lost silently.
 
     Args:
       source: what to read.
-      root: the folder that relative paths start from.
-      seed: handed to a source's function.
+      root: the folder of relative paths.
+      seed: passed to a source's function.
       name: the source's name; records without a field `source` get it.
 
     Returns:
       The records in the order of the files, and the lines skipped under on_bad_line="skip".
 
     Raises:
-      BadLine: at the first bad line under on_bad_line="raise": file, line, field, what was wanted.
-      FileNotFoundError, ValueError: for a path without files, a source without records, wrong fields of the source.
+      BadLine: at the first bad line under on_bad_line="raise", with file, line, field and what was wanted.
+      FileNotFoundError, ValueError: if a path has no files, no records are left, or the source has wrong fields.
     """
     source = as_source(source)
     records: list[dict] = []
@@ -157,7 +157,7 @@ def read_and_report(source: Source | Mapping, root: epath.PathLike, seed: int, n
 
 
 def load_function(path: str) -> Callable:
-    """The function of a dotted path.
+    """Returns the function with a dotted path.
 
     Raises:
       ValueError: if there is no such module or function.
@@ -180,7 +180,7 @@ def _rows(source: Source, root: epath.PathLike, seed: int) -> Iterator[tuple[str
             empty = False
             yield row
         if empty:
-            raise ValueError(f"{path}: the file holds no records")
+            raise ValueError(f"{path}: the file has no records")
 
 
 def _is_wanted(row: object, where: Mapping[str, object]) -> bool:
@@ -190,7 +190,7 @@ def _is_wanted(row: object, where: Mapping[str, object]) -> bool:
         raise ValueError(f"a {type(row).__name__}, wanted an object with fields")
     for column in where:
         if column not in row:
-            raise ValueError(f"there is no column {column}, which the source's where names; there are {', '.join(row)}")
+            raise ValueError(f"there is no column {column}, named in the source's where; there are {', '.join(row)}")
     return all(row[column] == value for column, value in where.items())
 
 
@@ -211,7 +211,7 @@ def _in_part(record: Mapping, part: tuple[float, float]) -> bool:
 
 
 def _plain(value: object) -> object:
-    """Mappings of any make (a config's, say) as dicts."""
+    """Returns mappings of any type (such as a config's) as dicts."""
     if hasattr(value, "items"):
         return {name: _plain(item) for name, item in value.items()}
     return value

@@ -1,1 +1,1 @@
-"""A model at work: generation and scores of given tokens. Knows no trainer."""
+"""Inference: generation, and scores of given tokens. Independent of training."""

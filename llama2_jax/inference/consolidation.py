@@ -1,9 +1,9 @@
-"""A policy's weights for generation: laid out once for all its tokens, and not at each (section 3.2.3).
+"""A policy's weights for generation, consolidated once and not at every token (section 3.2.3).
 
-In training every weight is split over fsdp and gathered where it is used. One pass over thousands of tokens pays for
-that easily; a step of decoding, which reads all weights for one token a row, does not: the paper saw generation slow
-down 20 times. So the weights are gathered once, in the compute dtype, before the first token; they lie whole over data
-and fsdp and split over tensor alone, beside the parameters in training, and are given up after the last token.
+In training every weight is split over fsdp and gathered at each use. That is cheap for a pass over thousands of tokens,
+but not for a step of decoding, which reads all weights for one token a row: the paper saw generation slow down 20
+times. So the weights are gathered once, in the compute dtype, before the first token. They are replicated over data and
+fsdp and split over tensor only, in addition to the training parameters, and are freed after the last token.
 """
 
 import functools
@@ -21,17 +21,17 @@ from llama2_jax.sharding.mesh import mesh_of
 
 
 def generation_weights(config: ModelConfig, params: dict[str, Any], consume: bool = False) -> DecodingWeights:
-    """Returns a language model's parameters laid out for all steps of a generation.
+    """Returns a language model's parameters converted for all steps of a generation.
 
-    They take memory of their own until the last reference to them is gone, except for arrays that need no change: those
+    They take additional memory until the last reference to them is gone, except for arrays that need no change: those
     are shared with the parameters.
 
     Args:
-      config: the network; config.consolidate_weights says whether the weights are whole over fsdp, or split as the
-        parameters are, so that every step gathers them.
+      config: the network; config.consolidate_weights decides whether the weights are replicated over fsdp, or split as
+        the parameters are, so that every step gathers them.
       params: its parameters.
-      consume: take them out of the dict one after the other, which is empty in the end: memory then has to fit them
-        once and not twice.
+      consume: remove the parameters from the dict one by one, until it is empty, so that memory has to fit them once
+        and not twice.
     """
     mesh = mesh_of(params)
     shardings = DecodingWeights(None, (), None, None) if mesh is None else weight_shardings(config, mesh)
@@ -42,22 +42,22 @@ def generation_weights(config: ModelConfig, params: dict[str, Any], consume: boo
         name: _unstack(take(stacks, name), axes=LAYER_AXES[name], config=config, mesh=mesh) for name in list(stacks)
     }
     return DecodingWeights(
-        embedding=_placed(take(trunk, "embedding"), config.compute_dtype, shardings.embedding),
+        embedding=_convert(take(trunk, "embedding"), config.compute_dtype, shardings.embedding),
         layers=by_layer(layers),
-        final_norm=_placed(take(trunk, "final_norm"), config.compute_dtype, shardings.final_norm),
-        head=_placed(take(head, "kernel"), config.compute_dtype, shardings.head),
+        final_norm=_convert(take(trunk, "final_norm"), config.compute_dtype, shardings.final_norm),
+        head=_convert(take(head, "kernel"), config.compute_dtype, shardings.head),
     )
 
 
 _unstack = jax.jit(unstack, static_argnames=("axes", "config", "mesh"))
 
 
-def _placed(array: Float[Array, "..."], dtype: str, place: NamedSharding | None) -> Float[Array, "..."]:
-    lies_there = place is None or place.is_equivalent_to(array.sharding, array.ndim)
-    return array if lies_there and array.dtype == dtype else _cast(array, dtype=dtype, place=place)
+def _convert(array: Float[Array, "..."], dtype: str, sharding: NamedSharding | None) -> Float[Array, "..."]:
+    is_placed = sharding is None or sharding.is_equivalent_to(array.sharding, array.ndim)
+    return array if is_placed and array.dtype == dtype else _cast(array, dtype=dtype, sharding=sharding)
 
 
-@functools.partial(jax.jit, static_argnames=("dtype", "place"))
-def _cast(array: Float[Array, "..."], *, dtype: str, place: NamedSharding | None) -> Float[Array, "..."]:
+@functools.partial(jax.jit, static_argnames=("dtype", "sharding"))
+def _cast(array: Float[Array, "..."], *, dtype: str, sharding: NamedSharding | None) -> Float[Array, "..."]:
     array = array.astype(dtype)
-    return array if place is None else jax.lax.with_sharding_constraint(array, place)
+    return array if sharding is None else jax.lax.with_sharding_constraint(array, sharding)

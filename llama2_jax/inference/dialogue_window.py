@@ -1,4 +1,4 @@
-"""A dialogue that grows beyond the context: its oldest turns go, its system message stays."""
+"""Fits a growing dialogue into the context: drops its oldest turns, keeps its system message."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -8,7 +8,7 @@ from llama2_jax.text.tokenizer import Tokenizer
 
 
 class Window(NamedTuple):
-    """What of a dialogue fits: the messages kept, their ids as a prompt, and how many turns (pairs) were dropped."""
+    """The part of a dialogue that fits: the messages kept, their ids as a prompt, the number of pairs dropped."""
 
     messages: list[Message]
     tokens: list[int]
@@ -16,19 +16,19 @@ class Window(NamedTuple):
 
 
 class PromptTooLongError(ValueError):
-    """The last message does not fit into the context, even without all that came before it."""
+    """The last message does not fit into the context, even without the turns before it."""
 
 
 def fit_dialogue(tokenizer: Tokenizer, messages: Sequence[Message], longest: int) -> Window:
-    """The newest turns of a dialogue, as many as fit, after its system message.
+    """Returns the system message and as many of the newest turns as fit.
 
     Args:
       tokenizer: the tokenizer.
-      messages: perhaps a system message, then user and assistant in turn, the user last.
+      messages: an optional system message, then user and assistant in turn, the user last.
       longest: the most tokens that the prompt may have.
 
     Raises:
-      PromptTooLongError: where the system message and the last message alone are longer.
+      PromptTooLongError: if the system message and the last message alone are longer.
       SpecialTagError, ValueError: as `encode_prompt`.
     """
     messages = list(messages)

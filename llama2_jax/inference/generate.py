@@ -1,9 +1,9 @@
-"""Generation: prompts in, sampled tokens out, in few compiled programs of fixed shapes.
+"""Generation: sampled answers to prompts, in few compiled programs of fixed shapes.
 
-Prompts are sorted by length and taken in batches. The prompts of a batch are padded to one of few lengths and go
-through the network once, whatever the number of samples of each; their keys and values are then repeated for the
-samples, and one compiled loop decodes the whole batch until all rows have ended. The weights are laid out once for all
-batches (consolidation.py).
+Prompts are sorted by length and split into batches. The prompts of a batch are padded to one of few lengths and
+prefilled once, whatever the number of samples of each; their keys and values are then repeated for the samples, and one
+compiled loop decodes the batch until all rows have ended. The weights are converted once for all batches
+(consolidation.py).
 """
 
 import dataclasses
@@ -17,7 +17,7 @@ import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int, Key
 
-from llama2_jax.inference.batches import batches, generation_batch_size, lay_out_prompts, rows_of_prompts
+from llama2_jax.inference.batches import batches, generation_batch_size, make_prompt_batch, prompt_batch_size
 from llama2_jax.inference.consolidation import generation_weights
 from llama2_jax.inference.sampling import draw, uniforms
 from llama2_jax.models import decoding
@@ -32,12 +32,12 @@ SHORTEST_BUCKET = 32
 
 @dataclasses.dataclass(frozen=True)
 class Sampling:
-    """How tokens are chosen.
+    """How tokens are sampled.
 
     Attributes:
-      temperature: what logits are divided by; 0 takes the likeliest token. One for all prompts, or one for each.
+      temperature: divides the logits; 0 takes the most likely token. One for all prompts, or one for each.
       top_p: the nucleus (1.0: everything).
-      max_new_tokens: where an answer that has not ended by itself is cut off.
+      max_new_tokens: the length at which an answer without an EOS is cut off.
     """
 
     temperature: float | Sequence[float] = 1.0
@@ -59,10 +59,10 @@ class Sample:
     """One sampled answer.
 
     Attributes:
-      prompt_index: which prompt it answers.
-      tokens: int32 ids, with the EOS where it ended by itself. These ids are what is to be scored and trained on.
+      prompt_index: the index of its prompt.
+      tokens: int32 ids, including the EOS if it finished. Score and train on these ids.
       finished: whether it ended with the EOS.
-      sampling_logps: float32, for each token log softmax(logits / temperature) as decoding computed it: before the
+      sampling_logps: float32, for each token log softmax(logits / temperature) as computed in decoding, before the
         nucleus; 0 at temperature 0.
     """
 
@@ -85,23 +85,22 @@ def generate(
     """Samples answers to prompts.
 
     Args:
-      model_config: the language model; generation_rows are decoded together, the last batch filled up with rows
-        that count as ended.
-      params: its parameters; where they live on a mesh, the rows are split over it.
-      prompts: token ids, each at least one.
-      sampling: how tokens are chosen.
-      key: a token's randomness is a function of this key, the answer's id (prompt id * samples_per_prompt + which of
-        its samples) and the step: neither the batch size nor the other prompts change an answer.
+      model_config: the language model; generation_rows answers are decoded together, the last batch is padded.
+      params: its parameters; if they are on a mesh, the rows are split over it.
+      prompts: token ids, at least one each.
+      sampling: how tokens are sampled.
+      key: a token's randomness is a function of this key, the answer's id (prompt id * samples_per_prompt + sample)
+        and the step: neither the batch size nor the other prompts change an answer.
       eos_id: the token that ends an answer.
-      samples_per_prompt: answers to each prompt; its prompt goes through the network once for all that share a batch.
+      samples_per_prompt: answers to each prompt; samples in one batch share the prompt's prefill.
       prompt_ids: an id for each prompt, for a caller that splits its prompts over calls; by default their indices.
 
     Returns:
-      The answers of the first prompt, those of the second, and so on.
+      The answers to the first prompt, to the second, and so on.
 
     Raises:
-      ValueError: for a prompt that is empty or leaves no room for max_new_tokens, and for another number of
-        temperatures or prompt_ids than of prompts.
+      ValueError: if a prompt is empty or leaves no room for max_new_tokens, or if the number of temperatures or
+        prompt_ids is not that of the prompts.
     """
     _check_prompts(prompts, model_config.max_length, sampling.max_new_tokens)
     temperatures = _temperatures(sampling, len(prompts))
@@ -115,22 +114,22 @@ def generate(
     batch_size = generation_batch_size(model_config, mesh)
     answers: dict[int, Sample] = {}
     weights = generation_weights(model_config, params) if prompts else None
-    prompt_rows = rows_of_prompts(samples_per_prompt, batch_size, mesh)
-    for rows in batches(prompts, samples_per_prompt, batch_size):
-        owner = [row // samples_per_prompt for row in rows]
+    prompt_rows = prompt_batch_size(samples_per_prompt, batch_size, mesh)
+    for batch in batches(prompts, samples_per_prompt, batch_size):
+        row_prompts = [answer // samples_per_prompt for answer in batch]
         longest = model_config.max_length - sampling.max_new_tokens
-        length = min(bucket(max(len(prompts[index]) for index in owner)), longest)
-        laid = lay_out_prompts(prompts, owner, batch_size, prompt_rows, length, mesh)
-        spare = batch_size - len(rows)
+        length = min(bucket(max(len(prompts[index]) for index in row_prompts)), longest)
+        prompt_batch = make_prompt_batch(prompts, row_prompts, batch_size, prompt_rows, length, mesh)
+        padding = batch_size - len(batch)
         hidden, cache = prefill_rows(
-            weights, laid.tokens, laid.positions, laid.rows,
+            weights, prompt_batch.tokens, prompt_batch.positions, prompt_batch.prompt_index,
             config=model_config, slots=length + sampling.max_new_tokens, mesh=mesh,
         )  # fmt: skip
         decoded_rows = DecodedRows(
-            positions=np.asarray([len(prompts[index]) for index in owner] + [1] * spare, np.int32),
-            temperature=np.asarray([temperatures[index] for index in owner] + [0.0] * spare, np.float32),
-            answer_ids=np.asarray([answer_ids[row] for row in rows] + [0] * spare, np.int32),
-            used=np.int32(len(rows)),
+            positions=np.asarray([len(prompts[index]) for index in row_prompts] + [1] * padding, np.int32),
+            temperature=np.asarray([temperatures[index] for index in row_prompts] + [0.0] * padding, np.float32),
+            answer_ids=np.asarray([answer_ids[answer] for answer in batch] + [0] * padding, np.int32),
+            used=np.int32(len(batch)),
             eos_id=np.int32(eos_id),
             top_p=None if sampling.top_p == 1.0 else np.float32(sampling.top_p),
         )
@@ -139,16 +138,16 @@ def generate(
             config=model_config, steps=sampling.max_new_tokens, mesh=mesh,
         )  # fmt: skip
         decoded, logps, sizes, finished = map(np.asarray, (decoded, logps, sizes, finished))
-        for number, row in enumerate(rows):
-            size = sizes[number]
-            answers[row] = Sample(
-                owner[number], decoded[number, :size].copy(), bool(finished[number]), logps[number, :size].copy()
+        for row, answer in enumerate(batch):
+            size = sizes[row]
+            answers[answer] = Sample(
+                row_prompts[row], decoded[row, :size].copy(), bool(finished[row]), logps[row, :size].copy()
             )
-    return [answers[row] for row in range(len(answers))]
+    return [answers[answer] for answer in range(len(answers))]
 
 
 def bucket(length: int) -> int:
-    """The length to which prompts are padded: the next power of two, so that few programs are compiled."""
+    """Returns the length to which prompts are padded: the next power of two, so that few programs are compiled."""
     return max(SHORTEST_BUCKET, 1 << (length - 1).bit_length())
 
 
@@ -157,36 +156,36 @@ def prefill_rows(
     weights: DecodingWeights,
     tokens: Int[Array, "prompts length"],
     positions: Int[Array, "prompts length"],
-    rows: Int[Array, "batch"],
+    prompt_index: Int[Array, "batch"],
     *,
     config: ModelConfig,
     slots: int,
     mesh: Mesh | None,
 ) -> tuple[Float[Array, "batch dim"], KVCache]:
-    """For each row of the batch the hidden state of its prompt's last token, and the cache that holds its prompt.
+    """Prefills prompts and returns, for each row of the batch, its prompt's last hidden state and its cache.
 
     Args:
-      weights: the model's, laid out for decoding.
-      tokens, positions: the prompts, padded at the end with position -1; on a mesh each lies with its rows.
-      rows: which prompt each row continues, counted among those that lie where the row does (inference/batches.py).
-        Where there are as many prompts as rows each row continues its own, and this is not looked at.
+      weights: the model's, as decoding reads them.
+      tokens, positions: the prompts, padded at the end with position -1; on a mesh each is on its rows' devices.
+      prompt_index: which prompt each row continues, counted among the prompts on its device (inference/batches.py).
+        Ignored if there are as many prompts as rows: each row then continues its own.
     """
     hidden, cache = decoding.prefill(weights, tokens, positions, slots, config, mesh)
     last = jnp.take_along_axis(hidden, jnp.argmax(positions, axis=1)[:, None, None], axis=1)[:, 0]
-    if len(tokens) == len(rows):
+    if len(tokens) == len(prompt_index):
         return last, cache
-    return decoding.continue_prompts(last, cache, rows, mesh)
+    return decoding.continue_prompts(last, cache, prompt_index, mesh)
 
 
 @flax.struct.dataclass
 class DecodedRows:
-    """What each row of a batch continues, and how its tokens are chosen.
+    """Where each row of a batch begins, and how its tokens are sampled.
 
     Attributes:
       positions: the position of each row's first new token.
       temperature: of each row.
-      answer_ids: of each row; with the key they are its randomness.
-      used: how many rows are answers; the rest count as ended from the start.
+      answer_ids: of each row; together with the key they determine its randomness.
+      used: how many rows are answers; the others are padding.
       eos_id: the token that ends an answer.
       top_p: the nucleus; None compiles a program without it.
     """
@@ -214,14 +213,14 @@ def decode_rows(
     """Decodes until every row has ended, `steps` tokens at most.
 
     Args:
-      weights: the model's, laid out for decoding.
+      weights: the model's, as decoding reads them.
       hidden, cache: from `prefill_rows`.
-      rows: what each row continues, and how its tokens are chosen.
+      rows: where each row begins, and how its tokens are sampled.
       key: the randomness.
 
     Returns:
-      Tokens, their log-probabilities, how many tokens each row has, whether it ended with the EOS, and the cache, which
-      nobody needs: so that it can be donated and the loop works in place.
+      Tokens, their log-probabilities, the number of tokens of each row, whether it ended with the EOS, and the cache,
+      which is returned only so that it can be donated and the loop works in place.
     """
     batch = rows.answer_ids.shape[0]
     randomness = uniforms(key, rows.answer_ids, steps)
@@ -232,18 +231,19 @@ def decode_rows(
 
     def advance(state):
         step, hidden, ended, tokens, logps, sizes, cache = state
-        # Weights that lie split are to be gathered in every step: the compiler would gather them all before the loop,
-        # and hold them whole.
-        here = weights if config.consolidate_weights else jax.lax.optimization_barrier((weights, step))[0]
-        # The head stays split and the logits are gathered: what is drawn from them is drawn on every device alike.
-        logits = constrain(decoding.logits(here, hidden), mesh, ("batch", "vocab"))
+        # Split weights must be gathered in every step: without the barrier the compiler would gather them all before
+        # the loop and keep them.
+        step_weights = weights if config.consolidate_weights else jax.lax.optimization_barrier((weights, step))[0]
+        # The head stays split and the logits are gathered, so that all devices draw the same token.
+        logits = constrain(decoding.logits(step_weights, hidden), mesh, ("batch", "vocab"))
         logits = constrain(logits, mesh, ("batch", None))
         token, logp = draw(logits, rows.temperature, randomness[:, step], rows.top_p)
         tokens = tokens.at[:, step].set(token)
         logps = logps.at[:, step].set(logp)
         sizes = sizes + ~ended
         ended = ended | (token == rows.eos_id)
-        hidden, cache = decoding.decode(here, token[:, None], (rows.positions + step)[:, None], cache, config, mesh)
+        positions = (rows.positions + step)[:, None]
+        hidden, cache = decoding.decode(step_weights, token[:, None], positions, cache, config, mesh)
         return step + 1, hidden[:, 0], ended, tokens, logps, sizes, cache
 
     state = (
@@ -270,7 +270,7 @@ def _check_prompts(prompts: Sequence[Sequence[int]], max_length: int, max_new_to
 
 
 def _temperatures(sampling: Sampling, prompts: int) -> Sequence[float]:
-    """The temperature of each prompt."""
+    """Returns the temperature of each prompt."""
     given = np.atleast_1d(sampling.temperature)
     if np.ndim(sampling.temperature) and len(given) != prompts:
         raise ValueError(f"{len(given)} temperatures for {prompts} prompts: give one for each prompt, or one for all.")

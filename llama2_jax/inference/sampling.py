@@ -1,4 +1,4 @@
-"""Choosing a token from logits: temperature, nucleus, and a draw by the inverse of the cumulative distribution."""
+"""Sampling of tokens from logits: temperature, nucleus, and inversion of the cumulative distribution."""
 
 import jax
 import jax.numpy as jnp
@@ -6,13 +6,13 @@ from jaxtyping import Array, Float, Int, Key
 
 from llama2_jax.objectives.log_probabilities import log_probabilities
 
-# Weights are summed in blocks first: one cumulative sum over the blocks and one within the chosen block read the
-# vocabulary once, where a cumulative sum over all of it would read and write it several times.
+# Weights are summed in blocks first: a cumulative sum over the blocks and one within the chosen block read the
+# vocabulary once, while a cumulative sum over all of it would read and write it several times.
 BLOCK = 128
 
 
 def uniforms(key: Key[Array, ""], rows: Int[Array, "batch"], steps: int) -> Float[Array, "batch steps"]:
-    """One number in [0, 1) for each row and step, a function of (key, row, step) and of nothing else."""
+    """Returns a number in [0, 1) for each row and step, a function of (key, row, step) only."""
 
     def number(row, step):
         return jax.random.uniform(jax.random.fold_in(jax.random.fold_in(key, row), step))
@@ -26,7 +26,7 @@ def draw(
     uniform: Float[Array, "batch"],
     top_p: Float[Array, ""] | None = None,
 ) -> tuple[Int[Array, "batch"], Float[Array, "batch"]]:
-    """A token for each row, and its log-probability.
+    """Samples a token for each row.
 
     Args:
       logits: float32.
@@ -35,27 +35,27 @@ def draw(
       top_p: the nucleus, see `nucleus`; None takes all tokens.
 
     Returns:
-      The tokens, and log softmax(logits / temperature) of each: of the distribution before the nucleus was cut out of
-      it. 0 where the temperature is 0, since the token was certain.
+      The tokens, and log softmax(logits / temperature) of each, in the distribution before the nucleus is applied; 0 at
+      temperature 0, where the token is certain.
     """
-    warm = temperature > 0
-    divisor = jnp.where(warm, temperature, 1.0)
-    peak = jnp.max(logits, axis=-1, keepdims=True)
-    weights = jnp.exp((logits - peak) / divisor[:, None])
+    is_random = temperature > 0
+    divisor = jnp.where(is_random, temperature, 1.0)
+    highest = jnp.max(logits, axis=-1, keepdims=True)
+    weights = jnp.exp((logits - highest) / divisor[:, None])
     if top_p is not None:
         weights = nucleus(weights, top_p)
-    weights = jnp.where(warm[:, None], weights, (logits == peak).astype(weights.dtype))
-    tokens = inverse_cumulative(weights, jnp.where(warm, uniform, 0.0))
-    return tokens, jnp.where(warm, log_probabilities(logits, tokens, divisor), 0.0)
+    weights = jnp.where(is_random[:, None], weights, (logits == highest).astype(weights.dtype))
+    tokens = inverse_cumulative(weights, jnp.where(is_random, uniform, 0.0))
+    return tokens, jnp.where(is_random, log_probabilities(logits, tokens, divisor), 0.0)
 
 
 def nucleus(weights: Float[Array, "batch vocab"], top_p: Float[Array, ""]) -> Float[Array, "batch vocab"]:
-    """Weights with those outside the nucleus at 0: in order of falling probability p, where cumsum - p > top_p.
+    """Sets weights outside the nucleus to 0: sorted by falling probability p, those with cumsum - p > top_p.
 
-    As in Meta's generation code, but that tokens of exactly equal weight at the edge are all kept. Not normalised.
+    As in Meta's generation code, except that tokens of exactly equal weight at the edge are all kept. Not normalised.
 
-    Sorting a vocabulary at every step takes longer than the step; so the edge, the smallest weight that is kept, is
-    found by bisection. Floats that are not negative are ordered as their bits are, so 31 halvings find it exactly.
+    Sorting the vocabulary at every step takes longer than the step, so the edge, the smallest weight that is kept, is
+    found by bisection. Non-negative floats are ordered like their bits, so 31 halvings find it exactly.
     """
     bits = jax.lax.bitcast_convert_type(weights, jnp.int32)
     allowed = top_p * jnp.sum(weights, axis=-1)
@@ -71,9 +71,9 @@ def nucleus(weights: Float[Array, "batch vocab"], top_p: Float[Array, ""]) -> Fl
 
 
 def inverse_cumulative(weights: Float[Array, "batch vocab"], uniform: Float[Array, "batch"]) -> Int[Array, "batch"]:
-    """The first index at which the cumulative sum of the weights exceeds uniform * total; never one of weight 0.
+    """Returns the first index where the cumulative sum of the weights exceeds uniform * total; never one of weight 0.
 
-    One uniform number a row, where Gumbel noise would draw one for every token of the vocabulary.
+    This needs one random number a row; Gumbel noise would need one for every token of the vocabulary.
     """
     batch, vocab = weights.shape
     blocks = jnp.pad(weights, ((0, 0), (0, -vocab % BLOCK))).reshape(batch, -1, BLOCK)
@@ -89,7 +89,7 @@ def inverse_cumulative(weights: Float[Array, "batch vocab"], uniform: Float[Arra
 def _first_beyond(
     cumulative: Float[Array, "batch n"], weights: Float[Array, "batch n"], target: Float[Array, "batch"]
 ) -> Int[Array, "batch"]:
-    """The first index of positive weight whose cumulative sum exceeds the target; the last, if rounding leaves none."""
+    """Returns the first index of positive weight with a cumulative sum above the target (the last, by rounding)."""
     index, n = jnp.arange(weights.shape[-1]), weights.shape[-1]
     first = jnp.min(jnp.where((cumulative > target[:, None]) & (weights > 0), index, n), axis=-1)
     last = jnp.max(jnp.where(weights > 0, index, 0), axis=-1)

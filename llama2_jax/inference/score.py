@@ -1,7 +1,7 @@
 """Scores of given tokens: log-probabilities under a language model, rewards and values under a scalar model.
 
-Sequences are packed into rows of the model's max_length, and rows go through the network in batches of one fixed shape,
-so that every call of a run shares one compiled program a model and kind of score.
+Sequences are packed into rows of the model's max_length, and rows are scored in batches of one fixed shape, so that all
+calls of a run share one compiled program for each model and kind of score.
 """
 
 import functools
@@ -20,9 +20,9 @@ from llama2_jax.sharding.axes import replicate
 from llama2_jax.sharding.mesh import data_parallel_size, mesh_of
 from llama2_jax.text.packing import Packed, pack
 
-# How many tokens go through the network at once: enough to keep a device busy, few enough that their float32 logits
-# (1 GB for a vocabulary of 32,000, less where the model's logits_chunk is set) fit beside the model.
-TOKENS_AT_ONCE = 8192
+# The tokens of a batch: enough to keep a device busy, few enough that their float32 logits (1 GB for a vocabulary of
+# 32,000, less if the model's logits_chunk is set) fit in memory with the model.
+TOKENS_PER_BATCH = 8192
 
 Ids = Sequence[int] | Int[np.ndarray, "length"]
 
@@ -30,17 +30,17 @@ Ids = Sequence[int] | Int[np.ndarray, "length"]
 def response_log_probabilities(
     config: ModelConfig, params: Mapping, prompts: Sequence[Ids], responses: Sequence[Ids], temperature: float
 ) -> list[Float[np.ndarray, "response"]]:
-    """For each response token log softmax(logits / temperature)[token], given its prompt and the tokens before it.
+    """Returns log softmax(logits / temperature)[token] of each response token, given the tokens before it.
 
     Args:
       config: the language model.
-      params: its parameters; where they live on a mesh, rows are split over it.
+      params: its parameters; if they are on a mesh, rows are split over it.
       prompts: token ids, at least one each.
       responses: the ids that were sampled, with the EOS.
-      temperature: that at which they were sampled; above 0.
+      temperature: the one at which they were sampled; above 0.
 
     Raises:
-      ValueError: for an empty prompt or response, and for a pair longer than max_length.
+      ValueError: if a prompt or response is empty, or a pair is longer than max_length.
     """
     program = functools.partial(following_log_probabilities, temperature=np.float32(temperature))
     return _by_response(config, params, prompts, responses, program)
@@ -49,21 +49,21 @@ def response_log_probabilities(
 def values(
     config: ModelConfig, params: Mapping, prompts: Sequence[Ids], responses: Sequence[Ids]
 ) -> list[Float[np.ndarray, "response"]]:
-    """For each response token the critic's value of the state in which it was chosen: read one token before it.
+    """Returns the critic's value of the state before each response token, read at the token before it.
 
-    The place is that of the logits which the token was sampled from.
+    The token was sampled from the logits at the same position.
 
     Raises:
-      ValueError: for an empty prompt or response, and for a pair longer than max_length.
+      ValueError: if a prompt or response is empty, or a pair is longer than max_length.
     """
     return _by_response(config, params, prompts, responses, token_scores)
 
 
 def rewards(config: ModelConfig, params: Mapping, sequences: Sequence[Ids]) -> Float[np.ndarray, "sequences"]:
-    """The scalar model's score of each sequence (prompt and response together), read at its last token.
+    """Returns the scalar model's score of each sequence (prompt and response together), read at its last token.
 
     Raises:
-      ValueError: for a sequence that is empty or longer than max_length.
+      ValueError: if a sequence is empty or longer than max_length.
     """
     if not len(sequences):
         return np.zeros(0, np.float32)
@@ -74,7 +74,7 @@ def rewards(config: ModelConfig, params: Mapping, sequences: Sequence[Ids]) -> F
 def _by_response(
     config: ModelConfig, params: Mapping, prompts: Sequence[Ids], responses: Sequence[Ids], program: Callable
 ) -> list[Float[np.ndarray, "response"]]:
-    """What the program gives at the token before each response token."""
+    """Returns the program's results at the token before each response token."""
     if len(prompts) != len(responses):
         raise ValueError(f"{len(prompts)} prompts and {len(responses)} responses: give one response for each prompt.")
     for index, (prompt, response) in enumerate(zip(prompts, responses, strict=True)):
@@ -95,22 +95,22 @@ def _packed(sequences: Sequence[Ids], config: ModelConfig) -> Packed:
 
 
 def _run(program: Callable, config: ModelConfig, params: Mapping, packed: Packed) -> Float[np.ndarray, "rows length"]:
-    """The program's result for all rows, taken in batches of one shape; the last is filled up with padding."""
+    """Returns the program's result for all rows, in batches of one shape; the last one is padded."""
     mesh = mesh_of(params)
-    batch = scoring_batch_size(config, mesh)
-    spare = -packed.rows % batch
-    arrays = [np.pad(packed.arrays[name], ((0, spare), (0, 0))) for name in ("tokens", "positions", "segment_ids")]
+    batch_size = scoring_batch_size(config, mesh)
+    padding = -packed.rows % batch_size
+    arrays = [np.pad(packed.arrays[name], ((0, padding), (0, 0))) for name in ("tokens", "positions", "segment_ids")]
     results = [
-        program(params, *(array[first : first + batch] for array in arrays), config=config, mesh=mesh)
-        for first in range(0, packed.rows, batch)
+        program(params, *(array[first : first + batch_size] for array in arrays), config=config, mesh=mesh)
+        for first in range(0, packed.rows, batch_size)
     ]
     return np.concatenate([np.asarray(result) for result in results])[: packed.rows]
 
 
 def scoring_batch_size(config: ModelConfig, mesh: Mesh | None) -> int:
-    """How many rows go through the network together: TOKENS_AT_ONCE, and at least one for each part of the mesh."""
-    ways = data_parallel_size(mesh)
-    return -(-max(1, TOKENS_AT_ONCE // config.max_length) // ways) * ways
+    """Returns how many rows are scored together: TOKENS_PER_BATCH tokens, rounded up to what the mesh can split."""
+    groups = data_parallel_size(mesh)
+    return -(-max(1, TOKENS_PER_BATCH // config.max_length) // groups) * groups
 
 
 @functools.partial(jax.jit, static_argnames=("config", "mesh"))
@@ -124,7 +124,7 @@ def following_log_probabilities(
     config: ModelConfig,
     mesh: Mesh | None,
 ) -> Float[Array, "rows length"]:
-    """At each token the log-probability of the token that follows it in the row."""
+    """Returns at each token the log-probability of the token that follows it in the row."""
     module = LanguageModel(config, mesh)
     hidden, head = module.apply({"params": params}, tokens, positions, segment_ids, method="hidden_and_head")
     scores = score_targets(hidden, head, jnp.roll(tokens, -1, axis=1), temperature, config.logits_chunk)
@@ -141,5 +141,5 @@ def token_scores(
     config: ModelConfig,
     mesh: Mesh | None,
 ) -> Float[Array, "rows length"]:
-    """The scalar model's output at each token."""
+    """Returns the scalar model's output at each token."""
     return replicate(ScalarModel(config, mesh).apply({"params": params}, tokens, positions, segment_ids), mesh)

@@ -1,8 +1,8 @@
-"""One dialogue at a time, token by token: what a chat needs, where `generate` answers many prompts at once.
+"""Streaming generation for chat: one dialogue, token by token (`generate` answers many prompts at once).
 
-The cache has a slot for every position of the model's context, and slot i holds token i. A new prompt keeps the slots
-of what it shares with the tokens before it, so that a turn costs its own tokens and not the dialogue's. Prompts are
-read in blocks of few sizes: three programs are compiled, whatever the lengths of the turns.
+The cache has a slot for every position of the model's context, and slot i is token i's. A new prompt keeps the slots
+of the prefix that it shares with the tokens before, so that a turn costs its own tokens and not the whole dialogue's.
+Prompts are read in blocks of few sizes: three programs are compiled, whatever the lengths of the turns.
 """
 
 import dataclasses
@@ -27,17 +27,17 @@ from llama2_jax.models.kv_cache import KVCache, empty_cache
 from llama2_jax.sharding.axes import replicate
 from llama2_jax.sharding.mesh import data_parallel_size, mesh_of
 
-# A prompt is read in blocks of the larger size and its rest in blocks of the smaller one, the last of them padded.
+# A prompt is read in large blocks and its remainder in small ones, the last of them padded.
 LARGE_BLOCK, SMALL_BLOCK = 256, 32
 
 
 @dataclasses.dataclass(frozen=True)
 class Streamer:
-    """A language model laid out for decoding.
+    """A language model ready for decoding.
 
     Attributes:
       config: the network.
-      weights: its parameters in the compute dtype, the layers apart.
+      weights: its parameters as decoding reads them.
       mesh: the devices they are split over; None for one device.
     """
 
@@ -48,12 +48,12 @@ class Streamer:
 
 @dataclasses.dataclass(frozen=True)
 class Context:
-    """What a model has read. Handing it to `read` or `stream` uses its arrays up: go on with what they give.
+    """The tokens that a model has read. `read` and `stream` donate its arrays: continue with the context they return.
 
     Attributes:
-      tokens: the ids that the cache holds, in order.
+      tokens: the ids in the cache, in order.
       cache: their keys and values.
-      hidden: the state of the last of them, from which the next token is drawn; None where there is none.
+      hidden: the state of the last of them, from which the next token is drawn; None if there is none.
     """
 
     tokens: tuple[int, ...]
@@ -62,35 +62,35 @@ class Context:
 
 
 def make_streamer(config: ModelConfig, params: dict[str, Any]) -> Streamer:
-    """Lays a language model's parameters out for decoding.
+    """Converts a language model's parameters for decoding.
 
     Args:
       config: the network.
-      params: its parameters. They are taken out of the dict one after the other, which is empty in the end: so memory
-        has to hold them once, and not twice. Who needs them further hands over a copy of the dict.
+      params: its parameters. They are removed from the dict one by one, until it is empty, so that memory has to fit
+        them once and not twice. Pass a copy of the dict to keep them.
     """
     mesh = mesh_of(params)
     return Streamer(config, generation_weights(config, params, consume=True), mesh)
 
 
 def begin(streamer: Streamer) -> Context:
-    """A context that holds nothing yet."""
-    # Blocks are written whole: padding of the last one may reach beyond the last position.
+    """Returns an empty context."""
+    # Whole blocks are written: the padding of the last one may extend beyond the last position.
     slots = streamer.config.max_length + LARGE_BLOCK
     make = functools.partial(_empty, config=streamer.config, slots=slots, mesh=streamer.mesh)
     return Context((), make(), None)
 
 
 def read(streamer: Streamer, context: Context, tokens: Sequence[int]) -> Context:
-    """Takes in a prompt; what it shares with the start of the context is not computed again.
+    """Reads a prompt; the prefix that it shares with the context is not computed again.
 
     Args:
       streamer: the model.
-      context: used up.
-      tokens: the whole prompt, from its first token on.
+      context: what was read before; its arrays are donated.
+      tokens: the whole prompt.
 
     Raises:
-      ValueError: for a prompt that is empty or leaves no room for a token after it.
+      ValueError: if the prompt is empty or leaves no room for a token after it.
     """
     longest = streamer.config.max_length - 1
     if not 0 < len(tokens) <= longest:
@@ -98,7 +98,7 @@ def read(streamer: Streamer, context: Context, tokens: Sequence[int]) -> Context
             f"a prompt of {len(tokens)} tokens; the model's context has room for 1 to {longest} and one more"
         )
     # The last token is always read: the next one is drawn from its state.
-    start = min(_shared(context.tokens, tokens), len(tokens) - 1)
+    start = min(_shared_prefix(context.tokens, tokens), len(tokens) - 1)
     cache, hidden = context.cache, None
     while start < len(tokens):
         size = LARGE_BLOCK if len(tokens) - start >= LARGE_BLOCK else SMALL_BLOCK
@@ -116,32 +116,32 @@ def read(streamer: Streamer, context: Context, tokens: Sequence[int]) -> Context
 def stream(
     streamer: Streamer, context: Context, sampling: Sampling, key: Key[Array, ""], eos_id: int
 ) -> Iterator[Context]:
-    """Answers what was read: the context after each new token, which is the last of its `tokens`.
+    """Samples an answer and yields the context after each new token, which is the last of its `tokens`.
 
-    The same tokens as `generate` gives for the same key, as its first row. Ends after the EOS, after
-    sampling.max_new_tokens, or where the model's context is full; a caller may stop at any token before.
+    The tokens are those of `generate` for the same key, in its first answer. Ends after the EOS, after
+    sampling.max_new_tokens, or when the model's context is full; a caller may stop at any token before.
 
     Args:
       streamer: the model.
-      context: from `read`; used up.
-      sampling: how tokens are chosen.
+      context: from `read`; its arrays are donated.
+      sampling: how tokens are sampled.
       key: the randomness.
       eos_id: the token that ends the answer.
 
     Raises:
-      ValueError: for a context in which nothing was read.
+      ValueError: if the context is empty.
     """
     if context.hidden is None:
         raise ValueError("nothing was read yet: an answer needs a prompt")
     config = streamer.config
-    choice = _Choice(
+    draws = _Draws(
         temperature=np.float32(sampling.temperature),
         top_p=None if sampling.top_p == 1.0 else np.float32(sampling.top_p),
         randomness=_randomness(key, steps=config.max_length),
     )
     for step in range(min(sampling.max_new_tokens, config.max_length - len(context.tokens))):
         token, hidden, cache = _next_token(
-            streamer.weights, context.hidden, context.cache, np.int32(len(context.tokens)), np.int32(step), choice,
+            streamer.weights, context.hidden, context.cache, np.int32(len(context.tokens)), np.int32(step), draws,
             config=config, mesh=streamer.mesh,
         )  # fmt: skip
         context = Context((*context.tokens, int(token)), cache, hidden)
@@ -161,11 +161,11 @@ def _read_block(
     config: ModelConfig,
     mesh: Mesh | None,
 ) -> tuple[Float[Array, "rows dim"], KVCache]:
-    """Reads `count` tokens at positions from `start` on; what the cache held there and after is forgotten."""
+    """Reads `count` tokens at positions from `start` on, and discards the cache's tokens from there on."""
     slots = jnp.arange(cache.positions.shape[1])
     cache = cache.replace(positions=jnp.where(slots < start, cache.positions, -1), index=start)
-    number = jnp.arange(block.shape[0])
-    positions = jnp.where(number < count, start + number, -1)
+    offset = jnp.arange(block.shape[0])
+    positions = jnp.where(offset < count, start + offset, -1)
     rows = cache.positions.shape[0]
     tokens, positions = (jnp.broadcast_to(array, (rows, block.shape[0])) for array in (block, positions))
     hidden, cache = decoding.decode(weights, tokens, positions, cache, config, mesh)
@@ -173,8 +173,8 @@ def _read_block(
 
 
 @flax.struct.dataclass
-class _Choice:
-    """How an answer's tokens are chosen; a top_p of None compiles a program without the nucleus."""
+class _Draws:
+    """How an answer's tokens are drawn; a top_p of None compiles a program without the nucleus."""
 
     temperature: Float[Array, ""]
     top_p: Float[Array, ""] | None
@@ -188,7 +188,7 @@ def _next_token(
     cache: KVCache,
     position: Int[Array, ""],
     step: Int[Array, ""],
-    choice: _Choice,
+    draws: _Draws,
     *,
     config: ModelConfig,
     mesh: Mesh | None,
@@ -196,9 +196,9 @@ def _next_token(
     """Draws the token at a position and reads it."""
     rows = hidden.shape[0]
     logits = decoding.logits(weights, hidden)
-    uniform = jnp.full(rows, choice.randomness[step])
-    token, _ = draw(logits, jnp.full(rows, choice.temperature), uniform, choice.top_p)
-    # Behind the prompt lies its padding.
+    uniform = jnp.full(rows, draws.randomness[step])
+    token, _ = draw(logits, jnp.full(rows, draws.temperature), uniform, draws.top_p)
+    # Overwrites the prompt's padding.
     cache = cache.replace(index=position)
     hidden, cache = decoding.decode(weights, token[:, None], jnp.full((rows, 1), position), cache, config, mesh)
     return replicate(token, mesh)[0], hidden[:, 0], cache
@@ -206,7 +206,7 @@ def _next_token(
 
 @functools.partial(jax.jit, static_argnames=("config", "slots", "mesh"))
 def _empty(*, config: ModelConfig, slots: int, mesh: Mesh | None) -> KVCache:
-    # A mesh splits a batch's rows; a single dialogue is then answered by each part of it alike.
+    # A mesh splits a batch's rows, so each part of the mesh computes the same dialogue.
     return decoding.constrain_cache(empty_cache(config, data_parallel_size(mesh), slots), mesh)
 
 
@@ -215,7 +215,7 @@ def _randomness(key: Key[Array, ""], *, steps: int) -> Float[Array, "steps"]:
     return uniforms(key, jnp.zeros(1, jnp.int32), steps)[0]
 
 
-def _shared(left: Sequence[int], right: Sequence[int]) -> int:
-    """How many tokens two sequences have in common from their start on."""
+def _shared_prefix(left: Sequence[int], right: Sequence[int]) -> int:
+    """Returns the length of the longest common prefix."""
     pairs = zip(left, right, strict=False)
-    return next((number for number, (one, other) in enumerate(pairs) if one != other), min(len(left), len(right)))
+    return next((index for index, (a, b) in enumerate(pairs) if a != b), min(len(left), len(right)))

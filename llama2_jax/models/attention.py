@@ -1,11 +1,11 @@
-"""Attention: causal, within segments, with grouped queries. The contract, and the choice among its backends.
+"""Causal attention within segments, with grouped queries: the contract and the choice of a backend.
 
 Every backend keeps the same contract: a token attends to the tokens of its own segment at or before it in the row, and
-to nothing else. Padding has segment 0 and attends among itself, which keeps it finite; nobody reads it. A backend that
-can not keep this contract for the arrays at hand says so in its `refusal`, and is not run.
+to nothing else. Padding has segment 0 and attends to itself, which keeps it finite; its result is not used. A backend
+that cannot keep this contract for the given arrays says so in its `refusal`, and is not run.
 
-Each backend gives its results a name or a primitive that models/remat.py knows, so that no rematerialisation policy
-but "full" runs the attention again.
+Each backend marks its results with a name or a primitive that models/remat.py knows, so that no rematerialisation
+policy except "full" recomputes the attention.
 """
 
 import jax
@@ -14,12 +14,12 @@ from jaxtyping import Array, Float, Int
 
 from llama2_jax.models import attention_cudnn, attention_splash, attention_xla
 
-# The kernel of each platform; everywhere else, and wherever its kernel refuses, attention is XLA's.
+# The kernel of each platform. On other platforms, and for arrays that the kernel refuses, "auto" takes XLA.
 KERNELS = {"gpu": "cudnn", "tpu": "splash"}
 REFUSALS = {"cudnn": attention_cudnn.refusal, "splash": attention_splash.refusal}
 
-# "auto" leaves shorter rows to XLA: their scores are few, and a kernel's smallest block is this long.
-KERNELS_FROM = 128
+# "auto" takes XLA for shorter rows: they have few scores, and a kernel's smallest block is this long.
+MIN_KERNEL_LENGTH = 128
 
 
 def attention(
@@ -30,22 +30,22 @@ def attention(
     backend: str,
     mesh: Mesh | None = None,
 ) -> Float[Array, "rows length heads head_dim"]:
-    """softmax(q k^T / sqrt(head_dim)) v, causal within segments; the softmax in float32.
+    """Returns softmax(q k^T / sqrt(head_dim)) v, causal within segments; the softmax in float32.
 
-    Query head h reads key and value head h // (heads // kv_heads), as repeat_interleave would have it (section A.2.1).
+    Query head h reads key and value head h // (heads // kv_heads), as with repeat_interleave (section A.2.1).
 
     Args:
-      backend: "xla" runs everywhere, "cudnn" on NVIDIA GPUs, "splash" on TPUs; "auto" is the platform's kernel where
-        it can honour these arrays, else "xla".
-      mesh: the devices, where there are several: rows are split over data and fsdp, heads over tensor.
+      backend: "xla" runs everywhere, "cudnn" on NVIDIA GPUs, "splash" on TPUs; "auto" is the platform's kernel if it
+        supports these arrays, else "xla".
+      mesh: the devices, if there are several: rows are split over data and fsdp, heads over tensor.
 
     Raises:
-      ValueError: for an unknown backend, or one that can not run here or can not honour these arrays.
+      ValueError: if the backend is unknown, cannot run on this platform or does not support these arrays.
     """
-    chosen = choose_backend(backend, q, k, mesh)
-    if chosen == "splash":
+    backend = choose_backend(backend, q, k, mesh)
+    if backend == "splash":
         return attention_splash.attention(q, k, v, segment_ids, mesh)
-    if chosen == "cudnn":
+    if backend == "cudnn":
         return attention_cudnn.attention(q, k, v, segment_ids, mesh)
     return attention_xla.attention(q, k, v, segment_ids)
 
@@ -56,16 +56,16 @@ def choose_backend(
     k: Float[Array, "rows length kv_heads head_dim"],
     mesh: Mesh | None = None,
 ) -> str:
-    """The backend that `attention` runs for these arrays, of which only shapes and dtypes are read.
+    """Returns the backend that `attention` runs for these arrays; only their shapes and dtypes are read.
 
     Raises:
-      ValueError: see `attention`.
+      ValueError: as `attention`.
     """
     device = program_device(mesh)
     if backend == "auto":
         kernel = KERNELS.get(device.platform)
-        fits = kernel and q.shape[1] >= KERNELS_FROM and REFUSALS[kernel](q, k, mesh, device) is None
-        return kernel if fits else "xla"
+        supported = kernel and q.shape[1] >= MIN_KERNEL_LENGTH and REFUSALS[kernel](q, k, mesh, device) is None
+        return kernel if supported else "xla"
     if backend == "xla":
         return backend
     if backend not in REFUSALS:
@@ -77,5 +77,5 @@ def choose_backend(
 
 
 def program_device(mesh: Mesh | None) -> jax.Device:
-    """One of the devices that the program is for: those of the mesh may be of a slice that is not here."""
+    """Returns one of the devices that the program is compiled for, which may belong to a slice that is not attached."""
     return jax.devices()[0] if mesh is None else mesh.devices.flat[0]

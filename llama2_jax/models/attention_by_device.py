@@ -1,4 +1,4 @@
-"""Kernels on a mesh: each device runs them on its own rows and heads, since the compiler can not split a kernel."""
+"""Attention kernels on a mesh: each device runs on its own rows and heads, since the compiler cannot split a kernel."""
 
 from collections.abc import Callable
 
@@ -7,6 +7,7 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Float
 
 from llama2_jax.sharding.axes import partition_spec
+from llama2_jax.sharding.mesh import data_parallel_size
 
 ROWS, HEADS, KV_HEADS = (
     partition_spec(("batch", "length")),
@@ -16,10 +17,10 @@ ROWS, HEADS, KV_HEADS = (
 
 
 def by_device(kernel: Callable[..., Array], mesh: Mesh | None) -> Callable[..., Array]:
-    """The kernel (q, k, v, segment_ids) -> out, run by each device of the mesh on its part; nothing is communicated."""
+    """Returns the kernel (q, k, v, segment_ids) -> out mapped over the mesh's devices, without communication."""
     if mesh is None:
         return kernel
-    # The kernels' results do not say over which axes they vary, so that can not be checked.
+    # check_vma: the kernels' results do not declare the axes over which they vary.
     return jax.shard_map(
         kernel, mesh=mesh, in_specs=(HEADS, KV_HEADS, KV_HEADS, ROWS), out_specs=HEADS, check_vma=False
     )
@@ -30,16 +31,16 @@ def uneven(
     k: Float[Array, "rows length kv_heads head_dim"],
     mesh: Mesh | None,
 ) -> str | None:
-    """Why rows and heads can not be dealt out to the mesh evenly; None where they can."""
+    """Returns why rows and heads cannot be split evenly over the mesh, or None if they can."""
     if mesh is None:
         return None
-    data_parallel_size, tensor = mesh.shape["data"] * mesh.shape["fsdp"], mesh.shape["tensor"]
-    if q.shape[0] % data_parallel_size:
+    groups, tensor = data_parallel_size(mesh), mesh.shape["tensor"]
+    if q.shape[0] % groups:
         return (
-            f"takes rows in multiples of mesh.data * mesh.fsdp = {data_parallel_size}, not {q.shape[0]}: "
-            "choose a batch size that divides"
+            f"takes rows in multiples of mesh.data * mesh.fsdp = {groups}, not {q.shape[0]}: "
+            "choose a batch size that is such a multiple"
         )
     for name, heads in (("heads", q.shape[2]), ("kv_heads", k.shape[2])):
         if heads % tensor:
-            return f"can not split model.{name}={heads} over mesh.tensor={tensor}: choose a mesh.tensor that divides"
+            return f"cannot split model.{name}={heads} over mesh.tensor={tensor}: choose a mesh.tensor that divides it"
     return None

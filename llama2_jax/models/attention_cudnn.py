@@ -1,8 +1,8 @@
-"""Attention by cuDNN, the flash attention of NVIDIA GPUs, for bfloat16.
+"""cuDNN's flash attention, for NVIDIA GPUs and bfloat16.
 
-cuDNN's own layout for packed rows is not in JAX's public interface, and no private one is leant on here: the segments
-are handed over as a mask. Causality is cuDNN's own and spares it the blocks above the diagonal; the mask is a bias of
-[rows, 1, length, length] in bfloat16 (32 MiB a row of 4096), which every head of a row reads.
+cuDNN's own layout for packed rows is not in JAX's public interface, and no private one is used here: segments are
+passed as a mask. Causality is cuDNN's own, which skips the blocks above the diagonal; the mask is a bias of
+[rows, 1, length, length] in bfloat16 (32 MiB a row of 4096), which all heads of a row read.
 """
 
 import jax
@@ -12,7 +12,7 @@ from jaxtyping import Array, Float, Int
 
 from llama2_jax.models.attention_by_device import by_device, uneven
 
-# Compute capabilities: Ampere's flash attention takes heads of up to 128, that of Hopper and later up to 256.
+# Compute capabilities: flash attention takes a head_dim of up to 128 on Ampere, up to 256 on Hopper and later.
 AMPERE, HOPPER = (8, 0), (9, 0)
 
 
@@ -22,19 +22,19 @@ def refusal(
     mesh: Mesh | None,
     device: jax.Device,
 ) -> str | None:
-    """Why these arrays can not be honoured on this device; None where they can."""
-    # GPUs of other makers have no such number, or one of another form.
-    capability = _numbers(getattr(device, "compute_capability", ""))
+    """Returns why this backend does not support these arrays on this device, or None if it does."""
+    # GPUs of other vendors have no compute capability, or one in another format.
+    capability = _parse_capability(getattr(device, "compute_capability", ""))
     if device.platform != "gpu" or capability is None:
         return f"needs an NVIDIA GPU, and this is {device.platform} ({device.device_kind}): run on an NVIDIA GPU"
     if capability < AMPERE:
         return f"needs compute capability 8.0 (Ampere) or later, and {device.device_kind} is older: use a newer GPU"
     if q.dtype != jnp.bfloat16:
         return f"computes in bfloat16, not {q.dtype}: set model.compute_dtype to 'bfloat16'"
-    length, head_dim, largest = q.shape[1], q.shape[3], 256 if capability >= HOPPER else 128
-    if head_dim % 8 or head_dim > largest:
+    length, head_dim, max_head_dim = q.shape[1], q.shape[3], 256 if capability >= HOPPER else 128
+    if head_dim % 8 or head_dim > max_head_dim:
         return (
-            f"takes a head size (model.dim / model.heads) that is a multiple of 8 up to {largest} on "
+            f"takes a head size (model.dim / model.heads) that is a multiple of 8 up to {max_head_dim} on "
             f"{device.device_kind}, not {head_dim}: choose other model.heads"
         )
     if length % 2:
@@ -49,16 +49,16 @@ def attention(
     segment_ids: Int[Array, "rows length"],
     mesh: Mesh | None = None,
 ) -> Float[Array, "rows length heads head_dim"]:
-    """See models/attention.py."""
-    return by_device(_rows, mesh)(q, k, v, segment_ids)
+    """Computes attention by the contract of models/attention.py."""
+    return by_device(_attention_on_device, mesh)(q, k, v, segment_ids)
 
 
-def _rows(q: Array, k: Array, v: Array, segment_ids: Array) -> Array:
+def _attention_on_device(q: Array, k: Array, v: Array, segment_ids: Array) -> Array:
     same_segment = segment_ids[:, None, :, None] == segment_ids[:, None, None, :]
     return jax.nn.dot_product_attention(q, k, v, mask=same_segment, is_causal=True, implementation="cudnn")
 
 
-def _numbers(capability: str) -> tuple[int, ...] | None:
-    """(9, 0) of "9.0"; None for what is not such a number."""
+def _parse_capability(capability: str) -> tuple[int, ...] | None:
+    """Returns (9, 0) for "9.0", and None for text in another format."""
     parts = str(capability).split(".")
     return tuple(int(part) for part in parts) if all(part.isdigit() for part in parts) else None

@@ -1,7 +1,7 @@
-"""Attention by splash attention, the kernel for TPUs: blocks that the causal mask empties are never computed.
+"""Splash attention, the kernel for TPUs: blocks that the causal mask empties are never computed.
 
 The kernel is JAX's own (jax.experimental.pallas.ops.tpu.splash_attention). It keeps neither scores nor weights: the
-backward pass makes them anew from queries, keys, values, the result and each row's log-sum-exp. The last two carry the
+backward pass recomputes them from queries, keys, values, the result and each row's log-sum-exp. The last two carry the
 name "attention" for models/remat.py.
 """
 
@@ -16,8 +16,8 @@ from jaxtyping import Array, Float, Int
 
 from llama2_jax.models.attention_by_device import by_device, uneven
 
-# The kernel's blocks are multiples of this many tokens, and are taken up to a size that fits every TPU's fast memory
-# with the compiler's default settings. Larger blocks are read fewer times from slow memory.
+# The kernel's blocks are multiples of BLOCK_STEP tokens. The largest size here fits every TPU's fast memory with the
+# compiler's default settings. Larger blocks are read fewer times from slow memory.
 BLOCK_STEP, BLOCK_SIZES = 128, (512, 384, 256, 128)
 
 
@@ -27,7 +27,7 @@ def refusal(
     mesh: Mesh | None,
     device: jax.Device,
 ) -> str | None:
-    """Why these arrays can not be honoured on this device; None where they can."""
+    """Returns why this backend does not support these arrays on this device, or None if it does."""
     if device.platform != "tpu":
         return f"needs a TPU, and this is {device.platform}: run on a TPU"
     if q.dtype not in (jnp.bfloat16, jnp.float32):
@@ -43,33 +43,33 @@ def attention(
     mesh: Mesh | None = None,
     interpret: bool = False,
 ) -> Float[Array, "rows length heads head_dim"]:
-    """See models/attention.py.
+    """Computes attention by the contract of models/attention.py.
 
     Args:
-      interpret: run the kernel step by step on any platform, slowly: for tests.
+      interpret: run the kernel in Pallas's interpreter, slowly, on any platform: for tests.
     """
-    return by_device(functools.partial(_rows, interpret=interpret), mesh)(q, k, v, segment_ids)
+    return by_device(functools.partial(_attention_on_device, interpret=interpret), mesh)(q, k, v, segment_ids)
 
 
 def block_size(length: int) -> int:
-    """The largest size that divides the length, which is a multiple of BLOCK_STEP."""
+    """Returns the largest block size that divides the length, a multiple of BLOCK_STEP."""
     return next(size for size in BLOCK_SIZES if length % size == 0)
 
 
-def _rows(q: Array, k: Array, v: Array, segment_ids: Array, *, interpret: bool) -> Array:
+def _attention_on_device(q: Array, k: Array, v: Array, segment_ids: Array, *, interpret: bool) -> Array:
     length = q.shape[1]
-    # Rows are filled up with padding behind their tokens, which causal attention keeps from them.
-    missing = -length % BLOCK_STEP
-    q, k, v = (_by_head(x, missing) for x in (q * q.shape[-1] ** -0.5, k, v))
-    segment_ids = jnp.pad(segment_ids, ((0, 0), (0, missing)))
-    kernel = _kernel(q.shape[1], length + missing, interpret)
+    # Padding is added at the end of the rows, where the causal mask hides it from the tokens.
+    padding = -length % BLOCK_STEP
+    q, k, v = (_by_head(x, padding) for x in (q * q.shape[-1] ** -0.5, k, v))
+    segment_ids = jnp.pad(segment_ids, ((0, 0), (0, padding)))
+    kernel = _kernel(q.shape[1], length + padding, interpret)
     out = jax.vmap(lambda q, k, v, ids: kernel(q, k, v, kernels.SegmentIds(ids, ids)))(q, k, v, segment_ids)
     return out.transpose(0, 2, 1, 3)[:, :length]
 
 
-def _by_head(x: Array, missing: int) -> Array:
-    """[rows, length, heads, head_dim] as [rows, heads, length + missing, head_dim], the order of the kernel."""
-    return jnp.pad(x.transpose(0, 2, 1, 3), ((0, 0), (0, 0), (0, missing), (0, 0)))
+def _by_head(x: Array, padding: int) -> Array:
+    """Returns [rows, length, heads, head_dim] as [rows, heads, length + padding, head_dim], the kernel's order."""
+    return jnp.pad(x.transpose(0, 2, 1, 3), ((0, 0), (0, 0), (0, padding), (0, 0)))
 
 
 def _kernel(heads: int, length: int, interpret: bool) -> kernels.SplashAttentionKernel:

@@ -1,8 +1,9 @@
-"""Attention written in plain JAX: it runs everywhere and takes every shape and dtype.
+"""Attention in plain JAX, for every platform, shape and dtype.
 
-Scores are made for a chunk of queries at a time. Their weights are kept for the backward pass, which is written out:
-XLA's own derivative passes over them more often, and took half as long again on the CPU. A rematerialisation policy has
-them made again instead. Decoding's attention over the KV cache is here too: one query a row leaves nothing to a kernel.
+Scores are computed for a chunk of queries at a time. Their weights are kept for the backward pass, which is written by
+hand: JAX's own derivative reads them more often, and took half as long again on the CPU. Under a rematerialisation
+policy they are recomputed instead. Decoding's attention over the KV cache is here too: with one query a row there is
+nothing for a kernel to gain.
 """
 
 import jax
@@ -10,11 +11,11 @@ import jax.numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Bool, Float, Int
 
-# Large and finite: a row of scores that is masked everywhere (padding) stays finite under the softmax.
+# Large but finite: a row of scores that is masked everywhere (padding) stays finite under the softmax.
 MASKED = -1e30
 
-# Queries are taken in this many chunks at most, and in chunks of at least this many tokens: each chunk reads only the
-# keys at or before its last query, so that near half of the work, the part above the diagonal, is never done.
+# At most this many chunks of queries, each of at least this many tokens. A chunk reads only the keys at or before its
+# last query, so that nearly half of the work, the part above the diagonal, is skipped.
 MAX_CHUNKS, MIN_CHUNK = 8, 64
 
 
@@ -25,14 +26,14 @@ def attention(
     v: Float[Array, "rows length kv_heads head_dim"],
     segment_ids: Int[Array, "rows length"],
 ) -> Float[Array, "rows length heads head_dim"]:
-    """See models/attention.py."""
+    """Computes attention by the contract of models/attention.py."""
     return _forward(q, k, v, segment_ids)[0]
 
 
 def _forward(q, k, v, segment_ids):
-    """The result, and what the backward pass reads.
+    """Returns the result and the residuals for the backward pass.
 
-    Weights stay without their softmax's division, which is made in the result: it has fewer elements.
+    The weights are unnormalised: the softmax's division is applied to the result, which has fewer elements.
     """
     q, k, v = _by_head(q * q.shape[-1] ** -0.5, k.shape[2]), k.transpose(0, 2, 1, 3), v.transpose(0, 2, 1, 3)
     outputs, weights, sums = [], [], []
@@ -53,10 +54,10 @@ def _forward(q, k, v, segment_ids):
 
 
 def _backward(saved, cotangent):
-    """Each chunk's weights are read three times and its scores' gradient is made in one pass over them.
+    """Returns the gradients; each chunk's weights are read three times, its scores' gradient is made in one pass.
 
-    With p = w / sum: the gradient of a score is p (dp - sum(p dp)), and the sum is that of the result times its
-    gradient, over the head's dimension instead of the keys (Dao et al. 2022, appendix B.2).
+    With p = w / sum, the gradient of a score is p (dp - sum(p dp)). That sum over the keys equals the sum of the result
+    times its gradient over the head's dimension (Dao et al. 2022, appendix B.2).
     """
     q, k, v, out, weights, sums = saved
     cotangent, of_q, of_k, of_v = _by_head(cotangent, k.shape[1]), [], [], []
@@ -80,7 +81,7 @@ attention.defvjp(_forward, _backward)
 
 
 def _chunks(length: int) -> list[tuple[int, int]]:
-    """Where each chunk of queries begins and ends."""
+    """Returns the start and the end of each chunk of queries."""
     chunk = max(MIN_CHUNK, -(-length // MAX_CHUNKS))
     return [(start, min(start + chunk, length)) for start in range(0, length, chunk)]
 
@@ -90,34 +91,34 @@ def cached_attention(
     keys: Float[Array, "batch kv_heads head_dim slots"],
     values: Float[Array, "batch kv_heads slots head_dim"],
     mask: Bool[Array, "batch queries slots"],
-    least_group: int = 1,
+    min_group: int = 1,
 ) -> Float[Array, "batch queries heads head_dim"]:
-    """softmax(q k^T / sqrt(head_dim)) v over the slots of a KV cache where the mask is true; the softmax in float32.
+    """Returns softmax(q k^T / sqrt(head_dim)) v over the masked slots of a KV cache; the softmax in float32.
 
     Args:
-      q: one query a row in decoding, a block of a prompt's in chat.
+      q: one query a row in decoding, a block of a prompt in chat.
       keys, values: of a KV cache.
-      mask: which slots each query attends to.
-      least_group: where a key-value head would have a single query, so many are computed, the others of zeros.
+      mask: true at the slots that each query attends to.
+      min_group: a key-value head with a single query is padded to this many with queries of zeros.
     """
     q = _by_head(q * q.shape[-1] ** -0.5, keys.shape[1])
     group = q.shape[2]
-    if group * q.shape[3] == 1 < least_group:
-        q = jnp.pad(q, ((0, 0), (0, 0), (0, least_group - 1), (0, 0), (0, 0)))
+    if group * q.shape[3] == 1 < min_group:
+        q = jnp.pad(q, ((0, 0), (0, 0), (0, min_group - 1), (0, 0), (0, 0)))
     scores = jnp.einsum("bkgqd,bkds->bkgqs", q, keys, preferred_element_type=jnp.float32)
     weights = jax.nn.softmax(jnp.where(mask[:, None, None], scores, MASKED), axis=-1).astype(values.dtype)
-    # A compiler may write the product for one query as a sum over the slots, which bfloat16 is too coarse for.
+    # The compiler may turn the product for one query into a sum over the slots, for which bfloat16 is too coarse.
     out = jnp.einsum("bkgqs,bksd->bkgqd", weights, values, preferred_element_type=jnp.float32)
     return _by_token(out[:, :, :group].astype(values.dtype))
 
 
 def _by_head(x: Array, kv_heads: int) -> Array:
-    """[rows, length, heads, head_dim] as [rows, kv_heads, group, length, head_dim], the order of the products."""
+    """Returns [rows, length, heads, head_dim] as [rows, kv_heads, group, length, head_dim], the products' order."""
     rows, length, _, head_dim = x.shape
     return x.reshape(rows, length, kv_heads, -1, head_dim).transpose(0, 2, 3, 1, 4)
 
 
 def _by_token(x: Array) -> Array:
-    """[rows, kv_heads, group, length, head_dim] as [rows, length, heads, head_dim]."""
+    """Returns [rows, kv_heads, group, length, head_dim] as [rows, length, heads, head_dim]."""
     rows, _, _, length, head_dim = x.shape
     return x.transpose(0, 3, 1, 2, 4).reshape(rows, length, -1, head_dim)

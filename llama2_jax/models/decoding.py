@@ -1,7 +1,7 @@
-"""The network for generation: prompts are taken in at once, then one token a step, with keys and values kept.
+"""The network for generation: prefill of whole prompts, then decoding of one token a step with a KV cache.
 
-Always unrolled over the layers, each with cache arrays of its own. The layers' weights are taken out of their stacks,
-and cast to the compute dtype, before the loop and not at every step; see inference/consolidation.py.
+Always unrolled over the layers, each with its own cache arrays. The layers' weights are unstacked and cast to the
+compute dtype before the loop and not at every step; see inference/consolidation.py.
 """
 
 from collections.abc import Mapping, Sequence
@@ -36,7 +36,7 @@ KEY_AXES, VALUE_AXES = ("batch", "kv_heads", "head_dim", "slots"), ("batch", "kv
 
 @flax.struct.dataclass
 class DecodingWeights:
-    """A language model's parameters in the compute dtype, the layers apart."""
+    """A language model's parameters in the compute dtype, one entry a layer."""
 
     embedding: Float[Array, "vocab dim"]
     layers: tuple[LayerWeights, ...]
@@ -45,32 +45,32 @@ class DecodingWeights:
 
 
 def weight_rules(config: ModelConfig) -> Rules:
-    """How the weights lie on a mesh: consolidated, or as in training."""
+    """Returns how the weights are split over a mesh: consolidated, or as in training."""
     return GATHERED if config.consolidate_weights else RULES
 
 
 def weight_shardings(config: ModelConfig, mesh: Mesh) -> DecodingWeights:
-    """The sharding of each weight."""
+    """Returns the sharding of each weight."""
 
-    def place(axes: tuple[str, ...]) -> NamedSharding:
+    def sharding(axes: tuple[str, ...]) -> NamedSharding:
         return NamedSharding(mesh, partition_spec(axes, weight_rules(config)))
 
-    layers = tuple({name: place(axes) for name, axes in LAYER_AXES.items()} for _ in range(config.layers))
-    return DecodingWeights(place(EMBEDDING_AXES), layers, place(NORM_AXES), place(HEAD_AXES))
+    layers = tuple({name: sharding(axes) for name, axes in LAYER_AXES.items()} for _ in range(config.layers))
+    return DecodingWeights(sharding(EMBEDDING_AXES), layers, sharding(NORM_AXES), sharding(HEAD_AXES))
 
 
 def decoding_weights(params: dict[str, Any], config: ModelConfig, mesh: Mesh | None = None) -> DecodingWeights:
     """Returns a language model's parameters as decoding reads them; inside a compiled program."""
 
-    def ready(weight: Array, axes: tuple[str, ...]) -> Array:
+    def cast(weight: Array, axes: tuple[str, ...]) -> Array:
         return constrain(weight.astype(config.compute_dtype), mesh, axes, weight_rules(config))
 
     stacks = params["trunk"]["layers"].items()
     return DecodingWeights(
-        embedding=ready(params["trunk"]["embedding"], EMBEDDING_AXES),
+        embedding=cast(params["trunk"]["embedding"], EMBEDDING_AXES),
         layers=by_layer({name: unstack(stack, LAYER_AXES[name], config, mesh) for name, stack in stacks}),
-        final_norm=ready(params["trunk"]["final_norm"], NORM_AXES),
-        head=ready(params["head"]["kernel"], HEAD_AXES),
+        final_norm=cast(params["trunk"]["final_norm"], NORM_AXES),
+        head=cast(params["head"]["kernel"], HEAD_AXES),
     )
 
 
@@ -78,7 +78,7 @@ def unstack(
     stacked: Float[Array, "layers ..."], axes: tuple[str, ...], config: ModelConfig, mesh: Mesh | None
 ) -> tuple[Float[Array, "..."], ...]:
     """Returns one kind of weight of each layer as decoding reads it, from those of all layers stacked on axis 0."""
-    # Cast before it is taken apart: one pass over the stack, and what is gathered is of the compute dtype.
+    # Cast before unstacking: one pass over the stack, and the weights are gathered in the compute dtype.
     layers = jnp.unstack(stacked.astype(config.compute_dtype))
     return tuple(constrain(weight, mesh, axes, weight_rules(config)) for weight in layers)
 
@@ -89,7 +89,7 @@ def by_layer(weights: Mapping[str, Sequence[Array]]) -> tuple[LayerWeights, ...]
 
 
 def constrain_cache(cache: KVCache, mesh: Mesh | None) -> KVCache:
-    """Pins the cache's split over the mesh: rows as a batch, heads as the weights that make them."""
+    """Pins the cache's split over the mesh: rows like a batch, heads like the weights that compute them."""
     return cache.replace(
         keys=tuple(constrain(keys, mesh, KEY_AXES) for keys in cache.keys),
         values=tuple(constrain(values, mesh, VALUE_AXES) for values in cache.values),
@@ -100,11 +100,11 @@ def constrain_cache(cache: KVCache, mesh: Mesh | None) -> KVCache:
 def continue_prompts(
     hidden: Float[Array, "prompts dim"], cache: KVCache, rows: Int[Array, "batch"], mesh: Mesh | None
 ) -> tuple[Float[Array, "batch dim"], KVCache]:
-    """Of each row the prompt's state and cache, several rows of one prompt; on a mesh nothing is communicated.
+    """Returns the state and cache of each row's prompt; rows may share one. On a mesh nothing is communicated.
 
     Args:
       hidden, cache: of the prompts.
-      rows: which prompt each row continues, counted among those that lie on the row's own devices.
+      rows: for each row the index of its prompt among the prompts on the same devices.
       mesh: over which both are split.
     """
 
@@ -113,13 +113,13 @@ def continue_prompts(
 
     if mesh is None:
         return take(hidden, cache, rows)
-    own = partition_spec(("batch", None)), _cache_specs(cache)
-    in_specs = (*own, partition_spec(("batch",)))
-    return jax.shard_map(take, mesh=mesh, in_specs=in_specs, out_specs=own)(hidden, cache, rows)
+    specs = partition_spec(("batch", None)), _cache_specs(cache)
+    in_specs = (*specs, partition_spec(("batch",)))
+    return jax.shard_map(take, mesh=mesh, in_specs=in_specs, out_specs=specs)(hidden, cache, rows)
 
 
 def _cache_specs(cache: KVCache) -> KVCache:
-    """How each array of a cache is split."""
+    """Returns the partition spec of each array of a cache."""
     return KVCache(
         keys=(partition_spec(KEY_AXES),) * len(cache.keys),
         values=(partition_spec(VALUE_AXES),) * len(cache.values),
@@ -129,7 +129,7 @@ def _cache_specs(cache: KVCache) -> KVCache:
 
 
 def logits(weights: DecodingWeights, hidden: Float[Array, "*batch dim"]) -> Float[Array, "*batch vocab"]:
-    """Float32 logits of hidden states."""
+    """Returns float32 logits of hidden states."""
     return jnp.matmul(hidden, weights.head, preferred_element_type=jnp.float32)
 
 
@@ -141,23 +141,23 @@ def prefill(
     config: ModelConfig,
     mesh: Mesh | None = None,
 ) -> tuple[Float[Array, "batch length dim"], KVCache]:
-    """Takes in whole prompts: their hidden states, and a new cache of `slots` >= length that holds them.
+    """Runs whole prompts and returns their hidden states and a new cache with `slots` >= length slots.
 
     Args:
       tokens: one prompt a row, padded at the end.
-      positions: 0, 1, ... along each prompt and -1 at padding, which is attended by no token of a prompt.
+      positions: 0, 1, ... along each prompt and -1 at padding, to which no token of a prompt attends.
     """
     x = embed(weights.embedding, tokens, mesh, weight_rules(config))
     rope = rotation(positions, config.head_dim, config.rope_theta)
     segment_ids = (positions >= 0).astype(jnp.int32)
-    whole, spare = (0, 0), (0, slots - tokens.shape[1])
+    unpadded, new_slots = (0, 0), (0, slots - tokens.shape[1])
     keys, values = [], []
     for layer in weights.layers:
         q, k, v = queries_keys_values(layer, x, rope, config, mesh)
         x = output_and_mlp(layer, x, attention(q, k, v, segment_ids, config.attention, mesh), config, mesh)
-        keys.append(jnp.pad(_key_slots(k), (whole, whole, whole, spare)))
-        values.append(jnp.pad(_value_slots(v), (whole, whole, spare, whole)))
-    cache_positions = jnp.pad(positions, (whole, spare), constant_values=-1)
+        keys.append(jnp.pad(_key_slots(k), (unpadded, unpadded, unpadded, new_slots)))
+        values.append(jnp.pad(_value_slots(v), (unpadded, unpadded, new_slots, unpadded)))
+    cache_positions = jnp.pad(positions, (unpadded, new_slots), constant_values=-1)
     cache = KVCache(tuple(keys), tuple(values), cache_positions, jnp.asarray(tokens.shape[1], jnp.int32))
     return rms_norm(x, weights.final_norm, config.norm_eps), constrain_cache(cache, mesh)
 
@@ -170,28 +170,28 @@ def decode(
     config: ModelConfig,
     mesh: Mesh | None = None,
 ) -> tuple[Float[Array, "batch length dim"], KVCache]:
-    """Takes in tokens that follow those in the cache: their hidden states and the cache with them.
+    """Runs tokens that follow those in the cache and returns their hidden states and the extended cache.
 
     Args:
       tokens: usually one a row.
-      positions: each token's position in its sequence; -1 for a token that no one is to attend to.
-      cache: with at least `length` free slots; beyond the last slot the newest tokens are overwritten, unnoticed.
+      positions: each token's position in its sequence; -1 for a token to which no other attends.
+      cache: with at least `length` free slots; beyond the last slot the newest tokens are silently overwritten.
     """
     x = embed(weights.embedding, tokens, mesh, weight_rules(config))
     rope = rotation(positions, config.head_dim, config.rope_theta)
-    seen = jax.lax.dynamic_update_slice(cache.positions, positions, (0, cache.index))
-    mask = (seen[:, None, :] >= 0) & (seen[:, None, :] <= positions[:, :, None])
-    # For a product with one vector the compiler for TPUs puts the keys' heads along its 128 lanes: for 7b's 32 that is
-    # four times the memory. For a product with two it leaves them as they are.
-    least_group = 2 if program_device(mesh).platform == "tpu" else 1
+    cache_positions = jax.lax.dynamic_update_slice(cache.positions, positions, (0, cache.index))
+    mask = (cache_positions[:, None, :] >= 0) & (cache_positions[:, None, :] <= positions[:, :, None])
+    # For a product with one vector the TPU compiler puts the keys' heads along its 128 lanes, which takes four times
+    # the memory for 7b's 32 heads. For a product with two vectors it keeps the layout.
+    min_group = 2 if program_device(mesh).platform == "tpu" else 1
     keys, values = list(cache.keys), list(cache.values)
-    for number, layer in enumerate(weights.layers):
+    for index, layer in enumerate(weights.layers):
         q, k, v = queries_keys_values(layer, x, rope, config, mesh)
-        keys[number] = jax.lax.dynamic_update_slice(keys[number], _key_slots(k), (0, 0, 0, cache.index))
-        values[number] = jax.lax.dynamic_update_slice(values[number], _value_slots(v), (0, 0, cache.index, 0))
-        attended = cached_attention(q, keys[number], values[number], mask, least_group)
+        keys[index] = jax.lax.dynamic_update_slice(keys[index], _key_slots(k), (0, 0, 0, cache.index))
+        values[index] = jax.lax.dynamic_update_slice(values[index], _value_slots(v), (0, 0, cache.index, 0))
+        attended = cached_attention(q, keys[index], values[index], mask, min_group)
         x = output_and_mlp(layer, x, attended, config, mesh)
-    cache = KVCache(tuple(keys), tuple(values), seen, cache.index + tokens.shape[1])
+    cache = KVCache(tuple(keys), tuple(values), cache_positions, cache.index + tokens.shape[1])
     return rms_norm(x, weights.final_norm, config.norm_eps), constrain_cache(cache, mesh)
 
 

@@ -1,4 +1,4 @@
-"""The heads that a trunk may have, by name: a vocabulary (language models), or a scalar (rewards and values)."""
+"""Models by the name of their head: "language" (over the vocabulary) or "scalar" (rewards and values)."""
 
 import functools
 from types import MappingProxyType
@@ -13,7 +13,7 @@ HEADS = MappingProxyType({"language": (LanguageModel, init_language_model), "sca
 
 
 def build_model(config: ModelConfig, head: str = "language", mesh: Mesh | None = None) -> LanguageModel | ScalarModel:
-    """Returns the module with a head, its activations pinned to the mesh where that has more than one device."""
+    """Returns the module with this head, its activations pinned to the mesh if that has more than one device."""
     module, _ = HEADS[head]
     return module(config, mesh if mesh is not None and mesh.size > 1 else None)
 

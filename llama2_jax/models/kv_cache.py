@@ -1,4 +1,4 @@
-"""The keys and values of the tokens seen so far, so that a new token costs one step and not a whole forward pass."""
+"""The KV cache: keys and values of earlier tokens, so that a new token costs one step and not a whole forward pass."""
 
 import flax.struct
 import jax
@@ -14,10 +14,10 @@ class KVCache:
 
     Attributes:
       keys: for each layer [batch, kv_heads, head_dim, slots], already rotated, in the compute dtype.
-      values: for each layer [batch, kv_heads, slots, head_dim]. Keys and values lie as the two products of attention
-        read them, which halves a decoding step's attention or better on the CPU.
-      positions: the position in its sequence of the token in each slot; -1 where a slot is empty or holds padding. A
-        query attends where 0 <= slot position <= its own position.
+      values: for each layer [batch, kv_heads, slots, head_dim]. Keys and values are stored in the order in which the
+        two products of attention read them, which at least halves the time of a decoding step's attention on the CPU.
+      positions: the position in its sequence of the token in each slot; -1 for empty slots and padding. A query attends
+        to slots with 0 <= slot position <= its own position.
       index: the next free slot, the same for all rows.
     """
 
@@ -28,7 +28,7 @@ class KVCache:
 
 
 def empty_cache(config: ModelConfig, batch: int, slots: int) -> KVCache:
-    """A cache of `slots` tokens for each of `batch` rows, holding none yet."""
+    """Returns an empty cache with `slots` slots for each of `batch` rows."""
     keys = (batch, config.kv_heads, config.head_dim, slots)
     values = (batch, config.kv_heads, slots, config.head_dim)
     return KVCache(
@@ -40,6 +40,6 @@ def empty_cache(config: ModelConfig, batch: int, slots: int) -> KVCache:
 
 
 def take_rows(cache: KVCache, rows: Int[Array, "taken"]) -> KVCache:
-    """The cache of the given rows, in that order; a row may be taken many times (samples that share a prefill)."""
+    """Returns the cache of the given rows, in that order; a row may be repeated (samples that share a prefill)."""
     taken = jax.tree.map(lambda array: array[rows], (cache.keys, cache.values, cache.positions))
     return KVCache(*taken, index=cache.index)

@@ -1,7 +1,7 @@
 """One transformer layer as pure functions of its weights: norm, attention, norm, SwiGLU (section 2.2).
 
-The same functions serve the scanned, the unrolled and the decoding network, so the three can not drift apart. The
-products carry the names by which models/remat.py keeps them for the backward pass.
+The scanned, the unrolled and the decoding network share these functions, so the three cannot diverge. The products
+carry the names by which models/remat.py keeps them for the backward pass.
 """
 
 import types
@@ -23,7 +23,7 @@ LayerWeights = Mapping[str, Float[Array, "..."]]
 Heads = Float[Array, "rows length heads head_dim"]
 Hidden = Float[Array, "rows length dim"]
 
-# The logical axes of the weights: of a layer's, and of the others.
+# The logical axes of each weight.
 EMBEDDING_AXES, NORM_AXES, HEAD_AXES = ("vocab", "embed"), ("norm",), ("embed", "vocab")
 LAYER_AXES: Mapping[str, tuple[str, ...]] = types.MappingProxyType({
     "attention_norm": ("norm",),
@@ -39,24 +39,24 @@ LAYER_AXES: Mapping[str, tuple[str, ...]] = types.MappingProxyType({
 
 
 def rms_norm(x: Float[Array, "... dim"], scale: Float[Array, "dim"], eps: float) -> Float[Array, "... dim"]:
-    """x / sqrt(mean(x^2) + eps), in float32, cast back, times the scale."""
-    wide = x.astype(jnp.float32)
-    normal = wide * jax.lax.rsqrt(jnp.mean(jnp.square(wide), axis=-1, keepdims=True) + eps)
-    return normal.astype(x.dtype) * scale.astype(x.dtype)
+    """Returns x / sqrt(mean(x^2) + eps), computed in float32 and cast back, times the scale."""
+    x_float32 = x.astype(jnp.float32)
+    normed = x_float32 * jax.lax.rsqrt(jnp.mean(jnp.square(x_float32), axis=-1, keepdims=True) + eps)
+    return normed.astype(x.dtype) * scale.astype(x.dtype)
 
 
 def embed(
     table: Float[Array, "vocab dim"], tokens: Int[Array, "rows length"], mesh: Mesh | None, rules: Rules = RULES
 ) -> Hidden:
-    """Each token's row of the embedding, in the table's dtype.
+    """Returns each token's embedding, in the table's dtype.
 
-    Where fsdp splits the table's width, each device looks up its columns for the rows of all, and then they swap
-    columns for rows. Left to itself the compiler does so too on some meshes; on others it gathers the rows of the whole
-    batch on every device ("involuntary full rematerialization").
+    If fsdp splits the table's width, each device looks up its columns for all rows; an all-to-all then exchanges
+    columns for rows. Without these constraints the compiler does so on some meshes only; on others it gathers the rows
+    of the whole batch on every device ("involuntary full rematerialization").
     """
     tokens = constrain(tokens, mesh, ("lookup_batch", "length"), rules)
-    found = constrain(table[tokens], mesh, ("lookup_batch", "length", "embed"), rules)
-    return constrain(found, mesh, ("batch", "length", "hidden"), rules)
+    embedded = constrain(table[tokens], mesh, ("lookup_batch", "length", "embed"), rules)
+    return constrain(embedded, mesh, ("batch", "length", "hidden"), rules)
 
 
 def layer(
@@ -67,9 +67,9 @@ def layer(
     config: ModelConfig,
     mesh: Mesh | None,
 ) -> Hidden:
-    """The layer for training and scoring: attention within the segments of packed rows."""
-    # Where the backward pass computes the layer again. Where it keeps everything it would keep whole weights, of all
-    # layers: there the compiler gathers them as they are needed.
+    """Applies a layer in training and scoring, with attention within the segments of packed rows."""
+    # Only if the backward pass recomputes the layer: with "none" it would keep the gathered weights of all layers, so
+    # there the compiler gathers them at each product.
     gathered = config.remat != "none"
     weights = {
         name: cast_and_gather(weight, config.compute_dtype, mesh, LAYER_AXES[name], gathered)
@@ -82,11 +82,11 @@ def layer(
 def queries_keys_values(
     weights: LayerWeights, x: Hidden, rope: Rotation, config: ModelConfig, mesh: Mesh | None
 ) -> tuple[Heads, Heads, Heads]:
-    """The layer's first half: norm, projections, rotation of queries and keys."""
-    normal = rms_norm(x, weights["attention_norm"], config.norm_eps)
+    """Computes the layer's first half: norm, projections, rotation of queries and keys."""
+    normed = rms_norm(x, weights["attention_norm"], config.norm_eps)
 
     def project(name: str, axis: str) -> Heads:
-        flat = constrain(matmul(normal, weights[name]), mesh, ("batch", "length", axis))
+        flat = constrain(matmul(normed, weights[name]), mesh, ("batch", "length", axis))
         return flat.reshape(*x.shape[:2], -1, config.head_dim)
 
     q, k, v = project("query", "heads"), project("key", "kv_heads"), project("value", "kv_heads")
@@ -94,22 +94,23 @@ def queries_keys_values(
 
 
 def output_and_mlp(weights: LayerWeights, x: Hidden, attended: Heads, config: ModelConfig, mesh: Mesh | None) -> Hidden:
-    """The layer's second half, after attention: output projection and feed-forward, each added to the residual."""
+    """Computes the layer's second half: output projection and feed-forward, each added to the residual."""
     x = x + checkpoint_name(matmul(attended.reshape(*x.shape[:2], -1), weights["output"]), "output")
     x = constrain(x, mesh, ("batch", "length", "hidden"))
-    normal = rms_norm(x, weights["ffn_norm"], config.norm_eps)
-    gate = checkpoint_name(matmul(normal, weights["gate"]), "gate")
-    gated = jax.nn.silu(gate) * checkpoint_name(matmul(normal, weights["up"]), "up")
+    normed = rms_norm(x, weights["ffn_norm"], config.norm_eps)
+    gate = checkpoint_name(matmul(normed, weights["gate"]), "gate")
+    gated = jax.nn.silu(gate) * checkpoint_name(matmul(normed, weights["up"]), "up")
     gated = constrain(gated, mesh, ("batch", "length", "ffn"))
     return constrain(x + matmul(gated, weights["down"]), mesh, ("batch", "length", "hidden"))
 
 
 def _named(x: Heads, name: str) -> Heads:
-    """Names queries, keys or values for models/remat.py, as they are kept: the heads side by side, without gaps."""
+    """Names queries, keys or values for models/remat.py; they are kept with the heads concatenated, without gaps."""
     return checkpoint_name(x.reshape(*x.shape[:2], -1), name).reshape(x.shape)
 
 
 def matmul(x: Hidden, matrix: Float[Array, "inputs outputs"]) -> Hidden:
-    # Rows and length as one dimension: the gradient of a product with two batch dimensions transposes its operands,
-    # which takes longer on the CPU than the product.
+    """Returns x @ matrix."""
+    # Rows and length are flattened: the gradient of a product with two batch dimensions transposes its operands, which
+    # takes longer on the CPU than the product.
     return (x.reshape(-1, x.shape[-1]) @ matrix.astype(x.dtype)).reshape(*x.shape[:-1], -1)

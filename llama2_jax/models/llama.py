@@ -37,13 +37,14 @@ from llama2_jax.sharding.mesh import data_parallel_size
 Params = dict[str, Any]
 Tokens = Int[Array, "rows length"]
 
-# The papers do not print an initialisation. Ours: normal with this deviation (GPT-2's and many Llamas'), and the two
-# projections that write into the residual stream divided by sqrt(2 layers), so that depth does not widen it.
+# The papers do not state an initialisation. Ours is normal with this standard deviation (as GPT-2's), divided by
+# sqrt(2 layers) for the two projections that write into the residual stream, so that its variance does not grow with
+# depth.
 INIT_STD = 0.02
 
 
 class Layer(nn.Module):
-    """One layer's parameters; what is done with them is layer.py's, so that decoding shares it."""
+    """One layer's parameters; the computation is in layer.py, so that decoding shares it."""
 
     config: ModelConfig
     mesh: Mesh | None = None
@@ -60,12 +61,12 @@ class Layer(nn.Module):
 
 
 def _layer_stack(config: ModelConfig) -> type[nn.Module]:
-    """All layers, one after the other: scanned, or unrolled by scanning all of them at once."""
-    stacked = Layer
+    """Returns a module of all layers in sequence: a scan, fully unrolled unless config.scan_layers."""
+    layer_type = Layer
     if config.remat != "none":
-        stacked = nn.remat(Layer, prevent_cse=not config.scan_layers, policy=POLICIES[config.remat])
+        layer_type = nn.remat(Layer, prevent_cse=not config.scan_layers, policy=POLICIES[config.remat])
     return nn.scan(
-        stacked,
+        layer_type,
         variable_axes={"params": 0},
         split_rngs={"params": True},
         in_axes=(nn.broadcast, nn.broadcast),
@@ -76,25 +77,25 @@ def _layer_stack(config: ModelConfig) -> type[nn.Module]:
 
 
 def _layer_parameters(config: ModelConfig) -> dict[str, tuple[nn.initializers.Initializer, tuple]]:
-    """For each parameter of a layer: initialiser and shape."""
-    ones, inner = nn.initializers.ones, nn.initializers.normal(INIT_STD)
-    outer = nn.initializers.normal(INIT_STD * (2 * config.layers) ** -0.5)
+    """Returns the initialiser and the shape of each parameter of a layer."""
+    ones, normal = nn.initializers.ones, nn.initializers.normal(INIT_STD)
+    residual = nn.initializers.normal(INIT_STD * (2 * config.layers) ** -0.5)
     dim, kv_dim, hidden = config.dim, config.kv_heads * config.head_dim, config.ffn_hidden
     return {
         "attention_norm": (ones, (dim,)),
-        "query": (inner, (dim, dim)),
-        "key": (inner, (dim, kv_dim)),
-        "value": (inner, (dim, kv_dim)),
-        "output": (outer, (dim, dim)),
+        "query": (normal, (dim, dim)),
+        "key": (normal, (dim, kv_dim)),
+        "value": (normal, (dim, kv_dim)),
+        "output": (residual, (dim, dim)),
         "ffn_norm": (ones, (dim,)),
-        "gate": (inner, (dim, hidden)),
-        "up": (inner, (dim, hidden)),
-        "down": (outer, (hidden, dim)),
+        "gate": (normal, (dim, hidden)),
+        "up": (normal, (dim, hidden)),
+        "down": (residual, (hidden, dim)),
     }
 
 
 class Trunk(nn.Module):
-    """Everything but the head: embedding, layers and final norm."""
+    """The network without its head: embedding, layers and final norm."""
 
     config: ModelConfig
     mesh: Mesh | None = None
@@ -131,7 +132,7 @@ class Head(nn.Module):
 
 
 def _scalar_head(config: ModelConfig, mesh: Mesh | None = None) -> Head:
-    # The deviation of InstructGPT's reward head: outputs of about unit size on normed states.
+    # The initialisation of InstructGPT's reward head: outputs of about unit size on normed states.
     return Head(1, "scalar", (config.dim + 1) ** -0.5, mesh)
 
 
@@ -140,7 +141,7 @@ class LanguageModel(nn.Module):
 
     Attributes:
       config: the network.
-      mesh: where given, activations are pinned to it (sharding/axes.py); rows must be a multiple of data * fsdp.
+      mesh: if given, activations are pinned to it (sharding/axes.py); rows must be a multiple of data * fsdp.
     """
 
     config: ModelConfig
@@ -151,25 +152,25 @@ class LanguageModel(nn.Module):
         self.head = Head(self.config.vocab_size, "vocab", INIT_STD, self.mesh)
 
     def __call__(self, tokens: Tokens, positions: Tokens, segment_ids: Tokens) -> Float[Array, "rows length vocab"]:
-        """Float32 logits: at each token, of the token that follows it."""
+        """Returns float32 logits: at each token, of the token that follows it."""
         return self.logits(self.hidden(tokens, positions, segment_ids))
 
     def hidden(self, tokens: Tokens, positions: Tokens, segment_ids: Tokens) -> Float[Array, "rows length dim"]:
-        """The states after the final norm, in the compute dtype; `logits` of chosen ones saves the others' cost."""
+        """Returns the states after the final norm, in the compute dtype; `logits` may be given only some of them."""
         return self.trunk(tokens, positions, segment_ids)
 
     def logits(self, hidden: Float[Array, "*batch dim"]) -> Float[Array, "*batch vocab"]:
-        """Float32 logits of hidden states."""
+        """Returns float32 logits of hidden states."""
         out = self.head(hidden)
         return constrain(out, self.mesh, ("batch", "length", "vocab")) if out.ndim == 3 else out
 
     def hidden_and_head(
         self, tokens: Tokens, positions: Tokens, segment_ids: Tokens
     ) -> tuple[Float[Array, "rows length dim"], Float[Array, "groups dim vocab"]]:
-        """The hidden states and the head's matrix, for who makes logits a few at a time (objectives/target_scores.py).
+        """Returns the hidden states and the head's matrix, for logits in chunks (objectives/target_scores.py).
 
-        The matrix is in the compute dtype and comes once for each group of devices that shares rows. That is how it
-        lies while it is used in any case; said so, it is gathered here and not in the loop that uses it.
+        The matrix is in the compute dtype, with one copy for each group of devices that shares rows. Its use needs
+        these copies in any case; written so, it is gathered here and not in the loop over chunks.
         """
         hidden, groups = self.hidden(tokens, positions, segment_ids), data_parallel_size(self.mesh)
         matrix = self.head.variables["params"]["kernel"].astype(self.config.compute_dtype)
@@ -180,14 +181,14 @@ class LanguageModel(nn.Module):
     def decode(
         self, tokens: Tokens, positions: Tokens, cache: KVCache
     ) -> tuple[Float[Array, "rows length vocab"], KVCache]:
-        """Logits of tokens that follow those in the cache, and the cache with them; see models/decoding.py.
+        """Returns logits of tokens that follow those in the cache, and the extended cache; see models/decoding.py.
 
         Args:
           tokens: a prompt, or one token a row.
           positions: each token's position in its sequence, -1 for padding.
           cache: with at least `length` free slots.
         """
-        # Laid out at every call: there is nothing to consolidate for.
+        # The weights are converted at every call, so consolidating them would not pay.
         config = dataclasses.replace(self.config, consolidate_weights=False)
         weights = decoding.decoding_weights(self.variables["params"], config, self.mesh)
         hidden, cache = decoding.decode(weights, tokens, positions, cache, config, self.mesh)
@@ -195,7 +196,7 @@ class LanguageModel(nn.Module):
 
 
 class ScalarModel(nn.Module):
-    """The same trunk with a scalar head: a float32 score a token, read by the caller at the token that it needs.
+    """The same trunk with a scalar head: a float32 score at each token.
 
     A reward model is read at a sequence's last token, a critic at the token before each action.
     """
@@ -208,28 +209,28 @@ class ScalarModel(nn.Module):
         self.head = _scalar_head(self.config, self.mesh)
 
     def __call__(self, tokens: Tokens, positions: Tokens, segment_ids: Tokens) -> Float[Array, "rows length"]:
-        """The score at each token."""
+        """Returns the score at each token."""
         return self.head(self.trunk(tokens, positions, segment_ids))[..., 0]
 
 
 def init_language_model(config: ModelConfig, key: jax.Array) -> Params:
-    """Fresh parameters of a LanguageModel, without Linen's boxes."""
+    """Returns initial parameters of a LanguageModel, without Linen's boxes."""
     return nn.unbox(_init(LanguageModel(config), key))
 
 
 def init_scalar_model(config: ModelConfig, key: jax.Array) -> Params:
-    """Fresh parameters of a ScalarModel, without Linen's boxes."""
+    """Returns initial parameters of a ScalarModel, without Linen's boxes."""
     return nn.unbox(_init(ScalarModel(config), key))
 
 
 def scalar_params_from(language_params: Params, config: ModelConfig, key: jax.Array) -> Params:
-    """A scalar model that starts from a language model (section 3.2.2): its trunk, copied, and a new head."""
+    """Returns a scalar model's parameters: a copy of a language model's trunk and a new head (section 3.2.2)."""
     head = nn.unbox(_scalar_head(config).init(key, jnp.zeros((1, config.dim))))["params"]
     return {"trunk": jax.tree.map(jnp.copy, language_params["trunk"]), "head": head}
 
 
 def parameter_shardings(module: LanguageModel | ScalarModel, mesh: Mesh, rules: Rules = RULES) -> Params:
-    """For each parameter the sharding that its logical axes and the rules give; nothing is allocated."""
+    """Returns the sharding of each parameter, by its logical axes and the rules; nothing is allocated."""
     abstract = jax.eval_shape(functools.partial(_init, module), jax.random.key(0))
     return jax.tree.map(
         lambda names: NamedSharding(mesh, partition_spec(names, rules)),
@@ -239,8 +240,8 @@ def parameter_shardings(module: LanguageModel | ScalarModel, mesh: Mesh, rules: 
 
 
 def _init(module: nn.Module, key: jax.Array) -> Params:
-    """The module's parameters in Linen's boxes, which carry the logical axes."""
-    # One token is enough for that, and is not what every attention backend takes.
+    """Returns the module's parameters in Linen's boxes, which carry the logical axes."""
+    # One token is enough, but not every attention backend takes it.
     module = module.clone(config=dataclasses.replace(module.config, attention="xla"))
     tokens = jnp.zeros((1, 1), jnp.int32)
     return module.init(key, tokens, tokens, tokens)["params"]

@@ -1,11 +1,11 @@
-"""Rematerialisation: what the backward pass keeps of a layer, and what it computes again (ModelConfig.remat).
+"""Rematerialisation: what is kept of a layer for the backward pass, and what is recomputed (ModelConfig.remat).
 
-A policy is a function of jax.checkpoint: asked of every operation of a layer, it answers whether the result is kept.
-Results are known by the names that layer.py and the attention backends give them. The layer's input is always kept.
+A policy of jax.checkpoint is a function of a layer's operation: it returns whether the result is kept. Results are
+known by the names that layer.py and the attention backends give them. The layer's input is always kept.
 
-What a policy keeps, its layer's input included, in KiB a token and layer at the sizes of 7b in bfloat16:
+Kept by each policy, the layer's input included, in KiB a token and layer at the sizes of 7b in bfloat16:
 
-| policy    | device | host | computed again in the backward pass                                   |
+| policy    | device | host | recomputed in the backward pass                                       |
 |-----------|--------|------|-----------------------------------------------------------------------|
 | none      | all    |      | nothing                                                               |
 | dots      | 91     |      | norms and products of elements                                        |
@@ -13,8 +13,8 @@ What a policy keeps, its layer's input included, in KiB a token and layer at the
 | attention | 16     |      | all products of weights                                               |
 | full      | 8      |      | the same, and the attention                                           |
 
-That is with the attention of cuDNN or splash. XLA's keeps a score for each pair of tokens under "none", which makes
-that impossible for long rows, and has them computed again under every other policy.
+This is with the attention of cuDNN or splash. XLA's keeps a score for each pair of tokens under "none", which rules
+"none" out for long rows, and is recomputed under every other policy.
 """
 
 from collections.abc import Mapping
@@ -24,14 +24,14 @@ from typing import Any
 import jax
 from jax.extend.core import Primitive
 
-# The results of a layer's products: what each of its matrices gives, queries and keys turned by their positions. The
-# last one, of the feed-forward's `down`, is read by no gradient.
+# The results of a layer's products, queries and keys after their rotation. The result of the feed-forward's `down` is
+# missing: no gradient reads it.
 WIDE = ("query", "output", "gate", "up")
 NARROW = ("key", "value")
 ATTENTION = "attention"
 
-# What cuDNN's attention hands to its backward pass (its result, and each row's log-sum-exp) has no name that a policy
-# could ask for: it is known by the operation.
+# The residuals of cuDNN's attention (its result, and each row's log-sum-exp) have no checkpoint name: they are known by
+# the operation.
 CUDNN_FORWARD = "dot_product_attention_fwd_wrapper"
 
 _ATTENTION = jax.checkpoint_policies.save_only_these_names(ATTENTION)
@@ -47,7 +47,7 @@ _OFFLOAD = jax.checkpoint_policies.save_and_offload_only_these_names(
 def dots(primitive: Primitive, *shapes: Any, **parameters: Any) -> Any:
     """Keeps the results of all products of weights and of the attention: the most, short of everything.
 
-    Only norms, activations and sums are computed again: some percent of a step. The first choice where it fits.
+    Only norms, activations and sums are recomputed, a few percent of a step. The first choice if it fits.
     """
     return primitive.name == CUDNN_FORWARD or _DOTS(primitive, *shapes, **parameters)
 
@@ -55,26 +55,26 @@ def dots(primitive: Primitive, *shapes: Any, **parameters: Any) -> Any:
 def offload(primitive: Primitive, *shapes: Any, **parameters: Any) -> Any:
     """Keeps what "dots" keeps, but the wide results (query, output, gate, up) in the host's pinned memory.
 
-    Computes no more than "dots". Every wide result crosses to the host and back once a step, beside the computation:
-    it pays where that link is fast and the model wide, since the products grow with the square of the width and the
-    bytes with the width. For scanned layers: unrolled ones are fetched back so early that little is won.
+    Recomputes no more than "dots". Every wide result moves to the host and back once a step, during the computation.
+    It pays if that link is fast and the model wide, since the products grow with the square of the width and the bytes
+    with the width. For scanned layers: with unrolled ones the results are fetched back so early that little is gained.
     """
     return primitive.name == CUDNN_FORWARD or _OFFLOAD(primitive, *shapes, **parameters)
 
 
 def attention(primitive: Primitive, *shapes: Any, **parameters: Any) -> Any:
-    """Keeps the attention's result, and what its kernel's backward pass reads of it.
+    """Keeps the attention's result and its kernel's residuals.
 
-    All products of weights are computed again, a third more work than without; the attention is not, of which the
-    work grows with the length squared.
+    All products of weights are recomputed, which adds a third to the work; the attention, whose work grows with the
+    length squared, is not.
     """
     return primitive.name == CUDNN_FORWARD or _ATTENTION(primitive, *shapes, **parameters)
 
 
 def full(primitive: Primitive, *shapes: Any, **parameters: Any) -> Any:
-    """Keeps nothing but the layer's input: the whole forward pass is computed again, a third more work than without."""
+    """Keeps only the layer's input: the whole forward pass is recomputed, which adds a third to the work."""
     return False
 
 
-# By the value of ModelConfig.remat; "none" keeps everything and wraps nothing.
+# By the value of ModelConfig.remat; "none" has no policy: without jax.checkpoint everything is kept.
 POLICIES: Mapping[str, Any] = MappingProxyType({"dots": dots, "offload": offload, "attention": attention, "full": full})

@@ -1,4 +1,4 @@
-"""Weights on their way from where they are stored to where they are used: cast first, then gathered; gradients back."""
+"""Weights from their stored to their computed form: cast first, then gathered; gradients scattered back."""
 
 import functools
 from collections.abc import Sequence
@@ -13,21 +13,21 @@ from llama2_jax.sharding.axes import GATHERED, constrain
 def cast_and_gather(
     weight: Float[Array, "..."], dtype: str, mesh: Mesh | None, axes: Sequence[str], gathered: bool = False
 ) -> Float[Array, "..."]:
-    """A parameter in the dtype of the computation, its split written down.
+    """Returns a parameter in the computation's dtype, with an explicit sharding.
 
-    Cast before it is gathered: in bfloat16 that moves half the bytes. The gradient comes back split at once: that of a
-    scanned layer is summed up and split in the loop, and not for all layers after it.
+    It is cast before it is gathered: in bfloat16 that moves half the bytes. Its gradient is reduced and scattered at
+    once: for a scanned layer in the loop, and not for all layers after it.
 
     Args:
-      weight: the parameter, split as the training rules say.
+      weight: the parameter, split by the training rules.
       dtype: of the computation.
-      mesh: None for one device, where this is the cast alone.
+      mesh: None for one device, where this is only the cast.
       axes: the parameter's logical axes.
-      gathered: whole over fsdp already, so that all that reads it shares one gather; else the compiler gathers it at
-        each product. Only where the backward pass gathers again, or it keeps the whole weight.
+      gathered: gather it over fsdp here, once for all its uses; else the compiler gathers it at each product. Only for
+        a backward pass that gathers again; otherwise the gathered weight would be kept for it.
     """
-    ready = constrain(weight.astype(dtype), mesh, axes)
-    return _gather(ready, mesh, tuple(axes)) if gathered and mesh is not None else ready
+    cast = constrain(weight.astype(dtype), mesh, axes)
+    return _gather(cast, mesh, tuple(axes)) if gathered and mesh is not None else cast
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2))
@@ -40,7 +40,7 @@ def _forward(weight, mesh, axes):
 
 
 def _backward(mesh, axes, _, gradient):
-    # Not whole, as the transpose of the constraint would have it: summed over all devices, and then split.
+    # The transpose of the constraint would be an all-reduce; this is a reduce-scatter.
     return (constrain(gradient, mesh, axes),)
 
 

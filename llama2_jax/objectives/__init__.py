@@ -1,1 +1,1 @@
-"""The mathematics as pure functions of arrays: next token, ranking, rewards, advantages, PPO."""
+"""Objectives as pure functions of arrays: next token, ranking, rewards, advantages, PPO."""

@@ -1,4 +1,4 @@
-"""The log-probability of given tokens: the one function that sampling checks, old, new and reference policies use."""
+"""The log-probability of given tokens: one function for sampling checks, old, new and reference policies."""
 
 import jax
 import jax.numpy as jnp
@@ -8,30 +8,24 @@ from jaxtyping import Array, Float, Int
 def log_probabilities(
     logits: Float[Array, "*batch vocab"], targets: Int[Array, "*batch"], temperature: float | Float[Array, "..."]
 ) -> Float[Array, "*batch"]:
-    """log softmax(logits / temperature)[target], in float32 whatever the type of the logits.
+    """Returns log softmax(logits / temperature)[target], in float32 for logits of any dtype.
 
     Args:
       logits: unnormalised scores of every token of the vocabulary.
-      targets: the tokens to look up, from 0 to vocab - 1. Where a target has no meaning (padding) give any valid
-        token and mask the result.
-      temperature: what the logits are divided by; above 0; a number, or an array that broadcasts against targets
-        (a column [rows, 1] for a temperature per row). It has no default, because the same tokens must be scored at
-        the temperature at which they were sampled.
+      targets: the tokens to look up, from 0 to vocab - 1. At padding give any valid token and mask the result.
+      temperature: divides the logits; above 0; a number, or an array that broadcasts against targets (a column
+        [rows, 1] for a temperature per row). It has no default, because tokens must be scored at the temperature at
+        which they were sampled.
+
+    Raises:
+      ValueError: if the temperature is a number that is not above 0.
     """
     logits = _scaled(logits, temperature)
-    # The difference of two numbers a token, and no array of log-probabilities: JAX's own derivative of this form then
-    # works in one array of the logits' size. A hand-written one was measured: slower and larger in memory, because
-    # XLA computes it once for each of the two matrix products that read it.
+    # A difference of two numbers a token, without an array of log-probabilities: JAX's own derivative of this form
+    # needs one array of the logits' size. A hand-written derivative was measured to be slower and larger in memory,
+    # because XLA computes it once for each of the two matrix products that read it.
     chosen = jnp.take_along_axis(logits, targets[..., None], axis=-1)[..., 0]
     return chosen - jax.nn.logsumexp(logits, axis=-1)
-
-
-def entropy(
-    logits: Float[Array, "*batch vocab"], temperature: float | Float[Array, "..."] = 1.0
-) -> Float[Array, "*batch"]:
-    """The entropy of softmax(logits / temperature) in nats, in float32."""
-    log_p = jax.nn.log_softmax(_scaled(logits, temperature), axis=-1)
-    return -jnp.sum(jnp.exp(log_p) * log_p, axis=-1)
 
 
 def _scaled(

@@ -9,21 +9,21 @@ from llama2_jax.objectives.target_scores import TargetScores
 def target_mask(
     loss_mask: Shaped[Array, "*rows length"], segment_ids: Int[Array, "*rows length"]
 ) -> Bool[Array, "*rows length"]:
-    """True at t where token t + 1 is to be predicted from t: it is in the loss, and of the same segment.
+    """Returns True at t if token t + 1 is predicted from t: it is in the loss mask and in the same segment.
 
-    loss_mask marks tokens as targets, so the first token of a segment is never one, whatever the mask says: nothing
-    of its own segment comes before it.
+    loss_mask marks the tokens that are targets. The first token of a segment is never one, whatever the mask says: no
+    token of its segment precedes it.
     """
-    following_mask = jnp.roll(loss_mask, -1, axis=-1).astype(bool)
-    following_segment = jnp.roll(segment_ids, -1, axis=-1)
-    has_following = jnp.arange(segment_ids.shape[-1]) < segment_ids.shape[-1] - 1
-    return following_mask & (following_segment == segment_ids) & (segment_ids > 0) & has_following
+    next_mask = jnp.roll(loss_mask, -1, axis=-1).astype(bool)
+    next_segment = jnp.roll(segment_ids, -1, axis=-1)
+    has_next = jnp.arange(segment_ids.shape[-1]) < segment_ids.shape[-1] - 1
+    return next_mask & (next_segment == segment_ids) & (segment_ids > 0) & has_next
 
 
 def count_targets(
     loss_mask: Shaped[Array, "*rows length"], segment_ids: Int[Array, "*rows length"]
 ) -> Float[Array, ""]:
-    """How many tokens of the batch are predicted; at least 1, as it divides."""
+    """Returns how many tokens of the batch are predicted, but at least 1, as it is a denominator."""
     return jnp.maximum(jnp.sum(target_mask(loss_mask, segment_ids), dtype=jnp.float32), 1.0)
 
 
@@ -43,8 +43,8 @@ def next_token_loss(
         microbatches add up to the loss of the batch.
 
     Returns:
-      The loss in nats a token, and metrics that add up likewise: `accuracy`, the share of the targets that have the
-      highest logit.
+      The loss in nats a token, and metrics that add up in the same way: `accuracy`, the fraction of the targets that
+      have the highest logit.
     """
     mask = target_mask(loss_mask, segment_ids)
     loss = -jnp.sum(jnp.where(mask, scores.log_probability, 0.0)) / denominator

@@ -17,28 +17,28 @@ def policy_loss(
     """The clipped surrogate: -mean of min(ratio A, clip(ratio, 1 - clip, 1 + clip) A), ratio = exp(logp - old_logp).
 
     Args:
-      logp: log-probabilities of the response tokens under the policy that is being trained.
+      logp: log-probabilities of the response tokens under the policy in training.
       old_logp: under the policy that sampled them, by the same function at the same temperature.
       advantages: of each token; constants.
-      mask: which entries are response tokens (EOS is one); nothing else is looked at.
+      mask: which entries are response tokens, EOS included; others are ignored.
       clip: 0.2 in the paper.
       denominator: the number of response tokens of the whole minibatch, of which these may be a part: the losses of
         parts add up.
 
     Returns:
-      The loss and metrics that add up likewise: `clip_fraction`, the share of tokens whose ratio lies outside of the
+      The loss and metrics that add up in the same way: `clip_fraction`, the fraction of tokens with a ratio outside the
       clip range; `approximate_kl`, the k3 estimate of KL(old || new) in nats a token; `ratio_mean`, which is 1 at the
       first minibatch.
     """
-    inside = mask.astype(bool)
-    # Before exp: what stands at other entries may overflow, and 0 times infinity is NaN in the gradient.
-    log_ratio = jnp.where(inside, logp - old_logp, 0.0)
+    mask = mask.astype(bool)
+    # Masked before exp: other entries may overflow, and 0 times infinity is NaN in the gradient.
+    log_ratio = jnp.where(mask, logp - old_logp, 0.0)
     ratio = jnp.exp(log_ratio)
-    advantages = jnp.where(inside, advantages, 0.0)
+    advantages = jnp.where(mask, advantages, 0.0)
     surrogate = jnp.minimum(ratio * advantages, jnp.clip(ratio, 1.0 - clip, 1.0 + clip) * advantages)
 
     def mean(x: Float[Array, "*tokens"]) -> Scalar:
-        return jnp.sum(jnp.where(inside, x, 0.0)) / denominator
+        return jnp.sum(jnp.where(mask, x, 0.0)) / denominator
 
     metrics = {
         "clip_fraction": mean((jnp.abs(ratio - 1.0) > clip).astype(jnp.float32)),
@@ -58,37 +58,37 @@ def value_loss(
 ) -> tuple[Scalar, dict[str, Scalar]]:
     """The critic's clipped loss: the mean of 0.5 max((V - R)^2, (clip(V, V_old - clip, V_old + clip) - R)^2).
 
-    The paper does not say how its critic learns; this is the form that PPO on language models has had since its first
-    public code. The clip has the scale of the rewards, which whitening makes about 1.
+    The paper does not state its critic's loss; this is the form of PPO on language models since its first public code.
+    The clip has the scale of the rewards, about 1 after whitening.
 
     Args:
       values: the critic's estimate before each response token.
-      old_values: the same from the critic as it was when the advantages were made.
+      old_values: the estimates from which the advantages were computed.
       returns: from `generalized_advantages`; constants.
       mask: which entries are response tokens.
       clip: how far a value may move in one iteration before the loss stops rewarding it.
       denominator: the number of response tokens of the whole minibatch.
 
     Returns:
-      The loss and metrics that add up: `value_clip_fraction`, the share of tokens where the clipped term is the larger.
+      The loss and metrics that add up: `value_clip_fraction`, the fraction of tokens whose clipped term is the larger.
     """
-    inside = mask.astype(bool)
-    values = jnp.where(inside, values, 0.0)
-    old_values = jnp.where(inside, old_values, 0.0)
-    returns = jnp.where(inside, returns, 0.0)
+    mask = mask.astype(bool)
+    values = jnp.where(mask, values, 0.0)
+    old_values = jnp.where(mask, old_values, 0.0)
+    returns = jnp.where(mask, returns, 0.0)
     clipped = jnp.clip(values, old_values - clip, old_values + clip)
-    plain_error, clipped_error = jnp.square(values - returns), jnp.square(clipped - returns)
-    loss = 0.5 * jnp.sum(jnp.where(inside, jnp.maximum(plain_error, clipped_error), 0.0)) / denominator
-    is_clipped = jnp.where(inside, clipped_error > plain_error, False)
+    error, clipped_error = jnp.square(values - returns), jnp.square(clipped - returns)
+    loss = 0.5 * jnp.sum(jnp.where(mask, jnp.maximum(error, clipped_error), 0.0)) / denominator
+    is_clipped = jnp.where(mask, clipped_error > error, False)
     return loss, {"value_clip_fraction": jnp.sum(is_clipped, dtype=jnp.float32) / denominator}
 
 
 def kl_k1(logp: Float[Array, "*tokens"], other_logp: Float[Array, "*tokens"]) -> Float[Array, "*tokens"]:
-    """log p - log q of tokens drawn from p: the unbiased estimate of KL(p || q), the one for rewards."""
+    """log p - log q for tokens sampled from p: an unbiased estimate of KL(p || q), for rewards."""
     return logp - other_logp
 
 
 def kl_k3(logp: Float[Array, "*tokens"], other_logp: Float[Array, "*tokens"]) -> Float[Array, "*tokens"]:
-    """q/p - 1 - log(q/p) of tokens drawn from p: unbiased too, never negative, of less variance; for logs only."""
+    """q/p - 1 - log(q/p) for tokens sampled from p: also unbiased, never negative, of lower variance; for logs only."""
     log_ratio = other_logp - logp
     return jnp.expm1(log_ratio) - log_ratio

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Shaped
 
-# Table 27: the margin m(r) of each rating. Which of them the released reward models used is not stated.
+# Table 27: the margin m(r) of each rating. The paper does not state which margins the released reward models used.
 MARGINS: Mapping[str, Mapping[str, float]] = MappingProxyType({
     "none": MappingProxyType(
         {"significantly_better": 0.0, "better": 0.0, "slightly_better": 0.0, "negligibly_better": 0.0}
@@ -26,12 +26,12 @@ def ranking_loss(
 ) -> Float[Array, "*pairs"]:
     """-log sigmoid(r_chosen - r_rejected - m(r)) of each pair (equations 1 and 2).
 
-    It is log 2 where the scores lie exactly the margin apart. Sum it over the pairs of a microbatch and divide by the
+    It is log 2 if the scores differ by exactly the margin. Sum it over the pairs of a microbatch and divide by the
     number of pairs of the whole batch.
 
     Args:
       chosen: the score of the preferred answer, before any sigmoid.
-      rejected: the score of the other one.
+      rejected: the score of the other answer.
       margin: `MARGINS[...][rating]` of each pair.
     """
     return jax.nn.softplus(margin - (chosen - rejected))
@@ -40,12 +40,11 @@ def ranking_loss(
 def safety_auxiliary_loss(
     score: Float[Array, "*responses"], is_safe: Shaped[Array, "*responses"], known: Shaped[Array, "*responses"]
 ) -> Float[Array, "*responses"]:
-    """The cross-entropy of sigmoid(score) with the answer's safety label, of each answer; 0 where none is known.
+    """The cross-entropy of sigmoid(score) with each answer's safety label; 0 for answers without a label.
 
-    The paper says that the safety reward model has an auxiliary loss that teaches it to tell safe answers from unsafe
-    ones (Table 29), and prints neither its formula nor its weight. This form is our reconstruction: it makes the
-    sigmoid of the score a probability of being safe, which is how the paper reads it (recall at 0.5 in Table 29,
-    0.15 in section 3.2.3).
+    The paper trains the safety reward model with an auxiliary loss to distinguish safe from unsafe answers (Table 29),
+    but states neither its formula nor its weight. This form is our reconstruction: it makes the sigmoid of the score a
+    probability of being safe, which is how the paper uses it (recall at 0.5 in Table 29, 0.15 in section 3.2.3).
 
     Args:
       score: the safety reward model's score of an answer, before the sigmoid.

@@ -1,8 +1,8 @@
-"""The log-probabilities of given tokens from hidden states, without holding all logits at once.
+"""Log-probabilities of given tokens from hidden states, without all logits in memory at once.
 
 Logits [rows, length, vocab] in float32 are the largest array of a training step: 32,000 numbers a token. Here they are
-made for a chunk of positions at a time, and made again, chunk by chunk, where the backward pass needs them. It costs
-one more product with the head and saves all but one chunk's logits.
+computed for a chunk of positions at a time and recomputed by the backward pass, chunk by chunk. This costs one more
+product with the head and saves the memory of all but one chunk's logits.
 """
 
 import functools
@@ -14,12 +14,12 @@ from jaxtyping import Array, Bool, Float, Int
 
 from llama2_jax.objectives.log_probabilities import log_probabilities
 
-# One for each group of devices that holds rows of its own; on one device there is one.
+# One copy for each group of devices that shares rows; on a single device there is one group.
 Head = Float[Array, "groups dim vocab"]
 
 
 class TargetScores(NamedTuple):
-    """What a model says of the given tokens.
+    """A model's scores of given tokens.
 
     Attributes:
       log_probability: log softmax(logits / temperature)[target], float32.
@@ -37,29 +37,29 @@ def score_targets(
     temperature: float | Float[Array, "..."],
     chunk: int,
 ) -> TargetScores:
-    """Scores of `targets` under the logits hidden @ head; gradients flow to `hidden` and `head`.
+    """Returns scores of `targets` under the logits hidden @ head; gradients flow to `hidden` and `head`.
 
     Args:
       hidden: the states from which each target is predicted.
-      head: the matrix from states to logits, once for each group of neighbouring rows: the rows are dealt out evenly,
-        the first rows / groups of them to the first. The head's gradient is summed up within a group, and over
-        the groups only once, so that groups on different devices exchange it once and not once a chunk.
-      targets: the tokens to look up, from 0 to vocab - 1; any valid token where it has no meaning (mask the result).
-      temperature: as in `log_probabilities`; a constant, which gets no gradient.
-      chunk: positions of the length whose logits exist at once; 0 for all of them, which the backward pass then reads
-        again rather than makes again. A length that it does not divide is taken in equal chunks of no more than it.
+      head: the matrix from states to logits, once for each group of neighbouring rows: the rows are split evenly, the
+        first rows / groups of them to the first group. The head's gradient is summed within a group, and over the
+        groups only once, so that groups on different devices exchange it once and not for every chunk.
+      targets: the tokens to look up, from 0 to vocab - 1; at padding any valid token (mask the result).
+      temperature: as in `log_probabilities`; a constant without gradient.
+      chunk: at how many positions the logits exist at once; 0 for all of them, kept for the backward pass and not
+        recomputed. A length that is no multiple of it is split into equal chunks of at most this size.
 
     Returns:
-      The scores, the same for every chunk but for the order of float32 sums in the gradients.
+      The scores. They do not depend on the chunk, except for the order of float32 sums in the gradients.
 
     Raises:
-      ValueError: for a negative chunk, and for rows that the groups do not divide.
+      ValueError: if the chunk is negative, or the rows are no multiple of the groups.
     """
     rows, length, _ = hidden.shape
     if chunk < 0:
         raise ValueError(f"logits_chunk is {chunk}; it must be a number of positions, or 0 for all of them at once.")
     if rows % head.shape[0]:
-        raise ValueError(f"{rows} rows can not be split evenly over {head.shape[0]} groups of devices.")
+        raise ValueError(f"{rows} rows cannot be split evenly over {head.shape[0]} groups of devices.")
     chunks = -(-length // chunk) if chunk else 1
     temperatures = None
     if not isinstance(temperature, int | float):
@@ -72,7 +72,7 @@ def score_targets(
 
 
 def _split(x: Array | None, chunks: int, groups: int) -> Array | None:
-    """[rows, length, ...] as [chunks, groups, rows of a group * positions of a chunk, ...], filled up."""
+    """Returns [rows, length, ...] as [chunks, groups, rows of a group * positions of a chunk, ...], padded."""
     if x is None:
         return None
     rows, length, *rest = x.shape
@@ -83,7 +83,7 @@ def _split(x: Array | None, chunks: int, groups: int) -> Array | None:
 
 
 def _join(x: Array, rows: int, length: int) -> Array:
-    """[chunks, groups, rows of a group * positions of a chunk] as [rows, length]."""
+    """Returns [chunks, groups, rows of a group * positions of a chunk] as [rows, length]."""
     chunks, groups, _ = x.shape
     x = x.reshape(chunks, groups, rows // groups, -1)
     return jnp.moveaxis(x, 0, 2).reshape(rows, -1)[:, :length]
@@ -91,25 +91,25 @@ def _join(x: Array, rows: int, length: int) -> Array:
 
 def _score(logits, targets, temperature) -> tuple[Array, Array]:
     log_p = log_probabilities(logits, targets, temperature)
-    # A comparison with the maximum and not argmax, which is several times slower on the CPU.
+    # Compared with the maximum, since argmax is several times slower on the CPU.
     chosen = jnp.take_along_axis(logits, targets[..., None], axis=-1)[..., 0]
     return log_p, jax.lax.stop_gradient(chosen) >= jnp.max(jax.lax.stop_gradient(logits), axis=-1)
 
 
 def _score_all(temperature, head, hidden, targets, temperatures):
-    number = temperature if temperatures is None else temperatures[0]
-    scores = _score(_logits(hidden[0], head), targets[0], number)
+    temperature = temperature if temperatures is None else temperatures[0]
+    scores = _score(_logits(hidden[0], head), targets[0], temperature)
     return tuple(x[None] for x in scores)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
 def _score_chunks(temperature, head, hidden, targets, temperatures):
-    def one(_, chunk):
+    def score_chunk(_, chunk):
         hidden, targets, temperatures = chunk
-        number = temperature if temperatures is None else temperatures
-        return None, _score(_logits(hidden, head), targets, number)
+        chunk_temperature = temperature if temperatures is None else temperatures
+        return None, _score(_logits(hidden, head), targets, chunk_temperature)
 
-    return jax.lax.scan(one, None, (hidden, targets, temperatures))[1]
+    return jax.lax.scan(score_chunk, None, (hidden, targets, temperatures))[1]
 
 
 def _score_chunks_forward(temperature, head, hidden, targets, temperatures):
@@ -119,17 +119,17 @@ def _score_chunks_forward(temperature, head, hidden, targets, temperatures):
 def _score_chunks_backward(temperature, saved, cotangents):
     head, *chunks = saved
 
-    def one(head_gradient, chunk):
+    def add_chunk(head_gradient, chunk):
         hidden, targets, temperatures, cotangent = chunk
-        number = temperature if temperatures is None else temperatures
+        chunk_temperature = temperature if temperatures is None else temperatures
         logits = _logits(hidden, head)
-        _, pull = jax.vjp(lambda x: log_probabilities(x, targets, number), logits)
-        of_hidden, of_head = _logits_gradients(hidden, head, pull(cotangent)[0])
+        _, vjp = jax.vjp(lambda x: log_probabilities(x, targets, chunk_temperature), logits)
+        of_hidden, of_head = _logits_gradients(hidden, head, vjp(cotangent)[0])
         return head_gradient + of_head, of_hidden
 
-    # In float32 whatever the dtype of the head: the sum of many chunks would lose its last bits in bfloat16.
-    nothing = jnp.zeros(head.shape, jnp.float32)
-    head_gradient, hidden_gradient = jax.lax.scan(one, nothing, (*chunks, cotangents[0]))
+    # Float32 for a head of any dtype: the sum of many chunks would lose its last bits in bfloat16.
+    zeros = jnp.zeros(head.shape, jnp.float32)
+    head_gradient, hidden_gradient = jax.lax.scan(add_chunk, zeros, (*chunks, cotangents[0]))
     return head_gradient.astype(head.dtype), hidden_gradient, None, None
 
 
@@ -138,7 +138,7 @@ _score_chunks.defvjp(_score_chunks_forward, _score_chunks_backward)
 
 @jax.custom_vjp
 def _logits(hidden: Float[Array, "groups tokens dim"], head: Head) -> Float[Array, "groups tokens vocab"]:
-    """hidden @ head in float32; its backward products take the gradient of the logits in the dtype of the states."""
+    """Returns hidden @ head in float32; its backward products take the logits' gradient in the dtype of the states."""
     return jnp.einsum("gtd,gdv->gtv", hidden, head, preferred_element_type=jnp.float32)
 
 
@@ -148,7 +148,7 @@ def _logits_backward(saved, cotangent):
 
 
 def _logits_gradients(hidden: Array, head: Array, cotangent: Array) -> tuple[Array, Array]:
-    # A product of bfloat16 and float32 would be computed in float32, at a fraction of the speed.
+    # A product of bfloat16 and float32 would be computed in float32, much more slowly.
     cotangent = cotangent.astype(hidden.dtype)
     of_hidden = jnp.einsum("gtv,gdv->gtd", cotangent, head, preferred_element_type=jnp.float32)
     return of_hidden.astype(hidden.dtype), jnp.einsum(

@@ -1,1 +1,1 @@
-"""Where arrays live: the mesh of devices, the logical axes laid over it, and the machine's own settings."""
+"""Where arrays live: the mesh of devices, logical axes and their rules, processes, settings of the machine."""

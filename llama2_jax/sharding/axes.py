@@ -1,4 +1,4 @@
-"""The logical axes of parameters and activations, and the axes of the mesh that they are split over."""
+"""The logical axes of parameters and activations, and the mesh axes over which they are split."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -8,16 +8,16 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 Rules = Mapping[str, str | tuple[str, ...] | None]
 
-# For parameters, optimizer state (it lies as its parameters do), activations, KV cache and batches. A batch is split
-# over `data` and `fsdp`. Each weight is split over `fsdp` along the model's width and gathered when it is used, and
-# over `tensor` along heads, feed-forward or vocabulary, where the computation itself is split.
+# For parameters, optimizer state (split like its parameters), activations, KV cache and batches. A batch is split over
+# `data` and `fsdp`. Each weight is split over `fsdp` along the model's width and gathered when it is used, and over
+# `tensor` along heads, feed-forward or vocabulary, where the computation itself is split.
 RULES: Rules = {
     "batch": ("data", "fsdp"),
-    "lookup_batch": "data",  # of the embedding's lookup: rows that meet where fsdp splits the table's width instead
+    "lookup_batch": "data",  # rows of the embedding's lookup, in which fsdp splits the table's width
     "length": None,
     "head_dim": None,
     "slots": None,  # of the KV cache
-    "hidden": None,  # the width of activations, where `embed` is that of weights
+    "hidden": None,  # the width of activations; `embed` is that of weights
     "layers": None,
     "norm": None,
     "embed": "fsdp",
@@ -28,22 +28,22 @@ RULES: Rules = {
     "scalar": None,
 }
 
-# The same for weights that are whole over fsdp and split over tensor alone: those of a layer while it is computed, and
-# in generation all of a consolidated model.
+# The same for weights that are replicated over fsdp and split over tensor only: those of a layer while it is computed,
+# and in generation all of a consolidated model.
 GATHERED: Rules = {**RULES, "embed": None, "lookup_batch": RULES["batch"]}
 
 
 def partition_spec(names: Sequence[str | None], rules: Rules = RULES) -> PartitionSpec:
-    """The mesh axes of an array whose dimensions carry these logical names (None: not split).
+    """Returns the mesh axes of an array whose dimensions have these logical names (None: not split).
 
     Raises:
-      KeyError: for a name that the rules do not hold; a misspelt axis would otherwise silently not be split.
+      KeyError: if a name is not in the rules; a misspelt axis would otherwise silently not be split.
     """
     return PartitionSpec(*(None if name is None else rules[name] for name in names))
 
 
 def constrain(x: jax.Array, mesh: Mesh | None, names: Sequence[str | None], rules: Rules = RULES) -> jax.Array:
-    """Pins an activation's split over the mesh inside a compiled program; without a mesh the array itself.
+    """Pins an activation's split over the mesh inside a compiled program; without a mesh returns the array itself.
 
     The mesh is an argument and not a context, so that no caller can trace a model outside the context by mistake.
     """
@@ -53,7 +53,7 @@ def constrain(x: jax.Array, mesh: Mesh | None, names: Sequence[str | None], rule
 
 
 def replicate(tree: Any, mesh: Mesh | None) -> Any:
-    """Pins a program's results to be whole on every device, so that every process can read them."""
+    """Replicates a program's results on every device, so that every process can read them."""
     if mesh is None:
         return tree
     return jax.lax.with_sharding_constraint(tree, NamedSharding(mesh, PartitionSpec()))

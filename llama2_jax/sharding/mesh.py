@@ -1,4 +1,4 @@
-"""The mesh of devices: data parallel, fully sharded data parallel and tensor parallel, in one shape."""
+"""The mesh of devices, with axes for data, fully sharded data and tensor parallelism."""
 
 import collections
 import math
@@ -14,31 +14,31 @@ from llama2_jax.sharding.axes import partition_spec
 
 AXES = ("data", "fsdp", "tensor")
 
-# The fields of a model that are split over an axis of the mesh, see axes.py.
+# The sizes of a model that are split over an axis of the mesh, see axes.py.
 SPLIT_FIELDS = {"dim": "fsdp", "heads": "tensor", "kv_heads": "tensor", "ffn_hidden": "tensor", "vocab_size": "tensor"}
 
 
 def make_mesh(data: int = 1, fsdp: int = -1, tensor: int = 1, devices: Sequence[jax.Device] | None = None) -> Mesh:
-    """A mesh with axes data, fsdp and tensor over all devices, or the given ones; one size may be -1: the rest.
+    """Returns a mesh with axes data, fsdp and tensor over all devices, or the given ones; one size may be -1: the rest.
 
     The axes are Auto: the compiler propagates shardings from parameters, batch and the model's constraints.
 
     Raises:
-      ValueError: where the sizes do not multiply to the number of devices.
+      ValueError: if the product of the sizes is not the number of devices.
     """
     devices = jax.devices() if devices is None else list(devices)
     sizes = {"data": data, "fsdp": fsdp, "tensor": tensor}
-    asked = " x ".join(f"{name}={size}" for name, size in sizes.items())
+    requested = " x ".join(f"{name}={size}" for name, size in sizes.items())
     if any(size < 1 and size != -1 for size in sizes.values()):
-        raise ValueError(f"mesh {asked}: each size must be at least 1, or -1 for the rest.")
+        raise ValueError(f"mesh {requested}: each size must be at least 1, or -1 for the rest.")
     rest = [name for name, size in sizes.items() if size == -1]
     if len(rest) > 1:
-        raise ValueError(f"mesh {asked}: only one size can be -1 (the rest).")
+        raise ValueError(f"mesh {requested}: only one size can be -1 (the rest).")
     known = math.prod(size for size in sizes.values() if size != -1)
     if len(devices) % known or (not rest and known != len(devices)):
         raise ValueError(
-            f"mesh {asked} does not fit {len(devices)} device(s): the sizes must multiply to the number of devices; "
-            "set one of them to -1 to have it filled in."
+            f"mesh {requested} does not fit {len(devices)} device(s): the product of the sizes must be the number of "
+            "devices; set one of them to -1 to have it filled in."
         )
     for name in rest:
         sizes[name] = len(devices) // known
@@ -47,18 +47,18 @@ def make_mesh(data: int = 1, fsdp: int = -1, tensor: int = 1, devices: Sequence[
 
 
 def arrange_devices(sizes: Sequence[int], devices: Sequence[jax.Device]) -> np.ndarray:
-    """The devices as an array of the mesh's shape, so that what is sent most goes over the shortest links.
+    """Returns the devices as an array of the mesh's shape, with the axes that communicate most on the shortest links.
 
-    Devices that a fast network joins share a `slice_index`: the chips of a TPU slice, the GPUs of a node. Here the
-    first axes of the mesh, which send least, go over the slow network between slices, as far as their sizes divide;
-    the later ones only where there are more slices than that. (`jax.make_mesh` refuses devices of several slices.)
+    Devices on one fast network share a `slice_index`: the chips of a TPU slice, the GPUs of a node. The first axes of
+    the mesh, which communicate least, go over the slow network between slices, as far as their sizes divide; the later
+    ones only if there are more slices than that. (`jax.make_mesh` refuses devices of several slices.)
 
     Args:
-      sizes: of each axis, that which sends least first; they multiply to the number of devices.
+      sizes: of each axis, the one that communicates least first; their product is the number of devices.
       devices: of any number of slices.
 
     Raises:
-      ValueError: where the slices have different numbers of devices.
+      ValueError: if the slices have different numbers of devices.
     """
     slices: dict[int, list[jax.Device]] = collections.defaultdict(list)
     for device in devices:
@@ -70,11 +70,11 @@ def arrange_devices(sizes: Sequence[int], devices: Sequence[jax.Device]) -> np.n
             f"({', '.join(f'{index}: {len(members)}' for index, members in sorted(slices.items()))} devices): "
             "a mesh needs the same number in each."
         )
-    between, left = [], len(slices)
+    between, remaining = [], len(slices)
     for size in sizes:
-        between.append(math.gcd(size, left))
-        left //= between[-1]
-    within = [size // ways for size, ways in zip(sizes, between, strict=True)]
+        between.append(math.gcd(size, remaining))
+        remaining //= between[-1]
+    within = [size // count for size, count in zip(sizes, between, strict=True)]
     grids = np.empty(len(slices), dtype=object)
     grids[:] = [_arrange_slice(within, slices[index]) for index in sorted(slices)]
     return np.block(grids.reshape(between).tolist())
@@ -84,12 +84,12 @@ def _arrange_slice(sizes: Sequence[int], devices: Sequence[jax.Device]) -> np.nd
     try:
         return mesh_utils.create_device_mesh(sizes, devices)
     except NotImplementedError:
-        # An axis of the mesh ends within an axis of the slice: 64 of 4 x 4 x 8 chips. It gets no ring of its own there.
+        # An axis of the mesh ends within an axis of the slice, such as 64 of 4 x 4 x 8 chips, and has no ring there.
         return mesh_utils.create_device_mesh(sizes, devices, allow_split_physical_axes=True)
 
 
 def batch_sharding(mesh: Mesh, stacked: bool = False) -> NamedSharding:
-    """The sharding of a batch: its rows split over data and fsdp, everything else whole.
+    """Returns the sharding of a batch: its rows are split over data and fsdp, other dimensions are not.
 
     Args:
       mesh: the devices.
@@ -99,21 +99,21 @@ def batch_sharding(mesh: Mesh, stacked: bool = False) -> NamedSharding:
 
 
 def data_parallel_size(mesh: Mesh | None) -> int:
-    """Over how many groups of devices the rows of a batch are split; a batch's rows must be a multiple of it."""
+    """Returns over how many groups of devices a batch is split; its number of rows must be a multiple of it."""
     return 1 if mesh is None else mesh.shape["data"] * mesh.shape["fsdp"]
 
 
-def row_multiple(mesh: Mesh, least: int = 8) -> int:
-    """What the number of packed rows is rounded up to: rows that the mesh can split, and few shapes to compile.
+def row_multiple(mesh: Mesh, base: int = 8) -> int:
+    """Returns the multiple to which a number of packed rows is rounded up, so that the mesh can split them.
 
-    A multiple of `least`, whatever the mesh: the larger, the fewer shapes, and the more rows of padding.
-    Rows that it can not split would lie whole on every device, and each would compute all of them.
+    It is a multiple of `base`: the larger, the fewer shapes to compile, and the more rows of padding. Rows that the
+    mesh cannot split would be replicated, and each device would compute all of them.
     """
-    return math.lcm(least, data_parallel_size(mesh))
+    return math.lcm(base, data_parallel_size(mesh))
 
 
 def mesh_of(tree: Any) -> Mesh | None:
-    """The mesh that a tree of arrays (a model's parameters) lives on; None where that is one device."""
+    """Returns the mesh of a tree of arrays (a model's parameters), or None if they are on one device."""
     sharding = getattr(jax.tree.leaves(tree)[0], "sharding", None)
     return sharding.mesh if isinstance(sharding, NamedSharding) and sharding.mesh.size > 1 else None
 
@@ -122,11 +122,11 @@ def check_divides(fields: Mapping[str, int], mesh: Mesh) -> None:
     """Checks that a model's sizes can be split over the mesh.
 
     Args:
-      fields: the model's sizes by name (`dataclasses.asdict` of a model's config); others are not looked at.
+      fields: the model's sizes by name (`dataclasses.asdict` of a model's config); other fields are ignored.
       mesh: the devices.
 
     Raises:
-      ValueError: naming each field that can not be split and over how many devices it would be.
+      ValueError: if a field cannot be split; with all such fields and the axes of the mesh.
     """
     wrong = [
         f"model.{name}={fields[name]} over mesh.{axis}={mesh.shape[axis]}"
@@ -134,4 +134,4 @@ def check_divides(fields: Mapping[str, int], mesh: Mesh) -> None:
         if fields[name] % mesh.shape[axis]
     ]
     if wrong:
-        raise ValueError(f"can not be split evenly: {'; '.join(wrong)}. Choose a mesh whose sizes divide the model's.")
+        raise ValueError(f"cannot be split evenly: {'; '.join(wrong)}. Choose a mesh whose sizes divide the model's.")

@@ -1,8 +1,8 @@
-"""Several processes that run one program: joining them, what only the first one does, and what all agree on.
+"""Several processes that run one program: how they join, what only the first one does, and how they agree.
 
-Every process runs the same code on the same numbers, so that the collectives of all meet. What is not the same
-everywhere (a look into a shared folder, a person's or another program's answer, a signal) is asked for in one process
-and told to all. With a single process each function here is what it says, without any communication.
+Every process runs the same code on the same numbers, so that their collectives match. Whatever may differ between
+processes (the content of a shared folder, the answer of a person or of another program, a signal) is read by one of
+them and broadcast to all. With a single process these functions do the same without any communication.
 """
 
 import functools
@@ -26,26 +26,26 @@ HEARTBEAT_SECONDS = 100
 
 
 class JoinError(ValueError):
-    """The processes of a run can not find each other; the message says what to set."""
+    """The processes of a run cannot find each other; the message names what to set."""
 
 
 class FirstProcessError(RuntimeError):
-    """Something failed in the first process that all wait for; the message is its error's."""
+    """The first process failed while the others waited for it; the message is its error's."""
 
 
 def join(heartbeat_seconds: int = HEARTBEAT_SECONDS, environment: Mapping[str, str] = os.environ) -> None:
-    """Joins the run's other processes; to be called once, before anything asks for a device.
+    """Joins the run's other processes; call it once, before any use of devices.
 
-    Where the environment has JAX_COORDINATOR_ADDRESS (host:port of the process with number 0), JAX_NUM_PROCESSES and
-    JAX_PROCESS_ID (0, 1, ...), these count; else JAX finds them out itself, as it can on a TPU pod and under SLURM.
+    If the environment has JAX_COORDINATOR_ADDRESS (host:port of the process with number 0), JAX_NUM_PROCESSES and
+    JAX_PROCESS_ID (0, 1, ...), these are used; else JAX detects them itself, on a TPU pod and under SLURM.
 
     Args:
-      heartbeat_seconds: a process that has not been heard of for so long counts as dead, and all the others end with a
+      heartbeat_seconds: a process without a heartbeat for so long is considered dead, and all the others end with a
         message.
       environment: where the variables are looked up.
 
     Raises:
-      JoinError: where variables are missing or wrong, naming them.
+      JoinError: if variables are missing or wrong; the message names them.
     """
     if not any(name in environment for name in (COORDINATOR, COUNT, NUMBER)):
         try:
@@ -78,15 +78,15 @@ def _whole_number(environment: Mapping[str, str], name: str) -> int:
 
 
 def from_first(make: Callable[[], Result]) -> Result:
-    """What a function gives in the first process, in all of them; the others wait for it and do not call it.
+    """Calls a function in the first process only and returns its result in all of them; the others wait for it.
 
-    To be called by all processes alike, and not within `make` again.
+    All processes must call this, and `make` must not call it again.
 
     Args:
-      make: gives something that JSON can hold (lists come back for tuples), or None where it is done for its effect.
+      make: returns a value that JSON can represent (tuples become lists), or None if it is called for its effect.
 
     Raises:
-      FirstProcessError: in the other processes, where the first one's function raised.
+      FirstProcessError: in the other processes, if the first one's function raised.
     """
     if jax.process_count() == 1:
         return make()
@@ -106,10 +106,10 @@ def from_first(make: Callable[[], Result]) -> Result:
 
 
 def in_any(flag: bool) -> Callable[[], bool]:
-    """Asks whether a flag is set in any process; the function that comes back waits for the answer.
+    """Starts a check whether a flag is set in any process; the returned function waits for the answer.
 
-    The question is put behind what the devices are at work on: asked now and read a training step later it costs no
-    waiting. To be called by all processes alike.
+    The check is queued after the devices' current work: read a training step later, its answer takes no waiting. All
+    processes must call this.
     """
     if jax.process_count() == 1:
         return lambda: flag
@@ -124,14 +124,14 @@ def in_any(flag: bool) -> Callable[[], bool]:
 
 
 def leave(code: int) -> None:
-    """Ends a process of several at once, after an error that the others may not have had.
+    """Ends one of several processes immediately, after an error that the others may not have had.
 
-    An ordinary exit would wait for the others, which wait for this one. They learn of it by the missing heartbeats.
+    A normal exit would wait for the others, which wait for this one. They notice its missing heartbeats.
     """
     sys.stdout.flush()
     sys.stderr.flush()
     if jax.process_index() == 0:
-        # With the first process goes what the others are held together by: give them time to tell their own error.
+        # The first process runs the coordinator of the others: give them time to report their own errors.
         time.sleep(2)
     os._exit(code)
 
@@ -142,7 +142,7 @@ def _any_of(devices: Mesh) -> Callable:
 
 
 def _broadcast(text: bytes) -> bytes:
-    """The first process's text in all of them; padded to few sizes, each of which is a compiled program."""
+    """Returns the first process's text in all of them; padded to few sizes, each of which compiles a program."""
     size = int(multihost_utils.broadcast_one_to_all(np.int32(len(text))))
     padded = np.zeros(max(1 << 10, 1 << (size - 1).bit_length()), np.uint8)
     padded[: len(text)] = np.frombuffer(text, np.uint8)

@@ -1,7 +1,7 @@
-"""The compiler's flags for each platform, as a table that the tests parse.
+"""The compiler's flags for each platform.
 
-They are read once, when JAX starts its backend, and a name that a version does not know ends the process there: so each
-flag says from and until which version of jaxlib it holds.
+They are read once, when JAX starts its backend, and a name that the version does not know ends the process there. So
+each flag has the versions of jaxlib that know it.
 """
 
 import dataclasses
@@ -25,14 +25,14 @@ GPU_FLAGS = (
     # Collectives are started early and awaited late, with computation between.
     Flag("xla_gpu_enable_latency_hiding_scheduler", "true"),
     # The weights of the next scanned layer are gathered, and the gradients of the last one scattered, while one is
-    # computed. The first spelling still parses later, but says no more than the default.
+    # computed. Later versions still parse the first spelling, but it no longer changes the default.
     Flag("xla_gpu_enable_pipelined_all_gather", "true", until=(0, 12)),
     Flag("xla_gpu_enable_pipelined_reduce_scatter", "true", until=(0, 12)),
     Flag("xla_gpu_enable_pipelined_all_reduce", "true", until=(0, 12)),
     Flag("xla_gpu_pipeline_all_gather", "on", since=(0, 12)),
     Flag("xla_gpu_pipeline_reduce_scatter", "on", since=(0, 12)),
     Flag("xla_gpu_pipeline_all_reduce", "on", since=(0, 12)),
-    # For the same end: two iterations of the loop over layers have buffers of their own, without a copy between.
+    # For the same purpose: two iterations of the loop over layers have separate buffers, without a copy between them.
     Flag("xla_gpu_enable_while_loop_double_buffering", "true"),
     # Small collectives are combined up to the size of a layer's weights; combining more would leave nothing to overlap.
     Flag("xla_gpu_all_reduce_combine_threshold_bytes", str(2**30)),
@@ -41,85 +41,85 @@ GPU_FLAGS = (
     # Weights that are split along different dimensions may be combined too.
     Flag("xla_gpu_enable_all_gather_combine_by_dim", "false"),
     Flag("xla_gpu_enable_reduce_scatter_combine_by_dim", "false"),
-    # Large bfloat16 products are cuBLAS's, and need no search for tile sizes when a program is compiled.
+    # Large bfloat16 products use cuBLAS, which needs no search for tile sizes when a program is compiled.
     Flag("xla_gpu_enable_triton_gemm", "false"),
-    # No CUDA graphs: each keeps memory of its own, and steps of many milliseconds do not feel the launches.
+    # No CUDA graphs: each keeps its own memory, and launches hardly matter in steps of many milliseconds.
     Flag("xla_gpu_enable_command_buffer", ""),
 )
 
-# Collectives run beside computation, fused with it. Without any one of these a v5e's program has no asynchronous gather
-# of weights. libtpu 0.0.52 has them on by default, and its programs for v5p and v6e are the same without: they are
-# written down for versions that have not. What is often added, xla_tpu_enable_async_collective_fusion_fuse_all_gather,
-# is refused by the compiler on all but v5e. Limits of fast memory (xla_tpu_scoped_vmem_limit_kib) differ by generation
-# and are left to the user.
+# Collectives run during computation, fused with it. Without any one of these a v5e's program has no asynchronous gather
+# of weights. libtpu 0.0.52 has them on by default, and its programs for v5p and v6e are the same without: they are here
+# for versions with other defaults. The flag xla_tpu_enable_async_collective_fusion_fuse_all_gather is often added, but
+# the compiler refuses it on all generations except v5e. Limits of fast memory (xla_tpu_scoped_vmem_limit_kib) differ by
+# generation and are left to the user.
 TPU_FLAGS = (
     Flag("xla_tpu_enable_async_collective_fusion", "true"),
     Flag("xla_tpu_overlap_compute_collective_tc", "true"),
     Flag("xla_enable_async_all_gather", "true"),
 )
 
-# For each platform the variable that holds its flags.
+# For each platform the environment variable and its flags.
 PLATFORMS = {"gpu": ("XLA_FLAGS", GPU_FLAGS), "tpu": ("LIBTPU_INIT_ARGS", TPU_FLAGS)}
 
-# The share of a GPU's memory that JAX takes at the start; its own default leaves a quarter unused. JAX refuses to start
-# with both names set.
+# The fraction of a GPU's memory that JAX allocates at the start; its default leaves a quarter unused. JAX refuses to
+# start with both names set.
 MEMORY_FRACTION, MEMORY_FRACTION_NAMES = "0.9", ("XLA_CLIENT_MEM_FRACTION", "XLA_PYTHON_CLIENT_MEM_FRACTION")
 
-# A platform is at hand where one of these packages is installed.
+# A platform is available if one of these packages is installed.
 PLUGINS = {"gpu": ("jax_cuda12_plugin", "jax_cuda13_plugin"), "tpu": ("libtpu",)}
 
 
 def set_xla_flags() -> dict[str, str]:
-    """Sets the flags of the platforms at hand in this process; to be called before JAX starts its backend.
+    """Sets the flags of the available platforms in this process; call it before JAX starts its backend.
 
     Returns:
       The variables that were set.
     """
     version = importlib.metadata.version("jaxlib")
     added: dict[str, str] = {}
-    for platform in platforms_at_hand(os.environ):
+    for platform in available_platforms(os.environ):
         added |= environment(platform, version, os.environ)
     os.environ.update(added)
     return added
 
 
-def platforms_at_hand(variables: Mapping[str, str]) -> list[str]:
-    """The platforms of the table that programs may be compiled for here.
+def available_platforms(variables: Mapping[str, str]) -> list[str]:
+    """Returns the platforms of the table for which programs may be compiled here.
 
     Args:
-      variables: the process's environment. A JAX_PLATFORMS that leaves the GPU out is heeded; a TPU may be compiled for
-        where there is none, and its flags are read by nobody else.
+      variables: the process's environment. The GPU is left out if JAX_PLATFORMS does not list it. The TPU never is:
+        programs can be compiled for one that is absent, and only libtpu reads its flags.
     """
-    wanted = {name for name in variables.get("JAX_PLATFORMS", "").split(",") if name}
-    heeded = {"gpu": not wanted or bool(wanted & {"gpu", "cuda"}), "tpu": True}
+    listed = {name for name in variables.get("JAX_PLATFORMS", "").split(",") if name}
+    allowed = {"gpu": not listed or bool(listed & {"gpu", "cuda"}), "tpu": True}
     return [
         platform
         for platform, packages in PLUGINS.items()
-        if heeded[platform] and any(importlib.util.find_spec(package) for package in packages)
+        if allowed[platform] and any(importlib.util.find_spec(package) for package in packages)
     ]
 
 
 def environment(platform: str, jaxlib_version: str, variables: Mapping[str, str]) -> dict[str, str]:
-    """The variables to set for a platform ("gpu" or "tpu"), beside those that are set: what the user chose is kept.
+    """Returns the variables to set for a platform ("gpu" or "tpu"); flags that the user has set are kept.
 
     Raises:
-      ValueError: for a platform without a table.
+      ValueError: if there are no flags for the platform.
     """
     if platform not in PLATFORMS:
         raise ValueError(f"there are no XLA flags for platform {platform!r}; there are for {', '.join(PLATFORMS)}.")
     variable, table = PLATFORMS[platform]
-    users = variables.get(variable, "").strip()
+    user_flags = variables.get(variable, "").strip()
     added: dict[str, str] = {}
-    # A value that does not begin with a dash is the name of a file of flags, which is taken as it is.
-    if not users or users.startswith("-"):
-        chosen = {flag.split("=")[0].lstrip("-") for flag in users.split()}
+    # A value that does not begin with a dash is the name of a file of flags, which is left unchanged.
+    if not user_flags or user_flags.startswith("-"):
+        set_by_user = {flag.split("=")[0].lstrip("-") for flag in user_flags.split()}
         version = tuple(int(part) for part in jaxlib_version.split(".")[:2])
-        ours = [
+        flags = [
             f"--{flag.name}={flag.value}"
             for flag in table
-            if flag.since <= version < flag.until and flag.name not in chosen
+            if flag.since <= version < flag.until and flag.name not in set_by_user
         ]
-        added[variable] = " ".join([*ours, users]).strip()
+        added[variable] = " ".join([*flags, user_flags]).strip()
     if platform == "gpu" and not any(name in variables for name in MEMORY_FRACTION_NAMES):
         added[MEMORY_FRACTION_NAMES[0]] = MEMORY_FRACTION
     return added

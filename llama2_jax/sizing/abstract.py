@@ -1,4 +1,4 @@
-"""Compiling without arrays: programs are lowered for shapes, dtypes and shardings, and nothing is allocated."""
+"""Compilation of programs for abstract arrays (shapes, dtypes and shardings); nothing is allocated."""
 
 import functools
 import math
@@ -9,11 +9,11 @@ import jax
 
 
 class DoesNotFitError(RuntimeError):
-    """The compiler found no way to run a program in the device's memory; the message is the compiler's."""
+    """A program does not fit into the device's memory; the message is the compiler's."""
 
 
 def compile_abstract(function: Callable, *arguments: Any, **named: Any) -> jax.stages.Compiled:
-    """Compiles a jitted function for arguments that are trees of jax.ShapeDtypeStruct; once for equal ones.
+    """Compiles a jitted function for abstract arguments; calls with equal arguments are cached.
 
     Args:
       function: from jax.jit.
@@ -21,7 +21,7 @@ def compile_abstract(function: Callable, *arguments: Any, **named: Any) -> jax.s
       named: further arguments by name, abstract or static ones.
 
     Raises:
-      DoesNotFitError: where the program needs more memory than the device has; on a TPU the compiler knows.
+      DoesNotFitError: if the program needs more memory than the device has; only TPU compilers report it.
     """
     leaves, structure = jax.tree.flatten(arguments)
     compiled = _compile(function, structure, tuple(leaves), tuple(sorted(named.items())))
@@ -44,12 +44,12 @@ def _compile(
 
 
 def with_shardings(shapes: Any, shardings: Any) -> Any:
-    """A tree of shapes and dtypes with the sharding of each."""
+    """Returns a tree of shapes and dtypes with the given sharding of each."""
     return jax.tree.map(
         lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), shapes, shardings
     )
 
 
 def device_bytes(tree: Any) -> int:
-    """What a tree of (abstract) arrays takes of each device."""
+    """Returns the bytes that a tree of (abstract) arrays takes on each device."""
     return sum(math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))

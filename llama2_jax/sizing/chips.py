@@ -1,4 +1,4 @@
-"""What one accelerator can do, as its maker states it: the ceiling of every estimate made before a run."""
+"""The stated memory and speed of accelerators, from which a run is estimated in advance."""
 
 import dataclasses
 import os
@@ -14,14 +14,14 @@ class Chip:
     """One accelerator, as JAX counts devices.
 
     Attributes:
-      name: what it is called.
-      memory_bytes: what programs can use of its memory: of a TPU what the compiler grants, a little less than is sold.
-      peak_flops: dense bfloat16 operations a second; None where no maker states it (a CPU).
+      name: its product name.
+      memory_bytes: what programs can use of its memory; on a TPU the compiler's limit, a little below the nominal size.
+      peak_flops: dense bfloat16 operations a second; None if no maker states it (a CPU).
       memory_bandwidth: bytes a second.
       port_bandwidth: bytes a second, one way, of one port to a neighbour. A TPU has two ports along each axis of its
-        torus; of a GPU all of NVLink counts as one port.
-      network_bandwidth: bytes a second, one way, of one device to devices of other hosts where that is another
-        network; None where the ports lead there too.
+        torus; all of a GPU's NVLink counts as one port.
+      network_bandwidth: bytes a second, one way, from one device to devices of other hosts over a separate network;
+        None if the ports lead there too.
       source: where the figures come from.
     """
 
@@ -59,10 +59,10 @@ CHIPS: Mapping[str, Chip] = {
 
 
 def chip_of(device: jax.Device) -> Chip:
-    """The figures of a device; of one that is not in the table its memory alone, as far as it can be asked.
+    """Returns the figures of a device, or only its memory, as the device reports it, if it is not in the table.
 
     Raises:
-      ValueError: for an accelerator that is neither in the table nor can be asked.
+      ValueError: if an accelerator is not in the table and does not report its memory.
     """
     if device.device_kind in CHIPS:
         return CHIPS[device.device_kind]
@@ -74,7 +74,7 @@ def chip_of(device: jax.Device) -> Chip:
     if "bytes_limit" not in statistics:
         raise ValueError(
             f"the memory of a {device.device_kind!r} is not known; known are {', '.join(sorted(CHIPS))}; "
-            "add it to llama2_jax/sharding/chips.py"
+            "add it to llama2_jax/sizing/chips.py"
         )
     return Chip(device.device_kind, statistics["bytes_limit"], source="memory_stats of the device")
 

@@ -1,4 +1,4 @@
-"""What one instruction of a compiled program computes and how much of the main memory it reads and writes."""
+"""The work of one instruction of a compiled program: its operations, and the main memory that it reads and writes."""
 
 import math
 import re
@@ -8,7 +8,7 @@ import numpy as np
 
 from llama2_jax.sizing.program_text import ArrayType, Computation, Instruction, ProgramText
 
-# These move nothing: they name, pass on or await what others made.
+# These move no data: they name, pass on or await the results of others.
 _FREE = {
     "parameter", "constant", "tuple", "get-tuple-element", "bitcast", "while", "conditional", "call", "after-all",
     "partition-id", "replica-id", "opt-barrier", "optimization-barrier", "domain", "add-dependency", "async-start",
@@ -16,26 +16,26 @@ _FREE = {
     "send", "send-done", "recv", "recv-done",
 }  # fmt: skip
 
-# The name that a matrix product keeps where the compiler writes it as a multiplication and a sum, such as decoding's
+# The name that a matrix product keeps if the compiler writes it as a multiplication and a sum, such as decoding's
 # product of one query with a row's keys.
 _PRODUCT_NAME = re.compile(r'op_name="[^"]*/dot_general"')
 
-# Custom calls that are no matrix products.
+# Custom calls without matrix products.
 _WITHOUT_FLOPS = re.compile(
     r"AllocateBuffer|AssumeGatherIndicesInBound|GatherScatterIndices|Sharding|Barrier|MoveTo|annotate_device_placement|"
     r"PadToStatic|SliceToDynamic|TopK|ApproxTopK|Sort|cub\$|threefry|SetBound|LayoutConstraint|ResizeBuffer|ConcatBitcast|ZeroCrop",
     re.IGNORECASE,
 )
 
-# How many products of queries' and keys' size (q k^T is one) an attention kernel computes, by what its name contains.
+# How many products of the size of q k^T an attention kernel computes, by a part of its name.
 _SPLASH_PRODUCTS = {"_fwd": 2, "_dq": 3, "_dkv": 4}
 _CUDNN_PRODUCTS = {"backward": 5, "": 2}
 
 
 def flops(instruction: Instruction, computation: Computation, program: ProgramText) -> float:
-    """The operations of matrix products and attention kernels in an instruction, a multiply-add counted as two.
+    """Returns the operations of matrix products and attention kernels in an instruction; a multiply-add counts as two.
 
-    Whatever else is computed is left out: it takes its time from the memory, not from the arithmetic.
+    Other computation is not counted: its time is bound by the memory, not by the arithmetic.
     """
     if instruction.opcode == "dot":
         lhs = _operand(instruction, 0, computation)
@@ -48,80 +48,78 @@ def flops(instruction: Instruction, computation: Computation, program: ProgramTe
     if instruction.opcode == "reduce" and _PRODUCT_NAME.search(instruction.attributes):
         return 2.0 * _operand(instruction, 0, computation).elements
     if instruction.opcode == "fusion":
-        inside = [program.computations[name] for name in instruction.called]
-        return sum(flops(one, within, program) for within in inside for one in within.instructions.values())
+        called = [program.computations[name] for name in instruction.called]
+        return sum(flops(inner, fused, program) for fused in called for inner in fused.instructions.values())
     return 0.0
 
 
 def uncounted(instruction: Instruction, computation: Computation) -> str | None:
-    """The name of a custom call of which nobody knows here what it computes; None for everything else."""
+    """Returns the name of a custom call whose operations are not known, and None for every other instruction."""
     if instruction.opcode != "custom-call" or _custom_call_flops(instruction, computation) is not None:
         return None
     return _target(instruction)
 
 
 def memory_bytes(instruction: Instruction, computation: Computation, program: ProgramText) -> int:
-    """How many bytes of the main memory an instruction reads and writes, at the least.
+    """Returns the bytes of the main memory that an instruction reads and writes, at least.
 
-    A slice reads what it takes and an update writes what it changes, not the array that they take it from or put it
-    in, also inside of a fusion. What lies in a memory on the chip costs nothing.
+    A slice reads only the slice and an update writes only the change, not the whole array, also inside a fusion. Arrays
+    in a memory on the chip cost nothing.
     """
     if instruction.opcode in _FREE or _target(instruction) == "AllocateBuffer":
         return 0
     types = instruction.types
     if instruction.opcode in ("copy-start", "all-gather-start", "collective-permute-start"):
-        # The result is a tuple: on top of what is made, what it is made from and what keeps the account.
+        # The result is a tuple of the result itself, the operand and the bookkeeping.
         types = types[:1] if instruction.opcode == "copy-start" else types[1:2]
     written = _written(program, computation, instruction.name, types)
     if instruction.opcode in ("dynamic-slice", "slice", "gather"):
         return 2 * written
     if instruction.opcode in ("dynamic-update-slice", "scatter"):
         update = _operand(instruction, 1 if instruction.opcode == "dynamic-update-slice" else 2, computation)
-        return 2 * _in_memory(update)
-    return written + sum(
-        _read(program, instruction, number, operand)
-        for number, operand in ((n, computation.instructions[name]) for n, name in enumerate(instruction.operands))
-    )
+        return 2 * _main_memory_bytes(update)
+    operands = [computation.instructions[name] for name in instruction.operands]
+    return written + sum(_read(program, instruction, index, operand) for index, operand in enumerate(operands))
 
 
-def _read(program: ProgramText, instruction: Instruction, number: int, operand: Instruction) -> int:
-    """What an instruction reads of one of its operands."""
-    whole = sum(map(_in_memory, operand.types))
-    if instruction.opcode != "fusion" or not whole:
-        return whole
-    inside = program.computations[instruction.called[0]]
-    if number not in inside.parameters:
-        return whole
-    return min(whole, _read_inside(program, inside, inside.parameters[number]))
+def _read(program: ProgramText, instruction: Instruction, index: int, operand: Instruction) -> int:
+    """Returns the bytes that an instruction reads of its operand number `index`."""
+    size = sum(map(_main_memory_bytes, operand.types))
+    if instruction.opcode != "fusion" or not size:
+        return size
+    fused = program.computations[instruction.called[0]]
+    if index not in fused.parameters:
+        return size
+    return min(size, _read_in_fusion(program, fused, fused.parameters[index]))
 
 
-def _read_inside(program: ProgramText, computation: Computation, name: str) -> int:
-    """How much of the value `name` the instructions of a fused computation read."""
-    whole = sum(one.bytes for one in computation.instructions[name].types)
+def _read_in_fusion(program: ProgramText, computation: Computation, name: str) -> int:
+    """Returns the bytes of the value `name` that the instructions of a fused computation read."""
+    size = sum(array.bytes for array in computation.instructions[name].types)
     if name == computation.root:
-        return whole
+        return size
     total = 0
     for user in computation.users.get(name, ()):
         if user.opcode in ("bitcast", "get-tuple-element"):
-            total += _read_inside(program, computation, user.name)
+            total += _read_in_fusion(program, computation, user.name)
         elif user.opcode in ("dynamic-slice", "slice", "gather") and user.operands[0] == name:
-            total += sum(one.bytes for one in user.types)
+            total += sum(array.bytes for array in user.types)
         elif user.opcode == "dynamic-update-slice" and user.operands[0] == name:
-            continue  # what is not changed stays where it is
+            continue  # the rest of the array is updated in place
         elif user.opcode == "fusion":
-            inside = program.computations[user.called[0]]
-            for parameter in (inside.parameters[at] for at, operand in enumerate(user.operands) if operand == name):
-                if _is_passed_on(inside, parameter):
-                    total += _read_inside(program, computation, user.name)
+            fused = program.computations[user.called[0]]
+            for parameter in (fused.parameters[at] for at, operand in enumerate(user.operands) if operand == name):
+                if _is_only_reshaped(fused, parameter):
+                    total += _read_in_fusion(program, computation, user.name)
                 else:
-                    total += _read_inside(program, inside, parameter)
+                    total += _read_in_fusion(program, fused, parameter)
         else:
-            return whole
-    return min(whole, total)
+            return size
+    return min(size, total)
 
 
-def _is_passed_on(computation: Computation, name: str) -> bool:
-    """Whether a fused computation does no more than to give the value `name` another shape."""
+def _is_only_reshaped(computation: Computation, name: str) -> bool:
+    """Returns whether a fused computation only gives the value `name` another shape."""
     root = computation.instructions[computation.root]
     while root.opcode == "bitcast":
         root = computation.instructions[root.operands[0]]
@@ -129,36 +127,39 @@ def _is_passed_on(computation: Computation, name: str) -> bool:
 
 
 def _written(program: ProgramText, computation: Computation, name: str, types: tuple[ArrayType, ...]) -> int:
-    """What the instruction `name`, whose result lies as `types` say, writes to the main memory."""
-    if not any(_in_memory(one) for one in types):
+    """Returns the bytes that the instruction `name`, with a result of these types, writes to the main memory."""
+    if not any(map(_main_memory_bytes, types)):
         return 0
     instruction = computation.instructions[name]
     if instruction.opcode == "fusion":
-        inside = program.computations[instruction.called[0]]
-        return _written(program, inside, inside.root, types)
+        fused = program.computations[instruction.called[0]]
+        return _written(program, fused, fused.root, types)
     if instruction.opcode == "tuple" and len(instruction.operands) == len(types):
         return sum(
-            _written(program, computation, operand, (one,))
-            for operand, one in zip(instruction.operands, types, strict=True)
+            _written(program, computation, operand, (array,))
+            for operand, array in zip(instruction.operands, types, strict=True)
         )
     if instruction.opcode == "bitcast":
         return _written(program, computation, instruction.operands[0], types)
     if instruction.opcode == "dynamic-update-slice":
         return _operand(instruction, 1, computation).bytes
-    return sum(map(_in_memory, types))
+    return sum(map(_main_memory_bytes, types))
 
 
-def _in_memory(one: ArrayType) -> int:
-    return one.bytes if one.memory_space == 0 else 0
+def _main_memory_bytes(array: ArrayType) -> int:
+    return array.bytes if array.memory_space == 0 else 0
 
 
-def _operand(instruction: Instruction, number: int, computation: Computation) -> ArrayType:
-    return computation.instructions[instruction.operands[number]].types[0]
+def _operand(instruction: Instruction, index: int, computation: Computation) -> ArrayType:
+    return computation.instructions[instruction.operands[index]].types[0]
 
 
 def _convolution_flops(instruction: Instruction, computation: Computation) -> float:
-    """TPUs are given every matrix product as a convolution; batch dimensions become spatial ones that are dilated."""
-    lhs, rhs = (_operand(instruction, number, computation).shape for number in (0, 1))
+    """Returns the operations of a convolution.
+
+    For TPUs every matrix product is written as one, with batch dimensions as dilated spatial ones.
+    """
+    lhs, rhs = (_operand(instruction, index, computation).shape for index in (0, 1))
     lhs_labels, rhs_labels, out_labels = re.match(
         r"(\w+)_(\w+)->(\w+)", instruction.attribute("dim_labels") or ""
     ).groups()
@@ -177,7 +178,7 @@ def _convolution_flops(instruction: Instruction, computation: Computation) -> fl
 
 
 def _valid_positions(size: int, kernel: int, out: int, window: Mapping[str, str], axis: int) -> int:
-    """How many pairs of an output's and the kernel's position along an axis meet an element, not padding or a hole."""
+    """Returns how many pairs of positions of output and kernel along an axis meet an element, not padding or a hole."""
 
     def setting(name: str, default: str) -> str:
         return window[name].split("x")[axis] if name in window else default
@@ -189,12 +190,12 @@ def _valid_positions(size: int, kernel: int, out: int, window: Mapping[str, str]
 
 
 def _custom_call_flops(instruction: Instruction, computation: Computation) -> float | None:
-    """The operations of a custom call; None where that is not known."""
+    """Returns the operations of a custom call, or None if they are not known."""
     target = _target(instruction)
     if _WITHOUT_FLOPS.search(target):
         return 0.0
-    operands = [_operand(instruction, number, computation) for number in range(len(instruction.operands))]
-    arrays = [one for one in operands if len(one.shape) >= 3 and one.dtype in ("bf16", "f16", "f32")]
+    operands = [_operand(instruction, index, computation) for index in range(len(instruction.operands))]
+    arrays = [array for array in operands if len(array.shape) >= 3 and array.dtype in ("bf16", "f16", "f32")]
     if target.startswith(("__cublas$gemm", "__cublas$lt$matmul")):
         contracted = re.search(r'"lhs_contracting_dimensions":\[([^\]]*)\]', instruction.attributes)
         sizes = [operands[0].shape[axis] for axis in _integers(contracted[1])] if contracted else []
@@ -209,9 +210,9 @@ def _custom_call_flops(instruction: Instruction, computation: Computation) -> fl
         products = next((count for part, count in _SPLASH_PRODUCTS.items() if part in instruction.name), None)
         if products is None:
             return None
-        # The kernel of both gradients in one makes the queries' gradient beside those of keys and values.
-        made = sum(len(one.shape) >= 4 and one.shape[-2:] == q.shape[-2:] for one in instruction.types)
-        products += "_dkv" in instruction.name and made == 3
+        # The fused backward kernel computes the queries' gradient in addition to those of keys and values.
+        gradients = sum(len(array.shape) >= 4 and array.shape[-2:] == q.shape[-2:] for array in instruction.types)
+        products += "_dkv" in instruction.name and gradients == 3
         return 0.5 * products * 2.0 * q.elements * k.shape[-2]  # causal: half of the products
     return None
 

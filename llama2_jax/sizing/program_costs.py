@@ -1,6 +1,6 @@
-"""The work of one run of a compiled program on one device: loops counted as often as they run.
+"""The work of one run of a compiled program on one device, with loops counted as often as they run.
 
-XLA's own `cost_analysis` counts the body of a loop once, and does not know what collectives send.
+XLA's own `cost_analysis` counts the body of a loop once, and does not count what collectives send.
 """
 
 import dataclasses
@@ -15,7 +15,7 @@ from llama2_jax.sizing.program_text import Computation, Instruction, ProgramText
 
 KINDS = ("all-gather", "reduce-scatter", "all-reduce", "all-to-all", "collective-permute")
 
-# What each device of n sends, by the bytes of its operand, where the data go around in a ring.
+# The bytes that each of n devices sends, by the bytes of its operand, with algorithms on a ring.
 _SENT = {
     "all-gather": lambda size, n: size * (n - 1),
     "reduce-scatter": lambda size, n: size * (n - 1) / n,
@@ -24,13 +24,13 @@ _SENT = {
     "collective-permute": lambda size, n: size,
 }
 
-# The compiler's name of a fusion that is a reduce-scatter on a TPU, written down as an all-reduce and a slice.
+# The compiler's name of a fusion that is a reduce-scatter on a TPU, written as an all-reduce and a slice.
 _REDUCE_SCATTER_FUSION = "all-reduce-scatter"
 
 
 @dataclasses.dataclass(frozen=True)
 class Operation:
-    """An instruction's work: operations and bytes of the main memory each time, and how often it runs."""
+    """An instruction's work: operations and bytes of the main memory in each run, and how often it runs."""
 
     flops: float
     memory_bytes: float
@@ -39,13 +39,13 @@ class Operation:
 
 @dataclasses.dataclass(frozen=True)
 class Collective:
-    """What one device sends to others.
+    """A collective, as one device takes part in it.
 
     Attributes:
       kind: one of KINDS.
-      bytes: each time.
-      group: the devices of one group that takes part together, by their place in the mesh.
-      times: how often.
+      bytes: sent by the device in each run.
+      group: the devices of one participating group, by their index in the mesh.
+      times: how often it runs.
     """
 
     kind: str
@@ -59,9 +59,9 @@ class ProgramCosts:
     """The work of one run of a program on one device.
 
     Attributes:
-      operations: everything that computes or moves within the device.
-      collectives: everything that is sent to other devices.
-      guessed_loops: how many loops do not tell how often they run.
+      operations: all instructions that compute or move data within the device.
+      collectives: all instructions that send to other devices.
+      guessed_loops: the number of loops whose number of iterations is not known.
       uncounted: custom calls whose operations are not counted, and how often each runs.
     """
 
@@ -73,19 +73,19 @@ class ProgramCosts:
     @property
     def flops(self) -> float:
         """The operations of all matrix products."""
-        return sum(one.flops * one.times for one in self.operations)
+        return sum(operation.flops * operation.times for operation in self.operations)
 
     @property
     def memory_bytes(self) -> float:
         """The bytes read from and written to the main memory."""
-        return sum(one.memory_bytes * one.times for one in self.operations)
+        return sum(operation.memory_bytes * operation.times for operation in self.operations)
 
     @property
     def collective_bytes(self) -> dict[str, float]:
         """The bytes sent, by kind of collective."""
         sent = Counter(dict.fromkeys(KINDS, 0.0))
-        for one in self.collectives:
-            sent[one.kind] += one.bytes * one.times
+        for collective in self.collectives:
+            sent[collective.kind] += collective.bytes * collective.times
         return {kind: size for kind, size in sent.items() if size}
 
 
@@ -94,8 +94,8 @@ def count_program(program: ProgramText, loop_trips: int = 1) -> ProgramCosts:
 
     Args:
       program: from `parse_program`.
-      loop_trips: how often loops run that do not tell it, such as decoding until every answer has ended; of loops
-        within each other the outermost such one.
+      loop_trips: the number of iterations of loops for which it is not known, such as decoding until every answer has
+        ended; of nested such loops it applies to the outermost one.
     """
     counter = _Counter(program, loop_trips)
     counter.visit(program.computations[program.entry], 1, guessed=False)
@@ -105,7 +105,7 @@ def count_program(program: ProgramText, loop_trips: int = 1) -> ProgramCosts:
 
 
 class _Counter:
-    """Walks through the computations as they are run."""
+    """Visits the computations in the order in which they run."""
 
     def __init__(self, program: ProgramText, loop_trips: int):
         self.program = program
@@ -116,7 +116,7 @@ class _Counter:
         self.uncounted: Counter[str] = Counter()
 
     def visit(self, computation: Computation, times: int, guessed: bool) -> None:
-        """Counts a computation that runs so many times, in a loop of unknown length or not."""
+        """Counts a computation that runs so many times; `guessed`: in a loop of unknown length."""
         for instruction in computation.instructions.values():
             if instruction.opcode == "while":
                 self._visit_loop(instruction, times, guessed)
@@ -150,28 +150,27 @@ class _Counter:
 
     def _count_fused(self, instruction: Instruction, times: int) -> None:
         for name in instruction.called:
-            inside = self.program.computations[name]
-            scatters = name.startswith(_REDUCE_SCATTER_FUSION)
-            for one in inside.instructions.values():
-                kind = one.opcode.removesuffix("-start")
-                self._count_collective(
-                    one, inside, times, "reduce-scatter" if scatters and kind == "all-reduce" else kind
-                )
-                if one.opcode == "fusion":
-                    self._count_fused(one, times)
+            fused = self.program.computations[name]
+            is_reduce_scatter = name.startswith(_REDUCE_SCATTER_FUSION)
+            for inner in fused.instructions.values():
+                kind = inner.opcode.removesuffix("-start")
+                kind = "reduce-scatter" if is_reduce_scatter and kind == "all-reduce" else kind
+                self._count_collective(inner, fused, times, kind)
+                if inner.opcode == "fusion":
+                    self._count_fused(inner, times)
 
     def _count_collective(self, instruction: Instruction, computation: Computation, times: int, kind: str) -> None:
         if kind not in KINDS:
             return
         group = collective_group(instruction, self.program.devices)
         operands = [computation.instructions[name] for name in instruction.operands]
-        size = sum(one.bytes for operand in operands for one in operand.types)
+        size = sum(array.bytes for operand in operands for array in operand.types)
         if len(group) > 1:
             self.collectives.append(Collective(kind, _SENT[kind](size, len(group)), group, times))
 
 
 def loop_trips(instruction: Instruction, program: ProgramText) -> int | None:
-    """How often a while loop runs: as the compiler notes it, or as its condition says; None where neither tells."""
+    """Returns the iterations of a while loop, from the compiler's note or its condition; None if neither has them."""
     known = re.search(r'"known_trip_count":\{"n":"(\d+)"\}', instruction.attributes)
     if known:
         return int(known[1])
@@ -187,10 +186,10 @@ def loop_trips(instruction: Instruction, program: ProgramText) -> int | None:
 
 
 def collective_group(instruction: Instruction, devices: int) -> tuple[int, ...]:
-    """The devices of the first of the groups that a collective joins; the others are like it.
+    """Returns the devices of the first of a collective's groups; the others are like it.
 
     Raises:
-      ValueError: for a way of writing the groups that is not known here.
+      ValueError: if the notation of the groups is unknown.
     """
     text = _groups_text(instruction.attributes)
     listed = re.match(r"\{\{([\d,]+)\}", text)
@@ -203,13 +202,13 @@ def collective_group(instruction: Instruction, devices: int) -> tuple[int, ...]:
     mesh = re.match(r"mesh\[([^\]]*)\](?:, device_ids=\((\S*)\))? \{([^}:]*)\}", text)
     if mesh:
         axes = {name: int(size) for name, size in re.findall(r"'([^']+)'=(\d+)", mesh[1])}
-        joined = set(re.findall(r"'([^']+)'", mesh[3]))
-        numbers = _iota(mesh[2]) if mesh[2] else np.arange(math.prod(axes.values()))
-        places = tuple(slice(None) if axis in joined else 0 for axis in axes)
-        return tuple(np.reshape(numbers, tuple(axes.values()))[places].ravel().tolist())
+        group_axes = set(re.findall(r"'([^']+)'", mesh[3]))
+        ids = _iota(mesh[2]) if mesh[2] else np.arange(math.prod(axes.values()))
+        index = tuple(slice(None) if axis in group_axes else 0 for axis in axes)
+        return tuple(np.reshape(ids, tuple(axes.values()))[index].ravel().tolist())
     if text.startswith("{}"):
         return tuple(range(devices))
-    raise ValueError(f"the groups of {instruction.name} are written in a way that is not known: {text[:200]}")
+    raise ValueError(f"the groups of {instruction.name} have an unknown notation: {text[:200]}")
 
 
 def _groups_text(attributes: str) -> str:
@@ -218,7 +217,7 @@ def _groups_text(attributes: str) -> str:
 
 
 def _iota(text: str) -> np.ndarray:
-    """The numbers that [4,2]T(1,0) stands for: 0, 1, ... in an array of that shape, transposed, one after the other."""
+    """Returns the numbers of [4,2]T(1,0): 0, 1, ... in an array of that shape, transposed and flattened."""
     shape, order = re.match(r"\[([\d,]+)\](?:T\(([\d,]+)\))?", text).groups()
     sizes = [int(size) for size in shape.split(",")]
     numbers = np.arange(math.prod(sizes)).reshape(sizes)

@@ -1,7 +1,7 @@
-"""A compiled program as XLA prints it (`compiled.as_text()`), taken apart into computations and instructions.
+"""Parser of a compiled program's text (`compiled.as_text()`), into computations and instructions.
 
-What is written there is the program of one device after partitioning, fusion and scheduling: the only place that tells
-what will really be computed, read and sent. Only what the counting in program_costs.py needs is kept.
+The text is the program of one device after partitioning, fusion and scheduling: the only source of what will really be
+computed, read and sent. Only the parts that program_costs.py needs are kept.
 """
 
 import dataclasses
@@ -9,7 +9,7 @@ import functools
 import math
 import re
 
-# The bits of an element; what is not an array (a token) has none.
+# The bits of an element; types that are not arrays (tokens) have none.
 _BITS = {"pred": 8, "s2": 2, "u2": 2, "s4": 4, "u4": 4, "bf16": 16, "c64": 64, "c128": 128}
 
 _ARRAY = re.compile(r"(\w+)\[([\d,<=]*)\](?:\{([^}]*)\})?")
@@ -21,7 +21,7 @@ _NAME = re.compile(r"%([\w.\-]+)")
 
 @dataclasses.dataclass(frozen=True)
 class ArrayType:
-    """The type of an array: its element type, its shape, and the memory it lies in (0: the device's main memory)."""
+    """The type of an array: its element type, its shape, and its memory space (0: the device's main memory)."""
 
     dtype: str
     shape: tuple[int, ...]
@@ -29,12 +29,12 @@ class ArrayType:
 
     @property
     def elements(self) -> int:
-        """How many elements it has."""
+        """The number of elements."""
         return math.prod(self.shape)
 
     @property
     def bytes(self) -> int:
-        """Its size, without what a layout may pad."""
+        """Its size, without the padding of its layout."""
         return -(-self.elements * _bits(self.dtype) // 8)
 
 
@@ -45,10 +45,10 @@ class Instruction:
     Attributes:
       name: unique in the program.
       opcode: such as dot, fusion, all-gather-start.
-      types: of its result; of a tuple the types of all its arrays.
+      types: of its result; for a tuple the types of all its arrays.
       operands: the names of the instructions that it reads.
-      argument: what stands in its parentheses where that is no name: a constant's value, a parameter's number.
-      attributes: what stands behind them.
+      argument: the text in its parentheses if that is no name: a constant's value, a parameter's number.
+      attributes: the text after the parentheses.
     """
 
     name: str
@@ -70,7 +70,7 @@ class Instruction:
         return tuple(found)
 
     def attribute(self, name: str) -> str | None:
-        """The attribute's value up to the next comma or space outside of brackets; None where there is none."""
+        """Returns the attribute's value up to the next comma outside brackets, or None if there is none."""
         start = self.attributes.find(f" {name}=")
         if start < 0:
             return None
@@ -89,7 +89,7 @@ class Instruction:
 
 @dataclasses.dataclass(frozen=True)
 class Computation:
-    """A sequence of instructions by name, in the order of the text, and the name of the one that is its result."""
+    """Instructions by name, in the order of the text, and the name of the one that is the result."""
 
     name: str
     instructions: dict[str, Instruction]
@@ -102,7 +102,7 @@ class Computation:
 
     @functools.cached_property
     def users(self) -> dict[str, list[Instruction]]:
-        """For each instruction those that read it."""
+        """The instructions that read each instruction's result."""
         users: dict[str, list[Instruction]] = {}
         for instruction in self.instructions.values():
             for operand in dict.fromkeys(instruction.operands):
@@ -112,7 +112,7 @@ class Computation:
 
 @dataclasses.dataclass(frozen=True)
 class ProgramText:
-    """All computations of a program by name, the name of the one that is run, and over how many devices it is split."""
+    """All computations of a program by name, the name of its entry, and the number of devices it is split over."""
 
     computations: dict[str, Computation]
     entry: str
@@ -120,10 +120,10 @@ class ProgramText:
 
 
 def parse_program(text: str) -> ProgramText:
-    """Reads the text of a compiled program.
+    """Parses the text of a compiled program.
 
     Raises:
-      ValueError: for a text without an entry computation, and for one that breaks off.
+      ValueError: if the text has no entry computation, or is incomplete.
     """
     computations: dict[str, Computation] = {}
     entry = name = root = ""
@@ -135,26 +135,26 @@ def parse_program(text: str) -> ProgramText:
             entry = name if header[1] else entry
         elif line.rstrip() == "}" and name:
             if not root:
-                raise ValueError(f"computation {name!r} ends without a ROOT: this is not the text of a whole program")
-            instructions = {one: _instruction(one, rest) for one, rest in lines.items()}
+                raise ValueError(f"computation {name!r} ends without a ROOT: the program's text is incomplete")
+            instructions = {key: _parse_instruction(key, line) for key, line in lines.items()}
             computations[name] = Computation(name, instructions, root)
             name = ""
         elif instruction and name:
             lines[instruction[2]] = line[instruction.end() :]
             root = instruction[2] if instruction[1] else root
         elif lines and name:
-            # What a kernel notes of itself may have line breaks, and lines that begin with a brace.
+            # A kernel's metadata may have line breaks, and lines that begin with a brace.
             lines[next(reversed(lines))] += "\n" + line
     if not entry:
-        raise ValueError("the text holds no ENTRY computation: it is not that of a compiled program")
+        raise ValueError("the text has no ENTRY computation: it is not that of a compiled program")
     devices = re.search(r"num_partitions=(\d+)", text[: text.index("\n")])
     return ProgramText(computations, entry, int(devices[1]) if devices else 1)
 
 
-def _instruction(name: str, text: str) -> Instruction:
+def _parse_instruction(name: str, text: str) -> Instruction:
     type_end = _closing(text, 0) if text.startswith("(") else text.index(" ")
     opcode = _OPCODE.match(text, type_end)
-    if opcode is None:  # never seen
+    if opcode is None:  # never observed
         raise ValueError(f"instruction {name!r} has no operation: {text[:200]!r}")
     operands_end = _closing(text, opcode.end() - 1)
     inside = text[opcode.end() : operands_end - 1]
@@ -169,7 +169,7 @@ def _instruction(name: str, text: str) -> Instruction:
 
 
 def _closing(text: str, opening: int) -> int:
-    """The place behind the parenthesis that closes the one at `opening`."""
+    """Returns the index after the parenthesis that closes the one at `opening`."""
     depth = 0
     for match in re.finditer(r"[()]", text[opening:]):
         depth += 1 if match[0] == "(" else -1

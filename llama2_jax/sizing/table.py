@@ -7,18 +7,18 @@ _COLUMNS = (
     "  program", "params", "optimizer", "activations", "peak", "FLOP", "sent", "time", "bound by", "MFU", "fits"
 )  # fmt: skip
 _WIDTHS = (30, 10, 11, 12, 10, 10, 10, 10, 12, 7, 5)
-# Where less than this part of what the model needs is found in a program, something hides it: worth a note.
-_LEAST_COUNTED = 0.95
+# If less than this fraction of the operations that the model needs is found in a program, the table has a note.
+_MIN_COUNTED = 0.95
 _UNITS = ((30, "GiB"), (20, "MiB"), (10, "KiB"))
 
 
 def table(report: dict[str, Any]) -> str:
-    """A line for each program of each stage: sizes in GiB and work of one device in one run of the program."""
+    """Returns a line for each program of each stage: memory and work of one device in one run of the program."""
     chip, mesh = report["chip"], " x ".join(f"{name}={size}" for name, size in report["mesh"].items())
     lines = [
         f"{report['experiment']}:{report['scale']} on {report['devices']} devices ({mesh}), "
         f"{report['topology'] or chip['name']}, {_size(chip['memory_bytes'])} each.",
-        "Of each device, in one run of the program: memory of parameters, optimizer and activations; operations of "
+        "For each device and one run of the program: memory of parameters, optimizer and activations; operations of "
         "matrix products; bytes sent to other devices.",
         "",
         _line(_COLUMNS),
@@ -34,17 +34,17 @@ def table(report: dict[str, Any]) -> str:
 
 
 def verdict(report: dict[str, Any]) -> str:
-    """Whether everything fits, in one sentence."""
-    has = _size(report["chip"]["memory_bytes"])
+    """Returns one sentence that says whether everything fits."""
+    memory = _size(report["chip"]["memory_bytes"])
     if report["fits"]:
-        return f"It fits: {_size(report['peak_bytes'])} of {has} at most."
-    wrong = [
+        return f"It fits: {_size(report['peak_bytes'])} of {memory} at most."
+    too_large = [
         f"{stage['stage']}, {program['program']} ({_peak(program, report['chip'])})"
         for stage in report["stages"]
         for program in stage["programs"]
         if not program["fits"]
     ]
-    return f"It does not fit in {has}: {'; '.join(wrong)}."
+    return f"It does not fit in {memory}: {'; '.join(too_large)}."
 
 
 def _line(cells: Sequence[str]) -> str:
@@ -54,35 +54,35 @@ def _line(cells: Sequence[str]) -> str:
 
 def _cells(program: dict[str, Any], chip: dict[str, Any]) -> tuple[str, ...]:
     sizes = [_size(program[f"{name}_bytes"]) for name in ("parameter", "optimizer", "activation")]
-    ends = f"  {program['program']}", "yes" if program["fits"] else "NO"
+    name, fits = f"  {program['program']}", "yes" if program["fits"] else "NO"
     if "error" in program:
-        return (ends[0], *sizes, _peak(program, chip), *[""] * 5, ends[1])
+        return (name, *sizes, _peak(program, chip), *[""] * 5, fits)
     mfu = "" if program["mfu"] is None else f"{program['mfu']:.1%}"
     sent = _size(sum(program["collective_bytes"].values()))
     work = _operations(program["flops"]), sent, _seconds(program["seconds"]), program["bound"] or "", mfu
-    return (ends[0], *sizes, _peak(program, chip), *work, ends[1])
+    return (name, *sizes, _peak(program, chip), *work, fits)
 
 
 def _notes(stage: dict[str, Any]) -> list[str]:
-    """What the reader must know of how the programs were counted."""
+    """Returns notes on what could not be counted in the programs."""
     notes = []
     for program in stage["programs"]:
         if program.get("uncounted"):
             calls = ", ".join(f"{name} ({times} times)" for name, times in program["uncounted"].items())
             notes.append(f"{program['program']}: the operations of these custom calls are not counted: {calls}")
         counted = program.get("counted_of_needed")
-        if counted is not None and counted < _LEAST_COUNTED:
+        if counted is not None and counted < _MIN_COUNTED:
             notes.append(
                 f"{program['program']}: only {counted:.0%} of the operations that the model needs were found in the "
                 "program: times are too short"
             )
         if program.get("guessed_loops", 0) > 1:
-            notes.append(f"{program['program']}: {program['guessed_loops']} loops do not tell how often they run")
+            notes.append(f"{program['program']}: {program['guessed_loops']} loops have an unknown number of iterations")
     return notes
 
 
 def _peak(program: dict[str, Any], chip: dict[str, Any]) -> str:
-    """Where the compiler gave up, what it needs is not known: more than there is."""
+    """Returns the peak memory; if the compiler failed it is not known, but more than the device has."""
     return f">{_size(chip['memory_bytes'])}" if "error" in program else _size(program["peak_bytes"])
 
 

@@ -1,4 +1,4 @@
-"""The devices of a TPU slice that one does not have: enough to compile for it on any machine."""
+"""The devices of a TPU slice that is not attached, for which programs can be compiled on any machine."""
 
 import importlib.util
 import os
@@ -11,11 +11,11 @@ _EXAMPLES = "v5e:4x4, v6e:8x8, v5p:4x4x4"
 
 
 def rings(topology: str) -> dict[str, list[bool]]:
-    """Along which axes of a slice the links close to a ring, as the compiler is to be told; empty where none does.
+    """Returns the compiler's option for the axes of a slice that are rings; empty if none is.
 
-    The compiler takes a slice to be without them. It then gathers by an all-reduce of zeros, which sends twice as much
-    and takes minutes longer to compile. v4 and v5p close all axes of slices made of whole cubes of 4 x 4 x 4, v5e and
-    v6e an axis of 16 (the TPU pages of docs.cloud.google.com).
+    The compiler assumes a slice without rings. It then gathers by an all-reduce of zeros, which sends twice as much and
+    takes minutes longer to compile. v4 and v5p have rings on all axes of slices made of whole cubes of 4 x 4 x 4, v5e
+    and v6e on an axis of 16 (the TPU pages of docs.cloud.google.com).
     """
     generation, _, shape = topology.partition(":")
     sizes = [int(size) for size in shape.split("x")] if re.fullmatch(r"\d+(x\d+)+", shape) else []
@@ -27,28 +27,28 @@ def rings(topology: str) -> dict[str, list[bool]]:
 
 
 def slice_devices(topology: str) -> list[jax.Device]:
-    """The devices of a TPU slice, described by the compiler; nothing can run on them.
+    """Returns the devices of a TPU slice, as described by the compiler; nothing can run on them.
 
-    To be called before JAX has looked for devices: from then on the process has the CPU alone.
+    Call it before JAX looks for devices: from then on the process has only the CPU.
 
     Args:
       topology: generation and shape in chips, such as v5p:8x8x8.
 
     Raises:
-      ValueError: where libtpu is not installed, or the slice does not exist.
+      ValueError: if libtpu is not installed, or the slice does not exist.
     """
     if importlib.util.find_spec("libtpu") is None:
         raise ValueError(
             f"--topology={topology} needs the compiler for TPUs, which runs on any Linux machine: "
             f'pip install "jax[tpu]=={jax.__version__}"'
         )
-    # Nobody is asked for a TPU: not the cloud's metadata server, not a chip in this machine, and other processes that
-    # compile at the same time are welcome.
+    # No TPU is looked for, on the cloud's metadata server or in this machine, and other processes may compile at the
+    # same time.
     os.environ["TPU_SKIP_MDS_QUERY"] = "1"
     os.environ["ALLOW_MULTIPLE_LIBTPU_LOAD"] = "true"
-    os.environ.setdefault("TPU_WORKER_HOSTNAMES", "localhost")  # else it complains that it knows of none
+    os.environ.setdefault("TPU_WORKER_HOSTNAMES", "localhost")  # prevents a warning
     jax.config.update("jax_platforms", "cpu")
-    # What is compiled for a slice that is not here can be stored, and not be read again.
+    # Programs for an absent slice can be stored in the cache, but not read from it.
     jax.config.update("jax_enable_compilation_cache", False)
     try:
         description = topologies.get_topology_desc(platform="tpu", topology_name=topology, **rings(topology))

@@ -1,1 +1,1 @@
-"""Tokenizer, dialogue format, loss masks, packing of token sequences."""
+"""Tokenizer, chat format, loss masks, packing of token sequences."""

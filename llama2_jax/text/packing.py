@@ -1,4 +1,4 @@
-"""Packing of finished token sequences into rows, for fine-tuning, scoring, reward models and PPO."""
+"""Packing of token sequences into rows, for fine-tuning, scoring, reward models and PPO."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -9,15 +9,15 @@ from jaxtyping import Int
 
 @dataclasses.dataclass(frozen=True)
 class Packed:
-    """Sequences laid out in rows.
+    """Sequences packed into rows.
 
     Attributes:
-      arrays: the sequences' fields, each [rows, length] with zeros where nothing lies, and two of the packing's own:
+      arrays: the sequences' fields, each [rows, length] with zeros at padding, and two arrays that packing adds:
         `segment_ids` int32 [rows, length] (0 = padding, 1, 2, .. = the row's sequences in order) and
         `positions` int32 [rows, length] (0, 1, .. within each sequence).
       row: int32 [n], the row of each sequence, in the order in which they were given.
       start: int32 [n], the column of its first token.
-      size: int32 [n], its number of tokens; its last token lies at column start + size - 1.
+      size: int32 [n], its number of tokens; its last token is at column start + size - 1.
     """
 
     arrays: dict[str, np.ndarray]
@@ -35,71 +35,64 @@ class Packed:
         return self.start + self.size - 1
 
     def unpack(self, array: np.ndarray) -> list[np.ndarray]:
-        """The part of an array [rows, length, ...] that belongs to each sequence, in the order given."""
+        """Returns each sequence's part of an array [rows, length, ...], in the order given."""
         array = np.asarray(array)
         return [
             array[row, start : start + size] for row, start, size in zip(self.row, self.start, self.size, strict=True)
         ]
 
 
-def pack(
-    sequences: Sequence[Mapping[str, np.ndarray]], length: int, row_multiple: int = 8, rows: int | None = None
-) -> Packed:
+def pack(sequences: Sequence[Mapping[str, np.ndarray]], length: int, row_multiple: int = 8) -> Packed:
     """Packs sequences into rows, longest first, each into the fullest row that has room; no sequence is ever split.
 
-    Longest first leaves few gaps; equal lengths keep their order, so the result depends on the input alone.
+    Longest first leaves few gaps; equal lengths keep their order, so the result depends only on the input.
 
     Args:
-      sequences: for each its fields, 1-D arrays of one length (such as `tokens`, `loss_mask`); all have the same.
+      sequences: the fields of each, 1-D arrays of one length (such as `tokens`, `loss_mask`); all have the same fields.
       length: tokens a row.
       row_multiple: the number of rows is rounded up to a multiple of it, so that few program shapes occur.
-      rows: the exact number of rows instead.
 
     Returns:
-      The packed arrays and where each sequence lies. Rows beyond the last sequence are padding (segment 0).
+      The packed arrays and the place of each sequence. Rows after the last sequence are padding (segment 0).
 
     Raises:
-      ValueError: if a sequence is empty, longer than `length`, has fields of unequal lengths or other fields than the
-        first one; if they need more than `rows` rows; if there is no sequence at all.
+      ValueError: if there are no sequences, or one is empty, longer than `length`, has fields of unequal lengths or
+        other fields than the first one.
     """
-    fields, size = _checked(sequences, length)
+    fields, size = _join_fields(sequences, length)
     order = np.argsort(-size, kind="stable")
     row, start = np.empty_like(size), np.empty_like(size)
     row[order], start[order], needed = assign_rows(size[order], length)
-    if rows is None:
-        rows = -(-needed // row_multiple) * row_multiple
-    elif needed > rows:
-        raise ValueError(
-            f"{len(size)} sequences of {size.sum()} tokens need {needed} rows of {length}, but rows={rows}: "
-            "raise rows, or pass fewer sequences"
-        )
-    return Packed(_lay_out(fields, size, row, start, rows, length), row, start, size)
+    rows = -(-needed // row_multiple) * row_multiple
+    return Packed(_fill(fields, size, row, start, rows, length), row, start, size)
 
 
-def lay_out(
+def fill_rows(
     sequences: Sequence[Mapping[str, np.ndarray]],
     row: Int[np.ndarray, "n"],
     start: Int[np.ndarray, "n"],
     rows: int,
     length: int,
 ) -> dict[str, np.ndarray]:
-    """The arrays of `Packed` for sequences whose rows and first columns are known (from `assign_rows`).
+    """Returns the arrays of `Packed` for sequences with known rows and first columns (from `assign_rows`).
 
     Raises:
-      ValueError: as `pack`, for a sequence that is empty, too long or has wrong fields.
+      ValueError: as `pack`, if a sequence is empty, too long or has wrong fields.
     """
-    fields, size = _checked(sequences, length)
-    return _lay_out(fields, size, row, start, rows, length)
+    fields, size = _join_fields(sequences, length)
+    return _fill(fields, size, row, start, rows, length)
 
 
-def _checked(sequences: Sequence[Mapping[str, np.ndarray]], length: int) -> tuple[dict[str, np.ndarray], np.ndarray]:
-    """The fields of all sequences joined end to end, and the size of each sequence."""
+def _join_fields(
+    sequences: Sequence[Mapping[str, np.ndarray]], length: int
+) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """Checks the sequences; returns the fields of all of them concatenated, and the size of each."""
     if not sequences:
         raise ValueError("there are no sequences to pack")
     columns: dict[str, list[np.ndarray]] = {name: [] for name in sequences[0]}
     reserved = {"segment_ids", "positions"} & columns.keys()
     if reserved or not columns:
-        raise ValueError(f"sequences have the fields {sorted(columns)}: segment_ids and positions are made here")
+        raise ValueError(f"sequences have the fields {sorted(columns)}: packing itself adds segment_ids and positions")
     size = np.empty(len(sequences), np.int32)
     for index, sequence in enumerate(sequences):
         if sequence.keys() != columns.keys():
@@ -110,8 +103,8 @@ def _checked(sequences: Sequence[Mapping[str, np.ndarray]], length: int) -> tupl
             raise ValueError(f"sequence {index} has fields of unequal lengths: {lengths}")
         if not 0 < size[index] <= length:
             raise ValueError(
-                f"sequence {index} has {size[index]} tokens; rows hold 1 to {length}: raise the length, or truncate or "
-                f"drop the sequence before packing"
+                f"sequence {index} has {size[index]} tokens; a row has room for 1 to {length}: raise the length, or "
+                "truncate or drop the sequence before packing"
             )
         for name, values in sequence.items():
             columns[name].append(np.asarray(values))
@@ -119,23 +112,23 @@ def _checked(sequences: Sequence[Mapping[str, np.ndarray]], length: int) -> tupl
 
 
 def _as_32_bit(values: np.ndarray) -> np.ndarray:
-    """Python integers and floats arrive as 64 bits, which no device wants."""
+    """Returns 64-bit numbers, such as those made of Python's, as the 32-bit ones of devices."""
     narrow = {np.dtype(np.int64): np.int32, np.dtype(np.float64): np.float32}
     return values.astype(narrow.get(values.dtype, values.dtype))
 
 
 def assign_rows(size: Int[np.ndarray, "n"], length: int) -> tuple[Int[np.ndarray, "n"], Int[np.ndarray, "n"], int]:
-    """Places sequences in rows in the order given: into the fullest row that still has room, else into a new one.
+    """Assigns sequences to rows in the order given: to the fullest row that still has room, else to a new one.
 
     Args:
       size: the number of tokens of each sequence, 1 to length.
       length: tokens a row.
 
     Returns:
-      row and start (first column) of each sequence, and the number of rows.
+      The row and start (first column) of each sequence, and the number of rows.
     """
     row, start = np.empty(len(size), np.int32), np.empty(len(size), np.int32)
-    # Rows by the room left in them: looking one up costs the same for ten rows as for a million.
+    # Rows by the room left in them, so that a look-up costs the same for ten rows as for a million.
     open_rows: list[list[int]] = [[] for _ in range(length + 1)]
     is_open = np.zeros(length + 1, bool)
     rows = 0
@@ -153,25 +146,25 @@ def assign_rows(size: Int[np.ndarray, "n"], length: int) -> tuple[Int[np.ndarray
 
 
 def _order_in_row(row: np.ndarray, start: np.ndarray) -> np.ndarray:
-    """1, 2, .. for the first, second, .. sequence of each row."""
+    """Returns 1, 2, .. for the first, second, .. sequence of each row."""
     order = np.lexsort((start, row))
     sorted_rows = row[order]
     first_of_row = np.searchsorted(sorted_rows, sorted_rows, side="left")
-    number = np.empty(len(row), np.int32)
-    number[order] = np.arange(len(row)) - first_of_row + 1
-    return number
+    order_in_row = np.empty(len(row), np.int32)
+    order_in_row[order] = np.arange(len(row)) - first_of_row + 1
+    return order_in_row
 
 
-def _lay_out(
+def _fill(
     fields: Mapping[str, np.ndarray], size: np.ndarray, row: np.ndarray, start: np.ndarray, rows: int, length: int
 ) -> dict[str, np.ndarray]:
-    # One flat index for all tokens of all sequences: each field is then laid out by a single assignment.
-    within = np.arange(size.sum()) - np.repeat(np.cumsum(size) - size, size)
-    place = np.repeat(row.astype(np.int64) * length + start, size) + within
-    own = {"segment_ids": np.repeat(_order_in_row(row, start), size), "positions": within.astype(np.int32)}
+    # One flat index for all tokens of all sequences: each field then takes a single assignment.
+    positions = np.arange(size.sum()) - np.repeat(np.cumsum(size) - size, size)
+    flat_index = np.repeat(row.astype(np.int64) * length + start, size) + positions
+    added = {"segment_ids": np.repeat(_order_in_row(row, start), size), "positions": positions.astype(np.int32)}
     arrays = {}
-    for name, values in {**fields, **own}.items():
+    for name, values in {**fields, **added}.items():
         arrays[name] = np.zeros(rows * length, values.dtype)
-        arrays[name][place] = values
+        arrays[name][flat_index] = values
         arrays[name] = arrays[name].reshape(rows, length)
     return arrays

@@ -1,4 +1,4 @@
-"""The tokenizer: SentencePiece BPE by Llama's rules (section 2.2)."""
+"""The tokenizer: SentencePiece BPE with Llama's rules (section 2.2)."""
 
 import io
 from collections.abc import Iterable, Iterator, Sequence
@@ -8,19 +8,19 @@ import sentencepiece
 from etils import epath
 from jaxtyping import Int
 
-# SentencePiece leaves out training sentences above 4192 bytes; a character of UTF-8 has at most 4.
-_LONGEST_SENTENCE_CHARACTERS = 1024
-# Texts encoded at a time: between two such pieces of work the ids become arrays, a seventh of a list's memory.
-_TEXTS_AT_A_TIME = 4096
+# SentencePiece ignores training sentences of more than 4192 bytes; a UTF-8 character has at most 4.
+_MAX_SENTENCE_CHARACTERS = 1024
+# Texts are encoded in chunks, after each of which the ids become arrays, with a seventh of a list's memory.
+_TEXTS_PER_CHUNK = 4096
 
 
 class Tokenizer:
-    """Text to token ids and back.
+    """Encodes text as token ids, and decodes ids.
 
-    No text yields the ids of BOS, EOS or the unknown token: those are added here, on request, and nowhere else.
-    decode(encode(text)) is the text for all UTF-8, with one exception: SentencePiece writes a space as U+2581, so a
-    U+2581 in the text comes back as a space. SentencePiece puts a space before the text and takes it away from what it
-    decodes; so ids from the middle of a text lose a leading space when they are decoded on their own.
+    No text yields the ids of BOS, EOS or the unknown token; BOS and EOS are added on request. decode(encode(text)) is
+    the text for all UTF-8, with one exception: SentencePiece writes a space as U+2581, so a U+2581 in the text comes
+    back as a space. SentencePiece adds a space before the text and removes it in decoding, so ids from the middle of a
+    text lose a leading space when they are decoded separately.
     """
 
     def __init__(self, processor: sentencepiece.SentencePieceProcessor):
@@ -37,7 +37,7 @@ class Tokenizer:
 
         Raises:
           FileNotFoundError: if there is no such file.
-          ValueError: if the file holds no SentencePiece model with BOS and EOS.
+          ValueError: if the file is not a SentencePiece model with BOS and EOS.
         """
         content = epath.Path(path).read_bytes()
         processor = sentencepiece.SentencePieceProcessor()
@@ -48,29 +48,29 @@ class Tokenizer:
         return cls(processor)
 
     def encode(self, text: str, bos: bool = False, eos: bool = False) -> list[int]:
-        """The ids of a text, with BOS before and EOS after it if asked."""
+        """Returns the ids of a text, with BOS before and EOS after it on request."""
         return [self.bos_id] * bos + self._processor.encode(text) + [self.eos_id] * eos
 
     def encode_many(self, texts: Sequence[str], threads: int = -1) -> list[Int[np.ndarray, "tokens"]]:
-        """The ids of many texts, without BOS and EOS, as int32 arrays.
+        """Returns the ids of many texts, without BOS and EOS, as int32 arrays.
 
         Args:
           texts: the texts.
           threads: how many to use; -1 for one a CPU core. The result does not depend on it.
         """
         encoded = []
-        for begin in range(0, len(texts), _TEXTS_AT_A_TIME):
-            ids = self._processor.encode(list(texts[begin : begin + _TEXTS_AT_A_TIME]), num_threads=threads)
-            encoded += [np.asarray(one, np.int32) for one in ids]
+        for start in range(0, len(texts), _TEXTS_PER_CHUNK):
+            chunk = self._processor.encode(list(texts[start : start + _TEXTS_PER_CHUNK]), num_threads=threads)
+            encoded += [np.asarray(ids, np.int32) for ids in chunk]
         return encoded
 
     def decode(self, ids: Iterable[int]) -> str:
-        """The text of ids. BOS and EOS have none; bytes that are no UTF-8 become U+FFFD.
+        """Returns the text of ids. BOS and EOS have none; bytes that are not UTF-8 become U+FFFD.
 
         Raises:
-          ValueError: for an id outside the vocabulary.
+          ValueError: if an id is outside the vocabulary.
         """
-        ids = [int(one) for one in ids]
+        ids = [int(token) for token in ids]
         if ids and not (min(ids) >= 0 and max(ids) < self.vocab_size):
             raise ValueError(f"ids from {min(ids)} to {max(ids)} in a vocabulary of {self.vocab_size}")
         return self._processor.decode(ids)
@@ -79,17 +79,17 @@ class Tokenizer:
 def train_tokenizer(
     texts: Iterable[str], vocab_size: int, target: epath.PathLike, character_coverage: float = 0.99995
 ) -> Tokenizer:
-    """Trains a tokenizer by the rules of the released one and writes it to a file.
+    """Trains a tokenizer with the rules of the released one and writes it to a file.
 
     BPE; unk, bos, eos = 0, 1, 2 and no padding token; the 256 bytes as fallback, so that no character is unknown;
     digits split; no normalisation; runs of spaces kept. Newlines are bytes, as in the released tokenizer, whose corpus
-    was read line by line. The result depends on the texts and their order alone.
+    was read line by line. The result depends only on the texts and their order.
 
     Args:
       texts: the corpus.
       vocab_size: the number of ids, special tokens and bytes included.
-      target: where tokenizer.model goes.
-      character_coverage: the share of the corpus's characters that get ids of their own; the rest are spelt in bytes.
+      target: the path of the model file.
+      character_coverage: the fraction of the corpus's characters that get their own ids; the rest are encoded as bytes.
 
     Raises:
       ValueError: if the corpus is too small or has too many different characters for the vocabulary.
@@ -117,7 +117,7 @@ def train_tokenizer(
             normalization_rule_name="identity",
             max_sentencepiece_length=16,
             unk_surface=" \u2047 ",
-            # All sentences are used, in order: a sample drawn inside the library would not be ours to reproduce.
+            # All sentences are used, in order: a sample drawn inside the library would not be reproducible.
             input_sentence_size=0,
             shuffle_input_sentence=False,
             num_threads=1,
@@ -140,8 +140,8 @@ def train_tokenizer(
 
 
 def _sentences(texts: Iterable[str]) -> Iterator[str]:
-    """Lines, the longest ones cut, as SentencePiece reads them from a file."""
+    """Yields lines, as SentencePiece reads them from a file, with long ones split."""
     for text in texts:
         for line in text.split("\n"):
-            for begin in range(0, len(line), _LONGEST_SENTENCE_CHARACTERS):
-                yield line[begin : begin + _LONGEST_SENTENCE_CHARACTERS]
+            for start in range(0, len(line), _MAX_SENTENCE_CHARACTERS):
+                yield line[start : start + _MAX_SENTENCE_CHARACTERS]

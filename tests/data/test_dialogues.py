@@ -1,4 +1,4 @@
-"""Fine-tuning batches: each dialogue once an epoch, whole, from any point on."""
+"""Fine-tuning batches: each dialogue is complete and occurs once an epoch; iterators resume anywhere."""
 
 import json
 
@@ -13,7 +13,7 @@ BOS = 1
 
 
 def dialogues(count, first=1000, seed=0, high=40):
-    """Dialogues that name themselves, with a random mask."""
+    """Dialogues whose tokens identify them, with a random mask."""
     draw = np.random.default_rng(seed)
     made = []
     for number in range(count):
@@ -24,7 +24,7 @@ def dialogues(count, first=1000, seed=0, high=40):
 
 
 def segments(batch):
-    """What lies in a batch's segments: (tokens, mask), after checking that positions count up."""
+    """The (tokens, mask) of a batch's segments, after checking that positions count up."""
     found = []
     for row in range(len(batch["tokens"])):
         for number in range(1, batch["segment_ids"][row].max(initial=0) + 1):
@@ -78,7 +78,7 @@ def test_rows_are_well_filled():
 
 
 @pytest.mark.parametrize("taken", [0, 1, 5, 11, 12])
-def test_a_restored_iterator_goes_on_as_if_nothing_had_happened(taken):
+def test_a_restored_iterator_continues_identically(taken):
     """Within the first epoch, at its end and within the second."""
     whole = iter(dialogue_batches(SOURCES, 48, 4, epochs=2, seed=0))
     for _ in range(taken):
@@ -88,19 +88,19 @@ def test_a_restored_iterator_goes_on_as_if_nothing_had_happened(taken):
     restored.set_state(state)
     left, again = list(whole), list(restored)
     assert len(left) == len(again) > 0
-    for one, two in zip(left, again, strict=True):
-        assert one["ids"] == two["ids"]
-        assert all((one[name] == two[name]).all() for name in one if name != "ids")
+    for batch, same in zip(left, again, strict=True):
+        assert batch["ids"] == same["ids"]
+        assert all((batch[name] == same[name]).all() for name in batch if name != "ids")
 
 
-def test_the_seed_decides_the_order():
+def test_the_seed_determines_the_order():
     def order(seed):
         return [batch["ids"] for batch in dialogue_batches(SOURCES, 48, 4, epochs=1, seed=seed)]
 
     assert order(1) == order(1) != order(2)
 
 
-def test_weights_say_how_often_a_source_is_seen():
+def test_weights_determine_how_often_a_source_is_seen():
     batches = dialogue_batches(SOURCES, 48, 4, epochs=2, seed=0, weights={"a": 0.5, "b": 2.0})
     made = list(batches)
     epochs = made[: batches.steps_per_epoch[0]], made[batches.steps_per_epoch[0] :]
@@ -123,7 +123,7 @@ def test_weights_say_how_often_a_source_is_seen():
         ({"a": dialogues(3)}, {"batch_size": 0}, "batch_size=0: wanted at least 1"),
     ],
 )
-def test_what_cannot_be_packed_is_refused(sources, arguments, message):
+def test_invalid_arguments_raise(sources, arguments, message):
     with pytest.raises(ValueError, match=message):
         dialogue_batches(sources, **{"length": 48, "batch_size": 4, "epochs": 1, "seed": 0, **arguments})
 
@@ -148,8 +148,8 @@ def test_too_long_dialogues_are_refused_dropped_or_truncated(caplog):
 
 
 def test_truncation_keeps_bos_and_the_newest_tokens():
-    one = dialogue([10, 11, 12, 60, 61])
-    cut = truncate_left(one, 4, BOS)
+    full = dialogue([10, 11, 12, 60, 61])
+    cut = truncate_left(full, 4, BOS)
     assert (cut.tokens.tolist(), cut.loss_mask.tolist()) == ([BOS, 12, 60, 61], [0, 0, 1, 1])
-    assert one.tokens.tolist() == [BOS, 10, 11, 12, 60, 61]
-    assert truncate_left(one, 6, BOS) is one
+    assert full.tokens.tolist() == [BOS, 10, 11, 12, 60, 61]
+    assert truncate_left(full, 6, BOS) is full

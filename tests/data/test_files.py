@@ -1,4 +1,4 @@
-"""Every kind of file is read, and what is broken in one is said with its place."""
+"""Every kind of file is read, and its errors are reported with their place."""
 
 import gzip
 import json
@@ -18,7 +18,7 @@ def written(folder, name, content):
 
 
 @pytest.mark.parametrize("ending", ["", ".gz"])
-def test_each_format_gives_its_rows_and_places(tmp_path, ending):
+def test_each_format_yields_its_rows_and_places(tmp_path, ending):
     records = [{"a": "1", "b": "é"}, {"a": "2", "b": "x\ny"}]
     contents = {
         "x.jsonl": "\n".join(map(json.dumps, records)) + "\n\n",
@@ -63,16 +63,16 @@ def test_a_broken_row_comes_with_its_place(tmp_path, name, content, place, reaso
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("x.parquet", "", "cannot tell the format"),
+        ("x.parquet", "", "unknown format; wanted a name that ends in .jsonl"),
         ("x.json", "{", "not JSON"),
-        ("x.json", "{}", "holds a dict, wanted a list"),
+        ("x.json", "{}", "contains a dict, wanted a list"),
         ("x.txt", b"\xff\xfe", "not UTF-8"),
         ("x.csv", b"a\n\xff\xfe\n", "not UTF-8"),
         ("x.json", b'["\xff"]', "not UTF-8"),
-        ("x.csv", "a,a\n1,2\n", "names a column twice"),
+        ("x.csv", "a,a\n1,2\n", "has a column twice"),
     ],
 )
-def test_a_file_that_is_not_what_it_claims_is_refused(tmp_path, name, content, message):
+def test_a_file_whose_content_is_not_of_its_format_is_refused(tmp_path, name, content, message):
     with pytest.raises(ValueError, match=message):
         list(rows(written(tmp_path, name, content)))
 

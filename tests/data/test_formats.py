@@ -1,12 +1,12 @@
-"""The field's layouts become the project's records."""
+"""Rows of common formats become the project's records."""
 
 import pytest
 
 from llama2_jax.data.formats import kind_of, merge_turns, to_record
 
 
-def record(row, layout, columns=(), defaults=()):
-    return to_record(row, layout, dict(columns), dict(defaults))
+def record(row, format_name, columns=(), defaults=()):
+    return to_record(row, format_name, dict(columns), dict(defaults))
 
 
 def contents(made):
@@ -44,7 +44,7 @@ def test_hh_rlhf():
     assert (made["chosen"], made["rejected"], made["domain"]) == ("Good!", "Human: is a word", "helpfulness")
 
 
-def test_hh_rlhf_turns_of_one_speaker_are_one():
+def test_hh_rlhf_turns_of_one_speaker_are_merged():
     row = {
         "chosen": "\n\nHuman: a\n\nHuman: b\n\nAssistant: c",
         "rejected": "\n\nHuman: a\n\nHuman: b\n\nAssistant: d\n\nAssistant: e",
@@ -70,7 +70,7 @@ def test_hh_rlhf_lines_without_a_comparison_are_refused(chosen, rejected, messag
 
 
 @pytest.mark.parametrize(
-    ("row", "layout", "message"),
+    ("row", "format_name", "message"),
     [
         ({"instruction": "i"}, "alpaca", "there is no field output; there are instruction"),
         ({"instruction": "i", "output": "o", "history": [["h"]]}, "alpaca", "field history, item 0"),
@@ -90,12 +90,12 @@ def test_hh_rlhf_lines_without_a_comparison_are_refused(chosen, rejected, messag
         ({"messages": [{"role": "user", "content": None}]}, "openai_chat", "not a string"),
     ],
 )
-def test_rows_of_another_layout_are_refused(row, layout, message):
+def test_rows_of_another_format_are_refused(row, format_name, message):
     with pytest.raises(ValueError, match=message):
-        record(row, layout)
+        record(row, format_name)
 
 
-def test_columns_make_dialogues():
+def test_columns_become_dialogues():
     row = {"instruction": "i", "context": "c", "response": "r", "category": "x"}
     columns = {"user": "instruction", "context": "context", "assistant": "response"}
     assert record(row, "dialogues", columns) == {
@@ -104,7 +104,7 @@ def test_columns_make_dialogues():
     assert contents(record({**row, "context": " "}, "dialogues", columns)) == [("u", "i"), ("a", "r")]
 
 
-def test_columns_make_prompts_preferences_and_text():
+def test_columns_become_prompts_preferences_and_text():
     made = record({"p": "q", "s": "sys"}, "prompts", {"user": "p", "system": "s"}, {"safety": True})
     assert contents(made) == [("s", "sys"), ("u", "q")] and made["safety"] is True
     made = record({"q": "q", "x": "1", "y": "2"}, "preferences", {"user": "q", "chosen": "x", "rejected": "y"})
@@ -121,7 +121,7 @@ def test_columns_make_prompts_preferences_and_text():
         ((False, True), "rejected_safe"),  # which records.check_record refuses
     ],
 )
-def test_two_answers_safety_is_one_label(safe, label):
+def test_two_safety_flags_become_one_label(safe, label):
     row = {"chosen_safe": safe[0], "rejected_safe": safe[1]}
     assert record(row, "preferences") == {"safety_label": label}
 
@@ -131,7 +131,7 @@ def test_a_missing_column_is_named():
         record({"prompt": "x"}, "prompts", {"user": "instruction"})
 
 
-def test_defaults_fill_what_is_missing():
+def test_defaults_fill_missing_fields():
     defaults = {"rating": "better"}
     assert record({"rating": None}, "raw", defaults=defaults) == defaults
     assert record({"rating": "slightly_better"}, "raw", defaults=defaults) == {"rating": "slightly_better"}

@@ -1,4 +1,4 @@
-"""Preference batches: every pair once, both answers found where they are said to be; and the papers' mixtures."""
+"""Preference batches: every pair occurs once, both answers are at their reported places; the paper's mixtures."""
 
 import json
 
@@ -20,7 +20,7 @@ MARGINS = {"significantly_better": 1.0, "better": 2 / 3, "slightly_better": 1 / 
 
 
 def comparisons(count, high=30, seed=0):
-    """Comparisons that name themselves: number n ends in 1000 + n (chosen) and 5000 + n (rejected)."""
+    """Comparisons whose last tokens identify them: 1000 + n (chosen) and 5000 + n (rejected) for number n."""
     draw = np.random.default_rng(seed)
     labels = [None, (True, False), (True, True), (False, False)]
     made = []
@@ -37,7 +37,7 @@ GIVEN = comparisons(53)
 
 
 def segment(batch, row, column):
-    """The tokens of the segment that ends at a place, after checking that it does."""
+    """The tokens of the segment that ends at a place, after checking that one does."""
     ids, tokens = batch["segment_ids"][row], batch["tokens"][row]
     number = ids[column]
     assert number > 0
@@ -48,7 +48,7 @@ def segment(batch, row, column):
 
 
 def check_pairs(batch, ids):
-    """Every real pair of a (micro)batch is the comparison that it is said to be."""
+    """Asserts that every real pair of a (micro)batch is the comparison with its id."""
     real = np.flatnonzero(batch["pair_mask"])
     assert len(real) == len(ids)
     for pair, name in zip(real, ids, strict=True):
@@ -62,7 +62,7 @@ def check_pairs(batch, ids):
         assert batch["safety_known"][pair] == (given.safe is not None)
 
 
-def test_every_pair_is_in_an_epoch_once_and_lies_where_it_is_said_to():
+def test_every_pair_occurs_once_an_epoch_at_its_reported_place():
     batches = preference_batches(GIVEN, 8, 64, seed=0, epochs=2)
     made = list(batches)
     assert batches.steps_per_epoch == (7, 7) and len(made) == steps_in(batches) == 14
@@ -76,7 +76,7 @@ def test_every_pair_is_in_an_epoch_once_and_lies_where_it_is_said_to():
 
 
 def test_nine_in_ten_batches_have_one_number_of_rows_and_the_fullest_another():
-    # Each batch of 4 pairs needs a row of 64, but for the one with a pair of long answers.
+    # Each batch of 4 pairs needs one row of 64, except the one with a pair of long answers.
     given = [*comparisons(79, 6), Comparison(np.ones(64, int), np.ones(64, int), "", 0.0, None)]
     made = list(preference_batches(given, 4, 64, seed=0, row_multiple=1))
     needed = [
@@ -84,7 +84,7 @@ def test_nine_in_ten_batches_have_one_number_of_rows_and_the_fullest_another():
     ]
     rows = [len(batch["tokens"]) for batch in made]
     assert len(made) == 20 and max(needed) == max(rows) and rows.count(min(rows)) >= 18 and len(set(rows)) == 2
-    assert all(one >= least for one, least in zip(rows, needed, strict=True))
+    assert all(found >= minimum for found, minimum in zip(rows, needed, strict=True))
     for batch in made:
         for side in ("chosen", "rejected"):
             ends = batch["segment_ids"][batch[f"{side}_row"], batch[f"{side}_column"]]
@@ -107,10 +107,10 @@ def test_all_batches_have_one_shape_and_the_last_is_filled_up_with_padding_pairs
     )
 
 
-def test_microbatches_are_packed_each_by_itself():
+def test_microbatches_are_packed_separately():
     flat = list(preference_batches(GIVEN, 8, 64, seed=0))
-    for batch, whole in zip(preference_batches(GIVEN, 8, 64, seed=0, accumulation=2), flat, strict=True):
-        assert batch["ids"] == whole["ids"]
+    for batch, flat_batch in zip(preference_batches(GIVEN, 8, 64, seed=0, accumulation=2), flat, strict=True):
+        assert batch["ids"] == flat_batch["ids"]
         ids = list(batch["ids"])
         for index in range(2):
             microbatch = {name: array[index] for name, array in batch.items() if name != "ids"}
@@ -121,7 +121,7 @@ def test_microbatches_are_packed_each_by_itself():
 
 
 @pytest.mark.parametrize("taken", [0, 1, 6, 7, 9])
-def test_a_restored_iterator_goes_on_as_if_nothing_had_happened(taken):
+def test_a_restored_iterator_continues_identically(taken):
     whole = iter(preference_batches(GIVEN, 8, 64, seed=0, epochs=2))
     for _ in range(taken):
         next(whole)
@@ -129,11 +129,11 @@ def test_a_restored_iterator_goes_on_as_if_nothing_had_happened(taken):
     restored.set_state(json.loads(json.dumps(whole.get_state())))
     left, again = list(whole), list(restored)
     assert len(left) == len(again) == 14 - taken
-    for one, two in zip(left, again, strict=True):
-        assert all(np.array_equal(one[name], two[name]) for name in one)
+    for batch, same in zip(left, again, strict=True):
+        assert all(np.array_equal(batch[name], same[name]) for name in batch)
 
 
-def test_the_seed_decides_the_order():
+def test_the_seed_determines_the_order():
     def order(seed):
         return [batch["ids"] for batch in preference_batches(GIVEN, 8, 64, seed)]
 
@@ -148,7 +148,7 @@ def test_the_seed_decides_the_order():
         (GIVEN, {"accumulation": 3}, "pairs_per_batch=8 cannot be divided"),
     ],
 )
-def test_what_cannot_be_batched_is_refused(given, arguments, message):
+def test_invalid_arguments_raise(given, arguments, message):
     with pytest.raises(ValueError, match=message):
         preference_batches(given, 8, 64, 0, **arguments)
 
@@ -217,7 +217,7 @@ def test_a_comparison_without_a_rating_has_no_margin(tokenizer):
         encode(tokenizer, preference("the river", rating="superb"))
 
 
-def test_sampled_answers_are_used_as_they_are(tokenizer):
+def test_sampled_answers_keep_their_ids(tokenizer):
     record = preference("the river", chosen_tokens=[290, 291, 2], rejected_tokens=[292])
     one = encode(tokenizer, record)[0]
     prompt = encode_prompt(tokenizer, record["messages"])
@@ -237,7 +237,7 @@ def test_too_long_comparisons_are_refused_dropped_or_truncated(tokenizer, caplog
         encode(tokenizer, short, too_long="cut")
 
 
-def test_truncation_leaves_both_answers_the_same_prompt(tokenizer):
+def test_truncation_keeps_the_same_prompt_for_both_answers(tokenizer):
     record = preference("the river", "a quiet garden", "and the stone", rejected="bad " * 10)
     whole = encode(tokenizer, record)[0]
     last_pair = encode(tokenizer, preference("and the stone", rejected="bad " * 10))[0]

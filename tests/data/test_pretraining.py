@@ -1,4 +1,4 @@
-"""Pretraining batches: every token of every document, in the shares asked for, from any point on."""
+"""Pretraining batches: every token of every document, in the given proportions; iterators resume anywhere."""
 
 import itertools
 import json
@@ -12,7 +12,7 @@ BOS, EOS = 1, 2
 
 
 def documents(count, first=1000, low=5, high=30, seed=0):
-    """Documents that name themselves: document n holds the id first + n, over and over."""
+    """Documents whose tokens identify them: document n repeats the id first + n."""
     sizes = np.random.default_rng(seed).integers(low, high, count)
     return [np.full(size, first + number, np.int32) for number, size in enumerate(sizes)]
 
@@ -34,7 +34,7 @@ def equal(one, two):
     return all((a[name] == b[name]).all() for a, b in zip(one, two, strict=True) for name in a)
 
 
-def test_documents_follow_each_other_whole_between_bos_and_eos():
+def test_documents_follow_each_other_complete_between_bos_and_eos():
     given = documents(30)
     tokens = stream(take(iter(batches({"a": given}, {"a": 1.0})), 20))
     text = " ".join(map(str, tokens))
@@ -46,7 +46,7 @@ def test_documents_follow_each_other_whole_between_bos_and_eos():
         assert ids[:-1] == [ids[0]] * sizes[ids[0]]
 
 
-def test_each_pass_has_every_document_once_in_an_order_of_its_own():
+def test_each_pass_has_every_document_once_in_a_new_order():
     tokens = stream(take(iter(batches({"a": documents(30)}, {"a": 1.0})), 20))
     order = tokens[np.flatnonzero(tokens == BOS)[:-1] + 1]
     first, second = order[:30].tolist(), order[30:60].tolist()
@@ -55,7 +55,7 @@ def test_each_pass_has_every_document_once_in_an_order_of_its_own():
 
 
 def test_segments_positions_and_mask():
-    """Against a slow walk: a new segment begins at BOS and at the beginning of a row, and positions restart there."""
+    """Against a loop: a new segment begins at BOS and at the beginning of a row, and positions restart there."""
     for batch in take(iter(batches({"a": documents(30)}, {"a": 1.0})), 5):
         for tokens, segment_ids, positions in zip(
             batch["tokens"], batch["segment_ids"], batch["positions"], strict=True
@@ -70,11 +70,11 @@ def test_segments_positions_and_mask():
 
 
 def test_a_long_document_is_shuffled_in_full_rows_and_loses_nothing():
-    """Pieces as long as a row fill a row each: the model sees its whole context, and one book no whole batch."""
+    """Pieces as long as a row fill a row each: the model sees its full context, and no book fills a batch."""
     books = [np.arange(first, first + 1000, dtype=np.int32) for first in (1000, 3000)]
     rows = np.concatenate([batch["tokens"] for batch in take(iter(batches({"a": books}, {"a": 1.0})), 40)])
     full = np.asarray([row for row in rows if (np.diff(row[1:]) == 1).all()])
-    # A book with BOS and EOS has 1002 tokens: 31 rows, the first with BOS, and a rest of 10 with EOS.
+    # A book with BOS and EOS has 1002 tokens: 31 rows, the first with BOS, and a rest of 10 tokens with EOS.
     assert len(full) >= len(rows) * 62 / 64
     first_pass = full[:62]
     assert len(np.unique(first_pass)) == 62 * 32 - 1  # each piece once; BOS, which both books have, counts once
@@ -91,8 +91,8 @@ def test_documents_that_fill_rows_exactly_leave_no_rest(size):
     assert [np.sum(a_pass == 1000 + number) for number in range(9)] == [size] * 9
 
 
-def test_weights_are_shares_of_the_tokens():
-    """Though the documents of one source are ten times as long: the smaller source is up-sampled."""
+def test_weights_are_fractions_of_the_tokens():
+    """Also if the documents of one source are ten times as long: the smaller source is up-sampled."""
     sources = {"short": documents(50, 1000, 8, 12), "long": documents(500, 5000, 80, 120)}
     tokens = stream(take(iter(batches(sources, {"short": 3.0, "long": 1.0}, length=64, batch_size=8)), 40))
     share = np.mean(tokens[tokens > EOS] < 5000)
@@ -101,7 +101,7 @@ def test_weights_are_shares_of_the_tokens():
 
 
 @pytest.mark.parametrize("taken", [0, 1, 2, 7, 23])
-def test_a_restored_iterator_goes_on_as_if_nothing_had_happened(taken):
+def test_a_restored_iterator_continues_identically(taken):
     def make():
         sources = {"a": documents(40, 1000), "b": documents(20, 5000, 30, 90)}
         return iter(batches(sources, {"a": 1.0, "b": 2.0}))
@@ -115,7 +115,7 @@ def test_a_restored_iterator_goes_on_as_if_nothing_had_happened(taken):
 
 
 def test_every_state_survives_json():
-    """Grain's packer has states that JSON changes where a document ends exactly at the end of a row."""
+    """JSON changes the state of Grain's packer if a document ends exactly at the end of a row."""
     given = {"a": [np.full(size, 9, np.int32) for size in (14, 14, 30, 3, 25, 12, 60, 6)]}
     whole = iter(batches(given, {"a": 1.0}, length=16, batch_size=1))
     for _ in range(60):
@@ -133,7 +133,7 @@ def test_an_iterator_can_be_set_back():
     assert equal(take(iterator, 4), later)
 
 
-def test_the_seed_decides_the_order():
+def test_the_seed_determines_the_order():
     def first(seed):
         return take(iter(batches({"a": documents(30)}, {"a": 1.0}, seed=seed)), 3)
 
@@ -152,6 +152,6 @@ def test_the_seed_decides_the_order():
         ({"a": documents(2)}, {"a": 1.0}, {"batch_size": 0}, "batch_size=0: wanted at least 1"),
     ],
 )
-def test_what_cannot_be_mixed_is_refused(sources, weights, arguments, message):
+def test_invalid_arguments_raise(sources, weights, arguments, message):
     with pytest.raises(ValueError, match=message):
         batches(sources, weights, **arguments)

@@ -1,4 +1,4 @@
-"""A record is of its kind, or it is said what is wrong with it."""
+"""A record is of its kind, or the error names what is wrong with it."""
 
 import pytest
 
@@ -69,7 +69,7 @@ def test_answers_of_one_text_but_other_ids_differ():
         check_record({**same, "chosen_tokens": [5, 2], "rejected_tokens": [5, 2]}, "preferences")
 
 
-def test_conversations_hold_prompts_and_answered_prompts_dialogues():
+def test_dialogues_become_prompts_and_answered_prompts_dialogues():
     preference, sample = GOOD["preferences"], GOOD["samples"]
     assert convert(GOOD["dialogues"], "dialogues", "prompts")["messages"] == GOOD["dialogues"]["messages"][:-1]
     assert convert(preference, "preferences", "prompts")["messages"] == [USER]
@@ -82,7 +82,7 @@ def test_conversations_hold_prompts_and_answered_prompts_dialogues():
 @pytest.mark.parametrize(
     ("given", "wanted"), [("text", "prompts"), ("dialogues", "preferences"), ("prompts", "dialogues")]
 )
-def test_no_record_is_made_of_nothing(given, wanted):
+def test_other_conversions_are_refused(given, wanted):
     with pytest.raises(ValueError, match="cannot be read as"):
         convert(GOOD[given], given, wanted)
 

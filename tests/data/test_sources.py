@@ -1,4 +1,4 @@
-"""Sources give checked records, lose none silently, and fall into parts that share nothing."""
+"""Sources yield checked records, lose none silently, and split into disjoint parts."""
 
 import hashlib
 import itertools
@@ -106,7 +106,7 @@ def test_parts_are_disjoint_complete_and_keep_conversations_together():
     # 500 conversations: the standard deviation of a part's share is below 0.023.
     for names, share in zip(parts, (0.5, 0.4, 0.1), strict=True):
         assert len(names) / len(everything) == pytest.approx(share, abs=0.08)
-    # The border is part of the format: moved in a later version, it would let what was held out into training.
+    # The border must never change: a later version would train on records that an earlier one held out.
     hashes = {name: int(hashlib.sha256(name.encode()).hexdigest()[:16], 16) / 16**16 for name in everything}
     assert parts[0] == [name for name in everything if hashes[name] < 0.5]
 
@@ -122,11 +122,11 @@ def test_an_empty_file_is_refused(tmp_path):
         ("x.txt", {"format": "text"}),
     ):
         (tmp_path / name).write_text("")
-        with pytest.raises(ValueError, match=f"{name}: the file holds no records"):
+        with pytest.raises(ValueError, match=f"{name}: the file has no records"):
             read({"path": name, **source}, tmp_path, 0)
 
 
-def test_a_source_of_which_nothing_is_left_is_refused(tmp_path):
+def test_a_source_without_remaining_records_is_refused(tmp_path):
     lines(tmp_path, [{"text": ""}])
     with pytest.raises(ValueError, match=r"source 'web': no records are left \(1 bad lines skipped"):
         read({"path": "x.jsonl", "format": "text", "on_bad_line": "skip"}, tmp_path, 0, "web")

@@ -1,4 +1,4 @@
-"""Weights laid out once for generation: where they lie, what they cost, that they go, and change no answer."""
+"""Weights consolidated for generation: how they are split, what they cost, that they are freed and change no answer."""
 
 import dataclasses
 import gc
@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from llama2_jax.inference.consolidation import generation_weights
-from llama2_jax.inference.generate import Sampling, decode_rows, generate, prefill_rows
+from llama2_jax.inference.generate import DecodedRows, Sampling, decode_rows, generate, prefill_rows
 from llama2_jax.models.config import ModelConfig
 from llama2_jax.models.llama import LanguageModel, init_language_model, parameter_shardings
 from llama2_jax.sharding.mesh import make_mesh
@@ -19,7 +19,7 @@ DIM, FFN, LAYERS, VOCAB = 64, 160, 2, 320
 MODEL = ModelConfig(
     vocab_size=VOCAB, dim=DIM, layers=LAYERS, heads=8, kv_heads=8, ffn_hidden=FFN, max_length=48, scan_layers=False
 )
-KEPT = dataclasses.replace(MODEL, consolidate_weights=False)
+SPLIT = dataclasses.replace(MODEL, consolidate_weights=False)
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +32,7 @@ def on_mesh(host_params, *shape):
     return jax.device_put(host_params, parameter_shardings(LanguageModel(MODEL), make_mesh(*shape)))
 
 
-def test_consolidated_weights_are_split_over_tensor_alone(host_params):
+def test_consolidated_weights_are_split_over_tensor_only(host_params):
     params = on_mesh(host_params, 2, 2, 2)
     weights = generation_weights(MODEL, params)
     parts = {name: array.addressable_shards[0].data.shape for name, array in weights.layers[1].items()}
@@ -40,42 +40,42 @@ def test_consolidated_weights_are_split_over_tensor_alone(host_params):
     assert parts["gate"] == parts["up"] == (DIM, FFN // 2) and parts["down"] == (FFN // 2, DIM)
     assert weights.embedding.addressable_shards[0].data.shape == (VOCAB // 2, DIM)
     assert weights.head.addressable_shards[0].data.shape == (DIM, VOCAB // 2)
-    kept = generation_weights(KEPT, params)
-    assert kept.layers[1]["query"].addressable_shards[0].data.shape == (DIM // 2, DIM // 2)
-    for one, other in zip(weights.layers, kept.layers, strict=True):
-        jax.tree.map(np.testing.assert_array_equal, one, other)
+    split = generation_weights(SPLIT, params)
+    assert split.layers[1]["query"].addressable_shards[0].data.shape == (DIM // 2, DIM // 2)
+    for layer, split_layer in zip(weights.layers, split.layers, strict=True):
+        jax.tree.map(np.testing.assert_array_equal, layer, split_layer)
     np.testing.assert_array_equal(weights.layers[1]["down"], host_params["trunk"]["layers"]["down"][1])
 
 
-def test_what_does_not_change_is_shared_with_the_parameters(host_params):
-    """On one device, in float32: only the layers, which are stacked in the parameters, take memory again."""
+def test_arrays_that_need_no_change_are_shared_with_the_parameters(host_params):
+    """On one device, in float32: only the layers, which are stacked in the parameters, take additional memory."""
     params = jax.device_put(host_params)
     weights = generation_weights(MODEL, params)
     assert weights.embedding is params["trunk"]["embedding"]
     assert weights.final_norm is params["trunk"]["final_norm"]
     assert weights.head is params["head"]["kernel"]
-    split = on_mesh(host_params, 8, 1, 1)  # over data alone: whole already
+    split = on_mesh(host_params, 8, 1, 1)  # over data only: replicated already
     assert generation_weights(MODEL, split).head is split["head"]["kernel"]
 
 
-def test_memory_is_given_back_after_generation(host_params):
+def test_memory_is_freed_after_generation(host_params):
     params = on_mesh(host_params, 1, 8, 1)
 
-    def held():
+    def live_bytes():
         gc.collect()
         return sum(array.nbytes for array in jax.live_arrays() if not array.is_deleted())
 
-    before = held()
+    before = live_bytes()
     weights = generation_weights(MODEL, params)
     shared = weights.final_norm.nbytes
-    assert held() - before == sum(leaf.nbytes for leaf in jax.tree.leaves(weights)) - shared
-    assert device_bytes(weights) > 7 * device_bytes(params)  # the norms' scales are whole in both
+    assert live_bytes() - before == sum(leaf.nbytes for leaf in jax.tree.leaves(weights)) - shared
+    assert device_bytes(weights) > 7 * device_bytes(params)  # the norms' scales are replicated in both
     del weights
-    assert held() == before
+    assert live_bytes() == before
 
 
 def program(model, host_params, *shape):
-    """The compiled loop of decoding, for 16 rows."""
+    """The text of the compiled decoding loop, for 16 rows."""
     params = on_mesh(host_params, *shape)
     mesh = make_mesh(*shape)
     weights = generation_weights(model, params)
@@ -84,16 +84,19 @@ def program(model, host_params, *shape):
     hidden, cache = jax.eval_shape(
         lambda weights: prefill_rows(weights, tokens, positions, rows, config=model, slots=40, mesh=mesh), weights
     )
+    decoded_rows = DecodedRows(
+        positions=np.full(16, 32, np.int32), temperature=np.ones(16, np.float32), answer_ids=rows,
+        used=np.int32(16), eos_id=np.int32(2), top_p=None,
+    )  # fmt: skip
     return decode_rows.lower(
-        weights, hidden, cache, rows, np.ones(16, np.float32), np.float32(1), jax.random.key(0), rows, np.int32(16),
-        np.int32(2), config=model, steps=8, skip_top_p=True, mesh=mesh,
+        weights, hidden, cache, decoded_rows, jax.random.key(0), config=model, steps=8, mesh=mesh
     ).compile().as_text()  # fmt: skip
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("prompts", [16, 8])
-def test_prompts_are_taken_in_where_their_rows_are(host_params, prompts):
-    """Nothing is sent, and least of all their keys and values; also where two rows share a prompt."""
+def test_prompts_are_prefilled_on_the_devices_of_their_rows(host_params, prompts):
+    """Nothing is sent, above all no keys and values; also if two rows share a prompt."""
     weights = generation_weights(MODEL, on_mesh(host_params, 1, 8, 1))
     tokens, rows = np.ones((prompts, 32), np.int32), np.zeros(16, np.int32)
     text = prefill_rows.lower(
@@ -108,21 +111,24 @@ def test_a_step_of_decoding_gathers_no_weight_that_was_consolidated(host_params)
 
     def gathered(model):
         found = collectives(program(model, host_params, 1, 8, 1))
-        shapes = [tuple(sorted(shape)) for one in found if one.in_loop for shape in one.shapes]
+        shapes = [tuple(sorted(shape)) for collective in found if collective.in_loop for shape in collective.shapes]
         return [shape for shape in shapes if shape in weights], [shape for shape in shapes if shape not in weights]
 
-    of_weights, others = gathered(KEPT)
+    of_weights, others = gathered(SPLIT)
     assert sorted(of_weights) == sorted([(DIM, DIM)] * 4 * LAYERS + [(DIM, FFN)] * 3 * LAYERS + [(DIM, VOCAB)])
     of_weights, others = gathered(MODEL)
-    # What is left says whether all rows have ended.
+    # What remains is the check whether all rows have ended.
     assert not of_weights and max(map(np.prod, others), default=0) <= 16
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("shape", [(1, 8, 1), (2, 2, 2)], ids=str)
-def test_answers_are_the_same_in_both_layouts(host_params, shape):
+def test_answers_are_the_same_with_and_without_consolidation(host_params, shape):
     prompts = [list(range(3, 3 + size)) for size in (4, 9, 2, 20, 7)]
     sampling, key = Sampling(1.0, 1.0, 8), jax.random.key(1)
-    one, other = (generate(model, on_mesh(host_params, *shape), prompts, sampling, key, 2) for model in (MODEL, KEPT))
-    assert [sample.tokens.tolist() for sample in one] == [sample.tokens.tolist() for sample in other]
-    assert len({tuple(sample.tokens.tolist()) for sample in one}) == len(prompts)
+    consolidated, split = (
+        [sample.tokens.tolist() for sample in generate(model, on_mesh(host_params, *shape), prompts, sampling, key, 2)]
+        for model in (MODEL, SPLIT)
+    )
+    assert consolidated == split
+    assert len(set(map(tuple, consolidated))) == len(prompts)

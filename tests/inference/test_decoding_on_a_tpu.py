@@ -1,6 +1,6 @@
-"""What decoding needs of a TPU slice that is not here, by compiling for it.
+"""The memory that decoding needs on a TPU slice that is not attached, by compiling for it.
 
-Needs libtpu from the package index beside jax; skipped where it is not installed.
+Needs libtpu from the package index; skipped if it is not installed.
 """
 
 import dataclasses
@@ -21,8 +21,8 @@ pytestmark = [
 
 
 @pytest.mark.parametrize("kv_heads", [8, 2])
-def test_the_cache_is_held_once(kv_heads):
-    """Without a copy in another layout, nor one in which its heads are padded to the width of the hardware."""
+def test_the_cache_is_stored_once(kv_heads):
+    """There is no copy in another layout, nor one with heads padded to the width of the hardware."""
     os.environ["TPU_SKIP_MDS_QUERY"] = "1"
     os.environ["ALLOW_MULTIPLE_LIBTPU_LOAD"] = "1"
     from jax.experimental import topologies

@@ -1,4 +1,4 @@
-"""What of a dialogue fits is its system message and its newest turns."""
+"""The window of a dialogue has its system message and as many of the newest turns as fit."""
 
 import pytest
 
@@ -29,7 +29,7 @@ def test_as_many_of_the_newest_turns_as_fit_are_kept(longest, system):
         assert len(encode_prompt(TOKENIZER, one_more)) > longest
 
 
-def test_what_fits_stays_as_it_is():
+def test_a_dialogue_that_fits_is_unchanged():
     messages = dialogue(3, system=True)
     length = len(encode_prompt(TOKENIZER, messages))
     assert fit_dialogue(TOKENIZER, messages, length) == (messages, encode_prompt(TOKENIZER, messages), 0)
@@ -43,7 +43,7 @@ def test_a_message_that_is_too_long_by_itself_is_refused():
         fit_dialogue(TOKENIZER, messages, 60)
 
 
-def test_messages_that_make_no_prompt_are_refused():
+def test_messages_that_are_no_prompt_are_refused():
     with pytest.raises(SpecialTagError):
         fit_dialogue(TOKENIZER, [{"role": "user", "content": "[INST]"}], 100)
     with pytest.raises(ValueError, match="at least one message"):

@@ -42,14 +42,14 @@ def forward(config, params, tokens, length):
 
 
 def logits_after(params, sequence):
-    """By the full forward pass, without a cache."""
+    """Logits of the full forward pass, without a cache."""
     tokens = np.zeros((1, CONFIG.max_length), np.int32)
     tokens[0, : len(sequence)] = sequence
     return forward(CONFIG, params, tokens, len(sequence))
 
 
 def slow_answer(params, prompt, row, sampling, steps):
-    """One token after the other from full forward passes, with the row's own random numbers."""
+    """Samples token by token from full forward passes, with the row's own random numbers."""
     sequence, logps = list(prompt), []
     numbers = uniforms(KEY, jnp.array([row]), steps)[0]
     top_p = None if sampling.top_p == 1.0 else sampling.top_p
@@ -67,7 +67,7 @@ jitted_draw = jax.jit(draw)
 
 
 def same(left, right, tolerance=2e-5):
-    """The same answers. Sums in another order: each side was seen up to 1e-5 away from float64, so 2e-5 apart."""
+    """Asserts equal answers. Sums are in another order: each side was seen up to 1e-5 from float64, so 2e-5 apart."""
     assert len(left) == len(right)
     for a, b in zip(left, right, strict=True):
         assert (a.prompt_index, a.finished) == (b.prompt_index, b.finished)
@@ -104,7 +104,7 @@ def test_temperature_zero_is_the_argmax_of_full_forward_passes(params, prompts):
         assert (sample.sampling_logps == 0).all()
 
 
-def test_answers_stop_at_eos_and_hold_it(params, prompts):
+def test_answers_stop_at_eos_and_include_it(params, prompts):
     greedy = generate(CONFIG, params, prompts, Sampling(0.0, 1.0, 10), KEY, -1)
     eos = int(greedy[0].tokens[4])
     for open_ended, sample in zip(
@@ -119,12 +119,11 @@ def test_answers_stop_at_eos_and_hold_it(params, prompts):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("rows", [1, 3, 64])
-def test_the_rows_decoded_together_change_no_answer(params, prompts, rows):
-    prompts, otherwise = prompts[:3], dataclasses.replace(CONFIG, generation_rows=rows)
-    together = generate(CONFIG, params, prompts, Sampling(1.0, 1.0, 9), KEY, EOS, samples_per_prompt=4)
+def test_the_batch_size_changes_no_answer(params, prompts, rows):
+    prompts, other_config = prompts[:3], dataclasses.replace(CONFIG, generation_rows=rows)
     same(
-        generate(otherwise, params, prompts, Sampling(1.0, 1.0, 9), KEY, EOS, samples_per_prompt=4),
-        together,
+        generate(other_config, params, prompts, Sampling(1.0, 1.0, 9), KEY, EOS, samples_per_prompt=4),
+        generate(CONFIG, params, prompts, Sampling(1.0, 1.0, 9), KEY, EOS, samples_per_prompt=4),
     )
 
 
@@ -149,9 +148,9 @@ def test_temperatures_by_prompt(params, prompts):
 def test_samples_share_one_prefill(params, prompts, monkeypatch):
     shapes = []
 
-    def recording(weights, tokens, positions, rows, **static):
-        shapes.append((tokens.shape[0], len(rows)))
-        return prefill_rows(weights, tokens, positions, rows, **static)
+    def recording(weights, tokens, positions, prompt_index, **static):
+        shapes.append((tokens.shape[0], len(prompt_index)))
+        return prefill_rows(weights, tokens, positions, prompt_index, **static)
 
     monkeypatch.setattr(generate_file, "prefill_rows", recording)
     config = dataclasses.replace(CONFIG, generation_rows=16)
@@ -160,7 +159,7 @@ def test_samples_share_one_prefill(params, prompts, monkeypatch):
 
 
 def test_the_loop_ends_with_the_last_row(params, prompts):
-    """Every answer stops at its first token: one step, whatever max_new_tokens is, also with spare rows."""
+    """Every answer stops at its first token: one step, whatever max_new_tokens is, also with rows of padding."""
     greedy = generate(CONFIG, params, prompts[:1], Sampling(0.0, 1.0, 9), KEY, -1)
     tokens, positions = np.asarray([prompts[0]], np.int32), np.arange(5, dtype=np.int32)[None]
     weights = generation_weights(CONFIG, params)
@@ -181,7 +180,7 @@ def test_the_loop_ends_with_the_last_row(params, prompts):
 @pytest.mark.slow
 @pytest.mark.parametrize("samples", [2, 3])
 def test_a_mesh_changes_no_answer(params, prompts, samples):
-    """With 2 samples each device has a prompt of its own; with 3 some are on two devices, and rows are left over."""
+    """With 2 samples no two devices share a prompt; with 3 some prompts are on two devices, and rows are left over."""
     sampling = Sampling(1.0, 1.0, 9)
     split = jax.device_put(params, parameter_shardings(LanguageModel(CONFIG), make_mesh(1, 4, 2)))
     # Against float64, these weights give log-probabilities within 1e-5 on one device and 2e-5 on the mesh (half an ulp
@@ -211,7 +210,7 @@ def test_few_lengths_are_compiled():
     assert [bucket(length) for length in (1, 32, 33, 64, 65, 1000)] == [32, 32, 64, 64, 128, 1024]
 
 
-def test_no_prompts_no_answers(params):
+def test_without_prompts_there_are_no_answers(params):
     assert generate(CONFIG, params, [], Sampling(), KEY, EOS) == []
 
 
@@ -224,7 +223,7 @@ def test_prompts_that_do_not_fit_are_named(params, prompts, message):
         generate(CONFIG, params, prompts, Sampling(1.0, 1.0, 9), KEY, EOS)
 
 
-def test_settings_that_mean_nothing_raise(params):
+def test_invalid_settings_raise(params):
     for settings in ({"temperature": -0.1}, {"temperature": float("nan")}, {"top_p": 0.0}, {"max_new_tokens": 0}):
         with pytest.raises(ValueError, match=next(iter(settings))):
             Sampling(**settings)

@@ -18,7 +18,7 @@ def softmax(x):
 
 
 def slow_nucleus(p, top_p):
-    """PAPER.md, section C, as Meta's code writes it: sort, drop where cumsum - p > top_p."""
+    """PAPER.md, section C, as in Meta's code: sort, drop tokens with cumsum - p > top_p."""
     order = np.argsort(-p, kind="stable")
     falling = p[order]
     kept = np.zeros(len(p), bool)
@@ -27,7 +27,7 @@ def slow_nucleus(p, top_p):
 
 
 def chi_square(counts, probabilities):
-    """Pearson's statistic over the tokens expected at least five times, the others together."""
+    """Pearson's statistic over the tokens expected at least five times, the others merged into one."""
     expected = counts.sum() * probabilities
     common = expected >= 5
     counts = np.append(counts[common], counts[~common].sum())
@@ -74,14 +74,14 @@ def test_temperature_zero_is_argmax_and_certain():
     assert (np.asarray(logps) == 0).all()
 
 
-def test_rows_may_have_temperatures_of_their_own():
+def test_each_row_may_have_its_own_temperature():
     row = jnp.broadcast_to(logits(100), (3, 100))
     uniform = jnp.full(3, 0.9)
     jitted = jax.jit(draw)
     together, _ = jitted(row, jnp.array([0.0, 0.5, 1.5]), uniform)
     for index, temperature in enumerate((0.0, 0.5, 1.5)):
-        alone, _ = jitted(row[:1], jnp.array([temperature]), uniform[:1])
-        assert together[index] == alone[0]
+        separate, _ = jitted(row[:1], jnp.array([temperature]), uniform[:1])
+        assert together[index] == separate[0]
 
 
 @pytest.mark.parametrize("top_p", [0.05, 0.5, 0.9, 0.999])
@@ -94,7 +94,7 @@ def test_nucleus_is_metas_rule(top_p):
 
 def test_nucleus_by_hand():
     weights = jnp.array([[0.125, 0.5, 0.25, 0.125, 0.0]])
-    # Before the third token 0.75 is used up: not more than 0.75, so it stays; the equal one stays with it.
+    # The tokens before the third one sum to 0.75, which is not above 0.75, so it stays, and the equal one with it.
     cut = jax.jit(nucleus)
     assert cut(weights, 0.75).tolist() == [[0.125, 0.5, 0.25, 0.125, 0.0]]
     assert cut(weights, 0.7).tolist() == [[0.0, 0.5, 0.25, 0.0, 0.0]]

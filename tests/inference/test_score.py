@@ -45,8 +45,8 @@ def pairs():
     return [prompt.tolist() for prompt, _ in ids], [response.astype(np.int32) for _, response in ids]
 
 
-def alone(module, params, sequence):
-    """The module's output for one sequence in a row of its own, in float64."""
+def unpacked(module, params, sequence):
+    """The module's output for a row with a single sequence, in float64."""
     tokens, positions, segment_ids = np.zeros((3, 1, CONFIG.max_length), np.int32)
     tokens[0, : len(sequence)], segment_ids[0, : len(sequence)] = sequence, 1
     positions[0] = np.arange(CONFIG.max_length)
@@ -58,19 +58,21 @@ def apply(module, params, tokens, positions, segment_ids):
     return module.apply({"params": params}, tokens, positions, segment_ids)
 
 
-@pytest.mark.parametrize(("temperature", "tokens_at_once"), [(1.0, 8192), (0.7, 48)])
-def test_log_probabilities_equal_the_slow_way(language_params, pairs, temperature, tokens_at_once, monkeypatch):
-    monkeypatch.setattr(score_file, "TOKENS_AT_ONCE", tokens_at_once)
+@pytest.mark.parametrize(("temperature", "tokens_per_batch"), [(1.0, 8192), (0.7, 48)])
+def test_log_probabilities_equal_those_of_unpacked_rows(
+    language_params, pairs, temperature, tokens_per_batch, monkeypatch
+):
+    monkeypatch.setattr(score_file, "TOKENS_PER_BATCH", tokens_per_batch)
     got = response_log_probabilities(CONFIG, language_params, *pairs, temperature)
     for prompt, response, logps in zip(*pairs, got, strict=True):
-        logits = alone(LanguageModel(CONFIG), language_params, [*prompt, *response]) / temperature
+        logits = unpacked(LanguageModel(CONFIG), language_params, [*prompt, *response]) / temperature
         log_p = logits - np.log(np.exp(logits).sum(axis=-1, keepdims=True))
         expected = [log_p[len(prompt) - 1 + step, token] for step, token in enumerate(response)]
         np.testing.assert_allclose(logps, expected, atol=TOLERANCE)
         assert logps.dtype == np.float32
 
 
-def test_what_decoding_says_of_its_tokens_is_what_scoring_says(language_params, pairs):
+def test_decoding_and_scoring_give_the_same_log_probabilities(language_params, pairs):
     prompts = [prompt[:20] for prompt in pairs[0]]
     samples = generate(CONFIG, language_params, prompts, Sampling(0.8, 1.0, 12), jax.random.key(3), 2)
     scored = response_log_probabilities(CONFIG, language_params, prompts, [s.tokens for s in samples], 0.8)
@@ -81,14 +83,14 @@ def test_what_decoding_says_of_its_tokens_is_what_scoring_says(language_params, 
 def test_rewards_are_read_at_the_last_token(scalar_params, pairs):
     sequences = [np.concatenate(pair) for pair in zip(*pairs, strict=True)]
     got = rewards(CONFIG, scalar_params, sequences)
-    expected = [alone(ScalarModel(CONFIG), scalar_params, sequence)[-1] for sequence in sequences]
+    expected = [unpacked(ScalarModel(CONFIG), scalar_params, sequence)[-1] for sequence in sequences]
     np.testing.assert_allclose(got, expected, atol=TOLERANCE)
     assert got.dtype == np.float32 and got.shape == (len(sequences),)
 
 
 def test_values_are_read_before_each_response_token(scalar_params, pairs):
     for prompt, response, got in zip(*pairs, values(CONFIG, scalar_params, *pairs), strict=True):
-        expected = alone(ScalarModel(CONFIG), scalar_params, [*prompt, *response])[len(prompt) - 1 : -1]
+        expected = unpacked(ScalarModel(CONFIG), scalar_params, [*prompt, *response])[len(prompt) - 1 : -1]
         np.testing.assert_allclose(got, expected, atol=TOLERANCE)
         assert len(got) == len(response)
 
@@ -110,7 +112,7 @@ def test_the_same_on_a_mesh(language_params, scalar_params, pairs):
 
 
 def test_one_program_serves_any_number_of_sequences(scalar_params, pairs):
-    config = dataclasses.replace(CONFIG, norm_eps=2e-5)  # a config of its own, so a program of its own
+    config = dataclasses.replace(CONFIG, norm_eps=2e-5)  # a config that no other test has compiled
     before = score_file.token_scores._cache_size()
     rewards(config, scalar_params, pairs[1])
     rewards(config, scalar_params, pairs[1] * 40)
@@ -118,13 +120,13 @@ def test_one_program_serves_any_number_of_sequences(scalar_params, pairs):
     assert score_file.token_scores._cache_size() == before + 1
 
 
-def test_nothing_in_nothing_out(scalar_params, language_params):
+def test_empty_inputs_give_empty_outputs(scalar_params, language_params):
     assert rewards(CONFIG, scalar_params, []).shape == (0,)
     assert values(CONFIG, scalar_params, [], []) == []
     assert response_log_probabilities(CONFIG, language_params, [], [], 1.0) == []
 
 
-def test_pairs_that_can_not_be_scored_are_named(scalar_params):
+def test_invalid_pairs_are_named(scalar_params):
     with pytest.raises(ValueError, match="pair 1 has 2 prompt tokens and 0 response tokens"):
         values(CONFIG, scalar_params, [[1], [1, 2]], [[1], []])
     with pytest.raises(ValueError, match="2 prompts and 1 responses"):

@@ -1,4 +1,4 @@
-"""Streaming gives what generation in batches gives, turn after turn, in three compiled programs."""
+"""Streaming gives the same tokens as generation in batches, turn after turn, in three compiled programs."""
 
 import dataclasses
 import gc
@@ -36,7 +36,7 @@ def streamer(params):
 
 
 def copied(params):
-    """Other dicts, the same arrays."""
+    """New dicts with the same arrays."""
     return jax.tree.map(lambda array: array, params)
 
 
@@ -52,8 +52,8 @@ def answer(streamer, context, sampling, eos=EOS, key=KEY):
     return context, list(context.tokens[before:])
 
 
-# Every way in which a prompt falls into blocks: less than one, whole ones, large and small ones, and rests;
-# those of MORE_SIZES outside the quick part.
+# Every way in which a prompt splits into blocks: less than one, whole ones, large and small ones, with remainders. The
+# tests of MORE_SIZES are slow ones.
 SIZES = (1, 70, 391)
 MORE_SIZES = (31, SMALL_BLOCK, 33, LARGE_BLOCK, LARGE_BLOCK + SMALL_BLOCK)
 
@@ -84,18 +84,18 @@ def test_the_same_seed_gives_the_same_text_and_another_one_another(streamer):
     assert once == again != other
 
 
-def test_a_turn_after_others_is_as_if_all_were_read_anew(streamer):
+def test_a_turn_after_others_is_as_if_all_were_read_again(streamer):
     context, tokens = begin(streamer), []
     for turn, size in enumerate((40, 3, 65)):
         tokens += prompt(size, turn)
         context, new = answer(streamer, read(streamer, context, tokens), GREEDY, -1)
-        _, anew = answer(streamer, read(streamer, begin(streamer), tokens), GREEDY, -1)
-        assert new == anew
+        _, expected = answer(streamer, read(streamer, begin(streamer), tokens), GREEDY, -1)
+        assert new == expected
         tokens += new
 
 
 @pytest.mark.parametrize("change_at", [0, 1, 37, 99])
-def test_what_follows_a_change_is_read_anew(streamer, change_at):
+def test_tokens_after_a_change_are_read_again(streamer, change_at):
     """Another system message, a dropped turn, a prompt that is shorter than what was read before."""
     context = read(streamer, begin(streamer), prompt(100))
     changed = prompt(100)[:change_at] + prompt(20, seed=1)
@@ -120,7 +120,7 @@ def test_only_new_tokens_are_read(streamer, monkeypatch):
 
 
 def test_three_programs_are_compiled_whatever_the_lengths(params):
-    config = dataclasses.replace(CONFIG, max_length=390)  # shapes of its own, that no other test has compiled
+    config = dataclasses.replace(CONFIG, max_length=390)  # shapes that no other test has compiled
     streamer = make_streamer(config, copied(params))
     programs = (stream_file._read_block, stream_file._next_token)
     before = [program._cache_size() for program in programs]
@@ -130,32 +130,32 @@ def test_three_programs_are_compiled_whatever_the_lengths(params):
     assert [program._cache_size() - count for program, count in zip(programs, before, strict=True)] == [2, 1]
 
 
-def test_an_answer_ends_where_the_context_is_full(streamer):
+def test_an_answer_ends_when_the_context_is_full(streamer):
     context, tokens = answer(streamer, read(streamer, begin(streamer), prompt(395)), Sampling(0.0, 1.0, 50), eos=-1)
     assert len(tokens) == 5 and len(context.tokens) == CONFIG.max_length
     with pytest.raises(ValueError, match="a prompt of 400 tokens; the model's context has room for 1 to 399"):
         read(streamer, context, context.tokens)
 
 
-def test_an_answer_may_be_left_and_the_dialogue_goes_on(streamer):
+def test_a_dialogue_continues_after_an_interrupted_answer(streamer):
     context = read(streamer, begin(streamer), prompt(10))
     for count, newer in enumerate(stream(streamer, context, Sampling(0.0, 1.0, 9), KEY, -1), 1):
         context = newer
         if count == 3:
             break
     tokens = [*context.tokens, 7, 8]
-    _, went_on = answer(streamer, read(streamer, context, tokens), GREEDY)
-    _, anew = answer(streamer, read(streamer, begin(streamer), tokens), GREEDY)
-    assert len(tokens) == 15 and went_on == anew
+    _, continued = answer(streamer, read(streamer, context, tokens), GREEDY)
+    _, expected = answer(streamer, read(streamer, begin(streamer), tokens), GREEDY)
+    assert len(tokens) == 15 and continued == expected
 
 
-def test_the_parameters_are_handed_over_and_memory_holds_them_once(params):
-    given = jax.tree.map(np.copy, params)
-    given = jax.tree.map(jax.device_put, given)
-    arrays = [weakref.ref(array) for array in jax.tree.leaves(given["trunk"]["layers"])]
-    make_streamer(CONFIG, given)
+def test_the_parameters_are_consumed_and_are_in_memory_only_once(params):
+    consumed = jax.tree.map(np.copy, params)
+    consumed = jax.tree.map(jax.device_put, consumed)
+    arrays = [weakref.ref(array) for array in jax.tree.leaves(consumed["trunk"]["layers"])]
+    make_streamer(CONFIG, consumed)
     gc.collect()
-    assert given == {} and not any(array() is not None for array in arrays)
+    assert consumed == {} and not any(array() is not None for array in arrays)
 
 
 @pytest.mark.slow
@@ -167,7 +167,7 @@ def test_a_mesh_changes_no_token(params, streamer):
     assert tokens == expected
 
 
-def test_what_can_not_be_answered_is_refused(streamer):
+def test_an_answer_needs_a_prompt(streamer):
     with pytest.raises(ValueError, match="a prompt of 0 tokens"):
         read(streamer, begin(streamer), [])
     with pytest.raises(ValueError, match="nothing was read yet"):

@@ -1,4 +1,4 @@
-"""Text comes token by token, and in the end all of it has come."""
+"""Text is yielded token by token, and is complete at the end."""
 
 import random
 
@@ -18,13 +18,13 @@ def byte(value):
     return 3 + value
 
 
-def test_the_pieces_make_the_whole(tokenizer):
+def test_the_pieces_join_to_the_text(tokenizer):
     for line in ["", " ", *odd_lines(300, seed=3)]:
         assert "".join(text_pieces(tokenizer, tokenizer.encode(line))) == line
 
 
-def test_the_pieces_of_random_ids_make_the_decoded_whole(tokenizer):
-    """Broken characters, lone bytes, special ids in the middle: what a model may come up with."""
+def test_the_pieces_of_random_ids_join_to_the_decoded_text(tokenizer):
+    """Broken characters, single bytes, special ids in the middle: anything that a model may sample."""
     draw = random.Random(0)
     kinds = ((0, 3), (3, 259), (0x80 + 3, 0xC0 + 3), (0xE0 + 3, 0xF8 + 3), (259, tokenizer.vocab_size))
     for _ in range(2000):
@@ -32,7 +32,7 @@ def test_the_pieces_of_random_ids_make_the_decoded_whole(tokenizer):
         assert "".join(text_pieces(tokenizer, ids)) == tokenizer.decode(ids)
 
 
-def test_text_is_given_as_soon_as_it_is_certain(tokenizer):
+def test_text_is_yielded_as_soon_as_it_is_certain(tokenizer):
     read = []
 
     def tokens():
@@ -40,18 +40,18 @@ def test_text_is_given_as_soon_as_it_is_certain(tokenizer):
             read.append(token)
             yield token
 
-    given = ""
+    text = ""
     for piece in text_pieces(tokenizer, tokens()):
-        given += piece
-        assert given == tokenizer.decode(read)
+        text += piece
+        assert text == tokenizer.decode(read)
 
 
-def test_a_character_is_held_back_until_its_last_byte(tokenizer):
+def test_a_character_is_delayed_until_its_last_byte(tokenizer):
     ids = [byte(value) for value in "\U0001f999".encode()] + [byte(ord("a"))]
     assert list(text_pieces(tokenizer, ids)) == ["\U0001f999", "a"]
 
 
-def test_bytes_that_become_no_character_are_given_in_the_end(tokenizer):
+def test_bytes_that_form_no_character_are_yielded_at_the_end(tokenizer):
     ids = [byte(value) for value in "\U0001f999".encode()[:3]]
     assert list(text_pieces(tokenizer, ids)) == ["\ufffd\ufffd\ufffd"]
     assert list(text_pieces(tokenizer, [*ids, byte(ord("a"))])) == ["\ufffd\ufffd\ufffda"]

@@ -105,7 +105,7 @@ def test_bin_files_with_an_index_are_read(folder):
         ({"quantization_config": {"bits": 4}}, "quantization_config is"),
         ({"head_dim": 16}, "head_dim is 16; Llama 2 has hidden_size / heads = 8"),
         ({"hidden_size": "absent"}, "the field 'hidden_size' is missing"),
-        ({"num_attention_heads": 5}, "can not be split among model.heads=5"),
+        ({"num_attention_heads": 5}, "cannot be split among model.heads=5"),
         ({"vocab_size": "many"}, "vocab_size is 'many'"),
         ({"vocab_size": 97}, r"'lm_head.weight' has shape \[96, 48\], wanted is \[97, 48\]"),
         ({"intermediate_size": 72}, r"mlp.down_proj.weight' has shape \[48, 80\], wanted is \[48, 72\]"),

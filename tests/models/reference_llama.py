@@ -1,4 +1,4 @@
-"""Llama 2 written plainly in float64 NumPy, one sequence at a time: the truth that the tests hold the network to."""
+"""Llama 2 in plain float64 NumPy, one sequence at a time: the reference for the tests of the network."""
 
 import numpy as np
 
@@ -13,12 +13,12 @@ def norm(x, scale, eps):
 
 
 def rotate(x, positions, theta):
-    """Adjacent pairs as complex numbers, turned: view_as_complex of Meta's code. x: [length, heads, head_dim]."""
+    """Rotates adjacent pairs as complex numbers: view_as_complex of Meta's code. x: [length, heads, head_dim]."""
     head_dim = x.shape[-1]
     angles = positions[:, None] * theta ** (-np.arange(0, head_dim, 2) / head_dim)
-    turned = (x[..., 0::2] + 1j * x[..., 1::2]) * np.exp(1j * angles)[:, None]
+    rotated = (x[..., 0::2] + 1j * x[..., 1::2]) * np.exp(1j * angles)[:, None]
     out = np.empty_like(x)
-    out[..., 0::2], out[..., 1::2] = turned.real, turned.imag
+    out[..., 0::2], out[..., 1::2] = rotated.real, rotated.imag
     return out
 
 

@@ -1,7 +1,7 @@
-"""The contract that every backend of attention is held to, and the choice among them.
+"""The contract that every backend of attention keeps, and the choice of a backend.
 
-Backends run where they can: XLA's anywhere, the others on their platform, splash elsewhere in interpret mode. On a
-machine with a GPU or TPU: TEST_PLATFORMS=cuda,cpu (or tpu,cpu) python -m pytest tests/models/test_attention.py
+XLA's backend runs anywhere, the others on their platform, splash elsewhere in interpret mode. On a machine with a GPU
+or TPU: TEST_PLATFORMS=cuda,cpu (or tpu,cpu) python -m pytest tests/models/test_attention.py
 """
 
 import functools
@@ -26,7 +26,7 @@ GPU = types.SimpleNamespace(platform="gpu", device_kind="NVIDIA H100", compute_c
 
 
 def token_by_token(q, k, v, segment_ids):
-    """Attention as the contract words it, in float64."""
+    """Attention by the words of the contract, in float64."""
     q, k, v, segment_ids = (np.asarray(x, np.float64) for x in (q, k, v, segment_ids))
     out = np.zeros_like(q)
     group = q.shape[2] // k.shape[2]
@@ -38,7 +38,7 @@ def token_by_token(q, k, v, segment_ids):
 
 
 def written_out(q, k, v, segment_ids):
-    """The same with all scores at once, for gradients."""
+    """Attention with all scores at once, for gradients."""
     group, length = q.shape[2] // k.shape[2], q.shape[1]
     k, v = jnp.repeat(k, group, axis=2), jnp.repeat(v, group, axis=2)
     scores = jnp.einsum("bqhd,bshd->bhqs", q, k) / jnp.sqrt(q.shape[3])
@@ -47,7 +47,7 @@ def written_out(q, k, v, segment_ids):
 
 
 def backend_function(backend, monkeypatch):
-    """The backend as a function of q, k, v and segment_ids, its dtype and its tolerance; skips where it can not run."""
+    """The backend as a function of q, k, v and segment_ids, its dtype and its tolerance; skips if it cannot run."""
     if backend == "cudnn" and jax.default_backend() != "gpu":
         pytest.skip("cudnn needs an NVIDIA GPU: TEST_PLATFORMS=cuda,cpu on a machine that has one")
     if backend == "cudnn":
@@ -75,7 +75,7 @@ def packed_rows(heads, kv_heads, length, dtype):
 
 
 def one_segment_a_row(array, segment_ids):
-    """The three segments of the first row, each at the start of a row of its own."""
+    """The three segments of the first row, each at the start of its own row."""
     starts = [int(np.argmax(np.asarray(segment_ids[0]) == number)) for number in (1, 2, 3)]
     return jnp.stack([jnp.roll(array[0], -start, axis=0) for start in starts])
 
@@ -96,24 +96,25 @@ def test_every_backend_keeps_the_contract(backend, shape, monkeypatch):
         (_, out), gradients = jax.value_and_grad(loss, has_aux=True)(arrays)
         return out, gradients
 
-    def check(got, wanted, where):
-        wanted = np.asarray(wanted, np.float32)
-        scale = max(1.0, float(np.abs(wanted[where]).max()))
-        np.testing.assert_allclose(np.asarray(got, np.float32)[where], wanted[where], atol=tolerance * scale)
+    def check(got, expected, mask):
+        expected = np.asarray(expected, np.float32)
+        scale = max(1.0, float(np.abs(expected[mask]).max()))
+        np.testing.assert_allclose(np.asarray(got, np.float32)[mask], expected[mask], atol=tolerance * scale)
 
     real = np.asarray(ids) > 0
     out, gradients = with_gradients(run, arrays, ids)
     check(out, token_by_token(*arrays, ids), real)
     assert np.isfinite(out).all(), "padding stays finite"
     wide = [array.astype(jnp.float32) for array in arrays]
-    for got, wanted in zip(gradients, with_gradients(written_out, wide, ids)[1], strict=True):
-        check(got, wanted, real)
+    for got, expected in zip(gradients, with_gradients(written_out, wide, ids)[1], strict=True):
+        check(got, expected, real)
 
     # Packed equals unpacked, token by token.
-    alone_ids = (one_segment_a_row(ids, ids) == jnp.arange(1, 4)[:, None]).astype(jnp.int32)
-    alone_out, alone_gradients = with_gradients(run, [one_segment_a_row(array, ids) for array in arrays], alone_ids)
-    for packed, alone in ((out, alone_out), *zip(gradients, alone_gradients, strict=True)):
-        check(one_segment_a_row(packed, ids), alone, np.asarray(alone_ids) > 0)
+    unpacked_ids = (one_segment_a_row(ids, ids) == jnp.arange(1, 4)[:, None]).astype(jnp.int32)
+    unpacked_arrays = [one_segment_a_row(array, ids) for array in arrays]
+    unpacked_out, unpacked_gradients = with_gradients(run, unpacked_arrays, unpacked_ids)
+    for packed, unpacked in ((out, unpacked_out), *zip(gradients, unpacked_gradients, strict=True)):
+        check(one_segment_a_row(packed, ids), unpacked, np.asarray(unpacked_ids) > 0)
 
 
 def test_padding_reaches_no_token():
@@ -145,16 +146,16 @@ def shapes(length=256, dtype=jnp.bfloat16, heads=4, kv_heads=2, rows=8, head_dim
         (types.SimpleNamespace(platform="cpu", device_kind="cpu"), shapes(), "xla"),
     ],
 )
-def test_auto_is_the_platforms_kernel_where_it_can_honour_the_arrays(device, arrays, chosen, monkeypatch):
+def test_auto_is_the_platforms_kernel_if_it_supports_the_arrays(device, arrays, chosen, monkeypatch):
     monkeypatch.setattr(attention_file, "program_device", lambda mesh: device)
     assert choose_backend("auto", *arrays) == chosen
 
 
 def test_the_platform_is_that_of_the_mesh():
-    """A program may be compiled for a slice that is not here."""
+    """A program may be compiled for a slice that is not attached."""
     mesh = types.SimpleNamespace(devices=np.array([[TPU]]), shape={"data": 2, "fsdp": 2, "tensor": 2})
     assert choose_backend("auto", *shapes(), mesh) == "splash"
-    assert choose_backend("auto", *shapes(rows=6), mesh) == "xla", "rows that the mesh can not split"
+    assert choose_backend("auto", *shapes(rows=6), mesh) == "xla", "rows that the mesh cannot split"
     assert choose_backend("auto", *shapes()) == "xla", "here, without a mesh"
 
 
@@ -171,6 +172,6 @@ def test_auto_runs_here():
         ("splash", "model.attention='splash' needs a TPU, and this is cpu.*'auto' or 'xla'"),
     ],
 )
-def test_a_backend_that_can_not_run_here_says_so(backend, message):
+def test_a_backend_that_cannot_run_here_raises(backend, message):
     with pytest.raises(ValueError, match=message):
         choose_backend(backend, *shapes())

@@ -1,4 +1,4 @@
-"""What can be known of cuDNN's attention without a GPU; its numbers are tested with the other backends'."""
+"""cuDNN's attention as far as it can be tested without a GPU; test_attention.py tests its numbers."""
 
 import re
 import types
@@ -33,17 +33,17 @@ def shapes(length=256, head_dim=64, dtype=jnp.bfloat16):
         (H100, shapes(length=255), "rows of an even length, not 255"),
     ],
 )
-def test_what_can_not_be_honoured_is_named(device, arrays, message):
+def test_unsupported_arrays_are_refused_with_a_reason(device, arrays, message):
     assert re.search(message, refusal(*arrays, None, device))
 
 
 @pytest.mark.parametrize(("device", "head_dim"), [(A100, 128), (H100, 256), (H100, 64)])
-def test_what_can_be_honoured_is_not_refused(device, head_dim):
+def test_supported_arrays_are_not_refused(device, head_dim):
     assert refusal(*shapes(head_dim=head_dim), None, device) is None
 
 
 def test_the_program_for_a_gpu_asks_for_causal_flash_attention_with_a_mask(monkeypatch):
-    # The version of cuDNN is asked for when the program is written.
+    # JAX checks the version of cuDNN when it lowers the program.
     monkeypatch.setattr("jax._src.cudnn.fused_attention_stablehlo.check_cudnn_version", lambda: 91000)
     (q, k), ids = shapes(), jax.ShapeDtypeStruct((8, 256), jnp.int32)
 

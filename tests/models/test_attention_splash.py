@@ -26,12 +26,12 @@ def test_blocks_are_the_largest_that_divide(length, size):
     ("change", "message"),
     [
         ({"dtype": jnp.float16}, "computes in bfloat16 or float32, not float16: set model.compute_dtype"),
-        ({"rows": 6}, r"multiples of mesh.data \* mesh.fsdp = 4, not 6: choose a batch size"),
+        ({"rows": 6}, r"multiples of mesh.data \* mesh.fsdp = 4, not 6: choose a batch size that is such a multiple"),
         ({"heads": 3, "kv_heads": 3}, "model.heads=3 over mesh.tensor=2"),
         ({"kv_heads": 1}, "model.kv_heads=1 over mesh.tensor=2"),
     ],
 )
-def test_what_can_not_be_honoured_is_named(change, message):
+def test_unsupported_arrays_are_refused_with_a_reason(change, message):
     sizes = {"rows": 8, "heads": 4, "kv_heads": 2, "dtype": jnp.bfloat16} | change
     q, k = (
         jax.ShapeDtypeStruct((sizes["rows"], 256, sizes[name], 64), sizes["dtype"]) for name in ("heads", "kv_heads")
@@ -42,7 +42,7 @@ def test_what_can_not_be_honoured_is_named(change, message):
 
 
 @pytest.mark.slow
-def test_on_a_mesh_every_device_does_its_own_rows_and_heads():
+def test_on_a_mesh_every_device_computes_its_own_rows_and_heads():
     mesh, ids = make_mesh(2, 2, 2), jnp.asarray(np.tile(np.repeat([1, 2, 0], [50, 60, 18]), (4, 1)), jnp.int32)
     q, k, v = (
         jax.random.normal(key, (4, 128, heads, 8))
@@ -64,8 +64,8 @@ def test_on_a_mesh_every_device_does_its_own_rows_and_heads():
     )  # fmt: skip
     expected, expected_gradients = value_and_gradients(lambda *qkv: attention_xla.attention(*qkv, ids), None)
     assert out.sharding.shard_shape(out.shape) == (1, 128, 2, 8)
-    for got, wanted in zip((out, *gradients), (expected, *expected_gradients), strict=True):
-        np.testing.assert_allclose(got, wanted, atol=1e-5)  # the same sums in another order
+    for got, reference in zip((out, *gradients), (expected, *expected_gradients), strict=True):
+        np.testing.assert_allclose(got, reference, atol=1e-5)  # the same sums in another order
 
 
 @pytest.mark.slow

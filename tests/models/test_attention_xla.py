@@ -36,10 +36,10 @@ def test_chunks_of_queries_change_nothing(length, monkeypatch):
 
     (_, chunked), chunked_gradients = value_and_gradients()
     monkeypatch.setattr(attention_xla, "MIN_CHUNK", length)
-    (_, whole), whole_gradients = value_and_gradients()
+    (_, unchunked), unchunked_gradients = value_and_gradients()
     # The same sums in another order.
-    np.testing.assert_allclose(chunked, whole, atol=1e-5)
-    for got, expected in zip(chunked_gradients, whole_gradients, strict=True):
+    np.testing.assert_allclose(chunked, unchunked, atol=1e-5)
+    for got, expected in zip(chunked_gradients, unchunked_gradients, strict=True):
         np.testing.assert_allclose(got, expected, atol=2e-5)
 
 
@@ -51,18 +51,18 @@ def test_cached_attention_reads_the_slots_of_its_mask():
     np.testing.assert_allclose(out, expected, atol=1e-6)  # the same sums in another order
 
 
-def test_a_query_of_zeros_beside_a_lone_one_changes_nothing():
+def test_padding_a_single_query_with_zeros_changes_nothing():
     q, k, v = queries_keys_values()
     cache = k.transpose(0, 2, 3, 1), v.transpose(0, 2, 1, 3)
     mask = jnp.broadcast_to(jnp.arange(LENGTH) < 30, (ROWS, 1, LENGTH))
-    for lone in (q[:, :1, :KV_HEADS], q[:, :1]):  # a group of one, and of three, which needs no company
-        out = cached_attention(lone, *cache, mask, least_group=2)
-        assert out.shape == lone.shape
-        np.testing.assert_allclose(out, cached_attention(lone, *cache, mask), atol=1e-6)  # sums in another order
+    for query in (q[:, :1, :KV_HEADS], q[:, :1]):  # a group of one, and of three, which needs no padding
+        out = cached_attention(query, *cache, mask, min_group=2)
+        assert out.shape == query.shape
+        np.testing.assert_allclose(out, cached_attention(query, *cache, mask), atol=1e-6)  # sums in another order
 
 
 def test_cached_attention_sums_in_float32_for_bfloat16():
-    """The product for one query may become a sum over the slots, of the product's own type (libtpu does so)."""
+    """The product for one query may be compiled to a sum over the slots, in the product's dtype (as libtpu does)."""
     q, k, v = (x.astype(jnp.bfloat16) for x in queries_keys_values())
     arguments = (q[:, :1], k.transpose(0, 2, 3, 1), v.transpose(0, 2, 1, 3), jnp.ones((ROWS, 1, LENGTH), bool))
     program = jax.make_jaxpr(cached_attention)(*arguments)

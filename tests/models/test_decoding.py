@@ -73,7 +73,7 @@ def test_every_step_equals_the_full_forward_pass(params, dtype, tolerance):
     assert cache.index == 16 + NEW
 
 
-def test_the_module_takes_a_prompt_and_then_single_tokens_into_an_empty_cache(params):
+def test_the_module_decodes_a_prompt_and_then_single_tokens_from_an_empty_cache(params):
     model = LanguageModel(CONFIG)
     apply = jax.jit(functools.partial(model.apply, {"params": params}, method="decode"))
     logits, cache = apply(*prompts_in_rows(12), empty_cache(CONFIG, 4, 14))
@@ -87,18 +87,18 @@ def test_the_module_takes_a_prompt_and_then_single_tokens_into_an_empty_cache(pa
     assert logits.dtype == jnp.float32 and cache.index == 13
 
 
-def test_prefill_leaves_what_decoding_the_prompt_leaves(params):
+def test_prefill_fills_the_cache_as_decoding_the_prompt_does(params):
     weights = decoding_weights(params, CONFIG)
     tokens, positions = prompts_in_rows(12)
     _, filled = prefill(weights, tokens, positions, 15, CONFIG)
     _, decoded = decode(weights, tokens, positions, empty_cache(CONFIG, 4, 15), CONFIG)
     np.testing.assert_array_equal(filled.positions, decoded.positions)
-    held = np.asarray(filled.positions >= 0)[:, None, None, :]
+    used = np.asarray(filled.positions >= 0)[:, None, None, :]
     for got, expected in zip(filled.keys, decoded.keys, strict=True):
-        np.testing.assert_allclose(got * held, expected * held, atol=1e-5)  # sums in another order
+        np.testing.assert_allclose(got * used, expected * used, atol=1e-5)  # sums in another order
 
 
-def test_samples_of_one_prompt_go_on_from_one_prefill(params):
+def test_samples_of_one_prompt_continue_one_prefill(params):
     weights = decoding_weights(params, CONFIG)
     _, cache = prefill(weights, *prompts_in_rows(12), 13, CONFIG)
     tokens = np.arange(8)[:, None]

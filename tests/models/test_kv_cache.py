@@ -5,7 +5,7 @@ from llama2_jax.models.config import PRESETS
 from llama2_jax.models.kv_cache import empty_cache, take_rows
 
 
-def test_an_empty_cache_holds_nothing():
+def test_an_empty_cache_has_no_tokens():
     config = PRESETS["tiny"]
     cache = empty_cache(config, batch=3, slots=5)
     assert len(cache.keys) == len(cache.values) == config.layers

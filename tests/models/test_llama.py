@@ -50,8 +50,8 @@ def packed(sequences, length=100):
     return (tokens, positions, segment_ids), spans
 
 
-def alone(sequence, length=44):
-    """One sequence in a row of its own, padded: one shape for all, compiled once."""
+def unpacked(sequence, length=44):
+    """One padded row with a single sequence: one shape for all, compiled once."""
     tokens, positions, segment_ids = np.zeros((3, 1, length), np.int32)
     tokens[0, : len(sequence)], positions[0, : len(sequence)], segment_ids[0, : len(sequence)] = (
         sequence,
@@ -74,7 +74,7 @@ def test_logits_equal_the_reference_in_float64(params, sequences):
     for sequence in sequences:
         expected = reference_llama.logits(params, CONFIG, sequence)
         # Float32 through three layers, logits of up to about 10.
-        np.testing.assert_allclose(forward(params, alone(sequence))[0, : len(sequence)], expected, atol=1e-4)
+        np.testing.assert_allclose(forward(params, unpacked(sequence))[0, : len(sequence)], expected, atol=1e-4)
 
 
 def test_packed_equals_unpacked(params, sequences):
@@ -98,21 +98,22 @@ def test_gradients_of_packed_equal_those_of_unpacked(params, sequences):
 
     @jax.jit
     @jax.grad
-    def gradient_alone(params, batch):
+    def unpacked_gradient(params, batch):
         logits = model.apply({"params": params}, *batch)[0]
         return jnp.sum(jnp.where(batch[2][0, :, None] > 0, logits * weight, 0.0))
 
-    together = jax.jit(jax.grad(packed_loss))(params)
-    apart = [gradient_alone(params, alone(sequence)) for sequence in sequences]
-    summed = jax.tree.map(lambda *parts: sum(parts), *apart)
-    for got, expected in zip(jax.tree.leaves(together), jax.tree.leaves(summed), strict=True):
+    packed_gradient = jax.jit(jax.grad(packed_loss))(params)
+    summed = jax.tree.map(
+        lambda *parts: sum(parts), *(unpacked_gradient(params, unpacked(sequence)) for sequence in sequences)
+    )
+    for got, expected in zip(jax.tree.leaves(packed_gradient), jax.tree.leaves(summed), strict=True):
         # Relative to the largest entry. One ulp of noise on the weights alone moves these gradients by 9e-6, and two
         # evaluations in float32 are compared; one token that leaks across a segment moves them by 0.2.
         np.testing.assert_allclose(got, expected, atol=2e-5 * float(jnp.abs(expected).max()))
 
 
 def test_no_token_sees_what_follows_it(params, sequences):
-    batch = alone(sequences[3])
+    batch = unpacked(sequences[3])
     changed = (batch[0].copy(), *batch[1:])
     changed[0][0, 20:] = (changed[0][0, 20:] + 1) % CONFIG.vocab_size
     before, after = forward(params, batch), forward(params, changed)
@@ -150,7 +151,7 @@ def test_one_parameter_layout_for_scanned_and_unrolled_layers():
 
 
 def test_bfloat16_stays_close_and_gives_float32_logits(sequences):
-    params, batch = initialise(CONFIG, jax.random.key(0)), alone(sequences[3])
+    params, batch = initialise(CONFIG, jax.random.key(0)), unpacked(sequences[3])
     logits = forward(params, batch, compute_dtype="bfloat16")
     assert logits.dtype == jnp.float32
     expected = reference_llama.logits(params, CONFIG, sequences[3])
@@ -178,14 +179,14 @@ def test_initialisation_has_the_documented_deviations():
     config = dataclasses.replace(CONFIG, dim=192, vocab_size=500, ffn_hidden=256)
     fresh = initialise(config, jax.random.key(4))
     layers = fresh["trunk"]["layers"]
-    # Deviations of at least 30,000 numbers are good to 0.5 %.
+    # The standard deviation of at least 30,000 numbers is accurate to 0.5 %.
     np.testing.assert_allclose(jnp.std(layers["gate"]), 0.02, rtol=0.02)
     np.testing.assert_allclose(jnp.std(layers["down"]), 0.02 / np.sqrt(2 * 3), rtol=0.02)
     np.testing.assert_allclose(jnp.std(layers["output"]), 0.02 / np.sqrt(2 * 3), rtol=0.02)
     assert (layers["ffn_norm"] == 1).all() and (fresh["trunk"]["final_norm"] == 1).all()
     assert not jnp.array_equal(layers["query"][0], layers["query"][1])
     np.testing.assert_allclose(jnp.std(fresh["trunk"]["embedding"]), 0.02, rtol=0.02)
-    # 192 numbers: good to 5 %, three times that.
+    # 192 numbers: accurate to 5 %; the tolerance is three times that.
     head = init_scalar_model(config, jax.random.key(5))["head"]["kernel"]
     np.testing.assert_allclose(jnp.std(head), 193**-0.5, rtol=0.15)
 

@@ -64,7 +64,7 @@ def test_logits_of_other_settings(changes):
 @pytest.mark.slow
 @pytest.mark.parametrize("kv_heads", [8, 2], ids=["multi-head", "grouped"])
 def test_logits_of_a_prompt_read_in_blocks(kv_heads):
-    """Each prefix of a text, as the chat reads it: from a cache, in blocks, what is shared kept."""
+    """Prefixes of a text as the chat reads them: in blocks, keeping the cache of what they share."""
     config = shape(kv_heads, length=1000)
     ids = tokens(config, 900)
     expected = reference_llama.logits(weights(config), config, ids)
@@ -77,7 +77,7 @@ def test_logits_of_a_prompt_read_in_blocks(kv_heads):
 
 
 @pytest.mark.parametrize("change", [{"rope_theta": 1.0001e4}, {"norm_eps": 1.1e-5}], ids=str)
-def test_the_tolerance_tells_small_mistakes(change):
+def test_the_tolerance_detects_small_mistakes(change):
     config = shape(2)
     ids = tokens(config, 1000)
     mistaken = reference_llama.logits(weights(config), dataclasses.replace(config, **change), ids)

@@ -1,4 +1,4 @@
-"""Each policy keeps what it promises, runs no kernel again, and changes no gradient."""
+"""Each policy keeps what it promises, reruns no kernel, and changes no gradient."""
 
 import collections
 import dataclasses
@@ -42,7 +42,7 @@ def abstract_params():
 
 
 def kept_bytes(loss):
-    """What the forward pass hands to the backward pass, in bytes by the memory where it lies."""
+    """The bytes of the residuals that the backward pass reads, by kind of memory."""
     kept = jax.make_jaxpr(lambda params: jax.vjp(loss, params)[1])(abstract_params()).out_avals
     total = collections.Counter()
     for array in kept:
@@ -51,7 +51,7 @@ def kept_bytes(loss):
 
 
 def operations(jaxpr):
-    """All operations, also inside loops and calls, of which a result is read."""
+    """All operations, also inside loops and calls, whose results are read."""
     read = {id(variable) for operation in jaxpr.eqns for variable in operation.invars}
     read |= {id(variable) for variable in jaxpr.outvars}
     for operation in jaxpr.eqns:
@@ -65,7 +65,7 @@ def operations(jaxpr):
 
 
 def kernel_calls(loss):
-    """How often each kernel of the attention stands in the gradient; a loop over layers holds it once."""
+    """How often each kernel of the attention occurs in the gradient; in a loop over layers it occurs once."""
     gradient = jax.make_jaxpr(jax.grad(loss))(abstract_params())
     names = [
         operation.params["name"] if operation.primitive.name == "pallas_call" else operation.primitive.name
@@ -76,18 +76,18 @@ def kernel_calls(loss):
 
 
 @pytest.fixture
-def as_if_there(monkeypatch):
-    """Makes programs be written for an accelerator that is not here; they can not be run."""
+def lower_for(monkeypatch):
+    """Lowers programs for an accelerator that is not attached; they cannot be run."""
 
     def set_backend(backend):
         monkeypatch.setattr(attention, "program_device", lambda mesh: DEVICES[backend])
-        # The version of cuDNN is asked for when the program is written.
+        # JAX checks the version of cuDNN when it lowers the program.
         monkeypatch.setattr("jax._src.cudnn.fused_attention_stablehlo.check_cudnn_version", lambda: 91000)
 
     return set_backend
 
 
-def test_every_policy_of_the_config_is_there():
+def test_every_policy_of_the_config_exists():
     assert set(REMAT_POLICIES) == {"none", *POLICIES}
 
 
@@ -108,8 +108,8 @@ def test_each_policy_keeps_what_it_promises(scan_layers):
 @pytest.mark.parametrize(
     ("remat", "split"), [*((remat, False) for remat in REMAT_POLICIES), ("dots", True), ("full", True)]
 )
-def test_only_full_runs_the_kernel_again(backend, remat, split, as_if_there):
-    as_if_there(backend)
+def test_only_full_runs_the_kernel_again(backend, remat, split, lower_for):
+    lower_for(backend)
     mesh = make_mesh(2, 2, 2) if split else None
     calls = kernel_calls(loss_of(mesh, length=128, remat=remat, attention=backend, compute_dtype="bfloat16"))
     backward = {"_dkv_": 1, "_dq_": 1} if backend == "splash" else {"_bwd_": 1}

@@ -1,4 +1,4 @@
-"""The logical axes must take effect: split over fsdp and tensor, and the same numbers as on one device."""
+"""The logical axes take effect: arrays are split over fsdp and tensor, with the same numbers as on one device."""
 
 import functools
 
@@ -64,14 +64,14 @@ def test_sharded_logits_and_gradients_equal_those_of_one_device(mesh, pin_activa
     )
     # The same sums, split over devices: float32 in another order.
     np.testing.assert_allclose(logits, expected, atol=1e-5)
-    for got, wanted in zip(jax.tree.leaves(gradients), jax.tree.leaves(expected_gradients), strict=True):
-        np.testing.assert_allclose(got, wanted, atol=1e-5 * float(jnp.abs(wanted).max()))
+    for got, gradient in zip(jax.tree.leaves(gradients), jax.tree.leaves(expected_gradients), strict=True):
+        np.testing.assert_allclose(got, gradient, atol=1e-5 * float(jnp.abs(gradient).max()))
     if pin_activations:
         assert {shard.data.shape for shard in logits.addressable_shards} == {(2, 16, 32)}
 
 
 def test_a_mesh_puts_its_constraints_into_the_program(mesh):
-    """The only alarm for constraints that silently do nothing."""
+    """The only test that notices constraints without effect."""
     abstract = jax.eval_shape(functools.partial(init_language_model, CONFIG), jax.random.key(0))
     tokens = jax.ShapeDtypeStruct((8, 16), jnp.int32)
 

@@ -8,7 +8,7 @@ from llama2_jax.objectives.advantages import generalized_advantages
 
 
 def reference(rewards, values, lengths, gamma, lambda_):
-    """Each answer by itself, over its own tokens only."""
+    """A loop over each answer's own tokens."""
     advantages = np.zeros(rewards.shape)
     for row, length in enumerate(lengths):
         later = 0.0
@@ -41,13 +41,13 @@ def test_by_hand():
     np.testing.assert_allclose(returns, [[0.75, 1.0, 0.0]])
 
 
-def test_with_lambda_and_gamma_1_returns_are_the_rewards_to_come():
+def test_with_lambda_and_gamma_1_returns_are_the_sums_of_future_rewards():
     rewards, values = np.random.default_rng(1).normal(size=(2, 2, 9)).astype(np.float32)
     _, returns = generalized_advantages(rewards, values, np.ones((2, 9)), 1.0, 1.0)
     np.testing.assert_allclose(returns, np.cumsum(rewards[:, ::-1], 1)[:, ::-1], atol=1e-5)
 
 
-def test_it_does_not_matter_where_in_the_row_an_answer_stands():
+def test_advantages_do_not_depend_on_the_answers_position_in_the_row():
     rewards, values = np.random.default_rng(2).normal(size=(2, 1, 9)).astype(np.float32)
     left = generalized_advantages(rewards, values, np.arange(9)[None] < 5, 0.9, 0.9)[0]
     shifted = generalized_advantages(
@@ -56,7 +56,7 @@ def test_it_does_not_matter_where_in_the_row_an_answer_stands():
     np.testing.assert_allclose(left[0, :5], shifted[0, 3:8], rtol=1e-6)
 
 
-def test_what_stands_outside_of_the_mask_does_not_matter():
+def test_entries_outside_the_mask_are_ignored():
     rewards, values = np.ones((2, 1, 4), np.float32)
     mask = np.array([[1, 1, 0, 0]])
     clean = generalized_advantages(rewards, values, mask, 1.0, 0.9)

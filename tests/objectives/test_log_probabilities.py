@@ -1,11 +1,11 @@
-"""log_probabilities and entropy against NumPy in float64."""
+"""log_probabilities against NumPy in float64."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from llama2_jax.objectives.log_probabilities import entropy, log_probabilities
+from llama2_jax.objectives.log_probabilities import log_probabilities
 
 # Rounding of a float32 logsumexp over a few dozen numbers of size 10.
 ROUNDING = 5e-6
@@ -65,10 +65,3 @@ def test_large_logits_do_not_overflow():
 def test_a_temperature_that_is_not_positive_is_refused(rollout, temperature):
     with pytest.raises(ValueError, match="temperature must be above 0"):
         log_probabilities(*rollout, temperature)
-
-
-def test_entropy(rollout):
-    logits, _ = rollout
-    log_p = reference(logits, 0.8)
-    np.testing.assert_allclose(entropy(logits, 0.8), -(np.exp(log_p) * log_p).sum(-1), atol=ROUNDING)
-    np.testing.assert_allclose(entropy(jnp.zeros((1, 16))), np.log(16), rtol=1e-6)

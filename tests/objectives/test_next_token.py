@@ -14,7 +14,7 @@ MASK = np.array([[1, 0, 1, 1, 1, 1, 1, 1], [0, 0, 0, 1, 1, 0, 1, 1]], np.int32)
 
 
 def next_token_loss(logits, tokens, mask, segments, denominator):
-    """The loss of given logits: hidden states and a head that changes nothing."""
+    """The loss of given logits, passed as hidden states with an identity head."""
     scores = score_targets(jnp.asarray(logits), jnp.eye(19)[None], jnp.roll(tokens, -1, axis=-1), 1.0, 0)
     return next_token.next_token_loss(scores, mask, segments, denominator)
 
@@ -27,7 +27,7 @@ def batch():
 
 
 def reference(logits, tokens, mask, segments):
-    """Each target by itself: the token must be masked in, and the one before it must be of the same segment."""
+    """A loop over targets: the token must be in the mask, and the one before it in the same segment."""
     total, correct, count = 0.0, 0, 0
     for row in range(tokens.shape[0]):
         for t in range(1, tokens.shape[1]):
@@ -66,7 +66,7 @@ def test_parts_add_up_to_the_whole(batch):
     np.testing.assert_allclose(sum(parts), whole, rtol=1e-6)
 
 
-def test_nothing_but_targets_has_a_gradient(batch):
+def test_only_targets_have_a_gradient(batch):
     logits, tokens = batch
     gradient = jax.grad(lambda x: next_token_loss(x, tokens, MASK, SEGMENTS, 1.0)[0])(jnp.asarray(logits))
     is_target = np.asarray(target_mask(MASK, SEGMENTS))
@@ -74,7 +74,7 @@ def test_nothing_but_targets_has_a_gradient(batch):
     assert (np.abs(np.asarray(gradient)[is_target]).sum(-1) > 0).all()
 
 
-def test_tokens_out_of_the_mask_do_not_matter(batch):
+def test_tokens_outside_the_mask_are_ignored(batch):
     logits, tokens = batch
     changed = np.where(np.roll(np.asarray(target_mask(MASK, SEGMENTS)), 1, axis=1), tokens, 0)
     loss = [next_token_loss(logits, t, MASK, SEGMENTS, 6.0)[0] for t in (tokens, changed)]

@@ -45,7 +45,7 @@ def test_value_loss_by_hand():
 
 
 @pytest.mark.parametrize("bad", [np.inf, -np.inf, np.nan, 1e30])
-def test_what_stands_outside_of_the_mask_does_not_matter(bad):
+def test_entries_outside_the_mask_are_ignored(bad):
     mask = jnp.array([1, 0])
     x = jnp.array([-0.3, bad])
     fine = jnp.array([-0.2, -0.1])

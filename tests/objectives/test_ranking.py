@@ -16,7 +16,7 @@ def test_margins_are_those_of_table_27(name, margins):
     assert tuple(MARGINS[name][rating] for rating in RATINGS) == margins
 
 
-def test_loss_is_log_2_where_the_difference_is_the_margin():
+def test_loss_is_log_2_if_the_difference_is_the_margin():
     margins = np.array(list(MARGINS["large"].values()), np.float32)
     np.testing.assert_allclose(ranking_loss(margins + 0.5, np.full(4, 0.5, np.float32), margins), np.log(2), rtol=1e-6)
 
@@ -29,12 +29,12 @@ def test_loss_equals_minus_log_sigmoid_in_float64():
     np.testing.assert_allclose(ranking_loss(chosen, rejected, margin), np.log1p(np.exp(-difference)), rtol=1e-5)
 
 
-def test_far_apart_scores_do_not_overflow():
-    far = np.array([1e4, -1e4], np.float32)
-    np.testing.assert_array_equal(ranking_loss(far, -far, np.zeros(2, np.float32)), [0.0, 2e4])
+def test_large_score_differences_do_not_overflow():
+    large = np.array([1e4, -1e4], np.float32)
+    np.testing.assert_array_equal(ranking_loss(large, -large, np.zeros(2, np.float32)), [0.0, 2e4])
 
 
-def test_safety_loss_is_the_cross_entropy_of_the_sigmoid_where_a_label_is_known():
+def test_safety_loss_is_the_cross_entropy_of_the_sigmoid_if_a_label_is_known():
     score = np.array([2.0, 2.0, -1.0, 30.0, 0.0], np.float32)
     is_safe = np.array([1, 0, 0, 1, 1])
     known = np.array([1, 1, 1, 1, 0])

@@ -32,8 +32,6 @@ def test_whiten_by_hand():
     # Of 1, 3 the mean is 2 and the biased variance 1 (the unbiased one is 2).
     found = whiten(jnp.array([1.0, 3.0, 100.0]), jnp.array([1, 1, 0]))
     np.testing.assert_allclose(found, [-1.0, 1.0, 0.0], atol=1e-6)
-    kept = whiten(jnp.array([1.0, 3.0, 100.0]), jnp.array([1, 1, 0]), shift_mean=False)
-    np.testing.assert_allclose(kept, [1.0, 3.0, 0.0], atol=1e-6)
 
 
 def test_whiten_equals_float64_over_the_whole_batch():
@@ -79,6 +77,6 @@ def test_fractions_of_a_score_survive_integer_scores_and_masks():
     np.testing.assert_allclose(found, [[0.0, 0.73]], rtol=1e-6)
 
 
-def test_penalty_is_for_answers_without_an_end():
+def test_unfinished_answers_are_penalised():
     found = apply_missing_eos_penalty(jnp.array([0.5, 0.5]), jnp.array([True, False]), 1.0)
     np.testing.assert_allclose(found, [0.5, -0.5])

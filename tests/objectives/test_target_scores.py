@@ -1,4 +1,4 @@
-"""Scores from hidden states, a chunk of positions at a time, against all logits at once in float64."""
+"""Scores from hidden states, in chunks of positions, against all logits at once in float64."""
 
 import math
 import re
@@ -71,12 +71,12 @@ def test_neither_chunk_nor_groups_change_anything(states, chunk, groups):
     whole, split = with_gradients(*states, 0.7, 0), with_gradients(*states, 0.7, chunk, groups)
     np.testing.assert_array_equal(split[0].is_highest, whole[0].is_highest)
     np.testing.assert_allclose(split[0].log_probability, whole[0].log_probability, atol=ROUNDING)
-    for one, other in zip(split[1:], whole[1:], strict=True):
-        np.testing.assert_allclose(one, other, atol=ROUNDING)
+    for got, wanted in zip(split[1:], whole[1:], strict=True):
+        np.testing.assert_allclose(got, wanted, atol=ROUNDING)
 
 
 def test_is_the_one_function_of_log_probabilities(states):
-    """Not a bit apart: the policy's ratio at the first minibatch is exp of a difference of these."""
+    """Bit for bit: the policy's ratio at the first minibatch is exp of a difference of these."""
     hidden, head, targets, _ = (jnp.asarray(x) for x in states)
     wanted = log_probabilities(hidden @ head, targets, 0.7)
     np.testing.assert_array_equal(score_targets(hidden, head[None], targets, 0.7, 0).log_probability, wanted)
@@ -89,7 +89,7 @@ def test_bfloat16_states_give_float32_scores(states, chunk):
     scores, of_hidden, of_head = with_gradients(hidden, head, targets, weights, 0.7, chunk)
     log_p, wanted_of_hidden, wanted_of_head = reference(hidden, head, targets, weights, 0.7)
     assert (scores.log_probability.dtype, of_hidden.dtype, of_head.dtype) == (jnp.float32, jnp.bfloat16, jnp.bfloat16)
-    # Products of bfloat16 numbers are exact in float32: the values are as good as float32 ones.
+    # Products of bfloat16 numbers are exact in float32, so the values are as accurate as float32 ones.
     np.testing.assert_allclose(scores.log_probability, log_p, atol=ROUNDING)
     # Gradients are rounded to bfloat16, 2^-9 of each number, twice: those of the logits and the results.
     for found, wanted in ((of_hidden, wanted_of_hidden), (of_head, wanted_of_head)):
@@ -97,7 +97,7 @@ def test_bfloat16_states_give_float32_scores(states, chunk):
 
 
 def test_the_heads_gradient_is_summed_in_float32(states):
-    """Added up in bfloat16, 512 equal numbers stop growing at 256 of them."""
+    """In bfloat16 a sum of 512 equal numbers stops growing at 256 of them."""
     hidden, head = jnp.ones((1, 512, 1), jnp.bfloat16), jnp.zeros((1, 2), jnp.bfloat16)
     targets, weights = jnp.zeros((1, 512), jnp.int32), jnp.ones((1, 512))
     _, _, of_head = with_gradients(hidden, head, targets, weights, 1.0, chunk=1)
@@ -106,7 +106,7 @@ def test_the_heads_gradient_is_summed_in_float32(states):
 
 @slow
 def test_padded_positions_have_no_gradient_and_no_score(states):
-    """13 positions in chunks of 12 are 2 chunks of 7: what fills up the second one must not be seen."""
+    """13 positions in chunks of 12 are 2 chunks of 7: the padding of the second one must have no effect."""
     hidden, head, targets, weights = states
     scores, of_hidden, of_head = with_gradients(hidden[:, -1:], head, targets[:, -1:], weights[:, -1:], 1.0, 0)
     only_last = np.where(np.arange(LENGTH) == LENGTH - 1, weights, 0.0)
@@ -143,11 +143,11 @@ def test_no_array_of_all_logits_is_in_the_compiled_program(dtype):
     assert max(float32_sizes(program(chunk), hidden, head)) == rows * chunk * vocab
 
 
-def test_what_can_not_be_split_is_refused(states):
+def test_invalid_arguments_raise(states):
     hidden, head, targets, _ = (jnp.asarray(x) for x in states)
     with pytest.raises(ValueError, match="logits_chunk is -1"):
         score_targets(hidden, head[None], targets, 1.0, -1)
-    with pytest.raises(ValueError, match="4 rows can not be split evenly over 3 groups"):
+    with pytest.raises(ValueError, match="4 rows cannot be split evenly over 3 groups"):
         score_targets(hidden, jnp.stack([head] * 3), targets, 1.0, 0)
     with pytest.raises(ValueError, match="temperature must be above 0"):
         score_targets(hidden, head[None], targets, 0.0, 4)

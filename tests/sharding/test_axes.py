@@ -12,7 +12,7 @@ def test_logical_names_become_mesh_axes():
     assert partition_spec(("batch", None, "vocab")) == PartitionSpec(("data", "fsdp"), None, "tensor")
 
 
-def test_a_misspelt_axis_raises_and_is_not_silently_whole():
+def test_a_misspelt_axis_raises_and_is_not_silently_replicated():
     with pytest.raises(KeyError, match="embedd"):
         partition_spec(("embedd",))
 

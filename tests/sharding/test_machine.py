@@ -14,7 +14,7 @@ import jax, jax.numpy as jnp
 up, down = jnp.ones((128, 352)), jnp.ones((352, 128))
 f = jax.jit(jax.grad(lambda x: jnp.sum(((jax.nn.silu(x @ up) * (x @ up)) @ down) ** 2)))
 x = jnp.ones((8192, 128))
-for _ in range(20):  # the heap grows over the first executions until it holds all the gaps that they leave
+for _ in range(20):  # the heap grows over the first executions, until its gaps suffice
     f(x).block_until_ready()
 before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 for _ in range(10):
@@ -25,7 +25,7 @@ print(done, resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="glibc's malloc only")
-def test_kept_memory_is_not_faulted_in_again():
+def test_kept_memory_has_no_page_faults_again():
     def page_faults(how):
         run = subprocess.run([sys.executable, "-c", PROGRAM, how], capture_output=True, text=True, check=True)
         done, faults = run.stdout.split()
@@ -37,8 +37,8 @@ def test_kept_memory_is_not_faulted_in_again():
     assert kept < page_faults("return")[1] / 4
 
 
-def test_says_whether_it_was_done():
-    # In a process of its own: the setting would change the memory of all other tests.
+def test_returns_whether_it_was_done():
+    # In a separate process: the setting would change the memory of all other tests.
     run = [sys.executable, "-c", "from llama2_jax.sharding import machine; print(machine.keep_freed_memory())"]
     out = subprocess.run(run, capture_output=True, text=True, check=True).stdout.strip()
     assert out in ("True", "False")
@@ -55,7 +55,7 @@ def test_a_second_process_finds_the_compiled_programs(tmp_path):
         "    for _ in range(1500):\n"
         "        x = jnp.sin(x @ x) + jnp.cumsum(x, axis=0)\n"
         "    return x\n"
-        "jax.jit(f)(jnp.ones((8, 8)))  # takes longer to compile than the least that is kept\n"
+        "jax.jit(f)(jnp.ones((8, 8)))  # takes longer to compile than the minimum for the cache\n"
     )
     subprocess.run([sys.executable, "-c", program, str(tmp_path)], check=True)
     written = set(os.listdir(tmp_path))

@@ -54,7 +54,7 @@ def test_a_mesh_of_given_devices():
 
 @dataclasses.dataclass(frozen=True)
 class Node:
-    """A GPU of a cluster, as far as laying out a mesh looks at it."""
+    """A GPU of a cluster, with the fields that a mesh needs."""
 
     id: int
     slice_index: int
@@ -64,7 +64,7 @@ class Node:
 
 @dataclasses.dataclass(frozen=True)
 class Chip:
-    """A chip of a TPU slice, as far as laying out a mesh looks at it."""
+    """A chip of a TPU slice, with the fields that a mesh needs."""
 
     id: int
     coords: tuple[int, int, int]
@@ -88,14 +88,14 @@ def chips(shape: tuple[int, int, int], slices: int = 1) -> list[Chip]:
         ((1, 2, 16), [1, 2, 2]),
     ],
 )
-def test_the_axes_that_send_least_go_between_nodes(sizes, crossing):
+def test_the_axes_that_communicate_least_go_between_nodes(sizes, crossing):
     nodes = [Node(number, number // 8) for number in range(32)]
     grid = arrange_devices(sizes, nodes)
     assert grid.shape == sizes and set(grid.flat) == set(nodes)
     index = np.vectorize(lambda node: node.slice_index)(grid)
-    for axis, ways in enumerate(crossing):
+    for axis, count in enumerate(crossing):
         for line in np.moveaxis(index, axis, -1).reshape(-1, sizes[axis]):
-            assert len(set(line)) == ways and np.all(np.diff(line) >= 0), "each node's devices lie together"
+            assert len(set(line)) == count and np.all(np.diff(line) >= 0), "each node's devices are contiguous"
 
 
 def test_nodes_of_different_sizes_are_named():
@@ -104,12 +104,12 @@ def test_nodes_of_different_sizes_are_named():
 
 
 @pytest.mark.parametrize(("shape", "sizes"), [((4, 4, 8), (1, 64, 2)), ((8, 8, 8), (1, 64, 8)), ((4, 4, 4), (4, 4, 4))])
-def test_a_mesh_is_laid_over_a_tpu_slice(shape, sizes):
+def test_neighbours_in_a_mesh_are_neighbours_in_the_tpu_slice(shape, sizes):
     grid = arrange_devices(sizes, chips(shape))
     assert grid.shape == sizes and len(set(grid.flat)) == math.prod(shape)
-    for one, other in zip(grid[..., :-1].flat, grid[..., 1:].flat, strict=True):
-        distances = [abs(a - b) for a, b in zip(one.coords, other.coords, strict=True)]
-        assert sum(min(far, length - far) for far, length in zip(distances, shape, strict=True)) == 1, "neighbours"
+    for chip, next_chip in zip(grid[..., :-1].flat, grid[..., 1:].flat, strict=True):
+        distances = [abs(a - b) for a, b in zip(chip.coords, next_chip.coords, strict=True)]
+        assert sum(min(distance, length - distance) for distance, length in zip(distances, shape, strict=True)) == 1
 
 
 def test_slices_of_a_tpu_are_joined_over_the_axis_data():
@@ -133,7 +133,7 @@ def test_the_mesh_of_parameters_is_found():
     assert mesh_of({"a": jax.device_put(jnp.zeros(8), batch_sharding(make_mesh(devices=jax.devices()[:1])))}) is None
 
 
-def test_a_model_that_can_not_be_split_is_refused_by_field():
+def test_a_model_that_cannot_be_split_is_refused_by_field():
     fields = dataclasses.asdict(PRESETS["tiny"])
     check_divides(fields, make_mesh(1, 4, 2))
     with pytest.raises(ValueError, match=r"model\.kv_heads=2 over mesh\.tensor=8"):

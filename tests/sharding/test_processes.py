@@ -1,4 +1,4 @@
-"""Joining other processes: what is missing is named. With one process nothing is asked of anybody."""
+"""Joining other processes: errors name what is missing. A single process needs no communication."""
 
 import pytest
 
@@ -18,7 +18,7 @@ ALL = {"JAX_COORDINATOR_ADDRESS": "host:1234", "JAX_NUM_PROCESSES": "2", "JAX_PR
         (dict.fromkeys(ALL), "neither a TPU pod nor a SLURM job"),
     ],
 )
-def test_what_is_missing_to_join_is_named(changes, message, monkeypatch):
+def test_missing_and_wrong_variables_are_named(changes, message, monkeypatch):
     monkeypatch.setattr(
         "jax.distributed.initialize", lambda **_: (_ for _ in ()).throw(ValueError("coordinator_address?"))
     )

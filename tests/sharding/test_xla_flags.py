@@ -7,13 +7,13 @@ import sys
 import pytest
 
 from llama2_jax.sharding import xla_flags
-from llama2_jax.sharding.xla_flags import environment, platforms_at_hand
+from llama2_jax.sharding.xla_flags import available_platforms, environment
 
 JAXLIB = importlib.metadata.version("jaxlib")
 
-# Starts the backend in a child for each variable and value: names that the backend does not know end a process. The
-# program's main is imported first, since flags that are set after that must still count. A TPU's flags are also refused
-# when a program is compiled that they are not for, so one is, with weights that are gathered in a loop.
+# Starts the backend in a child process for each value, since names that the backend does not know end the process. The
+# program's main is imported first, since flags that are set after that must still take effect. Some TPU flags are only
+# refused when a program is compiled, so one is, with weights that are gathered in a loop.
 STARTS = """
 import os, sys
 import llama2_jax.main
@@ -84,7 +84,7 @@ def test_flags_follow_the_version():
     assert len(set(newer)) == len(newer) == len(older)
 
 
-def test_what_the_user_set_is_kept():
+def test_flags_that_the_user_has_set_are_kept():
     mine = "--xla_gpu_enable_triton_gemm=true --xla_dump_to=dump"
     added = environment("gpu", JAXLIB, {"XLA_FLAGS": mine, "XLA_PYTHON_CLIENT_MEM_FRACTION": "0.5"})
     assert added["XLA_FLAGS"].endswith(f" {mine}")
@@ -101,16 +101,16 @@ def test_flags_are_set_for_the_platforms_that_are_installed(monkeypatch):
         )  # fmt: skip
 
     installed()
-    assert platforms_at_hand({}) == []
+    assert available_platforms({}) == []
     installed("jax_cuda13_plugin", "libtpu")
-    assert platforms_at_hand({}) == platforms_at_hand({"JAX_PLATFORMS": "cuda,cpu"}) == ["gpu", "tpu"]
-    assert platforms_at_hand({"JAX_PLATFORMS": "cpu"}) == ["tpu"], "a TPU can be compiled for from a CPU"
+    assert available_platforms({}) == available_platforms({"JAX_PLATFORMS": "cuda,cpu"}) == ["gpu", "tpu"]
+    assert available_platforms({"JAX_PLATFORMS": "cpu"}) == ["tpu"], "a TPU can be compiled for from a CPU"
 
 
 def test_setting_changes_the_environment_once(monkeypatch):
-    monkeypatch.setattr(xla_flags, "platforms_at_hand", lambda variables: ["gpu"])
+    monkeypatch.setattr(xla_flags, "available_platforms", lambda variables: ["gpu"])
     for name in ("XLA_FLAGS", *xla_flags.MEMORY_FRACTION_NAMES):
-        # Set first, so that it is taken away again at the end.
+        # Set first, so that monkeypatch removes it at the end.
         monkeypatch.setenv(name, "")
         monkeypatch.delenv(name)
     added = xla_flags.set_xla_flags()

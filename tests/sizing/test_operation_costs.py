@@ -1,4 +1,4 @@
-"""Instructions as compilers for TPUs and GPUs write them, which do not run here: their work by hand."""
+"""The work of instructions of TPU and GPU programs, which do not run here, against counts by hand."""
 
 import pytest
 
@@ -14,7 +14,7 @@ def costs(*lines, called=""):
 
 
 def parameters(*types):
-    return [f"%p{number} = {one} parameter({number})" for number, one in enumerate(types)]
+    return [f"%p{number} = {array_type} parameter({number})" for number, array_type in enumerate(types)]
 
 
 @pytest.mark.parametrize(
@@ -33,14 +33,14 @@ def parameters(*types):
 )  # fmt: skip
 def test_a_product_written_as_a_convolution(left, right, out, how, flops):
     layout = {2: "{1,0:T(8,128)}", 3: "{2,1,0:T(8,128)(2,1)}"}
-    typed = [f"{one}{layout[one.count(',') + 1]}" for one in (left, right, out)]
+    typed = [f"{array_type}{layout[array_type.count(',') + 1]}" for array_type in (left, right, out)]
     found = costs(*parameters(*typed[:2]), f"ROOT %c = {typed[2]} convolution(%p0, %p1), {how}")
     assert found.flops == flops
 
 
 @pytest.mark.parametrize(("name", "flops"), [("bkgqd,bkds->bkgqs/dot_general", 2 * 8 * 128 * 64), ("reduce_sum", 0)])
 def test_a_product_written_as_a_multiplication_and_a_sum(name, flops):
-    """As the compiler for TPUs writes the product of one query with the keys of a row."""
+    """The TPU compiler writes the product of one query with the keys of a row this way."""
     called = """
 %add (a: f32[], b: f32[]) -> f32[] {
   %a = f32[] parameter(0)
@@ -105,7 +105,7 @@ def test_attention_kernels_of_gpus_count_the_causal_half(target, products):
     assert found.flops == products * 2 * (2 * 4 * 1024 * 1024 * 128) / 2
 
 
-def test_kernels_that_nobody_knows_are_named():
+def test_unknown_kernels_are_named():
     found = costs(
         *parameters("f32[8,128]{1,0}"),
         '%a = f32[8,128]{1,0} custom-call(%p0), custom_call_target="tpu_custom_call"',
@@ -114,7 +114,7 @@ def test_kernels_that_nobody_knows_are_named():
     assert found.uncounted == {"tpu_custom_call": 1}
 
 
-def test_a_loop_says_its_length_by_its_condition():
+def test_a_loops_length_is_read_from_its_condition():
     called = """
 %condition (state: (s32[], f32[4,4])) -> pred[] {
   %limit = s32[]{:T(128)} constant(12)
@@ -138,7 +138,7 @@ def test_a_loop_says_its_length_by_its_condition():
     assert found.flops == 12 * 2 * 4 * 4 * 4 and found.guessed_loops == 0
 
 
-def test_a_reduce_scatter_of_tpus_is_no_all_reduce():
+def test_a_reduce_scatter_on_tpus_is_not_counted_as_an_all_reduce():
     called = """
 %all-reduce-scatter.1 (input: bf16[64,32]) -> bf16[8,32] {
   %input = bf16[64,32]{1,0} parameter(0)
@@ -154,7 +154,7 @@ def test_a_reduce_scatter_of_tpus_is_no_all_reduce():
     assert found.collective_bytes == {"reduce-scatter": 7 / 8 * 64 * 32 * 2}
 
 
-def test_what_lies_on_the_chip_is_not_read_from_the_memory():
+def test_arrays_on_the_chip_are_not_read_from_the_main_memory():
     moved = costs(
         *parameters("f32[64,32]{1,0:T(8,128)}"),
         "%copy-start = (f32[64,32]{1,0:T(8,128)S(1)}, f32[64,32]{1,0:T(8,128)}, u32[]{:S(2)}) copy-start(%p0)",
@@ -164,7 +164,7 @@ def test_what_lies_on_the_chip_is_not_read_from_the_memory():
     assert moved.memory_bytes == 2 * 64 * 32 * 4, "read once by the copy, written once by the sum"
 
 
-def test_an_update_in_a_fusion_writes_what_it_changes():
+def test_an_update_in_a_fusion_writes_only_what_it_changes():
     called = """
 %fused (cache: f32[128,64], row: f32[1,64], at: s32[]) -> f32[128,64] {
   %cache = f32[128,64]{1,0} parameter(0)

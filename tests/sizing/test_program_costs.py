@@ -1,4 +1,4 @@
-"""The work of a compiled program, against programs whose work can be counted by hand."""
+"""The work of compiled programs against counts by hand."""
 
 import jax
 import jax.numpy as jnp
@@ -34,7 +34,7 @@ def test_a_scan_in_a_scan_counts_as_the_product():
     assert costs(program, abstract(16, 32), abstract(7, 32, 32)).flops == 5 * 7 * 2 * 16 * 32 * 32
 
 
-def test_backward_passes_and_what_they_compute_again_count_too():
+def test_backward_passes_and_their_recomputation_count_too():
     def loss(matrices, x, remat):
         def body(x, matrix):
             return jnp.sin(jnp.sin(x @ matrix) @ matrix), None
@@ -42,15 +42,15 @@ def test_backward_passes_and_what_they_compute_again_count_too():
         body = jax.checkpoint(body, policy=jax.checkpoint_policies.nothing_saveable) if remat else body
         return jnp.sum(jax.lax.scan(body, x, matrices)[0])
 
-    one, shapes = 2 * 16 * 32 * 32, (abstract(7, 32, 32), abstract(16, 32))
+    product, shapes = 2 * 16 * 32 * 32, (abstract(7, 32, 32), abstract(16, 32))
     # Two products forward, and for each of them two backward.
-    assert costs(lambda *given: jax.grad(loss, (0, 1))(*given, False), *shapes).flops == 7 * 6 * one
+    assert costs(lambda *given: jax.grad(loss, (0, 1))(*given, False), *shapes).flops == 7 * 6 * product
     # Both of them once more: the second one's result is an argument of the sine's gradient.
-    assert costs(lambda *given: jax.grad(loss, (0, 1))(*given, True), *shapes).flops == 7 * 8 * one
+    assert costs(lambda *given: jax.grad(loss, (0, 1))(*given, True), *shapes).flops == 7 * 8 * product
 
 
 def until_all_are_large(x, matrix):
-    """As decoding: a loop whose length the program can not tell."""
+    """A loop whose length is not known from the program, as in decoding."""
 
     def unfinished(state):
         step, x = state
@@ -59,10 +59,10 @@ def until_all_are_large(x, matrix):
     return jax.lax.while_loop(unfinished, lambda state: (state[0] + 1, state[1] @ matrix), (0, x))[1]
 
 
-def test_a_loop_of_unknown_length_counts_as_often_as_one_says():
-    one, shapes = 2 * 16 * 32 * 32, (abstract(16, 32), abstract(32, 32))
-    known = costs(until_all_are_large, *shapes, loop_trips=11)
-    assert known.flops == 11 * one and known.guessed_loops == 1
+def test_a_loop_of_unknown_length_counts_loop_trips_times():
+    product, shapes = 2 * 16 * 32 * 32, (abstract(16, 32), abstract(32, 32))
+    found = costs(until_all_are_large, *shapes, loop_trips=11)
+    assert found.flops == 11 * product and found.guessed_loops == 1
     assert costs(products, abstract(16, 32), abstract(7, 32, 32), loop_trips=11).guessed_loops == 0
 
 
@@ -88,13 +88,13 @@ def test_a_gather_in_a_scan_is_sent_as_often_as_the_scan_runs():
         return jax.lax.scan(body, x, matrices)[0]
 
     found = costs(program, abstract(16, 32, spec=rows, mesh=mesh), abstract(7, 32, 32, spec=columns, mesh=mesh))
-    # Each device hands on the seven parts that are not its own.
+    # Each device passes on seven eighths of each matrix.
     assert found.collective_bytes == {"all-gather": 7 * 7 * 32 * 32 * 4 / 8}
-    assert {one.group for one in found.collectives} == {tuple(range(8))}
+    assert {collective.group for collective in found.collectives} == {tuple(range(8))}
     assert found.flops == 7 * 2 * 2 * 32 * 32, "of 16 rows a device computes 2"
 
 
-def test_what_every_device_computes_alike_counts_on_each():
+def test_replicated_work_counts_on_each_device():
     mesh = make_mesh(1, 8, 1)
     everywhere = {"spec": PartitionSpec(), "mesh": mesh}
     found = costs(products, abstract(16, 32, **everywhere), abstract(7, 32, 32, **everywhere))
@@ -117,8 +117,8 @@ def test_a_loop_reads_its_slice_and_not_the_stack():
 
 
 @pytest.mark.parametrize("sliced", [False, True])
-def test_what_a_fusion_within_a_fusion_only_reshapes_is_read_by_who_uses_it(sliced):
-    """As TPUs are given weights: reshaped by a fusion of its own, within that of the product."""
+def test_a_value_that_an_inner_fusion_only_reshapes_is_read_by_its_user(sliced):
+    """TPU programs have weights reshaped by a fusion within that of the product."""
     used = "f32[2,8]{1,0} slice(%w), slice={[0:2], [0:8]}" if sliced else "f32[2,8]{1,0} dot(%x, %w)"
     text = (
         "HloModule m\n"
@@ -160,7 +160,7 @@ def test_the_memory_of_a_product_is_its_operands_and_its_result():
         ("replica_groups={}", tuple(range(8))),
     ],
 )  # fmt: skip
-def test_all_ways_to_write_groups_are_read(text, group):
+def test_all_notations_of_groups_are_read(text, group):
     program = parse_program(
         "HloModule m, num_partitions=8\n"
         "ENTRY %main (p: f32[4]) -> f32[4] {\n"
@@ -171,15 +171,15 @@ def test_all_ways_to_write_groups_are_read(text, group):
     assert collective_group(program.computations["main"].instructions["r"], program.devices) == group
 
 
-def test_groups_that_can_not_be_read_are_an_error():
+def test_an_unknown_notation_of_groups_raises():
     lines = "%p = f32[] parameter(0)", "ROOT %r = f32[] all-reduce(%p), replica_groups=x7"
     text = "ENTRY %m (p: f32[]) -> f32[] {\n" + "".join(f"  {line}\n" for line in lines) + "}"
-    with pytest.raises(ValueError, match="groups of r are written in a way that is not known: x7"):
+    with pytest.raises(ValueError, match="groups of r have an unknown notation: x7"):
         count_program(parse_program(text))
 
 
 def test_an_instruction_may_have_line_breaks_and_lines_that_begin_with_a_brace():
-    """As the notes of TPU kernels have; what stands behind them counts too."""
+    """The metadata of TPU kernels have them; the instructions after them count too."""
     text = (
         "HloModule m\n"
         "ENTRY %main (p: f32[4,4]) -> f32[4,4] {\n"

@@ -1,4 +1,4 @@
-"""Which links of a TPU slice close to rings."""
+"""The axes of a TPU slice that are rings."""
 
 import pytest
 
@@ -17,5 +17,5 @@ from llama2_jax.sizing.topology import rings
         ("v5p:nonsense", None),
     ],
 )
-def test_the_links_of_whole_cubes_and_of_axes_of_16_close_to_rings(topology, closed):
+def test_axes_of_whole_cubes_and_axes_of_16_are_rings(topology, closed):
     assert rings(topology) == ({"wrap": closed} if closed else {})

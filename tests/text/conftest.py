@@ -1,4 +1,4 @@
-"""Tokenizers to test with: one trained here, and the released one where the machine has it."""
+"""Tokenizers to test with: one trained here, and the released one if the machine has it."""
 
 import os
 import pathlib
@@ -8,7 +8,7 @@ import pytest
 
 from llama2_jax.text.tokenizer import Tokenizer, train_tokenizer
 
-BESIDE_THE_CHECKOUT = pathlib.Path(__file__).parents[3] / "shared/data/tokenizer/llama2/tokenizer.model"
+DEFAULT_PATH = pathlib.Path(__file__).parents[3] / "shared/data/tokenizer/llama2/tokenizer.model"
 
 TEXT = """the a of and to in is that it was for on are as with his they at be this have from or had by hot word but
 what some we can out other were all there when up use your how said an each she river stone quiet garden answers
@@ -27,7 +27,7 @@ def trained(tmp_path_factory) -> Tokenizer:
 
 @pytest.fixture(scope="session")
 def released() -> Tokenizer:
-    path = pathlib.Path(os.environ.get("LLAMA2_TOKENIZER", BESIDE_THE_CHECKOUT))
+    path = pathlib.Path(os.environ.get("LLAMA2_TOKENIZER", DEFAULT_PATH))
     if not path.is_file():
         pytest.skip(f"no released tokenizer at {path}: set LLAMA2_TOKENIZER to the tokenizer.model of Llama 2")
     return Tokenizer.load(path)

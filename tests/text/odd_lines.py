@@ -1,4 +1,4 @@
-"""Lines of mixed text, made up here: prose, code, numbers, scripts, emoji, control characters and odd whitespace."""
+"""Generated lines of mixed text: prose, code, numbers, scripts, emoji, control characters and odd whitespace."""
 
 import random
 

@@ -1,4 +1,4 @@
-"""Dialogues are encoded as Meta encodes them, and the loss covers the answers and nothing else."""
+"""Dialogues are encoded as by Meta, and the loss covers only the answers."""
 
 import io
 import random
@@ -27,7 +27,7 @@ def turns(*contents, system=None):
 
 
 def metas_procedure(tokenizer, messages):
-    """Llama.chat_completion of Meta's generation.py, written out: the slow and independent truth."""
+    """Llama.chat_completion of Meta's generation.py written out, as an independent reference."""
     dialog = [dict(message) for message in messages]
     if dialog[0]["role"] == "system":
         dialog = [
@@ -60,7 +60,7 @@ def test_the_ids_are_metas(tokenizer):
 
 
 def test_golden_ids_of_the_released_tokenizer(released):
-    """The ids that Meta's format has for this dialogue, with the tags spelt out of ordinary tokens."""
+    """The ids of this dialogue in Meta's format, in which the tags consist of ordinary tokens."""
     messages = turns("Hi there", "Hello\n you", "Bye", system="Be nice.")
     first = [1, 518, 25580, 29962, 3532, 14816, 29903, 6778, 13, 3629, 7575, 29889, 13, 29966, 829, 14816, 29903, 6778]
     first += [13, 13, 18567, 727, 518, 29914, 25580, 29962, 15043, 13, 366, 29871, 2]
@@ -70,7 +70,7 @@ def test_golden_ids_of_the_released_tokenizer(released):
 
 
 def test_a_pair_is_its_prompt_its_answer_and_eos(tokenizer):
-    """So what is trained on is what is sampled after the prompt."""
+    """So training targets are the ids that would be sampled after the prompt."""
     for messages in random_dialogues(300, seed=1):
         if messages[-1]["role"] == "user":
             messages.append({"role": "assistant", "content": "the answer"})
@@ -82,7 +82,7 @@ def test_a_pair_is_its_prompt_its_answer_and_eos(tokenizer):
         assert tokenizer.decode(encoded.tokens[len(prompt) :]).strip() == messages[-1]["content"].strip()
 
 
-def test_the_loss_covers_every_answer_with_its_eos_and_no_more(tokenizer):
+def test_the_loss_covers_only_the_answers_and_their_eos(tokenizer):
     messages = turns("the river", "quiet garden", "how", "stone and word", "what is hot", system="please")
     encoded = encode_dialogue(tokenizer, messages)
     borders = np.flatnonzero(np.diff(np.concatenate([[0], encoded.loss_mask, [0]])))
@@ -92,7 +92,7 @@ def test_the_loss_covers_every_answer_with_its_eos_and_no_more(tokenizer):
     assert encoded.tokens.dtype == encoded.loss_mask.dtype == np.int32
 
 
-def test_only_the_last_answer_counts_for_ghost_attention(tokenizer):
+def test_the_loss_covers_only_the_last_answer_for_ghost_attention(tokenizer):
     messages = turns("the river", "quiet garden", "how", "stone and word")
     everything, last = (encode_dialogue(tokenizer, messages, loss) for loss in ("answers", "last"))
     assert last.tokens.tolist() == everything.tokens.tolist()
@@ -100,14 +100,14 @@ def test_only_the_last_answer_counts_for_ghost_attention(tokenizer):
     assert not encode_dialogue(tokenizer, messages, "none").loss_mask.any()
 
 
-def test_bos_and_eos_stand_at_every_pair_and_nowhere_else(tokenizer):
+def test_every_pair_has_one_bos_and_one_eos(tokenizer):
     ids = encode_dialogue(tokenizer, turns("a", "b", "c", "d", "e")).tokens.tolist()
     assert (ids.count(tokenizer.bos_id), ids.count(tokenizer.eos_id)) == (3, 2)
     assert encode_prompt(tokenizer, turns("a")).count(tokenizer.bos_id) == 1
 
 
 def test_a_piece_that_spans_the_border_is_trained_on(tmp_path):
-    """Where spaces may stand inside pieces, the prompt's ids are no prefix: the pair's ids are Meta's all the same."""
+    """With spaces inside pieces the prompt's ids are no prefix of the pair's; the pair's ids are still Meta's."""
     model = io.BytesIO()
     text = ["x] yes indeed", "y] yes", "z] yes it is"] * 100 + corpus(200)
     sentencepiece.SentencePieceTrainer.train(
@@ -122,31 +122,28 @@ def test_a_piece_that_spans_the_border_is_trained_on(tmp_path):
     encoded = encode_dialogue(tokenizer, messages)
     prompt = encode_prompt(tokenizer, messages[:1])
     assert encoded.tokens.tolist() == metas_procedure(tokenizer, messages)
-    assert encoded.tokens[: len(prompt)].tolist() != prompt  # what this test is about
+    assert encoded.tokens[: len(prompt)].tolist() != prompt  # the case to be tested
     first = int(encoded.loss_mask.argmax())
     assert encoded.tokens[:first].tolist() == prompt[:first]
     assert "yes indeed it is" in tokenizer.decode(encoded.tokens[first:])
     assert encoded.loss_mask[first:].all()
 
 
-def test_sampled_ids_are_used_as_they_are(tokenizer):
+def test_sampled_ids_are_used_unchanged(tokenizer):
     prompt = encode_prompt(tokenizer, turns("the river"))
-    # A model may spell a word as no tokenizer would.
+    # A model may spell a word in pieces that the tokenizer would not choose.
     sampled = [*tokenizer.encode("q"), *tokenizer.encode("u"), *tokenizer.encode("iet"), tokenizer.eos_id]
     encoded = encode_with_answer(prompt, np.asarray(sampled, np.int32))
     assert encoded.tokens.tolist() == prompt + sampled
     assert encoded.loss_mask.tolist() == [0] * len(prompt) + [1] * len(sampled)
 
 
-def test_an_unfinished_answer_gets_eos_on_request_alone(tokenizer):
-    prompt, eos = encode_prompt(tokenizer, turns("the river")), tokenizer.eos_id
-    answer = tokenizer.encode("quiet")
+def test_an_unfinished_answer_gets_no_eos(tokenizer):
+    prompt, answer = encode_prompt(tokenizer, turns("the river")), tokenizer.encode("quiet")
     assert encode_with_answer(prompt, answer).tokens.tolist() == prompt + answer
-    assert encode_with_answer(prompt, answer, eos).tokens.tolist() == [*prompt, *answer, eos]
-    assert encode_with_answer(prompt, [*answer, eos], eos).tokens.tolist() == [*prompt, *answer, eos]
 
 
-def test_a_history_may_hold_sampled_ids(tokenizer):
+def test_a_history_may_contain_sampled_ids(tokenizer):
     sampled = [*tokenizer.encode("q"), *tokenizer.encode("u"), tokenizer.eos_id]
     messages = turns("the river", "whatever the text says", "how")
     messages[1]["tokens"] = np.asarray(sampled)
@@ -202,7 +199,7 @@ def test_broken_messages_are_refused(trained, message, error):
         encode_dialogue(trained, [message])
 
 
-def test_what_cannot_be_done_is_refused(trained):
+def test_invalid_arguments_raise(trained):
     with pytest.raises(ValueError, match="a prompt ends in a user message"):
         encode_prompt(trained, turns("a", "b"))
     with pytest.raises(ValueError, match='loss="last"'):
@@ -213,6 +210,6 @@ def test_what_cannot_be_done_is_refused(trained):
         encode_with_answer(encode_prompt(trained, turns("a")), [])
 
 
-def test_a_dialogues_text_is_what_is_encoded():
+def test_a_dialogues_text_is_the_encoded_text():
     messages = turns(" a ", "b", "c", system="s")
     assert dialogue_text(messages) == "[INST] <<SYS>>\ns\n<</SYS>>\n\n a [/INST] b [INST] c [/INST]"

@@ -1,9 +1,9 @@
-"""Packing loses nothing, splits nothing, mixes nothing up."""
+"""Packing loses, splits and mixes up no sequence."""
 
 import numpy as np
 import pytest
 
-from llama2_jax.text.packing import assign_rows, lay_out, pack
+from llama2_jax.text.packing import assign_rows, fill_rows, pack
 
 
 def sequences(sizes, seed=0):
@@ -19,7 +19,7 @@ def sequences(sizes, seed=0):
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_every_sequence_lies_whole_where_it_is_said_to_lie(seed):
+def test_every_sequence_is_complete_at_its_reported_place(seed):
     draw = np.random.default_rng(seed)
     length = int(draw.integers(4, 60))
     given = sequences(draw.integers(1, length + 1, draw.integers(1, 80)), seed)
@@ -32,8 +32,8 @@ def test_every_sequence_lies_whole_where_it_is_said_to_lie(seed):
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_segments_and_positions_tell_the_sequences_apart(seed):
-    """Against a slow walk over every row: each run of one segment id is one sequence, positions count up in it."""
+def test_segments_and_positions_separate_the_sequences(seed):
+    """Against a loop over every row: each run of one segment id is one sequence, positions count up in it."""
     draw = np.random.default_rng(seed)
     given = sequences(draw.integers(1, 31, 40), seed)
     packed = pack(given, 30)
@@ -52,7 +52,7 @@ def test_segments_and_positions_tell_the_sequences_apart(seed):
     assert sorted(found) == sorted(tuple(sequence["tokens"].tolist()) for sequence in given)
 
 
-def test_the_last_token_is_where_it_is_said_to_be():
+def test_the_last_token_is_at_its_reported_place():
     given = sequences([3, 7, 1, 10, 5])
     packed = pack(given, 10)
     last = packed.arrays["tokens"][packed.row, packed.last]
@@ -62,7 +62,7 @@ def test_the_last_token_is_where_it_is_said_to_be():
 def test_few_gaps_are_left():
     sizes = np.random.default_rng(0).integers(5, 120, 2000)
     packed = pack(sequences(sizes), 256, row_multiple=1)
-    # Best fit, longest first, of many small sequences: within 2% of the least possible number of rows.
+    # Best fit, longest first, of many small sequences: within 2% of the fewest possible rows.
     assert packed.rows <= np.ceil(sizes.sum() / 256) * 1.02
 
 
@@ -95,31 +95,29 @@ def test_numbers_become_32_bits():
     }  # fmt: skip
 
 
-def test_the_number_of_rows_can_be_given():
-    packed = pack(sequences([4, 4]), 8, rows=5)
+def test_the_number_of_rows_is_a_multiple():
+    packed = pack(sequences([4, 4]), 8, row_multiple=5)
     assert packed.rows == 5 and packed.arrays["segment_ids"][1:].sum() == 0
-    with pytest.raises(ValueError, match="need 2 rows of 8, but rows=1"):
-        pack(sequences([8, 8]), 8, rows=1)
 
 
 @pytest.mark.parametrize(
     ("given", "message"),
     [
         ([], "no sequences"),
-        ([{"tokens": [1]}, {"tokens": [1] * 9}], "sequence 1 has 9 tokens; rows hold 1 to 8"),
+        ([{"tokens": [1]}, {"tokens": [1] * 9}], "sequence 1 has 9 tokens; a row has room for 1 to 8"),
         ([{"tokens": [1]}, {"tokens": []}], "sequence 1 has 0 tokens"),
         ([{"tokens": [1, 2], "mask": [1]}], "unequal lengths"),
         ([{"tokens": [1]}, {"tokens": [1], "mask": [1]}], "sequence 1 has the fields"),
-        ([{"tokens": [1], "positions": [0]}], "are made here"),
+        ([{"tokens": [1], "positions": [0]}], "packing itself adds segment_ids and positions"),
     ],
 )
-def test_what_cannot_be_packed_is_refused(given, message):
+def test_invalid_sequences_are_refused(given, message):
     with pytest.raises(ValueError, match=message):
         pack(given, 8)
 
 
-def test_laying_out_in_given_rows_is_what_packing_does():
+def test_filling_given_rows_equals_packing():
     given = sequences([3, 7, 1, 10, 5])
     packed = pack(given, 10)
-    again = lay_out(given, packed.row, packed.start, packed.rows, 10)
+    again = fill_rows(given, packed.row, packed.start, packed.rows, 10)
     assert all((again[name] == array).all() for name, array in packed.arrays.items())

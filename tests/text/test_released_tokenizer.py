@@ -1,7 +1,7 @@
 """The released tokenizer: SentencePiece's ids, transformers' ids, and dialogues by hand from the published format.
 
-The file is Meta's and not part of this project: these tests look for it where tests/text/conftest.py says, and are
-skipped, with that reason, only where it is absent.
+The file is Meta's and not part of this project: these tests look for it at the path in tests/text/conftest.py, and are
+skipped if it is absent.
 """
 
 import json
@@ -19,7 +19,7 @@ USER, SYSTEM = "What is 2+2?", "Answer in one word."
 
 @pytest.fixture(scope="module")
 def raw(released):
-    """SentencePiece without anything of ours around it."""
+    """SentencePiece without our wrapper."""
     return sentencepiece.SentencePieceProcessor(model_proto=released._processor.serialized_model_proto())
 
 
@@ -28,8 +28,8 @@ def ours(released):
     return [ids.tolist() for ids in released.encode_many(LINES, threads=2)]
 
 
-def test_the_lines_are_what_they_should_be():
-    """Every kind of text is in them, so that the tests below say something."""
+def test_the_lines_have_every_kind_of_text():
+    """Otherwise the tests below would prove little."""
     assert len(LINES) == 10_000
     kinds = (
         "    ",
@@ -97,7 +97,7 @@ def write_released(folder, released, **settings):
 
 
 def test_known_ids(released):
-    """Numbers that are published or were read off the model's own list of pieces."""
+    """Ids that are published or were read from the model's own list of pieces."""
     assert released.encode("Hello world", bos=True, eos=True) == [1, 15043, 3186, 2]
     assert released.encode("") == []
     assert released.encode(" ") == [259]  # two spaces: the text's and the one put before it

@@ -1,4 +1,4 @@
-"""The tokenizer keeps Llama's rules, whatever the text."""
+"""The tokenizer keeps Llama's rules for any text."""
 
 import random
 
@@ -42,7 +42,7 @@ def test_random_unicode_comes_back(tokenizer):
         assert tokenizer.decode(tokenizer.encode(text)) == text
 
 
-def test_the_one_exception_is_the_mark_that_stands_for_a_space(tokenizer):
+def test_the_one_exception_is_sentencepieces_mark_for_a_space(tokenizer):
     assert tokenizer.decode(tokenizer.encode("a\u2581b")) == "a b"
 
 
@@ -57,7 +57,7 @@ def test_text_never_yields_special_ids(tokenizer, text):
     assert not {0, tokenizer.bos_id, tokenizer.eos_id} & set(tokenizer.encode(text))
 
 
-def test_bos_and_eos_are_added_on_request_alone(tokenizer):
+def test_bos_and_eos_are_added_only_on_request(tokenizer):
     ids = tokenizer.encode("the river")
     assert tokenizer.encode("the river", bos=True) == [1, *ids]
     assert tokenizer.encode("the river", eos=True) == [*ids, 2]
@@ -65,7 +65,7 @@ def test_bos_and_eos_are_added_on_request_alone(tokenizer):
     assert tokenizer.decode([1, *ids, 2]) == "the river"
 
 
-def test_many_texts_are_encoded_as_one_by_one(tokenizer):
+def test_many_texts_are_encoded_like_single_ones(tokenizer):
     texts = [*ODD_TEXTS, *corpus(200, seed=1)]
     for threads in (1, 3):
         for text, ids in zip(texts, tokenizer.encode_many(texts, threads), strict=True):
@@ -82,7 +82,7 @@ def test_an_id_outside_the_vocabulary_is_refused(tokenizer):
         tokenizer.decode([1, tokenizer.vocab_size])
 
 
-def test_the_vocabulary_is_laid_out_as_the_released_one(tokenizer, tmp_path):
+def test_the_vocabulary_has_the_order_of_the_released_one(tokenizer, tmp_path):
     pieces = [tokenizer._processor.id_to_piece(index) for index in range(tokenizer.vocab_size)]
     assert pieces[:3] == ["<unk>", "<s>", "</s>"]
     assert pieces[3:259] == [f"<0x{byte:02X}>" for byte in range(256)]

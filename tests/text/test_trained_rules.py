@@ -12,7 +12,7 @@ BPE = 2  # TrainerSpec.ModelType
 
 @pytest.fixture(scope="module")
 def indented(tmp_path_factory):
-    """Trained on code too, so that runs of spaces are worth pieces of their own."""
+    """Trained on indented text too, so that runs of spaces become pieces."""
     texts = [" " * (4 * (number % 4)) + line for number, line in enumerate(corpus(2000))]
     return train_tokenizer(texts, 500, tmp_path_factory.mktemp("indented") / "tokenizer.model", 1.0)
 
@@ -36,7 +36,7 @@ def test_digits_are_split(indented):
     assert pieces(indented, "a1234")[-4:] == ["1", "2", "3", "4"]
 
 
-def test_what_has_no_piece_is_spelt_in_bytes(indented):
+def test_characters_without_a_piece_are_encoded_as_bytes(indented):
     assert indented.encode("\U0001f999")[-4:] == [3 + byte for byte in "\U0001f999".encode()]
 
 
@@ -46,12 +46,12 @@ def test_nothing_is_normalised(indented, text, compatible):
     assert indented.decode(indented.encode(text)) == text
 
 
-def test_runs_of_spaces_have_pieces_of_their_own(indented):
+def test_runs_of_spaces_have_their_own_pieces(indented):
     spaces = [piece for piece in pieces(indented, "x" + " " * 12 + "x") if set(piece) == {"\u2581"}]
     assert max(map(len, spaces)) > 1
 
 
-def test_a_space_is_put_before_a_text_and_taken_away_again(indented):
+def test_a_space_is_added_before_a_text_and_removed_in_decoding(indented):
     assert pieces(indented, "the")[0].startswith("\u2581") and pieces(indented, " the") != pieces(indented, "the")
     assert indented.decode(indented.encode("the")) == "the" and indented.decode(indented.encode(" the")) == " the"
 
