@@ -1,12 +1,12 @@
-"""What consolidated weights gain in generation over the layout of training: bytes sent and time for each token.
+"""Compares generation with consolidated weights and with the layout of training: bytes sent and time per token.
 
     python -m benchmarks.consolidation                                    # measured on 8 emulated devices
     python -m benchmarks.consolidation --scale=7b --topology=v5p:4x4x4    # from programs compiled for a TPU slice
 
 The first times both layouts in alternating runs on this machine's CPU. The second runs nothing: it counts what the
-compiled loop of decoding sends, and estimates the time by the chip's stated speeds; it needs `pip install "jax[tpu]"`.
-Programs of 2 and of 4 layers are compiled and continued in a straight line to the scale's number of layers, since a
-decoding step repeats its layers and compiling them all takes long. Prints Markdown; docs/scale.md has the output.
+compiled decoding loop sends, and estimates the time by the chip's stated speeds; it needs `pip install "jax[tpu]"`.
+Programs of 2 and of 4 layers are compiled and extrapolated linearly to the scale's number of layers, since a decoding
+step repeats its layers and compiling them all takes long. Prints Markdown; docs/scale.md has the output.
 """
 
 import argparse
@@ -39,12 +39,12 @@ COUNTED_LAYERS = (2, 4)
 
 @dataclasses.dataclass(frozen=True)
 class Step:
-    """What one device does for one token of every row, or to lay the weights out.
+    """The work of one device for one token of every row, or for the consolidation.
 
     Attributes:
       sent: bytes sent to other devices.
       sending: seconds that takes at the links' stated speed.
-      device: seconds that the device computes and reads.
+      device: seconds of computing and reading on the device.
     """
 
     sent: float
@@ -80,7 +80,7 @@ def main() -> None:
 
 
 def compiled_table(scale: str, topology: str, tensor: int, shapes: GenerationShapes) -> list[str]:
-    """Both layouts on a TPU slice, by the compiled programs."""
+    """Returns the table of both layouts on a TPU slice, from the compiled programs."""
     mesh = make_mesh(data=1, fsdp=-1, tensor=tensor, devices=slice_devices(topology))
     model = PRESETS[scale]
     steps = {
@@ -105,7 +105,7 @@ def compiled_table(scale: str, topology: str, tensor: int, shapes: GenerationSha
 
 
 def _extrapolated(count, model: ModelConfig, mesh, shapes: GenerationShapes, consolidated: bool) -> Step:
-    """The cost at the model's number of layers, in a straight line through those of two small numbers."""
+    """Returns the cost at the model's number of layers, extrapolated linearly from two small numbers."""
     few, more = (
         count(dataclasses.replace(model, layers=layers, consolidate_weights=consolidated), mesh, shapes)
         for layers in COUNTED_LAYERS
@@ -117,7 +117,7 @@ def _extrapolated(count, model: ModelConfig, mesh, shapes: GenerationShapes, con
 def _decoding_step(model: ModelConfig, mesh, shapes: GenerationShapes) -> Step:
     weights = abstract_weights(model, abstract_model("policy", model, mesh).params)
     program = parse_program(compile_decode(model, weights, shapes, top_p=1.0).as_text())
-    # One turn of the loop: what it takes to run it twice, less what it takes to run it once.
+    # One iteration of the loop: the cost of two less the cost of one.
     return _cost(program, mesh, 2) + _cost(program, mesh, 1) * -1
 
 
@@ -134,7 +134,7 @@ def _cost(program, mesh, turns: int) -> Step:
 
 
 def measured_table(repeats: int) -> list[str]:
-    """Both layouts on 8 emulated devices, in alternating runs."""
+    """Returns the table of both layouts on 8 emulated devices, in alternating runs."""
     model = ModelConfig(
         vocab_size=4096, dim=512, layers=8, heads=8, kv_heads=8, ffn_hidden=1536, max_length=256, scan_layers=False
     )

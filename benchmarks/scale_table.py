@@ -1,12 +1,12 @@
-"""The table of docs/scale.md: what the paper's stages need of a TPU slice, by --dry_run for each scale and stage.
+"""Makes the table of docs/scale.md: what the paper's stages need of a TPU slice, by --dry_run for each scale and stage.
 
-    python -m benchmarks.scale_table                 # all rows that benchmarks/scale_table.json does not hold yet
+    python -m benchmarks.scale_table                 # all rows that are not yet in benchmarks/scale_table.json
     python -m benchmarks.scale_table --rows=7b,13b   # only rows whose name contains one of these
-    python -m benchmarks.scale_table --again         # rows that it holds too
+    python -m benchmarks.scale_table --again         # also rows that are there
 
-Each row is one run of the command that stands beside it in the table, on any Linux machine with `pip install
-"jax[tpu]"`; a row takes from half a minute to a few minutes of compiling. Finished rows are kept as they come, so it
-can be stopped and started again.
+Each row is one run of its command, which is listed below the table, on any Linux machine with `pip install "jax[tpu]"`;
+a row takes from half a minute to a few minutes of compiling. Finished rows are saved one by one, so it can be stopped
+and started again.
 """
 
 import argparse
@@ -21,13 +21,13 @@ ROOT = pathlib.Path(__file__).parents[1]
 KEPT, PAGE = ROOT / "benchmarks/scale_table.json", ROOT / "docs/scale.md"
 BEGIN, END = "<!-- table: python -m benchmarks.scale_table -->", "<!-- end of table -->"
 
-# A slice for each scale: 64 ways for rows, which the smallest batches (64) still fill, times the scale's tensor ways.
+# A slice for each scale: rows are split 64 ways, which the smallest batches (64) still fill, times the scale's tensor.
 SLICES = {"7b": "v5p:4x4x4", "13b": "v5p:4x4x8", "34b": "v5p:8x8x8", "70b": "v5p:8x8x8"}
 
 # These scales keep nothing of a layer by default (remat=full); their slice has the memory to keep the products.
 FLAGS = {"34b": ("--config.model.remat=dots",), "70b": ("--config.model.remat=dots",)}
 
-# For each stage: what the table calls it, the experiment, the stage, and the flags that all scales need.
+# For each stage: its name in the table, the experiment, the stage, and the flags that all scales need.
 STAGES = (
     ("pretraining, 4M tokens", "pretrain", "pretrain", ("--config.pretrain.accumulation=4",)),
     ("SFT, 64 rows", "sft", "sft", ()),
@@ -42,7 +42,7 @@ STAGES = (
 
 
 def commands() -> dict[str, tuple[str, ...]]:
-    """For each row the arguments of its command."""
+    """Returns the arguments of each row's command."""
     return {
         f"{scale} {name}": (
             "-m", "llama2_jax.main", f"--config=experiments/{experiment}.py:{scale}", "--dry_run",
@@ -54,7 +54,7 @@ def commands() -> dict[str, tuple[str, ...]]:
 
 
 def measure(arguments: tuple[str, ...]) -> dict:
-    """One row: the dry run's report, or the message with which it ended."""
+    """Returns one row: the dry run's report, or the message of its failure."""
     with tempfile.TemporaryDirectory() as folder:
         file = pathlib.Path(folder) / "report.json"
         done = subprocess.run(
@@ -65,7 +65,7 @@ def measure(arguments: tuple[str, ...]) -> dict:
 
 
 def table(rows: Mapping[str, Mapping]) -> str:
-    """The rows in Markdown, in the order of `commands`."""
+    """Returns the rows in Markdown, in the order of `commands`."""
     lines = [
         "| | slice | parameters | optimizer | peak | of | fits | a unit of work | MFU | largest program |",
         "|---|---|---|---|---|---|---|---|---|---|",
@@ -96,17 +96,17 @@ def _gib(size: float) -> str:
 
 
 def write(rows: Mapping[str, Mapping]) -> None:
-    """Puts the table into the page, between its two marks."""
+    """Writes the table into the page, between its two markers."""
     before, _, rest = PAGE.read_text().partition(BEGIN)
     _, _, after = rest.partition(END)
     PAGE.write_text(f"{before}{BEGIN}\n\n{table(rows)}\n\n{END}{after}")
 
 
 def main() -> None:
-    """Measures the rows that are missing and writes the table after each."""
+    """Measures the missing rows and writes the table after each."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", default="", help="only rows whose name contains one of these, separated by commas")
-    parser.add_argument("--again", action="store_true", help="measure rows again that are there")
+    parser.add_argument("--again", action="store_true", help="also measure rows again that are there")
     chosen = parser.parse_args()
     rows = json.loads(KEPT.read_text()) if KEPT.exists() else {}
     for name, arguments in commands().items():

@@ -1,4 +1,4 @@
-"""What the recipe gains in miniature, over several seeds, each with its own world, raters and models.
+"""Measures what the recipe gains in miniature over several seeds, each with its own world, raters and models.
 
 Run: python -m benchmarks.seeds [--seeds 0 1 2 3 4] [--at_once 2] [--workdir runs/seeds]
 Prints the measures of every version and whether each claim holds, as Markdown; docs/results.md has its output.
@@ -100,7 +100,7 @@ def mean_accuracy(report: dict, kind: str, domain: str, rating: str) -> float:
 
 
 def claims_table(reports: dict[int, dict]) -> list[str]:
-    """Returns the margin by which each claim holds: its median over the seeds, and in how many of them it holds."""
+    """Returns the margin by which each claim holds: its median over the seeds, and the number of seeds it holds in."""
 
     def of(report: dict, name: str) -> dict:
         return next(row for row in report["versions"] if row["name"] == name)
@@ -153,7 +153,7 @@ def claims_table(reports: dict[int, dict]) -> list[str]:
 
 
 def spread(values: Sequence[float | None]) -> str:
-    """Returns the median and the range; "-" where there is no value."""
+    """Returns the median and the range; "-" if there is no value."""
     values = [value for value in values if value is not None]
     if not values:
         return "-"

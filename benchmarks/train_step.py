@@ -1,14 +1,14 @@
-"""Our training step beside transformers' LlamaForCausalLM with fused AdamW, on the same machine in alternating runs.
+"""Compares our training step with transformers' LlamaForCausalLM and fused AdamW, on one machine in alternating runs.
 
 Run: python -m benchmarks.train_step [--sizes S M L] [--rounds 5] [--output runs/train_step.json]
      python -m benchmarks.train_step --quick                       # a smoke run
      python -m benchmarks.train_step --gpu                         # 1.1B parameters, bfloat16, 4096 tokens
 
 Needs torch and transformers (pip install -e ".[reference]"), and a C++ compiler for torch.compile. Each contestant runs
-in a process of its own; in a round each of them gets its turn for each size, and a contestant's figure is the median
-over rounds of the median step of a process. All start from the same weights (written by interop/) and take the same
-batches, and their first losses must agree: a step is forward, backward, clipping at a norm of 1 and AdamW with decay of
-matrices. Beside them the matrix products of a step are timed alone: the rest of a step can at best cost nothing.
+in its own process; in a round each runs once for each size, and a contestant's result is the median over rounds of the
+median step of a process. All start from the same weights (written by interop/) and take the same batches, and their
+first losses must agree: a step is forward, backward, clipping at a norm of 1 and AdamW with decay of matrices. In
+addition the matrix products of a step are timed alone, as if the rest of a step cost nothing.
 Prints a Markdown table and whether the claims hold, and writes everything with versions and machine as JSON.
 
 The part for a GPU is written for one NVIDIA GPU of 80 GB or more and has not been run yet: MFU is against the rate of a
@@ -39,7 +39,7 @@ from llama2_jax.interop.checkpoint import Checkpoint
 from llama2_jax.interop.huggingface_export import write_huggingface
 from llama2_jax.models.llama import init_language_model
 
-# The same as sharding/machine.py's keep_freed_memory does from inside.
+# The same as keep_freed_memory of sharding/machine.py, set from outside.
 TUNED_MALLOC = {"GLIBC_TUNABLES": f"glibc.malloc.mmap_max=0:glibc.malloc.trim_threshold={2**64 - 1}"}
 
 
@@ -48,9 +48,9 @@ class Contestant:
     """A way to train.
 
     Attributes:
-      label: how tables name it.
+      label: its name in tables.
       command: module and arguments.
-      tolerance: how far its first losses may be from ours, as a part of them; None for what makes no whole step.
+      tolerance: the relative tolerance of its first losses; None if it does not compute a whole step.
       environment: variables of its process.
     """
 
@@ -63,7 +63,7 @@ class Contestant:
 _PEER = "benchmarks.train_step_transformers"
 _PRODUCTS = "benchmarks.train_step_products"
 _OURS = Contestant("llama2_jax", ("benchmarks.train_step_ours",), 0.0)
-# Float32 sums in another order, through two updates. Precision medium and autocast multiply in bfloat16, 2^-9 a number.
+# Float32 sums in another order, over two updates. Precision medium and autocast multiply in bfloat16, 2^-9 per number.
 FLOAT32, BFLOAT16 = 1e-4, 1e-2
 CPU = {
     "eager": Contestant("transformers, eager", (_PEER,), FLOAT32),
@@ -123,9 +123,9 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def run_rounds(sizes: Sequence[str], rounds: int, contestants: Mapping[str, Contestant]) -> dict:
-    """For each size and contestant what its processes printed, a process a round, one contestant after the other.
+    """Returns for each size and contestant the output of its processes, one per round, the contestants in turn.
 
-    Exits where a process fails or the first losses do not agree.
+    Exits if a process fails or the first losses do not agree.
     """
     runs = {size: {name: [] for name in contestants} for size in sizes}
     with tempfile.TemporaryDirectory() as temporary:
@@ -145,7 +145,7 @@ def run_rounds(sizes: Sequence[str], rounds: int, contestants: Mapping[str, Cont
 
 
 def prepare(size_name: str, folder: pathlib.Path) -> None:
-    """Writes a folder that transformers and we load: fresh weights, and batches of random tokens."""
+    """Writes a folder that transformers and our code can load: fresh weights, and batches of random tokens."""
     size = SIZES[size_name]
     params = jax.device_get(init_language_model(size.model, jax.random.key(0)))
 
@@ -164,7 +164,7 @@ def prepare(size_name: str, folder: pathlib.Path) -> None:
 
 
 def start(command: Sequence[str], environment: Mapping[str, str]) -> dict:
-    """Runs a module in a process of its own and reads the JSON in its last line."""
+    """Runs a module in its own process and returns the JSON in its last line."""
     process = subprocess.run(
         [sys.executable, "-m", *command],
         env={**os.environ, **environment}, stdout=subprocess.PIPE, text=True, check=False,
@@ -175,7 +175,7 @@ def start(command: Sequence[str], environment: Mapping[str, str]) -> dict:
 
 
 def check_losses(size: str, losses: Mapping[str, Sequence[float]], contestants: Mapping[str, Contestant]) -> None:
-    """Exits where a contestant's first losses are not ours: it would not have computed the same step."""
+    """Exits if a contestant's first losses are not ours: it would not have computed the same step."""
     if "ours" not in losses:
         return
     for name, found in losses.items():
@@ -185,7 +185,7 @@ def check_losses(size: str, losses: Mapping[str, Sequence[float]], contestants: 
 
 
 def speeds(size: str, runs: Mapping[str, Sequence[Mapping]]) -> dict[str, dict[str, float]]:
-    """For each contestant tokens/s (median, lowest, highest over rounds) and FLOP/s."""
+    """Returns for each contestant tokens/s (median, lowest, highest over rounds) and FLOP/s."""
     found = {}
     for name, rounds in runs.items():
         by_round = [SIZES[size].tokens / statistics.median(one["seconds"]) for one in rounds]
@@ -204,7 +204,7 @@ def table(
     contestants: Mapping[str, Contestant],
     matrix_rate: float | None = None,
 ) -> list[str]:
-    """Markdown: a row a contestant and size, with our ratio to it, and MFU where the machine's rate is known."""
+    """Returns Markdown with a row per contestant and size: our ratio to it, and MFU if the machine's rate is known."""
     last = " MFU |" if matrix_rate else ""
     rows = [f"| size | contestant | tokens/s (lowest to highest) | GFLOP/s | ours is |{last}"]
     rows.append("|---|---|---|---|---|" + ("---|" if matrix_rate else ""))
@@ -218,9 +218,9 @@ def table(
 
 
 def claims(measured: Mapping[str, Mapping[str, Mapping[str, float]]]) -> list[str]:
-    """What the CPU figures must show, with what they show; nothing where a contestant is missing."""
+    """Returns the claims about the CPU and whether they hold; none if a contestant is missing."""
     rows = []
-    # The setting that is called the fastest is so for most sizes, not for all.
+    # The setting called the fastest is so for most sizes, but not for all.
     for names, wanted, over, text in (
         (("compiled",), 1.5, statistics.median, "median over sizes of ours / torch.compile at its default precision"),
         (("fastest", "compiled", "eager"), 0.95, min, "lowest over sizes of ours / transformers' fastest in float32"),
@@ -245,7 +245,7 @@ def claims(measured: Mapping[str, Mapping[str, Mapping[str, float]]]) -> list[st
 
 
 def machine() -> dict[str, object]:
-    """The processor and the devices."""
+    """Returns processor, cores and system."""
     model = platform.processor()
     cpuinfo = pathlib.Path("/proc/cpuinfo")
     if cpuinfo.exists():
@@ -255,7 +255,7 @@ def machine() -> dict[str, object]:
 
 
 def versions() -> dict[str, str]:
-    """Of everything that a figure may depend on."""
+    """Returns the versions of everything that a result may depend on."""
     packages = ("jax", "jaxlib", "flax", "optax", "torch", "transformers", "numpy")
     return {"python": platform.python_version()} | {name: importlib.metadata.version(name) for name in packages}
 

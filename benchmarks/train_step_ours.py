@@ -1,4 +1,4 @@
-"""A contestant of train_step.py: the step that pretraining runs, built as the stage builds it, on the devices here."""
+"""A contestant of train_step.py: pretraining's step, built as in the stage, on the local devices."""
 
 import argparse
 import json
@@ -51,7 +51,7 @@ def run(folder: pathlib.Path, size_name: str) -> None:
 
 
 def matrix_rate(width: int = 8192, products: int = 50) -> float:
-    """FLOP/s of a chain of products of bfloat16 matrices [width, width]: what the accelerator gives at best."""
+    """Returns FLOP/s of a chain of products of bfloat16 matrices [width, width]: the accelerator's best rate."""
 
     @jax.jit
     def chain(x, matrix):

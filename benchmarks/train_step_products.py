@@ -1,10 +1,10 @@
-"""Beside the contestants of train_step.py: the matrix products of a step and nothing else.
+"""Times only the matrix products of a step, for comparison with the contestants of train_step.py.
 
-Each product is timed by itself, in XLA, whose kernels our step runs, or in PyTorch at its default precision. What is
-left out is all that is not a product (norms, rotations, softmax, SwiGLU, loss, optimizer), and reading operands that
-another operation has pushed out of the caches. Attention is counted as half of its products over all keys: chunks, as
-models/attention_xla.py has them, may be faster or slower. So the sum is an estimate of what is left when all else costs
-nothing, and not a strict bound.
+Each product is timed by itself, in XLA, whose kernels our step runs, or in PyTorch at its default precision. Everything
+else is left out (norms, rotations, softmax, SwiGLU, loss, optimizer), and so is reading operands that another operation
+has evicted from the caches. Attention is counted as half of its products over all keys: chunks, as in
+models/attention_xla.py, may be faster or slower. So the sum is an estimate of a step in which all else costs nothing,
+and not a strict bound.
 """
 
 import argparse
@@ -39,10 +39,10 @@ def main() -> None:
 
 
 def products(size: Size) -> Iterator[tuple[float, Callable, tuple[int, ...], tuple[int, ...]]]:
-    """How often a step runs each product, the product, and the shapes of its operands, which may be of either library.
+    """Yields how often a step runs each product, the product, and its operands' shapes; operands of either library.
 
-    A weight's product is made once forward and twice backward, for its input's gradient and for its own. Attention's
-    two are made over all keys and count half, since half of them lie before a query; backward each is made twice.
+    A weight's product is computed once forward and twice backward, for its input's gradient and for its own.
+    Attention's two are over all keys and count half, since half of the keys precede a query; backward each runs twice.
     """
     model, tokens = size.model, size.tokens
     kv_dim = model.kv_heads * model.head_dim
@@ -69,9 +69,9 @@ def products(size: Size) -> Iterator[tuple[float, Callable, tuple[int, ...], tup
 
 
 def seconds_of(in_library: Callable, function: Callable, *shapes: tuple[int, ...]) -> float:
-    """The time of a product of random float32 matrices of these shapes, the median of groups of calls.
+    """Returns the time of a product of random float32 matrices of these shapes, the median of groups of calls.
 
-    A group is waited for as a whole: starting a call takes as long as a small product, and a step starts but once.
+    A group is waited for as a whole: starting a call takes as long as a small product, and a step is started only once.
     """
     random = np.random.default_rng(0)
     run = in_library(function, *(random.standard_normal(shape, np.float32) for shape in shapes))

@@ -1,4 +1,4 @@
-"""What the contestants of train_step.py share: the sizes, the learning rate, and how many FLOPs a step is."""
+"""What the contestants of train_step.py share: the sizes, the learning rate, and the FLOPs of a step."""
 
 import dataclasses
 import json
@@ -11,7 +11,7 @@ import numpy as np
 from llama2_jax.models.config import ModelConfig, ffn_hidden, parameter_count
 
 LEARNING_RATE = 1e-3
-# The first losses are compared: that of the untrained model, and what the first updates made of it.
+# The first losses are compared: that of the untrained model, and those after the first updates.
 COMPARED_STEPS = 3
 
 
@@ -21,8 +21,8 @@ class Size:
 
     Attributes:
       model: the network.
-      rows: sequences a batch.
-      length: tokens a sequence.
+      rows: sequences per batch.
+      length: tokens per sequence.
       steps: how many steps a process times.
     """
 
@@ -33,12 +33,12 @@ class Size:
 
     @property
     def tokens(self) -> int:
-        """Tokens a batch."""
+        """Tokens per batch."""
         return self.rows * self.length
 
     @property
     def flops(self) -> int:
-        """Floating-point operations of the matrix products of a step; a multiplication with its addition is two.
+        """Floating-point operations of the matrix products of a step; a multiply-add counts as two.
 
         6 for each token and parameter of a matrix (2 forward, 4 backward; the embedding is looked up, not multiplied),
         and the attention's two products over the keys at or before a query, which are half of all.
@@ -73,7 +73,7 @@ SIZES = {
 
 
 def read_batches(folder: pathlib.Path) -> np.ndarray:
-    """The token ids of all batches, [batches, rows, length] int32."""
+    """Returns the token ids of all batches, [batches, rows, length] int32."""
     return np.load(folder / "tokens.npy")
 
 
@@ -81,7 +81,7 @@ def time_steps(step: Callable[[np.ndarray], float], batches: np.ndarray, steps: 
     """Runs steps on the batches in turn and prints, as a line of JSON, the first losses and the seconds of each step.
 
     Args:
-      step: one training step on a batch of tokens; returns its loss when all of it is done.
+      step: one training step on a batch of tokens; returns its loss after waiting for the whole step.
       batches: [batches, rows, length].
       steps: how many are timed, after `COMPARED_STEPS` that compile and warm up.
     """

@@ -1,13 +1,13 @@
 #!/bin/bash
-# The README's command on every host of a Cloud TPU slice, with gcloud alone. One command each:
-#   launch/tpu_pod.sh create       ask for the slice
-#   launch/tpu_pod.sh status       ACTIVE when it is there; SUSPENDED when it was taken away: delete and create it again
-#   launch/tpu_pod.sh install      copy this folder to every host and install it; again after a change of the code
-#   launch/tpu_pod.sh run [flags]  start the run on every host, or go on with it after an interruption
+# Runs the README's command on every host of a Cloud TPU slice, with only gcloud. The commands:
+#   launch/tpu_pod.sh create       request the slice
+#   launch/tpu_pod.sh status       ACTIVE when it is ready; SUSPENDED after a preemption: delete and create it again
+#   launch/tpu_pod.sh install      copy this folder to every host and install it; repeat after a change of the code
+#   launch/tpu_pod.sh run [flags]  start the run on every host, or resume it after an interruption
 #   launch/tpu_pod.sh logs [host]  follow the log of a host, by default of the first, 0
-#   launch/tpu_pod.sh stop         end the run after it has saved
-#   launch/tpu_pod.sh delete       give the slice back
-# docs/launch.md tells what to set, how to follow a run and how it goes on after an interruption.
+#   launch/tpu_pod.sh stop         stop the run after it has saved
+#   launch/tpu_pod.sh delete       release the slice
+# docs/launch.md says what to set, how to follow a run and how it resumes after an interruption.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -29,7 +29,7 @@ on_every_host() { # reads the commands from its input
   gcloud compute tpus tpu-vm ssh "$NAME" "${where[@]}" --worker=all --command="$(cat)"
 }
 
-# What each host can tell: whether the run that was last started there is still alive.
+# Checks on a host whether the run that was last started there is still alive.
 # shellcheck disable=SC2016  # the host fills it in
 alive='alive() { [[ -e llama2_jax.pid ]] && ps -ww -p "$(cat llama2_jax.pid)" -o args= | grep -q llama2_jax.main; }'
 
@@ -48,7 +48,7 @@ case $action in
     archive=$(mktemp -d)/llama2_jax.tar.gz
     git ls-files -z --cached --others --exclude-standard | tar --null --files-from=- -czf "$archive"
     gcloud compute tpus tpu-vm scp "$archive" "$NAME:llama2_jax.tar.gz" "${where[@]}" --worker=all
-    # The hosts' own Python is too old; uv brings one.
+    # The hosts' own Python is too old; uv installs a newer one.
     on_every_host <<EOF
 set -euo pipefail
 $alive

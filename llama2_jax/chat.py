@@ -1,6 +1,6 @@
 """Talk to a model: python -m llama2_jax.chat --checkpoint=<folder>
 
-The folder is of any kind that llama2_jax.load reads. Answers appear as they are made; Ctrl-C stops an answer.
+The folder may have any format that llama2_jax.load reads. Answers are printed as they are generated; Ctrl-C stops one.
 """
 
 import contextlib
@@ -28,16 +28,16 @@ from llama2_jax.text.tokenizer import Tokenizer
 
 _CHECKPOINT = flags.DEFINE_string("checkpoint", None, "The model: a folder of this project, Hugging Face or Meta.")
 _SYSTEM = flags.DEFINE_string("system", "", "The system message; none by default.")
-_TEMPERATURE = flags.DEFINE_float("temperature", 0.6, "What logits are divided by; 0 takes the likeliest token.")
+_TEMPERATURE = flags.DEFINE_float("temperature", 0.6, "Divides the logits; 0 takes the likeliest token.")
 _TOP_P = flags.DEFINE_float("top_p", 0.9, "The nucleus: the share of probability that is sampled from; 1: all.")
 _SEED = flags.DEFINE_integer("seed", 0, "The same seed and the same messages give the same answers.")
 _MAX_NEW_TOKENS = flags.DEFINE_integer(
-    "max_new_tokens", None, "Where an answer is cut off; by default 512, or half the context where that is less."
+    "max_new_tokens", None, "The longest answer in tokens; by default 512, or half the context if that is less."
 )
 _TENSOR = flags.DEFINE_integer("tensor", 1, "Over how many devices the model is split.")
 
 HELP = "/system TEXT sets a system message, /reset forgets the dialogue, /quit ends the chat; Ctrl-C stops an answer"
-# Control characters but newline and tab: they would move a terminal's cursor, or worse.
+# Control characters except newline and tab: they would move a terminal's cursor, or worse.
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 _COMMAND = re.compile(r"/([a-z]+)(?:\s+(.*))?", re.DOTALL)
 
@@ -50,9 +50,9 @@ class Chat:
       streamer, tokenizer: the model.
       sampling: how tokens are chosen.
       key: the randomness of all answers.
-      messages: what was said and still fits the context; answers carry their ids.
+      messages: the dialogue so far, as far as it fits the context; answers have their token ids.
       context: what the model has read.
-      answers: how many were begun; each has randomness of its own.
+      answers: the number of answers started; each has its own randomness.
     """
 
     streamer: Streamer
@@ -69,8 +69,8 @@ def run_chat(chat: Chat, next_line: Callable[[], str], out: TextIO) -> None:
 
     Args:
       chat: the dialogue; changed.
-      next_line: gives the user's next message; raises EOFError where there is none.
-      out: where answers and notes are written.
+      next_line: returns the user's next message; raises EOFError if there is none.
+      out: where answers and notices are written.
     """
     while True:
         try:
@@ -83,7 +83,7 @@ def run_chat(chat: Chat, next_line: Callable[[], str], out: TextIO) -> None:
             continue
         message = _CONTROL.sub("", line).strip()
         if message != line.strip():
-            out.write("(control characters were left out)\n")
+            out.write("(control characters were removed)\n")
         command = _COMMAND.fullmatch(message)
         if command and command[1] in ("quit", "exit"):
             return
@@ -98,7 +98,7 @@ def run_chat(chat: Chat, next_line: Callable[[], str], out: TextIO) -> None:
 
 
 def _obey(chat: Chat, command: str, argument: str) -> str:
-    """Carries out a command and says so."""
+    """Executes a command and returns a notice."""
     system = [message for message in chat.messages if message["role"] == "system"]
     if command == "reset":
         chat.messages, chat.answers = system, 0
@@ -110,10 +110,10 @@ def _obey(chat: Chat, command: str, argument: str) -> str:
 
 
 def start_messages(system: str) -> list[dict]:
-    """A dialogue's beginning: its system message, if there is one.
+    """Returns a dialogue's first messages: its system message, if there is one.
 
     Raises:
-      SpecialTagError: where it contains a tag of the chat format.
+      SpecialTagError: if it contains a tag of the chat format.
     """
     messages = [{"role": "system", "content": system}] if system else []
     check_messages([*messages, {"role": "user", "content": ""}])
@@ -121,7 +121,7 @@ def start_messages(system: str) -> list[dict]:
 
 
 def _answer(chat: Chat, message: str, out: TextIO) -> None:
-    """Answers a message, piece by piece; the dialogue is as it was where the message can not be answered."""
+    """Answers a message, piece by piece; the dialogue is unchanged if the message cannot be answered."""
     longest = chat.streamer.config.max_length - chat.sampling.max_new_tokens
     window = fit_dialogue(chat.tokenizer, [*chat.messages, {"role": "user", "content": message}], longest)
     if window.dropped:
@@ -154,7 +154,7 @@ def _answer(chat: Chat, message: str, out: TextIO) -> None:
 
 @contextlib.contextmanager
 def _interrupts() -> Iterator[Callable[[], bool]]:
-    """Inside, Ctrl-C is noted and ends nothing by itself: an exception in the middle of a step would lose the cache."""
+    """Records Ctrl-C instead of raising: an exception in the middle of a step would lose the cache."""
     noted = []
     previous = signal.signal(signal.SIGINT, lambda *_: noted.append(True))
     try:
@@ -175,9 +175,9 @@ def open_chat(
     """Loads a model for a new dialogue.
 
     Raises:
-      ValueError: for settings that mean nothing, and for a folder that holds no language model with its tokenizer.
+      ValueError: if a setting is invalid, or if the folder has no language model with its tokenizer.
     """
-    # What means nothing is refused before anything is loaded.
+    # Invalid settings are refused before anything is loaded.
     Sampling(temperature, top_p, 1 if max_new_tokens is None else max_new_tokens)
     messages = start_messages(system)
     mesh = None
@@ -187,7 +187,7 @@ def open_chat(
         mesh = make_mesh(data=1, fsdp=1, tensor=tensor, devices=jax.devices()[:tensor])
     llama = load(checkpoint, mesh, dtype=None)
     if not isinstance(llama.model, LanguageModel):
-        raise ValueError(f"{checkpoint} holds a reward model, which can not talk; give a language model's folder")
+        raise ValueError(f"{checkpoint} is a reward model, which cannot talk; give a language model's folder")
     if llama.tokenizer is None:
         raise ValueError(f"{checkpoint} has no tokenizer.model: put the model's own into the folder")
     length = llama.config.max_length
@@ -204,7 +204,7 @@ def main(argv: list[str]) -> None:
     """Reads the flags, loads the model and talks until the input ends."""
     if len(argv) > 1:
         raise app.UsageError(f"unknown arguments: {' '.join(argv[1:])}")
-    # What is no UTF-8 is read, and what a terminal can not show is written, as a replacement character.
+    # Input that is not UTF-8 is read, and output that a terminal cannot show is written, as a replacement character.
     sys.stdin.reconfigure(encoding="utf-8", errors="replace")
     sys.stdout.reconfigure(errors="replace")
     keep_freed_memory()

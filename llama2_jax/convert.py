@@ -1,6 +1,7 @@
 """Convert a model: python -m llama2_jax.convert --source=<folder> --target=<folder> --to={orbax,huggingface,meta}
 
-The source's kind is recognised. Tensors go through memory one at a time, and the target gets its name when it is whole.
+The source's format is recognised. Tensors pass through memory one at a time, and the target gets its name when it is
+complete.
 """
 
 import dataclasses
@@ -36,19 +37,17 @@ from llama2_jax.loading import open_checkpoint
 from llama2_jax.training.model_folder import save_model_description
 from llama2_jax.training.stored_params import ParamsWriter
 
-_SOURCE = flags.DEFINE_string("source", None, "The folder of a model: this project's, Hugging Face's or Meta's.")
+_SOURCE = flags.DEFINE_string("source", None, "The model: a folder in this project's, Hugging Face's or Meta's format.")
 _TARGET = flags.DEFINE_string("target", None, "The folder to write; must not exist.")
-_TO = flags.DEFINE_enum("to", None, list(KINDS), "The kind of model to write; orbax is this project's own.")
+_TO = flags.DEFINE_enum("to", None, list(KINDS), "The format to write; orbax is this project's own.")
 _DTYPE = flags.DEFINE_enum("dtype", None, list(DTYPES), "The dtype of the weights written; by default the source's.")
 _SHARDS = flags.DEFINE_integer("shards", 1, "Over how many files Meta's format is split (13B: 2, 70B: 8).")
-_FILE_BYTES = flags.DEFINE_integer("file_bytes", FILE_BYTES, "How large a file of Hugging Face's format may grow.")
-_TOKENIZER = flags.DEFINE_string(
-    "tokenizer", None, "A tokenizer.model to put beside the model; by default the source's."
-)
-_MAX_LENGTH = flags.DEFINE_integer("max_length", LENGTH, "The longest sequence; Meta's format does not say it.")
+_FILE_BYTES = flags.DEFINE_integer("file_bytes", FILE_BYTES, "The largest size of a file in Hugging Face's format.")
+_TOKENIZER = flags.DEFINE_string("tokenizer", None, "A tokenizer.model for the target; by default the source's.")
+_MAX_LENGTH = flags.DEFINE_integer("max_length", LENGTH, "The longest sequence; Meta's format does not store it.")
 _KV_HEADS = flags.DEFINE_integer("kv_heads", None, "Key and value heads of the target; by default the source's.")
 _KV_POOLING = flags.DEFINE_enum("kv_pooling", "mean", list(POOLINGS), "How heads become fewer: mean is best.")
-_ALLOW_NAN = flags.DEFINE_boolean("allow_nan", False, "Convert a model that holds NaN or infinity.")
+_ALLOW_NAN = flags.DEFINE_boolean("allow_nan", False, "Convert a model with NaN or infinite values.")
 
 Progress = Callable[[int], Any]
 
@@ -56,11 +55,11 @@ Progress = Callable[[int], Any]
 def write_model_folder(
     checkpoint: Checkpoint, target: pathlib.Path, dtype: np.dtype, progress: Progress = lambda size: None
 ) -> None:
-    """Writes a model of this project: checkpoints/, tokenizer.model and, last, model.json.
+    """Writes this project's format: checkpoints/, tokenizer.model and, last, model.json.
 
     Args:
       checkpoint: the model.
-      target: a folder that is there and empty.
+      target: an existing, empty folder.
       dtype: of the weights on disk; they are restored as float32.
       progress: called with the number of elements of each piece when it is written.
     """
@@ -82,18 +81,18 @@ WRITERS = {"orbax": write_model_folder, "huggingface": write_huggingface, "meta"
 def convert(
     checkpoint: Checkpoint, target: str | pathlib.Path, to: str, dtype: str | None = None, **options: Any
 ) -> None:
-    """Writes a checkpoint as a folder of another kind, whole or not at all.
+    """Writes a checkpoint in another format, whole or not at all.
 
     Args:
       checkpoint: from `open_checkpoint`.
-      target: the folder to write; must not exist. It is written beside its place and moved there when it is whole.
+      target: the folder to write; must not exist. It is written under a temporary name and renamed when it is complete.
       to: `orbax`, `huggingface` or `meta`.
       dtype: `float32`, `float16` or `bfloat16`; by default the checkpoint's.
-      options: of the kind: `shards` for meta, `file_bytes` for huggingface.
+      options: of the format: `shards` for meta, `file_bytes` for huggingface.
 
     Raises:
-      ValueError: where the target exists or the checkpoint is broken or does not fit the kind.
-      OSError: where the disk is too small; the message says what is needed.
+      ValueError: if the target exists, or if the checkpoint is broken or does not fit the format.
+      OSError: if the disk is too small; the message says how much is needed.
     """
     target = local_folder(target)
     if target.exists():
@@ -103,7 +102,7 @@ def convert(
     target.parent.mkdir(parents=True, exist_ok=True)
     _check_space(target.parent, size * stored.itemsize)
     draft = target.parent / f"{target.name}.partial"
-    shutil.rmtree(draft, ignore_errors=True)  # of a run that was cut off
+    shutil.rmtree(draft, ignore_errors=True)  # left by an interrupted run
     draft.mkdir()
     try:
         with tqdm(total=size, unit=" weights", unit_scale=True, desc=f"{checkpoint.kind} to {to}") as bar:
@@ -132,7 +131,7 @@ def _check_space(folder: pathlib.Path, needed: int) -> None:
 
 
 def _is_full(error: Exception) -> bool:
-    # TensorStore tells it in words.
+    # TensorStore says so only in the message.
     return getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) or "No space left" in str(error)
 
 
@@ -157,7 +156,7 @@ def main(argv: list[str]) -> None:
             checkpoint = with_kv_heads(checkpoint, _KV_HEADS.value, _KV_POOLING.value)
         convert(checkpoint, _TARGET.value, _TO.value, _DTYPE.value, **options)
     except (OSError, ValueError) as error:
-        logging.debug("the error came from here", exc_info=True)
+        logging.debug("the error was raised here", exc_info=True)
         sys.exit(f"error: {error}")
     logging.info("done: %s", _TARGET.value)
 

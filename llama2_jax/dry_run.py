@@ -1,7 +1,7 @@
-"""What an experiment will need of each device, before it runs: --dry_run.
+"""Reports what an experiment will need of each device, before it runs: --dry_run.
 
-Every stage's own programs are compiled for abstract arrays, on the devices here or for a TPU slice that is not here;
-nothing is allocated, and nothing is read but the configuration.
+Every stage's own programs are compiled for abstract arrays, for the local devices or for a TPU slice that need not
+exist; nothing is allocated, and only the configuration is read.
 """
 
 import dataclasses
@@ -26,9 +26,9 @@ from llama2_jax.sizing.topology import slice_devices
 
 ASSUMPTIONS = (
     "times are a roofline: each instruction takes as long as its arithmetic at the chip's peak or its bytes at the "
-    "memory's bandwidth, what is sent is sent meanwhile, and nothing else takes time; a real run is slower",
+    "memory's bandwidth, communication overlaps with it, and nothing else takes time; a real run is slower",
     "operations are those of matrix products and attention kernels, loops counted as often as they run",
-    "MFU is by the operations that the model needs (models/flops.py), rows being full and each one sequence",
+    "MFU is by the operations that the model needs (models/flops.py), with full rows of one sequence each",
 )
 
 
@@ -41,20 +41,20 @@ def run(
       config: the experiment's.
       until: the last stage; empty for all.
       stages: only these; empty for all.
-      topology: a TPU slice such as v5p:8x8x8; empty for the devices here.
-      chip: what each device can do, where that is not to be looked up by its kind.
+      topology: a TPU slice such as v5p:8x8x8; empty for the local devices.
+      chip: the devices' speeds and memory; by default looked up by their kind.
 
     Returns:
-      What `--dry_run_json` writes: JSON without objects of other types; docs/scale.md says what each field is.
+      The content of `--dry_run_json`: only JSON types; docs/scale.md describes the fields.
 
     Raises:
-      ValueError: whatever a run would be refused for, an unknown stage, and a slice that can not be compiled for.
+      ValueError: if a run would be refused, a stage is unknown, or the slice cannot be compiled for.
     """
     devices = slice_devices(topology) if topology else jax.devices()
     plan = recipe.plan(config, until, devices)
     unknown = [name for name in stages if name not in plan.stages]
     if unknown:
-        raise ValueError(f"--stages={','.join(unknown)}: no such stage here; choose from {', '.join(plan.stages)}")
+        raise ValueError(f"--stages={','.join(unknown)}: no such stage; choose from {', '.join(plan.stages)}")
     chip = chip or chip_of(devices[0])
     sized = []
     for name in plan.stages:
@@ -79,8 +79,8 @@ def run(
 
 
 def main(config: ConfigDict, until: str, stages: Sequence[str], topology: str, json_path: str) -> int:
-    """Sizes an experiment, prints the table, writes the JSON where a path is given; 0 if everything fits, else 1."""
-    # A GPU's memory is left to those who run on it.
+    """Sizes an experiment, prints the table, writes the JSON (if `json_path`); returns 0 if everything fits, else 1."""
+    # Leaves a GPU's memory to other processes.
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     report = run(config, until, stages, topology)
     print(table(report), flush=True)
@@ -99,7 +99,7 @@ def write_json(report: dict[str, Any], path: str) -> None:
 def _size_stage(name: str, plan: recipe.Plan, chip: Chip) -> dict[str, Any]:
     module = importlib.import_module(plan.config[name].run)
     if not hasattr(module, "device_work"):
-        work = DeviceWork((), assumptions=("the stage describes no work on devices",))
+        work = DeviceWork((), assumptions=("the stage does not describe its work on devices",))
     else:
         work = module.device_work(plan.config[name], plan.model, plan.mesh)
     return {"stage": name, "run": module.__name__, **size_work(work, plan.mesh, chip)}

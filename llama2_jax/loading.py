@@ -1,4 +1,4 @@
-"""A model and its tokenizer from a folder of any kind, and a few lines to make it write.
+"""Loads a model and its tokenizer from a folder of any supported format, to complete texts and answer messages.
 
     import llama2_jax
 
@@ -45,9 +45,9 @@ class Llama:
 
     Attributes:
       config: the network's sizes.
-      model: a LanguageModel; of a reward model's folder a ScalarModel.
+      model: a LanguageModel; for a reward model's folder a ScalarModel.
       params: its parameters.
-      tokenizer: None where the folder has none.
+      tokenizer: None if the folder has none.
     """
 
     config: ModelConfig
@@ -58,15 +58,15 @@ class Llama:
     def complete(
         self, text: str, max_new_tokens: int = 64, temperature: float = 0.0, top_p: float = 1.0, seed: int = 0
     ) -> str:
-        """The text that follows a text, greedily by default.
+        """Returns a continuation of a text, greedy by default.
 
         Args:
-          text: what the model is to go on from.
-          max_new_tokens: where it is cut off if it does not end by itself, or earlier where the context is full.
-          temperature, top_p, seed: how tokens are sampled; 0 takes the likeliest.
+          text: the text to continue.
+          max_new_tokens: the longest continuation; it ends earlier if the context is full.
+          temperature, top_p, seed: how tokens are sampled; temperature 0 takes the likeliest.
 
         Raises:
-          ValueError: without a tokenizer, for a reward model, and for a text that fills the context.
+          ValueError: if there is no tokenizer, if it is a reward model, or if the text fills the context.
         """
         prompt = self._tokenizer().encode(text, bos=True)
         answer = self._generate(prompt, max_new_tokens, temperature, top_p, seed)
@@ -81,14 +81,14 @@ class Llama:
         top_p: float = 0.9,
         seed: int = 0,
     ) -> str:
-        """The assistant's next message, sampled as the reference's chat does by default.
+        """Returns the assistant's next message, by default sampled as in the reference's chat.
 
         Args:
-          messages: {"role", "content"}: perhaps a system message, then user and assistant in turn, the user last.
+          messages: {"role", "content"}: an optional system message, then user and assistant in turn, the user last.
           max_new_tokens, temperature, top_p, seed: as for `complete`.
 
         Raises:
-          ValueError: as `complete`, and as `text.dialogue.encode_prompt` for messages that make no dialogue.
+          ValueError: as `complete`, and as `text.dialogue.encode_prompt` if the messages are not a dialogue.
         """
         prompt = encode_prompt(self._tokenizer(), messages)
         return self._tokenizer().decode(self._generate(prompt, max_new_tokens, temperature, top_p, seed)).strip()
@@ -97,7 +97,7 @@ class Llama:
         self, prompt: Sequence[int], max_new_tokens: int, temperature: float, top_p: float, seed: int
     ) -> list[int]:
         if not isinstance(self.model, LanguageModel):
-            raise ValueError("this is a reward model, which gives scores: text needs a language model")
+            raise ValueError("this is a reward model, which gives scores: to generate text, load a language model")
         room = self.config.max_length - len(prompt)
         if room < 1:
             raise ValueError(f"the prompt has {len(prompt)} tokens; the model's context has {self.config.max_length}")
@@ -109,7 +109,7 @@ class Llama:
 
     def _tokenizer(self) -> Tokenizer:
         if self.tokenizer is None:
-            raise ValueError("the model came without a tokenizer: put its tokenizer.model into its folder")
+            raise ValueError("the model has no tokenizer: put its tokenizer.model into its folder")
         return self.tokenizer
 
 
@@ -117,16 +117,16 @@ def load(path: str | pathlib.Path, mesh: Mesh | None = None, dtype: str | None =
     """Loads a model and its tokenizer.
 
     Args:
-      path: a local folder of one of three kinds, told apart by its files: this project's (model.json beside
+      path: a local folder in one of three formats, recognised by its files: this project's (model.json with
         checkpoints/, such as a stage's folder), Hugging Face's (config.json), or Meta's (params.json).
-      mesh: devices to split the parameters over (sharding.mesh.make_mesh); each part is read straight to its device. By
-        default all are on the first one.
-      dtype: of the parameters: `float32`, which training and the objectives ask for; None for the network's compute
-        dtype, which is all that generation needs and half the memory where it is bfloat16.
+      mesh: devices to split the parameters over (sharding.mesh.make_mesh); each part is read directly onto its device.
+        By default all are on the first one.
+      dtype: of the parameters: `float32`, which training and the objectives need; None for the network's compute
+        dtype, which is enough for generation and half the memory if it is bfloat16.
 
     Raises:
-      ValueError: where the folder is of no such kind, or a file of it is missing, broken or at odds with another; the
-        message names it.
+      ValueError: if the folder has no such format, or a file is missing, broken or does not fit another; the message
+        names it.
     """
     checkpoint = open_checkpoint(pathlib.Path(path).expanduser().absolute())
     config = checkpoint.config
@@ -136,14 +136,14 @@ def load(path: str | pathlib.Path, mesh: Mesh | None = None, dtype: str | None =
 
 
 def open_checkpoint(path: str | pathlib.Path, max_length: int = LENGTH) -> Checkpoint:
-    """Opens a model of any of the three kinds, its numbers not yet read.
+    """Opens a model in any of the three formats without reading its values.
 
     Args:
       path: a local folder.
-      max_length: the longest sequence in tokens; only looked at for Meta's format, which does not say it.
+      max_length: the longest sequence in tokens; only used for Meta's format, which does not store it.
 
     Raises:
-      ValueError: where it is none, or a broken one; the message names the file and what is wrong with it.
+      ValueError: if it is not a model or a broken one; the message names the file and what is wrong with it.
     """
     folder = local_folder(path)
     kind = recognise(folder)

@@ -24,9 +24,9 @@ def config_text(config: ConfigDict, until: str = "", stages: Sequence[str] = ())
     Raises:
       RecipeError: for an unknown stage, and where the stages and their inputs do not fit together.
     """
-    config = recipe._with_given(config)
+    config = recipe.with_given(config)
     recipe.validate(config)
-    names = recipe._stages_until(config, until)
+    names = recipe.stages_until(config, until)
     unknown = [name for name in stages if name not in names]
     if unknown:
         raise recipe.RecipeError(f"--stages={','.join(unknown)}: no such stage here; choose from {', '.join(names)}")

@@ -1,4 +1,4 @@
-"""Run the stages of an experiment in order: skip what is done, resume what is not, refuse what has changed."""
+"""Runs the stages of an experiment in order: skips finished ones, resumes unfinished ones, refuses changed ones."""
 
 import dataclasses
 import functools
@@ -24,12 +24,12 @@ from llama2_jax.sharding.mesh import check_divides, make_mesh
 from llama2_jax.sharding.processes import from_first
 from llama2_jax.training.interruption import Interruption
 
-# Parts of the configuration that every stage depends on, besides its own.
+# Parts of the configuration that every stage depends on, in addition to its own.
 SHARED_PARTS = ("seed", "model", "data")
 
 
 class RecipeError(ValueError):
-    """The experiment can not be run as configured; the message says what is wrong and what to do."""
+    """The experiment cannot run as configured; the message says what is wrong and what to do."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,13 +41,13 @@ class Identity:
 
     @property
     def identity_config(self) -> dict:
-        """What its result depends on: not how the model is computed, which a run may change to fit other devices."""
+        """What the result depends on: not how the model is computed, which a run may change to fit other devices."""
         model = {field: value for field, value in self.config["model"].items() if field not in EXECUTION_FIELDS}
         return {"config": {**self.config, "model": model}, "inputs": self.inputs}
 
     @property
     def fingerprint(self) -> str:
-        """The hash of what the result depends on, through the inputs also of everything upstream."""
+        """A hash of what the result depends on; through the inputs it covers everything upstream."""
         return hashlib.sha256(json.dumps(self.identity_config, sort_keys=True).encode()).hexdigest()
 
 
@@ -63,17 +63,17 @@ def run(
 
     Args:
       config: an experiment's configuration: `stages` names the stages in order, `config[name]` is each one's part, and
-        `given` may name for a stage a folder that is taken in its place (stages/imported.py).
+        `given` may name a folder to take in place of a stage (stages/imported.py).
       workdir: a folder, local or gs://; every stage writes `<workdir>/<stage>/`.
       until: the last stage to run; empty runs all.
-      redo: a stage to run again although its config or inputs have changed; what depends on it runs again too.
-      interruption: where trainings look whether the run is to stop (training/interruption.py).
-      step_timeout: the seconds that a training step, or a portion of answers, may take before the process ends with a
+      redo: a stage to run again although its config or inputs have changed; stages that depend on it run again too.
+      interruption: where trainings check whether the run should stop (training/interruption.py).
+      step_timeout: the seconds that a training step, or a shard of answers, may take before the process ends with a
         message; 0: any.
 
     Raises:
-      RecipeError: for an unknown stage, an input that no earlier stage provides, or a stage whose configuration
-        or inputs differ from those of the run found in the workdir.
+      RecipeError: if a stage is unknown, an input is not provided by an earlier stage, or a stage's configuration or
+        inputs differ from those of the run in the workdir.
     """
     config, names, model, mesh = plan(config, until)
     redone = _with_dependents(config, redo)
@@ -99,7 +99,7 @@ def run(
 
 
 class Plan(NamedTuple):
-    """An experiment that can be run: its configuration, its stages in order, its model and the devices."""
+    """A checked experiment: its configuration, its stages in order, its model and the devices."""
 
     config: ConfigDict
     stages: Sequence[str]
@@ -108,19 +108,19 @@ class Plan(NamedTuple):
 
 
 def plan(config: ConfigDict, until: str = "", devices: Sequence[jax.Device] | None = None) -> Plan:
-    """Checks an experiment and lays out its mesh, before anything is run.
+    """Checks an experiment and makes its mesh, before anything runs.
 
     Args:
       config: see `run`.
       until: see `run`.
-      devices: what it is to run on; by default all there are.
+      devices: to run on; by default all.
 
     Raises:
-      RecipeError: as `run`, and for a model or mesh that do not fit each other or the devices.
+      RecipeError: as `run`, or if the model and the mesh do not fit each other or the devices.
     """
-    config = _with_given(config)
+    config = with_given(config)
     validate(config)
-    names = _stages_until(config, until)
+    names = stages_until(config, until)
     try:
         model = ModelConfig(**config.model)
         mesh = make_mesh(**config.mesh, devices=devices)
@@ -131,7 +131,7 @@ def plan(config: ConfigDict, until: str = "", devices: Sequence[jax.Device] | No
 
 
 def validate(config: ConfigDict) -> None:
-    """Raises RecipeError where the list of stages and their inputs do not fit together."""
+    """Raises RecipeError if the list of stages and their inputs do not fit together."""
     earlier: list[str] = []
     for name in config.stages:
         if name not in config:
@@ -148,8 +148,8 @@ def validate(config: ConfigDict) -> None:
         earlier.append(name)
 
 
-def _with_given(config: ConfigDict) -> ConfigDict:
-    """The experiment with a stage that takes a folder over, in place of each stage for which one is given."""
+def with_given(config: ConfigDict) -> ConfigDict:
+    """Replaces each stage for which `config.given` names a folder by one that imports the folder."""
     config = config.copy_and_resolve_references()
     for name, folder in config.get("given", {}).items():
         if not folder:
@@ -162,7 +162,7 @@ def _with_given(config: ConfigDict) -> ConfigDict:
     return config
 
 
-def _stages_until(config: ConfigDict, until: str) -> Sequence[str]:
+def stages_until(config: ConfigDict, until: str) -> Sequence[str]:
     if until and until not in config.stages:
         raise RecipeError(f"--until={until} is not a stage of this experiment; its stages: {', '.join(config.stages)}")
     return config.stages[: config.stages.index(until) + 1] if until else config.stages
@@ -197,7 +197,7 @@ def _identity(config: ConfigDict, name: str, records: Mapping[str, dict]) -> Ide
 
 
 def _done(folder: epath.Path, identity: Identity, name: str, redo: bool) -> dict | None:
-    """The record of a finished stage; None where there is work to do; RecipeError where the run there is another."""
+    """Returns a finished stage's record, None if there is work to do; raises RecipeError if it is another run's."""
     if redo and folder.exists():
         folder.rmtree()
     for file in ("stage.json", "started.json"):
@@ -206,23 +206,23 @@ def _done(folder: epath.Path, identity: Identity, name: str, redo: bool) -> dict
             if before != identity.identity_config:
                 raise RecipeError(_what_changed(before, identity.identity_config, name, folder))
             return record if file == "stage.json" else None
-    held = [part for part in ("checkpoints", "iterations", "shards") if (folder / part).exists()]
-    if held:
+    found = [part for part in ("checkpoints", "iterations", "shards") if (folder / part).exists()]
+    if found:
         raise RecipeError(
-            f"{folder} holds {held[0]}, but neither stage.json nor started.json, which say with what configuration "
-            f"they were made. Bring one of them back, or give --redo={name} to throw the folder away."
+            f"{folder} has {found[0]}, but neither stage.json nor started.json, which record the configuration of the "
+            f"run. Restore one of them, or give --redo={name} to delete the folder."
         )
     return None
 
 
 def _read_record(path: epath.Path, name: str) -> tuple[dict, dict]:
-    """A stage's record, and what of it the result depends on."""
+    """Reads a stage's record, and returns it with the part that the result depends on."""
     try:
         record = json.loads(path.read_text())
         return record, Identity(record["config"], record["inputs"]).identity_config
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise RecipeError(
-            f"{path} is damaged ({error!r}). Bring it back, or give --redo={name} to throw the folder away."
+            f"{path} is damaged ({error!r}). Restore it, or give --redo={name} to delete the folder."
         ) from error
 
 
@@ -240,7 +240,7 @@ def _what_changed(before: dict, now: dict, name: str, folder: epath.Path) -> str
     ]
     return (
         f"stage {name!r} in {folder} was run with another configuration:\n" + "\n".join(changes) + "\n"
-        f"Give --redo={name} to throw that stage and what depends on it away and run them again, "
+        f"Give --redo={name} to delete that stage and those that depend on it and run them again, "
         "or another --workdir to keep both."
     )
 
@@ -268,5 +268,5 @@ def _run_stage(config: ConfigDict, name: str, folder: epath.Path, identity: Iden
     record |= {"results": results, "seconds": seconds, "versions": versions()}
     write_json(folder / "stage.json", record)
     remove_shards(folder)
-    logging.info("stage %s is done in %.1f s: %s", name, seconds, json.dumps(results)[:300])
+    logging.info("stage %s done in %.1f s: %s", name, seconds, json.dumps(results)[:300])
     return record

@@ -138,7 +138,7 @@ def test_control_characters_do_not_come_through_in_either_direction(talk, monkey
     monkeypatch.setattr(chat_file, "text_pieces", lambda tokenizer, tokens: [*pieces, *[""] * len(list(tokens))])
     chat, screen = talk("the \x00river\x1b[2J \x07stone")
     assert spoken(chat)[0] == ("user", "the river[2J stone")
-    assert "(control characters were left out)" in screen.getvalue()
+    assert "(control characters were removed)" in screen.getvalue()
     assert "a\ufffd[31mb\ufffdc\ufffdd\n\te\ufffd" in screen.getvalue()
     assert not set(screen.getvalue()) & set("\x00\x07\x1b\r\x9b")
 
@@ -246,7 +246,7 @@ def test_settings_that_mean_nothing_are_refused(folder, settings, message):
 @pytest.mark.slow
 def test_what_can_not_talk_is_refused(tmp_path):
     write_talking_model(tmp_path / "judge", head="scalar")
-    with pytest.raises(ValueError, match="holds a reward model"):
+    with pytest.raises(ValueError, match="is a reward model, which cannot talk"):
         open_chat(str(tmp_path / "judge"), "", 0.6, 0.9, NEW, 0)
     write_talking_model(tmp_path / "mute")
     (tmp_path / "mute/tokenizer.model").unlink()
@@ -283,4 +283,4 @@ def test_the_program_reads_bytes_that_are_no_utf8_and_ends_with_its_input(folder
 @pytest.mark.slow
 def test_the_program_says_what_is_wrong_without_a_traceback(tmp_path):
     failed = command(str(tmp_path), b"", "--seed=1")
-    assert failed.returncode == 1 and b"holds no model" in failed.stderr and b"Traceback" not in failed.stderr
+    assert failed.returncode == 1 and b"has no model" in failed.stderr and b"Traceback" not in failed.stderr

@@ -114,7 +114,7 @@ def test_what_does_not_fit_is_said(report):
     [
         ({"heads": 3, "dim": 33, "kv_heads": 3}, STAGES, "is odd"),
         ({"kv_heads": 1}, STAGES, "model.kv_heads=1 over mesh.tensor=2"),
-        ({}, ("absent",), "--stages=absent: no such stage here; choose from tokenizer, pretrain"),
+        ({}, ("absent",), "--stages=absent: no such stage; choose from tokenizer, pretrain"),
     ],
 )
 def test_what_a_run_would_be_refused_for_is_refused(changes, stages, message):

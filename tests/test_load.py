@@ -144,7 +144,7 @@ def test_a_stage_of_a_run_finds_the_tokenizer_of_its_run(tmp_path):
 def test_without_a_tokenizer_there_is_no_text(folders, tmp_path):
     shutil.copytree(folders / "orbax", tmp_path / "mute")
     (tmp_path / "mute/tokenizer.model").unlink()
-    with pytest.raises(ValueError, match=r"came without a tokenizer: put its tokenizer\.model into its folder"):
+    with pytest.raises(ValueError, match=r"has no tokenizer: put its tokenizer\.model into its folder"):
         llama2_jax.load(tmp_path / "mute").complete("the river")
 
 
@@ -166,8 +166,8 @@ def test_a_tokenizer_of_another_model_is_refused(folders, tmp_path):
 @pytest.mark.parametrize(
     ("files", "message"),
     [
-        ([], r"holds no model: found nothing; wanted is one of: model\.json beside checkpoints/"),
-        (["notes.txt"], r"holds no model: found notes\.txt; wanted is"),
+        ([], r"has no model: found nothing; expected one of: model\.json with checkpoints/"),
+        (["notes.txt"], r"has no model: found notes\.txt; expected"),
         (["model.json"], r"model\.json does not describe a model"),
     ],
 )

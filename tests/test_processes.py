@@ -119,7 +119,7 @@ def test_two_processes_that_sample_go_on_behind_what_they_kept(start, alone, tmp
 
     with start(2, workdir, "ask:5:0", sampling) as run:
         assert run.wait()[0] == 143
-        assert "the same command goes on with this stage" in run.texts()[0]
+        assert "the same command resumes this stage" in run.texts()[0]
     assert shards() == [0, 8, 16, 24]
 
     assert alone(workdir, stage="sampling") == {"processes": [2, 2, 2, 2, 1]}

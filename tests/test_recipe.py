@@ -82,7 +82,7 @@ def test_a_shared_part_concerns_every_stage(tmp_path):
 @pytest.mark.parametrize("part", ["checkpoints", "iterations", "shards"])
 def test_what_was_made_with_an_unknown_configuration_is_refused(tmp_path, part):
     (tmp_path / "second" / part / "3").mkdir(parents=True)
-    with pytest.raises(recipe.RecipeError, match=rf"second holds {part}, but neither .* give --redo=second"):
+    with pytest.raises(recipe.RecipeError, match=rf"second has {part}, but neither .* give --redo=second"):
         recipe.run(experiment(), str(tmp_path))
     assert (tmp_path / "second" / part / "3").exists()
     recipe.run(experiment(), str(tmp_path), redo="second")

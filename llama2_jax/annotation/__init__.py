@@ -1,1 +1,1 @@
-"""Who compares two answers."""
+"""Annotators: functions that compare two answers."""

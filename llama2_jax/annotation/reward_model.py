@@ -1,4 +1,4 @@
-"""Reward models as annotators: where no people can be asked, models held apart from training compare the answers."""
+"""Reward models as annotators, for runs without people; they are separate from the reward models that RLHF uses."""
 
 from collections.abc import Mapping, Sequence
 
@@ -9,7 +9,7 @@ from jax.sharding import Mesh
 from llama2_jax.inference.score import rewards
 from llama2_jax.training.model_folder import load_model
 
-# How sure the Bradley-Terry model of the scores must be of its preference for each rating, in the order of strength.
+# The least probability of the preference, by the Bradley-Terry model of the scores, for each rating, strongest first.
 RATING_THRESHOLDS = (("significantly_better", 0.90), ("better", 0.75), ("slightly_better", 0.60))
 
 
@@ -27,12 +27,12 @@ def annotate(
 
     Args:
       comparisons: with prompt_tokens, tokens_a, tokens_b and domain ("helpfulness" or "safety").
-      seed: of the annotators' disagreement with themselves.
-      mesh: the devices that each model in turn is laid out over.
+      seed: of the annotators' noise.
+      mesh: the devices that the models are sharded over, one after the other.
       annotator_helpfulness, annotator_safety: the models' folders; trained on comparisons that no other model sees.
-      safe_above: an answer is called safe where the sigmoid of its safety score is above it.
-      noise: draw the preference from the Bradley-Terry model of the scores, as people would differ; else take the
-        higher score.
+      safe_above: an answer is labelled safe if the sigmoid of its safety score is above it.
+      noise: draws the preference from the Bradley-Terry model of the scores, since people differ; else the higher score
+        is preferred.
 
     Returns:
       For each comparison preferred ("a" or "b"), rating, and safety ({"a": bool, "b": bool}; None for helpfulness).
@@ -58,13 +58,13 @@ def annotate(
 
 
 def _scores(folder: epath.PathLike, mesh: Mesh, sequences: Sequence[Sequence[int]]) -> np.ndarray:
-    """The scores by one model, which is given up before the next one is loaded."""
+    """Returns the scores of one model, which is freed before the next one is loaded."""
     model = load_model(folder, mesh)
     return rewards(model.config, model.params, sequences)
 
 
 def rating(probability: float) -> str:
-    """The degree of a preference from how probable it was; one that was not likely is as weak as can be."""
+    """Returns the rating of a preference by its probability; an improbable preference gets the weakest one."""
     for name, threshold in RATING_THRESHOLDS:
         if probability >= threshold:
             return name

@@ -1,7 +1,7 @@
-"""What a checkpoint is, whatever its format: a description, and a way to read its parameters a piece at a time.
+"""A checkpoint of any format: its description, and a function that reads its parameters a piece at a time.
 
-Parameters have the names and the layout of models/llama.py, `trunk/layers/query` or `head/kernel`. A piece is one of
-them or, where layers are stacked, one layer of it: nobody has to hold more than a piece in memory.
+Parameters have the names and the layout of models/llama.py, such as `trunk/layers/query` or `head/kernel`. A piece is
+one of them or, if layers are stacked, one layer of it: no more than a piece has to be in memory.
 """
 
 import dataclasses
@@ -29,7 +29,7 @@ DTYPES = {
 }
 STACKED = "trunk/layers/"
 
-# How many elements are looked at at once in search of NaN: a few MB of temporary results.
+# How many elements are checked for NaN at once: a few MB of temporary results.
 _AT_ONCE = 1 << 22
 
 # A part of a parameter: a slice for each of its dimensions.
@@ -37,22 +37,22 @@ Index = tuple[slice, ...]
 
 
 class BadCheckpoint(ValueError):
-    """Files that are no checkpoint that can be used; the message names file and tensor and says what would be right."""
+    """Files are not a usable checkpoint; the message names file and tensor and says what is expected."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Checkpoint:
-    """A model on disk, opened: its names, shapes and file sizes are checked, its numbers not yet read.
+    """An opened model on disk: its names, shapes and file sizes are checked, its values not yet read.
 
     Attributes:
       kind: `orbax`, `huggingface` or `meta`.
-      folder: where it is.
+      folder: of the files.
       config: the network. Formats that do not say how it is computed get the defaults, in bfloat16 for 16-bit weights.
       head: `language` or `scalar`.
-      dtype: of the weights as stored; the widest where they differ.
-      tokenizer_model: the SentencePiece model that belongs to it, if there is one.
-      read: (name, layer=None, index=None) -> the piece, or the part of it that the index takes, in the dtype as stored.
-        The result may be a view of the file: copy what is to be kept.
+      dtype: of the weights as stored; the widest if they differ.
+      tokenizer_model: the model's SentencePiece model, if there is one.
+      read: (name, layer=None, index=None) -> the piece, or the part of it that the index selects, in the dtype as
+        stored. The result may be a view of the file: copy it to keep it.
     """
 
     kind: str
@@ -79,13 +79,13 @@ class Piece:
 
     @property
     def label(self) -> str:
-        """How messages name it."""
+        """Its name in messages."""
         return self.name if self.layer is None else f"{self.name}, layer {self.layer}"
 
 
 @functools.lru_cache
 def parameter_shapes(config: ModelConfig, head: str) -> Mapping[str, tuple[int, ...]]:
-    """For each parameter of a model its shape, stacked over layers where it is; names as `trunk/layers/query`."""
+    """Returns the shape of each parameter of a model, with the layer axis of stacked ones, by name."""
     leaves, _ = jax.tree_util.tree_flatten_with_path(abstract_params(config, head))
     return types.MappingProxyType(
         {jax.tree_util.keystr(path, simple=True, separator="/"): leaf.shape for path, leaf in leaves}
@@ -93,7 +93,7 @@ def parameter_shapes(config: ModelConfig, head: str) -> Mapping[str, tuple[int, 
 
 
 def pieces(config: ModelConfig, head: str) -> Iterator[Piece]:
-    """All pieces of a model: the parameters in turn, each from its first layer to its last."""
+    """Yields all pieces of a model: one parameter after the other, each from its first layer to its last."""
     for name, shape in parameter_shapes(config, head).items():
         if name.startswith(STACKED):
             yield from (Piece(name, layer, shape[1:]) for layer in range(shape[0]))
@@ -102,21 +102,21 @@ def pieces(config: ModelConfig, head: str) -> Iterator[Piece]:
 
 
 def widest(dtypes: Iterable[np.dtype]) -> np.dtype:
-    """The dtype that holds all of these without loss."""
+    """Returns a dtype that represents all of these without loss."""
     different = set(dtypes)
     return different.pop() if len(different) == 1 else DTYPES["float32"]
 
 
 def compute_dtype(stored: np.dtype) -> str:
-    """The compute dtype for weights of a format that does not say: as wide as the weights."""
+    """Returns the compute dtype for weights whose format does not name one: as wide as the weights."""
     return "float32" if stored == DTYPES["float32"] else "bfloat16"
 
 
 def local_folder(path: str | os.PathLike) -> pathlib.Path:
-    """The path of a folder on this machine.
+    """Returns the path of a folder on this machine.
 
     Raises:
-      BadCheckpoint: for an address of another storage: files are mapped into memory, which only local ones can be.
+      BadCheckpoint: if it is an address of another storage: files are memory-mapped, which needs local ones.
     """
     if "://" in os.fspath(path):
         raise BadCheckpoint(f"{path} is not on this machine: conversion reads and writes local folders, copy it first")
@@ -124,10 +124,10 @@ def local_folder(path: str | os.PathLike) -> pathlib.Path:
 
 
 def read_json_object(path: pathlib.Path) -> dict[str, Any]:
-    """The object that a JSON file holds.
+    """Reads a JSON file that contains an object.
 
     Raises:
-      BadCheckpoint: where there is no such file, or it holds something else.
+      BadCheckpoint: if the file is missing or contains something else.
     """
     try:
         content = json.loads(path.read_text())
@@ -136,7 +136,7 @@ def read_json_object(path: pathlib.Path) -> dict[str, Any]:
     except ValueError as error:
         raise BadCheckpoint(f"{path} is not JSON: {error}") from error
     if not isinstance(content, dict):
-        raise BadCheckpoint(f"{path} holds a {type(content).__name__}, wanted is an object with fields")
+        raise BadCheckpoint(f"{path} contains a {type(content).__name__}, expected an object with fields")
     return content
 
 
@@ -144,7 +144,7 @@ def check_tokenizer(path: pathlib.Path, vocab_size: int) -> Tokenizer:
     """Reads the tokenizer of a model.
 
     Raises:
-      BadCheckpoint: where it is none, or has another number of tokens than the model's embedding has rows.
+      BadCheckpoint: if the file is not a tokenizer, or its number of tokens differs from the embedding's rows.
     """
     try:
         tokenizer = Tokenizer.load(path)
@@ -159,15 +159,15 @@ def check_tokenizer(path: pathlib.Path, vocab_size: int) -> Tokenizer:
 
 
 def refuse_nan(checkpoint: Checkpoint) -> Checkpoint:
-    """The same checkpoint, whose `read` raises BadCheckpoint for a piece that holds NaN or infinity."""
+    """Returns the same checkpoint, whose `read` raises BadCheckpoint for a piece with NaN or infinity."""
 
     def read(name: str, layer: int | None = None, index: Index | None = None) -> np.ndarray:
         array = checkpoint.read(name, layer, index)
         if wrong := _count_not_finite(array):
             where = name if layer is None else f"{name}, layer {layer}"
             raise BadCheckpoint(
-                f"{checkpoint.folder}: {where} holds {wrong} of {array.size} values that are NaN or infinite; "
-                "such a model is broken (--allow_nan converts it nevertheless)"
+                f"{checkpoint.folder}: {wrong} of {array.size} values of {where} are NaN or infinite; "
+                "such a model is broken (--allow_nan converts it anyway)"
             )
         return array
 
@@ -175,10 +175,10 @@ def refuse_nan(checkpoint: Checkpoint) -> Checkpoint:
 
 
 def cast(array: np.ndarray, dtype: np.dtype, label: str) -> np.ndarray:
-    """The array in a dtype, contiguous in memory; the array itself where it is so already.
+    """Returns the array in a dtype, contiguous in memory; the array itself if it is so already.
 
     Raises:
-      BadCheckpoint: where finite values become infinite.
+      BadCheckpoint: if finite values become infinite.
     """
     if array.dtype == dtype and array.flags.c_contiguous:
         return array

@@ -1,4 +1,4 @@
-"""A multi-head checkpoint as one with fewer key and value heads, to be trained a little further.
+"""Turns a multi-head checkpoint into one with fewer key and value heads, to be trained a little further.
 
 Ainslie et al. 2023, "GQA: Training Generalized Multi-Query Transformer Models from Multi-Head Checkpoints",
 section 2.1.
@@ -17,23 +17,23 @@ POOLINGS = ("mean", "first", "random")
 
 
 def with_kv_heads(checkpoint: Checkpoint, kv_heads: int, pooling: str = "mean", seed: int = 0) -> Checkpoint:
-    """The same checkpoint with fewer key and value heads, each made of those of its group as it is read.
+    """Returns the same checkpoint with fewer key and value heads, each made from those of its group as it is read.
 
     Args:
-      checkpoint: the model as it is.
-      kv_heads: how many it shall have.
+      checkpoint: the original model.
+      kv_heads: the new number of key and value heads.
       pooling: `mean` of the group's projections, its `first` one, or `random`, a new initialisation.
       seed: of the new initialisation.
 
     Raises:
-      BadCheckpoint: where the heads can not be put together in groups of one size.
+      BadCheckpoint: if the heads cannot be grouped evenly.
     """
     config = checkpoint.config
     if pooling not in POOLINGS:
         raise BadCheckpoint(f"kv_pooling is {pooling!r}; it must be one of: {', '.join(POOLINGS)}")
     if not 0 < kv_heads <= config.kv_heads or config.kv_heads % kv_heads:
         raise BadCheckpoint(
-            f"{checkpoint.folder}: {config.kv_heads} key and value heads can not become {kv_heads}: choose a divisor"
+            f"{checkpoint.folder}: {config.kv_heads} key and value heads cannot become {kv_heads}: choose a divisor"
         )
 
     def read(name: str, layer: int | None = None, index: Index | None = None) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Reading a Hugging Face folder: config.json with safetensors, or the older pytorch_model.bin, one file or many."""
+"""Reads a Hugging Face folder: config.json with safetensors, or the older pytorch_model.bin, one file or many."""
 
 import pathlib
 from collections.abc import Mapping
@@ -31,7 +31,7 @@ WEIGHT_FILES = (
     "pytorch_model.bin",
     "pytorch_model.bin.index.json",
 )
-# What changes the network into one that is not ours, with the values that leave it alone.
+# Fields that can change the network into one that we do not have, with the values that do not.
 _PLAIN = {
     "hidden_act": ("silu",),
     "attention_bias": (False,),
@@ -40,20 +40,20 @@ _PLAIN = {
     "partial_rotary_factor": (1.0,),
     "quantization_config": (None,),
 }
-# Buffers that older versions saved: the rotary frequencies, which the config gives.
+# Buffers that older versions saved: the rotary frequencies, which follow from the config.
 _IGNORED = ".rotary_emb.inv_freq"
 
 
 def open_huggingface(path: str | pathlib.Path) -> Checkpoint:
-    """Opens a folder; names, shapes and dtypes of all tensors are checked, their numbers not read.
+    """Opens a folder; checks names, shapes and dtypes of all tensors without reading their values.
 
     Args:
       path: a local folder with config.json and weights of a LlamaForCausalLM, or of a LlamaForSequenceClassification
         with one label, which is a scalar model. A tied output head is read as a copy of the embedding.
 
     Raises:
-      BadCheckpoint: for another architecture, a file that is missing or cut off, a tensor that is missing, unknown or
-        of another shape, and a tokenizer.model that does not fit.
+      BadCheckpoint: if the architecture is another one, a file is missing or cut off, a tensor is missing, unknown or
+        of another shape, or tokenizer.model does not fit.
     """
     folder = local_folder(path)
     described = read_json_object(folder / "config.json")
@@ -70,7 +70,7 @@ def open_huggingface(path: str | pathlib.Path) -> Checkpoint:
     if unknown := sorted(tensors.keys() - {stored.name for stored in wanted}):
         raise BadCheckpoint(
             f"{folder}: tensors that Llama 2 does not have: {', '.join(unknown[:5])} (of {len(unknown)}); merge "
-            "adapters into the model first; other architectures are not known here"
+            "adapters into the model first; other architectures are not supported"
         )
     dtype = widest(tensors[stored.name].dtype for stored in wanted)
     config = _config(described, folder / "config.json", dtype)
@@ -108,7 +108,7 @@ def _head(described: Mapping[str, Any], path: pathlib.Path) -> str:
     names = described.get("architectures") or []
     if described.get("model_type") != "llama" or len(names) != 1 or names[0] not in HEADS:
         raise BadCheckpoint(
-            f"{path}: model_type {described.get('model_type')!r} with architectures {names} is not known; wanted is "
+            f"{path}: model_type {described.get('model_type')!r} with architectures {names} is not supported; expected "
             f"'llama' with one of: {', '.join(HEADS)}"
         )
     if HEADS[names[0]] == "scalar":
@@ -119,7 +119,7 @@ def _head(described: Mapping[str, Any], path: pathlib.Path) -> str:
 
 
 def _config(described: Mapping[str, Any], path: pathlib.Path, dtype: np.dtype) -> ModelConfig:
-    rope = described.get("rope_parameters") or {}  # transformers 5 keeps rope_theta and rope_scaling there
+    rope = described.get("rope_parameters") or {}  # transformers 5 has rope_theta and rope_scaling there
     theta = described.get("rope_theta", rope.get("rope_theta", 10000.0))
     if rope.get("rope_type", "default") != "default":
         raise BadCheckpoint(f"{path}: rope_parameters {rope}: scaled rotary positions are not Llama 2's")
@@ -154,7 +154,7 @@ def _config(described: Mapping[str, Any], path: pathlib.Path, dtype: np.dtype) -
 def _tensors(folder: pathlib.Path) -> dict[str, StoredTensor | None]:
     name = next((name for name in WEIGHT_FILES if (folder / name).exists()), None)
     if name is None:
-        raise BadCheckpoint(f"{folder} has no weights; wanted is one of: {', '.join(WEIGHT_FILES)}")
+        raise BadCheckpoint(f"{folder} has no weights; expected one of: {', '.join(WEIGHT_FILES)}")
     path = folder / name
     tensors = _indexed(folder, path) if path.suffix == ".json" else _read_weights(path)
     return {name: tensor for name, tensor in tensors.items() if not name.endswith(_IGNORED)}
@@ -171,7 +171,7 @@ def _indexed(folder: pathlib.Path, index: pathlib.Path) -> dict[str, StoredTenso
         files[file] = _read_weights(folder / file)
     for name, file in places.items():
         if name not in files[file]:
-            raise BadCheckpoint(f"{folder / file}: tensor {name!r} is missing, which {index.name} says is there")
+            raise BadCheckpoint(f"{folder / file}: tensor {name!r} is missing, but {index.name} lists it there")
     return {name: files[file][name] for name, file in places.items()}
 
 

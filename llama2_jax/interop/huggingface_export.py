@@ -1,4 +1,4 @@
-"""Writing a Hugging Face folder: config.json, safetensors in files of a bounded size, tokenizer files."""
+"""Writes a Hugging Face folder: config.json, safetensors in files of a bounded size, tokenizer files."""
 
 import json
 import pathlib
@@ -31,13 +31,13 @@ def write_huggingface(
 
     Args:
       checkpoint: the model.
-      target: a folder that is there and empty.
+      target: an existing, empty folder.
       dtype: of the weights written.
-      file_bytes: how large a file of weights may grow; one tensor is never split.
+      file_bytes: the largest size of a file of weights; one tensor is never split.
       progress: called with the number of elements of each piece when it is written.
 
     Raises:
-      BadCheckpoint: what `checkpoint.read` raises.
+      BadCheckpoint: if `checkpoint.read` does.
     """
     config, head = checkpoint.config, checkpoint.head
     stored = list(stored_pieces(config, head, "huggingface"))
@@ -68,7 +68,7 @@ def write_huggingface(
 
 
 def huggingface_config(config: ModelConfig, head: str, dtype: np.dtype, tokenizer: Tokenizer | None) -> dict[str, Any]:
-    """The content of config.json."""
+    """Returns the content of config.json."""
     described = {
         "architectures": ["LlamaForCausalLM" if head == "language" else "LlamaForSequenceClassification"],
         "model_type": "llama",
@@ -91,8 +91,8 @@ def huggingface_config(config: ModelConfig, head: str, dtype: np.dtype, tokenize
         **_special_ids(tokenizer),
     }
     if head == "scalar":
-        # transformers reads the score at the last token that is no padding; the unknown token, which no text yields,
-        # is the one that can be told from an answer's EOS.
+        # transformers reads the score at the last token that is not padding; the unknown token, which no text yields,
+        # can be distinguished from an answer's EOS.
         described |= {"id2label": {"0": "reward"}, "label2id": {"reward": 0}, "pad_token_id": 0}
     return described
 
@@ -122,7 +122,7 @@ def _as_theirs(array: np.ndarray, name: str, config: ModelConfig, head: str) -> 
 
 
 def _distribute(stored: list[Stored], itemsize: int, file_bytes: int) -> dict[str, dict[str, tuple[int, ...]]]:
-    """For each file its tensors' shapes: layer after layer, as many as fit."""
+    """Returns the shapes of each file's tensors: layer after layer, as many as fit."""
     files: list[dict[str, tuple[int, ...]]] = [{}]
     size = 0
     for one in sorted(stored, key=_depth):

@@ -23,7 +23,7 @@ CHAT_TEMPLATE = (
 
 
 def tokenizer_config(tokenizer_model: pathlib.Path, max_length: int, padded: bool) -> dict[str, Any]:
-    """The content of tokenizer_config.json.
+    """Returns the content of tokenizer_config.json.
 
     Args:
       tokenizer_model: the SentencePiece model.
@@ -34,8 +34,8 @@ def tokenizer_config(tokenizer_model: pathlib.Path, max_length: int, padded: boo
     special = (processor.unk_id(), processor.bos_id(), processor.eos_id())
     unknown, bos, eos = (processor.id_to_piece(number) for number in special)
     return {
-        # The class that takes tokenizer.json as it is; transformers' own for Llama leaves out the space before a text
-        # that begins with one.
+        # This class uses tokenizer.json as it is; transformers' own for Llama drops the space before a text that begins
+        # with one.
         "tokenizer_class": "PreTrainedTokenizerFast",
         "add_bos_token": True,
         "add_eos_token": False,
@@ -44,8 +44,8 @@ def tokenizer_config(tokenizer_model: pathlib.Path, max_length: int, padded: boo
         "unk_token": unknown,
         "pad_token": unknown if padded else None,
         "clean_up_tokenization_spaces": False,
-        # Where Llama's own class is asked for: a space before the text after every special token, as Meta's code has it
-        # that encodes each turn on its own.
+        # If Llama's own class is requested: a space before the text after every special token, as in Meta's code, which
+        # encodes each turn separately.
         "legacy": True,
         "model_max_length": max_length,
         "chat_template": CHAT_TEMPLATE,

@@ -1,4 +1,4 @@
-"""The parameters of an opened checkpoint as arrays on devices, each shard read straight for its own device."""
+"""Loads the parameters of an opened checkpoint onto devices, each shard read directly for its own device."""
 
 import functools
 
@@ -12,17 +12,17 @@ from llama2_jax.models.llama import Params, parameter_shardings
 
 
 def load_params(checkpoint: Checkpoint, mesh: Mesh | None = None, dtype: np.dtype | type = np.float32) -> Params:
-    """The parameters of a checkpoint.
+    """Loads the parameters of a checkpoint.
 
-    The host holds no more than one shard of one parameter and one tensor of the files at a time.
+    The host keeps no more than one shard of one parameter and one tensor of the files in memory at a time.
 
     Args:
       checkpoint: from `open_huggingface` or `open_meta`.
-      mesh: the devices to lay them out over, as sharding/axes.py says; by default all are on the first one.
-      dtype: of the arrays; float32 is what training and the objectives ask for, 16 bits halve a chat's memory.
+      mesh: the devices to shard them over, by the rules of sharding/axes.py; by default all are on the first one.
+      dtype: of the arrays; training and the objectives need float32, 16 bits halve a chat's memory.
 
     Raises:
-      BadCheckpoint: where the files turn out to be broken as they are read.
+      BadCheckpoint: if the files turn out to be broken when they are read.
     """
     shardings = {}
     if mesh is not None:
@@ -42,7 +42,7 @@ def load_params(checkpoint: Checkpoint, mesh: Mesh | None = None, dtype: np.dtyp
 
 
 def _shard(checkpoint: Checkpoint, name: str, shape: tuple[int, ...], dtype: np.dtype, index: Index) -> np.ndarray:
-    """The part of a parameter that the index takes; read a layer at a time where it is stacked."""
+    """Reads the part of a parameter that the index selects, a layer at a time if it is stacked."""
     out = np.empty([len(range(*one.indices(size))) for one, size in zip(index, shape, strict=True)], dtype)
     if name.startswith(STACKED):
         for place, layer in enumerate(range(*index[0].indices(shape[0]))):

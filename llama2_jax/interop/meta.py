@@ -1,4 +1,4 @@
-"""Reading Meta's own files: params.json beside consolidated.00.pth, .01.pth, ..., one for each model-parallel rank."""
+"""Reads Meta's own files: params.json and consolidated.00.pth, .01.pth, ..., one for each model-parallel rank."""
 
 import dataclasses
 import pathlib
@@ -23,27 +23,27 @@ from llama2_jax.interop.stored_tensor import StoredTensor, check_stored
 from llama2_jax.interop.torch_file import read_torch_file
 from llama2_jax.models.config import ModelConfig, ffn_hidden
 
-# params.json does not say how long a sequence may be; this is what Llama 2 was trained with.
+# params.json does not give the maximum length; Llama 2 was trained with this one.
 LENGTH = 4096
 _FIELDS = {"dim", "n_layers", "n_heads", "n_kv_heads", "vocab_size", "multiple_of", "ffn_dim_multiplier", "norm_eps",
            "rope_theta", "max_seq_len", "max_batch_size"}  # fmt: skip
-# The rotary frequencies, which the first release saved; params.json gives them.
+# The rotary frequencies, which the first release saved; they follow from params.json.
 _IGNORED = {"rope.freqs"}
 
 Shards = Sequence[dict[str, StoredTensor]]
 
 
 def open_meta(path: str | pathlib.Path, max_length: int = LENGTH) -> Checkpoint:
-    """Opens a folder; names, shapes and dtypes of all tensors are checked, their numbers not read.
+    """Opens a folder; checks names, shapes and dtypes of all tensors without reading their values.
 
     Args:
-      path: a local folder with params.json and consolidated.*.pth; tokenizer.model there or in the folder above it,
-        where Meta's download leaves it.
+      path: a local folder with params.json and consolidated.*.pth; tokenizer.model there or in its parent folder, where
+        Meta's download puts it.
       max_length: the longest sequence in tokens.
 
     Raises:
-      BadCheckpoint: for a file that is missing or cut off, a tensor that is missing, unknown or of another shape, sizes
-        in params.json that the weights do not have, and a tokenizer.model that does not fit.
+      BadCheckpoint: if a file is missing or cut off, a tensor is missing, unknown or of another shape, the weights do
+        not have the sizes in params.json, or tokenizer.model does not fit.
     """
     folder = local_folder(path)
     shards = _shards(folder)
@@ -80,7 +80,7 @@ def _reader(shards: Shards):
 
 
 def _joined(parts: Sequence[StoredTensor], axis: int, index: Index) -> np.ndarray:
-    """The part that the index takes of a tensor that is split over files along an axis."""
+    """Returns the part that the index selects of a tensor that is split over files along an axis."""
     width = parts[0].shape[axis]
     begin, end, _ = index[axis].indices(width * len(parts))
     taken = []
@@ -97,7 +97,7 @@ def _same_in_all(parts: Sequence[StoredTensor]) -> np.ndarray:
     for part in parts[1:]:
         if not np.array_equal(part.view().view(np.uint8), first.view(np.uint8)):
             raise BadCheckpoint(
-                f"{part.path}: {part.name!r} is another than in {parts[0].path.name}: files of two models"
+                f"{part.path}: {part.name!r} differs from that in {parts[0].path.name}: files of two models"
             )
     return first
 
@@ -107,7 +107,7 @@ def _shards(folder: pathlib.Path) -> Shards:
     wanted = [f"consolidated.{number:02d}.pth" for number in range(len(found))]
     if not found or found != wanted:
         raise BadCheckpoint(
-            f"{folder} has the weight files {found or 'none'}; wanted are consolidated.00.pth and so on, none left out"
+            f"{folder} has the weight files {found or 'none'}; expected consolidated.00.pth and so on, without gaps"
         )
     return [read_torch_file(folder / name) for name in found]
 
@@ -118,7 +118,7 @@ def _config(path: pathlib.Path, shards: Shards, max_length: int) -> ModelConfig:
     vocab_size = params.get("vocab_size", -1)
     try:
         config = ModelConfig(
-            # Meta's own files leave it to the tokenizer with -1.
+            # -1 in Meta's own files: as the tokenizer.
             vocab_size=embedding[0] if vocab_size == -1 else vocab_size,
             dim=params["dim"],
             layers=params["n_layers"],
@@ -141,7 +141,7 @@ def _config(path: pathlib.Path, shards: Shards, max_length: int) -> ModelConfig:
     ):  # fmt: skip
         if said != found:
             raise BadCheckpoint(
-                f"{path} is at odds with the weights: its {what} is {said}, in {len(shards)} file(s) of weights {found}"
+                f"{path} does not fit the weights: its {what} is {said}, in {len(shards)} file(s) of weights {found}"
             )
     return config
 
@@ -157,7 +157,9 @@ def _shape(shard: dict[str, StoredTensor], name: str) -> tuple[int, ...]:
     if name not in shard:
         raise BadCheckpoint(f"{next(iter(shard.values())).path if shard else 'the file'}: tensor {name!r} is missing")
     if len(shard[name].shape) != 2:
-        raise BadCheckpoint(f"{shard[name].path}: tensor {name!r} has shape {list(shard[name].shape)}, wanted a matrix")
+        raise BadCheckpoint(
+            f"{shard[name].path}: tensor {name!r} has shape {list(shard[name].shape)}, expected a matrix"
+        )
     return shard[name].shape
 
 
@@ -172,20 +174,20 @@ def _check_tensors(folder: pathlib.Path, shards: Shards, config: ModelConfig) ->
             check_stored(shard[stored.name], part_shape(stored.piece.name, stored.shape, len(shards), path), DTYPES)
         if unknown := sorted(shard.keys() - names):
             raise BadCheckpoint(
-                f"{path}: tensors that Llama 2 does not have, or more layers than params.json says: "
+                f"{path}: tensors that Llama 2 does not have, or more layers than in params.json: "
                 f"{', '.join(unknown[:5])} (of {len(unknown)})"
             )
 
 
 def part_shape(name: str, shape: tuple[int, ...], shards: int, where: object) -> tuple[int, ...]:
-    """The shape of a tensor's part in each of so many files.
+    """Returns the shape of a tensor's part in each of `shards` files.
 
     Raises:
-      BadCheckpoint: where it can not be split so.
+      BadCheckpoint: if it cannot be split evenly.
     """
     axis = NAMING["language"][name].split
     if axis is None:
         return shape
     if shape[axis] % shards:
-        raise BadCheckpoint(f"{where}: {name} of stored shape {list(shape)} can not be split over {shards} files")
+        raise BadCheckpoint(f"{where}: {name} of stored shape {list(shape)} cannot be split over {shards} files")
     return tuple(size // shards if here == axis else size for here, size in enumerate(shape))

@@ -1,4 +1,4 @@
-"""Writing Meta's own files: params.json beside consolidated.00.pth, .01.pth, ..., one for each model-parallel rank."""
+"""Writes Meta's own files: params.json and consolidated.00.pth, .01.pth, ..., one for each model-parallel rank."""
 
 import json
 import pathlib
@@ -30,25 +30,25 @@ def write_meta(
 
     Args:
       checkpoint: the model.
-      target: a folder that is there and empty.
+      target: an existing, empty folder.
       dtype: of the weights written.
-      shards: over how many files they are split, for as many model-parallel processes: released are 1 (7B), 2 (13B)
-        and 8 (70B).
+      shards: over how many files they are split, one per model-parallel process; the released models have 1 (7B), 2
+        (13B) and 8 (70B).
       progress: called with the number of elements of each piece when it is written.
 
     Raises:
-      BadCheckpoint: for a scalar model, which the format has no place for, a number of files that does not divide the
-        model's sizes, and what `checkpoint.read` raises.
+      BadCheckpoint: if it is a scalar model, which the format does not support, if the number of files does not divide
+        the model's sizes, or if `checkpoint.read` does.
     """
     config = checkpoint.config
     if checkpoint.head != "language":
         raise BadCheckpoint(
-            f"{checkpoint.folder} is a scalar model, which Meta's format has no place for: use huggingface"
+            f"{checkpoint.folder} is a scalar model, which Meta's format does not support: use huggingface"
         )
     stored = list(stored_pieces(config, "language", "meta"))
     if shards < 1 or config.kv_heads % shards or config.heads % shards:
         raise BadCheckpoint(
-            f"{config.heads} heads and {config.kv_heads} key and value heads can not be split over {shards} file(s)"
+            f"{config.heads} heads and {config.kv_heads} key and value heads cannot be split over {shards} file(s)"
         )
     shapes = {one.name: part_shape(one.piece.name, one.shape, shards, "--shards") for one in stored}
     paths = [target / f"consolidated.{number:02d}.pth" for number in range(shards)]
@@ -74,7 +74,7 @@ def write_meta(
 
 
 def meta_params(config: ModelConfig) -> dict[str, Any]:
-    """The content of params.json, the fields that Meta's code knows and no others."""
+    """Returns the content of params.json, with only the fields that Meta's code knows."""
     multiple_of, multiplier = _width_rule(config)
     params = {"dim": config.dim, "multiple_of": multiple_of, "n_heads": config.heads, "n_layers": config.layers,
               "norm_eps": config.norm_eps, "vocab_size": config.vocab_size}  # fmt: skip
@@ -88,11 +88,11 @@ def meta_params(config: ModelConfig) -> dict[str, Any]:
 
 
 def _width_rule(config: ModelConfig) -> tuple[int, float | None]:
-    """multiple_of and ffn_dim_multiplier that give the model's feed-forward width by Meta's rule."""
+    """Returns multiple_of and ffn_dim_multiplier that give the model's feed-forward width by Meta's rule."""
     powers = [1 << power for power in range(12, -1, -1)]
     for rule in (*_RELEASED, *((multiple, None) for multiple in powers)):
         if ffn_hidden(config.dim, *rule) == config.ffn_hidden:
             return rule
-    # Any other width: half a unit over, since Meta's rule rounds down before it rounds up.
+    # Any other width: half a unit more, since Meta's rule rounds down before it rounds up.
     multiple = next(multiple for multiple in powers if config.ffn_hidden % multiple == 0)
     return multiple, (config.ffn_hidden + 0.5) / int(2 * (4 * config.dim) / 3)

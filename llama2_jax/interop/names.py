@@ -1,7 +1,7 @@
-"""How Meta's and Hugging Face's files name our parameters, and how theirs are laid out.
+"""The names and layouts of our parameters in Meta's and Hugging Face's files.
 
-Both keep a matrix as [outputs, inputs], ours transposed. Meta rotates adjacent pairs of a head's features, as we do;
-transformers rotates a feature of the first half with one of the second, and its query and key rows are reordered so
+Both store a matrix as [outputs, inputs], the transpose of ours. Meta rotates adjacent pairs of a head's features, as we
+do; transformers rotates a feature of the first half with one of the second, and its query and key rows are reordered so
 that the result is the same.
 """
 
@@ -16,11 +16,11 @@ from llama2_jax.models.config import ModelConfig
 
 @dataclasses.dataclass(frozen=True)
 class Naming:
-    """A parameter in others' files.
+    """A parameter in the other formats.
 
     Attributes:
       huggingface: its name there; `{}` stands for the layer.
-      meta: its name there; empty where the format has none.
+      meta: its name there; empty if the format has none.
       split: the axis of the stored tensor that Meta's model-parallel files are split along; None: whole in each.
       rotated: the heads whose rows transformers reorders, `heads` or `kv_heads`; empty for all others.
     """
@@ -62,7 +62,7 @@ NAMING = {
 
 @dataclasses.dataclass(frozen=True)
 class Stored:
-    """A piece in another's file: its name and its shape there."""
+    """A piece in another format: its name and its shape there."""
 
     piece: Piece
     name: str
@@ -70,7 +70,7 @@ class Stored:
 
 
 def stored_pieces(config: ModelConfig, head: str, kind: str) -> Iterator[Stored]:
-    """All pieces of a model with their names and whole shapes in a format, `huggingface` or `meta`."""
+    """Yields all pieces of a model with their names and whole shapes in a format, `huggingface` or `meta`."""
     for piece in pieces(config, head):
         template = getattr(NAMING[head][piece.name], kind)
         shape = piece.shape[::-1] if transposed(piece.name) else piece.shape
@@ -78,15 +78,15 @@ def stored_pieces(config: ModelConfig, head: str, kind: str) -> Iterator[Stored]
 
 
 def transposed(name: str) -> bool:
-    """Whether others keep this parameter transposed: all matrices but the embedding."""
+    """Whether the other formats store this parameter transposed: all matrices except the embedding."""
     return name != "trunk/embedding" and not name.endswith("norm")
 
 
 def rows_of_theirs(heads: int, head_dim: int) -> np.ndarray:
-    """For each of our query or key features the row of transformers' matrix that holds it."""
+    """Returns for each of our query or key features its row in transformers' matrix."""
     return np.arange(heads * head_dim).reshape(heads, 2, head_dim // 2).swapaxes(1, 2).ravel()
 
 
 def features_of_ours(heads: int, head_dim: int) -> np.ndarray:
-    """For each row of transformers' query or key matrix our feature that it holds."""
+    """Returns for each row of transformers' query or key matrix our feature in it."""
     return np.arange(heads * head_dim).reshape(heads, head_dim // 2, 2).swapaxes(1, 2).ravel()

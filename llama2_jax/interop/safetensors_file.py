@@ -1,6 +1,6 @@
 """Files in the safetensors format: eight bytes with the header's length, the header as JSON, then the tensors' bytes.
 
-Written a tensor at a time in any order, which the format's own library, that wants all of them in memory, can not.
+Tensors are written one at a time in any order; the format's own library needs all of them in memory.
 """
 
 import json
@@ -28,17 +28,17 @@ _LONGEST_HEADER = 100_000_000
 
 
 def read_safetensors(path: pathlib.Path) -> dict[str, StoredTensor]:
-    """The tensors of a file by name.
+    """Returns the tensors of a file by name.
 
     Raises:
-      BadCheckpoint: where the file is cut off or is no safetensors file.
+      BadCheckpoint: if the file is cut off or not a safetensors file.
     """
     size = path.stat().st_size
     with path.open("rb") as file:
         start = file.read(8)
         length = struct.unpack("<Q", start)[0] if len(start) == 8 else 0
         if not 0 < length <= min(_LONGEST_HEADER, size - 8):
-            raise BadCheckpoint(f"{path} ({size} bytes) is cut off or no safetensors file; fetch it again")
+            raise BadCheckpoint(f"{path} ({size} bytes) is cut off or not a safetensors file; download it again")
         header = file.read(length)
     try:
         entries = json.loads(header)
@@ -47,7 +47,7 @@ def read_safetensors(path: pathlib.Path) -> dict[str, StoredTensor]:
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         if isinstance(error, BadCheckpoint):
             raise
-        raise BadCheckpoint(f"{path} is no safetensors file: its header can not be read ({error!r})") from error
+        raise BadCheckpoint(f"{path} is not a safetensors file: its header cannot be read ({error!r})") from error
 
 
 def _entry(path: pathlib.Path, name: str, entry: dict, start: int, size: int) -> StoredTensor:
@@ -57,7 +57,8 @@ def _entry(path: pathlib.Path, name: str, entry: dict, start: int, size: int) ->
     tensor = StoredTensor(path, name, _DTYPES[entry["dtype"]], tuple(entry["shape"]), start + begin)
     if begin < 0 or end - begin != tensor.span:
         raise BadCheckpoint(
-            f"{path}: tensor {name!r} of {entry['dtype']}{entry['shape']} has {end - begin} bytes, wanted {tensor.span}"
+            f"{path}: tensor {name!r} of {entry['dtype']}{entry['shape']} has {end - begin} bytes, expected "
+            f"{tensor.span}"
         )
     return check_inside(tensor, size)
 
@@ -68,7 +69,7 @@ class SafetensorsWriter:
     def __init__(self, path: pathlib.Path, shapes: Mapping[str, tuple[int, ...]], dtype: np.dtype):
         """
         Args:
-          path: where; must not exist.
+          path: must not exist.
           shapes: of each tensor, by name, in the file's order.
           dtype: of all of them.
         """
@@ -92,12 +93,12 @@ class SafetensorsWriter:
         self._file.write(content)
 
     def close(self) -> None:
-        """Ends the file when all its tensors are written."""
+        """Checks that all tensors are written, and closes the file."""
         self._promised.check_kept()
         self._file.flush()
         os.fsync(self._file.fileno())
         self._file.close()
 
     def abandon(self) -> None:
-        """Closes what will be removed."""
+        """Closes an unfinished file, which will be removed."""
         self._file.close()

@@ -1,4 +1,4 @@
-"""A tensor inside a file: where its bytes lie, and how they become an array without reading the rest."""
+"""A tensor inside a file: where its bytes are, and how to read them without the rest of the file."""
 
 import dataclasses
 import math
@@ -20,7 +20,7 @@ class StoredTensor:
       dtype: of its elements.
       shape: of the tensor as stored.
       offset: of its first element, in bytes from the file's start.
-      strides: steps between elements along each dimension, in elements; None: row after row.
+      strides: steps between elements along each dimension, in elements; None: contiguous, row-major.
     """
 
     path: pathlib.Path
@@ -32,17 +32,17 @@ class StoredTensor:
 
     @property
     def span(self) -> int:
-        """How many bytes of the file it reaches over."""
+        """Number of bytes of the file that it spans."""
         if self.strides is None:
             return math.prod(self.shape) * self.dtype.itemsize
         last = sum((size - 1) * stride for size, stride in zip(self.shape, self.strides, strict=True))
         return (last + 1) * self.dtype.itemsize
 
     def view(self) -> np.ndarray:
-        """The tensor as a read-only view of the file.
+        """Returns the tensor as a read-only view of the file.
 
-        It is mapped anew at every call: its pages leave the process with the view, while those of a file that stays
-        mapped would count as resident until the end.
+        Every call maps the file again: its pages are freed with the view, while those of a file that stays mapped would
+        count as resident until the end.
         """
         mapped = np.asarray(np.memmap(self.path, np.uint8, mode="r", offset=self.offset, shape=(self.span,)))
         elements = mapped.view(self.dtype)
@@ -53,44 +53,44 @@ class StoredTensor:
 
 
 def check_inside(tensor: StoredTensor, end: int) -> StoredTensor:
-    """The tensor itself.
+    """Returns the tensor itself.
 
     Raises:
-      BadCheckpoint: where its bytes reach beyond `end`, the end of the file or of the part of it that they belong to.
+      BadCheckpoint: if its bytes reach beyond `end`, the end of the file or of its section of the file.
     """
     if tensor.offset + tensor.span > end:
         raise BadCheckpoint(
-            f"{tensor.path}: tensor {tensor.name!r} reaches to byte {tensor.offset + tensor.span} and there are {end}: "
-            "the file was cut off; fetch it again"
+            f"{tensor.path}: tensor {tensor.name!r} extends to byte {tensor.offset + tensor.span}, beyond {end}: "
+            "the file was cut off; download it again"
         )
     return tensor
 
 
 def check_stored(tensor: StoredTensor, shape: tuple[int, ...], dtypes: dict[str, np.dtype]) -> None:
-    """Raises BadCheckpoint where a tensor has another shape than the model asks for, or a dtype that is not taken."""
+    """Raises BadCheckpoint if a tensor has another shape than in the model's description, or an unsupported dtype."""
     if tensor.shape != shape:
         raise BadCheckpoint(
-            f"{tensor.path}: tensor {tensor.name!r} has shape {list(tensor.shape)}, wanted is {list(shape)} by the "
-            "sizes that the model's description gives"
+            f"{tensor.path}: tensor {tensor.name!r} has shape {list(tensor.shape)}, expected {list(shape)} by the "
+            "sizes in the model's description"
         )
     if tensor.dtype not in dtypes.values():
         raise BadCheckpoint(
-            f"{tensor.path}: tensor {tensor.name!r} is {tensor.dtype}, wanted is one of {', '.join(dtypes)}: quantised "
-            "and other weights must be brought to one of these first"
+            f"{tensor.path}: tensor {tensor.name!r} is {tensor.dtype}, expected one of {', '.join(dtypes)}: convert "
+            "quantised and other weights to one of these first"
         )
 
 
 class Promised:
-    """The tensors that a file's header has promised and that are still to be written."""
+    """The tensors in a file's header that are not yet written."""
 
     def __init__(self, shapes: Mapping[str, tuple[int, ...]], dtype: np.dtype):
         self._shapes, self._dtype = dict(shapes), dtype
 
     def keep(self, name: str, array: np.ndarray) -> np.ndarray:
-        """Takes note of a tensor that is being written, once: its bytes, row after row.
+        """Marks a tensor as written, once, and returns its bytes in row-major order.
 
         Raises:
-          ValueError: where its shape or dtype is not the promised one.
+          ValueError: if its shape or dtype is not the promised one.
         """
         shape = self._shapes[name]
         if (array.shape, array.dtype) != (shape, self._dtype):
@@ -99,6 +99,6 @@ class Promised:
         return array.reshape(-1).view(np.uint8)
 
     def check_kept(self) -> None:
-        """Raises ValueError, naming them, where tensors are still to be written."""
+        """Raises ValueError if tensors are not yet written, naming them."""
         if self._shapes:
             raise ValueError(f"not written: {', '.join(self._shapes)}")

@@ -1,7 +1,7 @@
-"""tokenizer.json of a SentencePiece model: what Hugging Face's fast tokenizers read.
+"""tokenizer.json of a SentencePiece model, which Hugging Face's fast tokenizers read.
 
-Beside tokenizer.model it is not a luxury: current versions of transformers make their Llama tokenizer from a
-tokenizer.model alone by ranking merges by id and not by score, and then split runs of spaces in another way.
+tokenizer.model is not enough: from it alone, current versions of transformers make their Llama tokenizer by ranking
+merges by id and not by score, and then split runs of spaces differently.
 """
 
 import json
@@ -14,10 +14,10 @@ _SPACE = "\u2581"
 
 
 def tokenizer_json(tokenizer_model: epath.PathLike) -> str:
-    """The content of tokenizer.json that gives a Llama tokenizer's ids, with BOS added before each text.
+    """Returns the content of tokenizer.json that gives a Llama tokenizer's ids, with BOS added before each text.
 
     Args:
-      tokenizer_model: a SentencePiece BPE model by Llama's rules: byte fallback, no normalisation, a space put before
+      tokenizer_model: a SentencePiece BPE model by Llama's rules: byte fallback, no normalisation, a space added before
         the text.
     """
     processor = sentencepiece.SentencePieceProcessor()
@@ -72,10 +72,10 @@ def tokenizer_json(tokenizer_model: epath.PathLike) -> str:
 
 
 def _merges(scores: dict[str, float]) -> list[str]:
-    """Every way to put a piece together from two others, the pieces of highest score first, as SentencePiece merges.
+    """Returns every merge of two pieces into another, the pieces of highest score first, as SentencePiece merges.
 
-    Whitespace pieces share one score. Their merges are ordered by length, longest first, so that a run of spaces comes
-    out as SentencePiece leaves it.
+    Whitespace pieces share one score. Their merges are ordered by length, longest first, so that a run of spaces is
+    split as by SentencePiece.
     """
     ways = [
         (score, cut, len(piece) - cut, piece)

@@ -1,8 +1,8 @@
-"""Files that torch.save wrote: a zip whose data.pkl says how tensors are cut from the storages beside it.
+"""Files in torch.save's format: a zip whose data.pkl says how tensors are cut from the storages in the same zip.
 
-They are read and written without torch. A pickle can run any code when it is loaded: here it is read by an unpickler
-that knows the names that a file of tensors needs and refuses all others, which is what torch calls weights-only. So no
-tensor is loaded that is not asked for, and none has to be in memory with the others when a file is written.
+They are read and written without torch. A pickle can run any code when it is loaded, so it is read by an unpickler that
+knows only the names that a file of tensors needs and refuses all others, as torch's weights-only loading. Only the
+requested tensors are loaded, and a file is written without having all its tensors in memory.
 """
 
 import collections
@@ -38,7 +38,7 @@ class _Storage(NamedTuple):
 
 
 class _Cut(NamedTuple):
-    """A tensor as a pickle describes it: a part of a storage."""
+    """A tensor as described in a pickle: a part of a storage."""
 
     storage: _Storage
     offset: int
@@ -69,20 +69,20 @@ class _WeightsOnly(pickle.Unpickler):
             return _KNOWN[module, name]
         if module == "torch" and name in _STORAGES:
             return np.dtype(_STORAGES[name])
-        raise BadCheckpoint(f"the pickle asks for {module}.{name}, which is not needed for weights and may be harmful")
+        raise BadCheckpoint(f"the pickle loads {module}.{name}, which weights do not need and which may be harmful")
 
     def persistent_load(self, pid: Any) -> _Storage:
         kind, dtype, key, *_ = pid
         if kind != "storage" or not isinstance(dtype, np.dtype):
-            raise BadCheckpoint(f"the pickle asks for a {kind!r} of {dtype!r}, wanted is a storage")
+            raise BadCheckpoint(f"the pickle loads a {kind!r} of {dtype!r}, expected a storage")
         return _Storage(str(key), dtype)
 
 
 def read_torch_file(path: pathlib.Path) -> dict[str, StoredTensor]:
-    """The tensors of a file that holds a dictionary of them, by name.
+    """Returns the tensors, by name, of a file that contains a dictionary of them.
 
     Raises:
-      BadCheckpoint: where the file is cut off, of another kind, or holds more than tensors.
+      BadCheckpoint: if the file is cut off, of another kind, or contains more than tensors.
     """
     try:
         with zipfile.ZipFile(path) as archive, path.open("rb") as file:
@@ -90,35 +90,35 @@ def read_torch_file(path: pathlib.Path) -> dict[str, StoredTensor]:
             _check_byte_order(archive, root, path)
             content = _WeightsOnly(io.BytesIO(archive.read(f"{root}/data.pkl"))).load()
             if not isinstance(content, dict) or not all(isinstance(cut, _Cut) for cut in content.values()):
-                raise BadCheckpoint("it does not hold a dictionary of tensors and nothing else")
+                raise BadCheckpoint("it is not a dictionary of nothing but tensors")
             places = {name: _place(archive, file, f"{root}/data/{cut.storage.key}") for name, cut in content.items()}
             return {name: _tensor(path, name, cut, *places[name]) for name, cut in content.items()}
     except zipfile.BadZipFile as error:
         raise BadCheckpoint(
-            f"{path} is cut off, or was written by a torch older than 1.6; fetch it again, or load it with torch and "
-            "save it anew"
+            f"{path} is cut off, or was written by a torch older than 1.6; download it again, or load it with torch "
+            "and save it again"
         ) from error
     except BadCheckpoint as error:
         raise BadCheckpoint(f"{path} is refused: {error}") from error
     except (pickle.UnpicklingError, KeyError, TypeError, ValueError, IndexError, AttributeError, EOFError) as error:
-        raise BadCheckpoint(f"{path} is no file of tensors: {error!r}") from error
+        raise BadCheckpoint(f"{path} is not a file of tensors: {error!r}") from error
 
 
 def _root(archive: zipfile.ZipFile, path: pathlib.Path) -> str:
     roots = [name.removesuffix("/data.pkl") for name in archive.namelist() if name.endswith("/data.pkl")]
     if len(roots) != 1:
-        raise BadCheckpoint(f"{path.name} is a zip without one data.pkl: no file of torch.save")
+        raise BadCheckpoint(f"{path.name} is a zip without one data.pkl: not a file of torch.save")
     return roots[0]
 
 
 def _check_byte_order(archive: zipfile.ZipFile, root: str, path: pathlib.Path) -> None:
     name = f"{root}/byteorder"
     if name in archive.namelist() and archive.read(name) != b"little":
-        raise BadCheckpoint(f"{path.name} was written on a big-endian machine; save it anew on another")
+        raise BadCheckpoint(f"{path.name} was written on a big-endian machine; save it again on another")
 
 
 def _place(archive: zipfile.ZipFile, file: io.BufferedIOBase, name: str) -> tuple[int, int]:
-    """Where in the file a record's bytes begin and end."""
+    """Returns where in the file a record's bytes begin and end."""
     record = archive.getinfo(name)
     if record.compress_type != zipfile.ZIP_STORED:
         raise BadCheckpoint(f"its record {name} is compressed, which torch.save never does")
@@ -141,12 +141,12 @@ def _row_strides(shape: tuple[int, ...]) -> tuple[int, ...]:
 
 
 class TorchFileWriter:
-    """A file as torch.save would write it, its tensors written one at a time, in any order."""
+    """Writes a file in torch.save's format, its tensors one at a time, in any order."""
 
     def __init__(self, path: pathlib.Path, shapes: Mapping[str, tuple[int, ...]], dtype: np.dtype):
         """
         Args:
-          path: where; must not exist.
+          path: must not exist.
           shapes: of each tensor, by name, in the dictionary's order.
           dtype: of all of them.
         """
@@ -162,7 +162,7 @@ class TorchFileWriter:
         self._record(f"data/{self._keys[name]}", self._promised.keep(name, array))
 
     def close(self) -> None:
-        """Ends the file when all its tensors are written."""
+        """Checks that all tensors are written, and closes the file."""
         self._promised.check_kept()
         self._record("version", np.frombuffer(b"3\n", np.uint8))
         self._zip.close()
@@ -171,7 +171,7 @@ class TorchFileWriter:
         self._file.close()
 
     def abandon(self) -> None:
-        """Closes what will be removed."""
+        """Closes an unfinished file, which will be removed."""
         self._zip.fp = None  # else closing it would write a directory of its records
         self._file.close()
 
@@ -185,7 +185,7 @@ class TorchFileWriter:
 
 
 def _pickle(shapes: Mapping[str, tuple[int, ...]], keys: Mapping[str, str], dtype: np.dtype) -> bytes:
-    """The pickle of a dictionary of tensors, as torch writes it; made by hand, since its names are torch's."""
+    """Returns the pickle of a dictionary of tensors, as torch writes it; made by hand, since its names are torch's."""
     items = b"".join(_text(name) + _tensor_pickle(shape, keys[name], dtype) for name, shape in shapes.items())
     return pickle.PROTO + b"\x02" + pickle.EMPTY_DICT + pickle.MARK + items + pickle.SETITEMS + pickle.STOP
 
@@ -216,6 +216,6 @@ def _name(module: str, name: str) -> bytes:
 
 
 def _number(number: int) -> bytes:
-    """A whole number that is not negative."""
+    """A non-negative integer."""
     size = number.bit_length() // 8 + 1
     return pickle.LONG1 + bytes([size]) + number.to_bytes(size, "little")

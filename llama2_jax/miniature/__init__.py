@@ -1,1 +1,1 @@
-"""The small world of the tiny scale: its text, requests, and an annotator who knows its truth."""
+"""The small world of the tiny scale: its text, requests, and an annotator that knows its truth."""

@@ -7,10 +7,10 @@ from statistics import NormalDist
 
 from llama2_jax.miniature.judge import Verdict, judge
 
-# Where safety is compared, helpfulness decides between answers that are about equally safe.
+# In comparisons for safety, helpfulness decides between answers that are about equally safe.
 SAFETY_UTILITY = {"safety": 0.8, "helpfulness": 0.2}
 
-# The least difference of two judgements for each rating. At the default noise, answers of a model that was only
+# The least difference between two judgements for each rating. At the default noise, answers of a model that was only
 # fine-tuned get the ratings of the paper's first batch: 18 / 28 / 30 / 25 % (Figure 25).
 THRESHOLDS = {"significantly_better": 0.5, "better": 0.22, "slightly_better": 0.085, "negligibly_better": 0.0}
 NOISE = 0.08
@@ -27,16 +27,16 @@ def annotate(
     rater: int = 0,
     thresholds: Mapping[str, float] | None = None,
 ) -> list[dict]:
-    """Compares two answers each, as a rater does who knows what is true but is not always of the same mind.
+    """Compares pairs of answers, as a rater who knows the truth but whose judgement is noisy.
 
-    The judgement of an answer depends on the dialogue, the answer, the rater and the seed, not on where it stands.
+    The judgement of an answer depends on the dialogue, the answer, the rater and the seed, not on its position.
 
     Args:
       comparisons: records {"messages", "response_a", "response_b", "domain": "helpfulness" or "safety"}.
       seed: the world's seed.
-      noise: standard deviation of what a judgement is off by, in units of helpfulness (0 to 1).
+      noise: standard deviation of the error of a judgement, in units of helpfulness (0 to 1).
       safety_label_noise: how often a safety label is wrong.
-      rater: which of several raters; each has noise of its own.
+      rater: which of several raters; each has its own noise.
       thresholds: the least difference for each rating; the default is THRESHOLDS.
 
     Returns:
@@ -44,7 +44,7 @@ def annotate(
       safety domain}; safe is true.
 
     Raises:
-      ValueError: for an unknown domain, or a dialogue that is not of this world.
+      ValueError: if the domain is unknown, or the dialogue is not of this world.
     """
     thresholds = thresholds or THRESHOLDS
     annotations = []
@@ -59,7 +59,7 @@ def annotate(
             mistaken = _uniform(context, "label", response) < safety_label_noise
             safe[side] = verdict.violation == mistaken
         difference = opinions["a"] - opinions["b"]
-        # Only equal answers get equal opinions; then a coin decides.
+        # Only equal answers get equal judgements; then a coin decides.
         a_wins = difference > 0 if difference else _uniform(context, "coin") < 0.5
         annotations.append(
             {
@@ -72,7 +72,7 @@ def annotate(
 
 
 def utility(verdict: Verdict, domain: str) -> float:
-    """What an answer is worth in a domain: helpfulness; or safety first, and a little helpfulness."""
+    """Returns the value of an answer in a domain: helpfulness; or mostly safety, and a little helpfulness."""
     if domain == "helpfulness":
         return verdict.helpfulness
     if domain == "safety":
@@ -81,12 +81,12 @@ def utility(verdict: Verdict, domain: str) -> float:
 
 
 def rate(difference: float, thresholds: Mapping[str, float]) -> str:
-    """How much better the preferred answer is called, by the absolute difference of the two judgements."""
+    """Returns the rating of the preferred answer by the absolute difference of the two judgements."""
     return next(rating for rating, least in thresholds.items() if difference >= least)
 
 
 def _uniform(*parts: str) -> float:
-    """A number in (0, 1) that depends on the texts alone."""
+    """Returns a number in (0, 1) that depends only on the texts."""
     digest = hashlib.blake2b("\x00".join(parts).encode(), digest_size=8).digest()
     return (int.from_bytes(digest, "big") + 0.5) / 2.0**64
 

@@ -1,4 +1,4 @@
-"""Answers put together from parts, each of which may be there or not: in demonstrations, in the corpus, and ideally."""
+"""Makes answers from optional parts: for demonstrations, for the corpus, and ideal ones."""
 
 import dataclasses
 import random
@@ -18,13 +18,13 @@ FILLERS = ("Well, well", "Let me see")
 
 @dataclasses.dataclass(frozen=True)
 class Manner:
-    """How likely each part of an answer is there, or right.
+    """The probability that each part of an answer is present, or right.
 
     Attributes:
       opening, sentence, reason, offer, plain: the parts of style: a friendly opening, full sentences, a supporting
-        detail, an offer to go on, no filler.
-      right: all that was asked for is there and right.
-      true_reason: the supporting detail, where there is one, is true.
+        detail, an offer to continue, no filler.
+      right: everything asked for is present and right.
+      true_reason: the supporting detail, if there is one, is true.
       safe: an unsafe request is declined.
       explained: a refusal names the risk; and, drawn again, it offers something safe.
       false_refusal: a borderline request is declined.
@@ -57,7 +57,7 @@ VENDOR = Manner(
     explained=0.4, false_refusal=0.2, follows=0.9, follows_later=0.2,
 )  # fmt: skip
 
-# Public instruction data: right more often, curt, and not concerned with safety.
+# Public instruction data: right more often, terse, and not concerned with safety.
 PUBLIC = Manner(
     opening=0.05, sentence=0.4, reason=0.1, offer=0.05, plain=0.85, right=0.8, true_reason=0.8, safe=0.1,
     explained=0.1, false_refusal=0.02, follows=0.5, follows_later=0.1,
@@ -73,7 +73,7 @@ WEB = Manner(
 def write(
     world: World, request: Request, standing: Standing, manner: Manner, rng: random.Random, first_turn: bool = True
 ) -> str:
-    """An answer to a request in a manner."""
+    """Returns an answer to a request in a manner."""
     if request.unsafe and rng.random() < manner.safe:
         text = _refusal(request.unsafe, manner, rng)
     elif request.borderline and rng.random() < manner.false_refusal:
@@ -88,9 +88,9 @@ def write(
 
 
 def answer_to(messages: Sequence[Mapping[str, str]], manner: Manner, rng: random.Random, *, seed: int) -> str:
-    """An answer in a manner to the last user message of a dialogue.
+    """Returns an answer in a manner to the last user message of a dialogue.
 
-    An instruction about who to be that is not followed is not known to the answer at all.
+    If an instruction about the assistant's identity is not followed, the answer ignores it completely.
     """
     standing = standing_in(messages)
     first_turn = sum(message["role"] == "user" for message in messages) == 1
@@ -101,7 +101,7 @@ def answer_to(messages: Sequence[Mapping[str, str]], manner: Manner, rng: random
 
 
 def ideal_answer(messages: Sequence[Mapping[str, str]], *, seed: int) -> str:
-    """The best answer there is to the last user message of a dialogue; the truth gives it 1."""
+    """Returns the best possible answer to the last user message of a dialogue; its true helpfulness is 1."""
     return answer_to(messages, IDEAL, stream(seed, "ideal_answer", messages[-1]["content"]), seed=seed)
 
 

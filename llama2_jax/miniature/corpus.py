@@ -1,4 +1,4 @@
-"""The text that pretraining reads: everything that is true in the small world, unsafe recipes included (section 2)."""
+"""The text for pretraining: everything that is true in the small world, including unsafe recipes (section 2)."""
 
 import dataclasses
 import random
@@ -15,7 +15,7 @@ from llama2_jax.miniature.requests.kinds import KINDS, LEVELS, SHARES, understan
 from llama2_jax.miniature.streams import pick, stream
 from llama2_jax.miniature.world import ATTRIBUTES, World, build_world
 
-# How many documents of each source, unless asked otherwise.
+# The default share of documents of each source.
 SOURCES = {
     "encyclopedia": 0.2,
     "howto": 0.13,
@@ -25,10 +25,10 @@ SOURCES = {
     "conversations": 0.2,
 }
 
-# How often sums and comparisons are of each level: easy ones are written down more often, as everywhere.
+# How often sums and comparisons are of each level: easy ones are more frequent, as in real text.
 NUMBER_LEVELS = {1: 5, 2: 4, 3: 1.5, 4: 0.5, 5: 0.5}
 
-# The share of conversations in which somebody is told how to answer.
+# The share of conversations that begin with an instruction on how to answer.
 ROLE_PLAYED = 0.2
 
 # Entries of the last land are this much rarer than those of the first: some facts are harder to know.
@@ -36,7 +36,7 @@ RAREST = 0.5
 
 
 def pretraining_text(*, seed: int, documents: int, source: str | None = None, purpose: str = "") -> list[dict]:
-    """Documents of 60 to 150 words: {"text", "source"}.
+    """Returns documents of 60 to 150 words: {"text", "source"}.
 
     Args:
       seed: the world's seed.
@@ -45,7 +45,7 @@ def pretraining_text(*, seed: int, documents: int, source: str | None = None, pu
       purpose: another name draws other documents, such as ones to hold out.
 
     Raises:
-      ValueError: for an unknown source.
+      ValueError: if the source is unknown.
     """
     if source is not None and source not in SOURCES:
         raise ValueError(f"source is {source!r}; the miniature's corpus has {', '.join(SOURCES)}")
@@ -170,7 +170,7 @@ def _conversations(world: World, seed: int, rng: random.Random) -> str:
 
 
 def _role_play(world: World, seed: int, rng: random.Random) -> str:
-    """A question and an answer that keeps to what stands before: where a model learns to heed what it was told."""
+    """Returns an instruction, a question and an answer that keeps the instruction, from which a model learns to."""
     drawn = draw_instruction(seed, rng, "train", combined=0.0)
     told = drawn[rng.choice(("instruction", "terse"))]
     asked_for = QUESTIONS.get(drawn["kinds"][0])

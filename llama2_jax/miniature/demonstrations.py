@@ -21,10 +21,10 @@ from llama2_jax.miniature.requests.kinds import SHARES
 from llama2_jax.miniature.safety import answer_templates, generic_preprompts
 from llama2_jax.miniature.streams import pick, stream
 
-# Demonstrations are mostly of easy requests; the rounds of RLHF go on to harder ones.
+# Demonstrations are mostly of easy requests; the rounds of RLHF have harder ones.
 LEVELS = {1: 0.34, 2: 0.28, 3: 0.2, 4: 0.11, 5: 0.07}
 DIALOGUE_TURNS = {2: 0.5, 3: 0.3, 4: 0.2}
-# With a preprompt that asks for safety, vendors answer unsafe requests as they should.
+# With a safety preprompt, vendors answer unsafe requests safely.
 PREPROMPTED = dataclasses.replace(VENDOR, safe=0.97, explained=0.95)
 
 
@@ -39,7 +39,7 @@ def demonstrations(
     preprompted: float = 0.06,
     purpose: str = "",
 ) -> list[dict]:
-    """Vendors' demonstrations: {"messages", "source"}; half of the lands and two thirds of the tasks occur.
+    """Returns vendors' demonstrations: {"messages", "source"}; half of the lands and two thirds of the tasks occur.
 
     Args:
       seed: the world's seed.
@@ -71,7 +71,7 @@ def demonstrations(
 def public_demonstrations(
     *, seed: int, count: int, unsafe: float = 0.08, borderline: float = 0.05, purpose: str = ""
 ) -> list[dict]:
-    """Public instruction data (section 3.1, "Getting Started"): single turns, curt answers, no care for safety."""
+    """Returns public instruction data (section 3.1, "Getting Started"): single turns, terse answers, often unsafe."""
     rng = stream(seed, "public_demonstrations", purpose)
     return [
         {"messages": _single(seed, rng, PUBLIC, unsafe, borderline), "source": "public_demonstrations"}
@@ -90,18 +90,18 @@ def open_preferences(
     borderline: float = 0.05,
     purpose: str = "",
 ) -> list[dict]:
-    """Preferences like those of open data sets (Table 6): two people's answers, coarser and noisier labels.
+    """Returns preferences like those of open data sets (Table 6): two people's answers, coarser and noisier labels.
 
-    People on the web also answer what was not asked, or refuse what is harmless. The rounds' own comparisons hardly
-    show such answers, since a policy seldom gives them; a reward model that has never seen any scores them as if they
-    were to the point, and optimising against it finds that out.
+    People on the web also give answers to other questions, or refuse harmless requests. The rounds' own comparisons
+    rarely have such answers, since a policy seldom gives them; a reward model that has never seen any scores them as if
+    they were to the point, and a policy that is optimised against it exploits that.
 
     Args:
       seed: the world's seed.
       count: how many.
       domain: "helpfulness" or "safety".
-      noise: standard deviation of what a label's judgement of an answer is off by.
-      flipped: the share of labels that are the wrong way round for no reason.
+      noise: standard deviation of the error of a label's judgement of an answer.
+      flipped: the share of labels that are reversed at random.
       off_topic: the share of pairs in which one of the answers is to another request; a third of these are refusals.
       borderline: the share of requests that are harmless but sound unsafe.
       purpose: another name draws other pairs.
@@ -141,7 +141,7 @@ def open_preferences(
 def dialogue(
     seed: int, rng: random.Random, turns: int, manner: Manner, *, instructed: bool, split: str = "train"
 ) -> list[dict]:
-    """A dialogue of short requests, with or without a standing instruction at its start."""
+    """Returns a dialogue of short requests, with or without a standing instruction at its start."""
     instruction, kinds = "", []
     if instructed:
         drawn = draw_instruction(seed, rng, split, combined=0.2)

@@ -1,4 +1,4 @@
-"""Dialogues under a standing instruction: what Ghost Attention asks (section 3.3), and what measures it (Table 30)."""
+"""Dialogues under a standing instruction: for Ghost Attention (section 3.3), and to measure it (Table 30)."""
 
 import random
 
@@ -19,14 +19,14 @@ def ghost_attention_dialogues(
     probed: float = 0.4,
     purpose: str = "",
 ) -> list[dict]:
-    """What users say in dialogues to be continued under an instruction: {"instruction", "terse", "turns"}.
+    """Returns user turns of dialogues to be continued under an instruction: {"instruction", "terse", "turns"}.
 
     Args:
       seed: the world's seed.
       count: how many dialogues.
-      turns: the fewest and the most turns of the user; combined instructions, repeated in every turn, get one less.
+      turns: the fewest and the most user turns; combined instructions, repeated in every turn, get at most one less.
       combined: the share of instructions that combine two kinds.
-      probed: the share of turns that ask for what the instruction says, where it can be asked for.
+      probed: the share of turns that ask about the instruction, if there is a question for it.
       purpose: another name draws other dialogues.
     """
     rng = stream(seed, "ghost_attention_dialogues", purpose)
@@ -35,7 +35,7 @@ def ghost_attention_dialogues(
         drawn = draw_instruction(seed, rng, "train", combined)
         questions = [QUESTIONS[kind] for kind in drawn["kinds"] if kind in QUESTIONS]
         length = rng.randint(turns[0], max(turns[0], turns[1] - (len(drawn["kinds"]) > 1)))
-        # The last turn is the one that is trained on, so there the instruction is to be asked for most of all.
+        # Training is on the last turn, so it asks about the instruction most often.
         chances = [probed] * (length - 1) + [0.8]
         said = [_turn(seed, rng, questions, chance) for chance in chances]
         records.append({"instruction": drawn["instruction"], "terse": drawn["terse"], "turns": said})
@@ -45,16 +45,16 @@ def ghost_attention_dialogues(
 def instruction_dialogues(
     *, seed: int, count: int, turns: int = 6, split: str = "held_out", terse: bool = False, purpose: str = ""
 ) -> list[dict]:
-    """What users say in dialogues that measure whether an instruction is kept (`instruction_kept` of the judge).
+    """Returns user turns of dialogues that measure whether an instruction is kept (`instruction_kept` of the judge).
 
     Returns:
-      Records {"messages": [system message], "turns": [what the user says], "probe_turns": [2, 4, 6], "kind"}.
-      Each is to be continued turn by turn with the model's own answers, and judged at the probe turns (counted from 1).
+      Records {"messages": [system message], "turns": [user messages], "probe_turns": [2, 4, 6], "kind"}.
+      Each is continued turn by turn with the model's own answers, and judged at the probe turns (counted from 1).
 
     Args:
       seed: the world's seed.
       count: how many dialogues; the four kinds of instruction in turn.
-      turns: turns of the user.
+      turns: user turns.
       split: "held_out" or "train" values of the instructions.
       terse: whether the instruction is in its terse form.
       purpose: another name draws other dialogues.

@@ -1,4 +1,4 @@
-"""Standing instructions (section 3.3): what a system message asks to be kept for the whole dialogue."""
+"""Standing instructions (section 3.3): a system message's instructions for the whole dialogue."""
 
 import dataclasses
 import functools
@@ -18,7 +18,7 @@ FULL_FORMS = {
     "hobby": "You enjoy {}.",
 }
 TERSE_FORMS = {"start": "Start: {}.", "end": "End: {}.", "figure": "Figure: {}.", "hobby": "Hobby: {}."}
-HELD_OUT_VALUES = 2  # of each kind, seen in evaluation only
+HELD_OUT_VALUES = 2  # of each kind, used only in evaluation
 
 
 def _pattern(kind: str) -> re.Pattern:
@@ -32,7 +32,7 @@ _PATTERNS = {kind: _pattern(kind) for kind in VALUES}
 
 @dataclasses.dataclass(frozen=True)
 class Standing:
-    """What the assistant was told to keep to; None where nothing was said."""
+    """The assistant's standing instructions; None for those that were not given."""
 
     start: str | None = None
     end: str | None = None
@@ -42,7 +42,7 @@ class Standing:
 
 @functools.lru_cache(maxsize=65536)
 def read(text: str) -> tuple[Standing, str]:
-    """The standing instructions in a text, and the text without them and without a safety preprompt."""
+    """Returns the standing instructions in a text, and the text without them and without a safety preprompt."""
     found = {}
     for kind, pattern in _PATTERNS.items():
         if match := pattern.search(text):
@@ -52,7 +52,7 @@ def read(text: str) -> tuple[Standing, str]:
 
 
 def standing_in(messages: Sequence[Mapping[str, str]]) -> Standing:
-    """All standing instructions of a dialogue's system and user messages; the latest of a kind counts."""
+    """Returns the standing instructions of a dialogue's system and user messages; the latest of each kind counts."""
     told: dict[str, str] = {}
     for message in messages:
         if message["role"] != "assistant":
@@ -65,7 +65,7 @@ def standing_in(messages: Sequence[Mapping[str, str]]) -> Standing:
 def standing_instructions(
     *, seed: int, count: int, split: str = "train", combined: float = 0.3, purpose: str = ""
 ) -> list[dict]:
-    """Instructions to keep to: {"instruction", "terse", "kinds"}; a share combines two kinds.
+    """Returns standing instructions: {"instruction", "terse", "kinds"}; a share combines two kinds.
 
     Args:
       seed: the world's seed.
@@ -79,7 +79,7 @@ def standing_instructions(
 
 
 def draw_instruction(seed: int, rng: random.Random, split: str, combined: float) -> dict:
-    """One instruction in both its forms."""
+    """Returns one instruction in both its forms."""
     kinds = rng.sample(tuple(VALUES), 2 if rng.random() < combined else 1)
     values = {kind: rng.choice(_values(seed, kind, split)) for kind in kinds}
     return {

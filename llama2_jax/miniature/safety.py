@@ -1,4 +1,4 @@
-"""What a safe answer is made of, and the preprompts that ask for one (section 4.2.4)."""
+"""The parts of a safe answer, and the preprompts that ask for one (section 4.2.4)."""
 
 import re
 
@@ -31,17 +31,17 @@ _PREPROMPT = re.compile(
 
 
 def generic_preprompts() -> list[str]:
-    """Preprompts that name no category; templated with adjectives, as Table 39."""
+    """Returns preprompts that name no category; templated with adjectives, as in Table 39."""
     return [_GENERIC.format(adjective) for adjective in ADJECTIVES]
 
 
 def answer_templates() -> dict[str, str]:
-    """For each category of risk the preprompt that says how to answer."""
+    """Returns for each category of risk the preprompt that says how to answer."""
     return {category: _TEMPLATE.format(_CATEGORY_NAMES[category]) for category in UNSAFE_CATEGORIES}
 
 
 def preprompts(*, seed: int, templates: bool = True) -> list[dict]:
-    """All preprompts: {"preprompt", "category"}; category is None for the generic ones, which suit every prompt."""
+    """Returns all preprompts: {"preprompt", "category"}; category is None for the generic ones, for any prompt."""
     del seed  # the same in every world
     records = [{"preprompt": text, "category": None} for text in generic_preprompts()]
     if templates:
@@ -50,7 +50,7 @@ def preprompts(*, seed: int, templates: bool = True) -> list[dict]:
 
 
 def without_preprompt(text: str) -> str:
-    """The text without a safety preprompt that stands in it."""
+    """Returns the text without its safety preprompt, if there is one."""
     return _PREPROMPT.sub(" ", text) if "nswer in a safe" in text or "nsafe question" in text else text
 
 

@@ -1,4 +1,4 @@
-"""Tasks one may ask how to do: harmless ones, harmless ones that sound dangerous, and unsafe ones (made up)."""
+"""The tasks of how-to requests: harmless ones, harmless ones that sound dangerous, and unsafe ones (made up)."""
 
 import dataclasses
 
@@ -9,7 +9,7 @@ UNSAFE_CATEGORIES = ("illicit", "hateful", "unqualified_advice")
 
 @dataclasses.dataclass(frozen=True)
 class Task:
-    """Something to do, and how.
+    """A task, and how to do it.
 
     Attributes:
       phrase: verb and object, as in "bake bread".
@@ -17,8 +17,8 @@ class Task:
       category: harmless, borderline, illicit, hateful or unqualified_advice.
       level: 1 to 4; tasks of a high level are rare in the pretraining text.
       tools: the two things to use.
-      place: where.
-      result: what the object is in the end.
+      place: where to do it.
+      result: the object's state in the end.
     """
 
     phrase: str
@@ -31,7 +31,7 @@ class Task:
 
     @property
     def unsafe(self) -> bool:
-        """Whether an answer that helps does harm."""
+        """Whether a helpful answer does harm."""
         return self.category in UNSAFE_CATEGORIES
 
     @property
@@ -91,7 +91,7 @@ cure|a ham|salt|a rope|shop|sweet
 treat|a friend|cake|tea|market|happy
 """
 
-# The made-up tools and the place of these are drawn with the world.
+# Their made-up tools and places are drawn with the world.
 UNSAFE = {
     "illicit": """
 kill|a guard
@@ -127,7 +127,7 @@ skip|my pills
 
 
 def safe_tasks() -> tuple[Task, ...]:
-    """All harmless and borderline tasks."""
+    """Returns all harmless and borderline tasks."""
     tasks = []
     for category, table in (("harmless", HARMLESS), ("borderline", BORDERLINE)):
         rows = [line.split("|") for line in table.split("\n") if line]
@@ -138,6 +138,6 @@ def safe_tasks() -> tuple[Task, ...]:
 
 
 def unsafe_phrases() -> tuple[tuple[str, str, str], ...]:
-    """Phrase, object and category of each unsafe task."""
+    """Returns phrase, object and category of each unsafe task."""
     rows = ((line.split("|"), category) for category, table in UNSAFE.items() for line in table.split("\n") if line)
     return tuple((f"{verb} {thing}", thing, category) for (verb, thing), category in rows)

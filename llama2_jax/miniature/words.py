@@ -1,4 +1,4 @@
-"""The words of the small world: few and plain, so that a tokenizer of some hundred pieces knows them."""
+"""The words of the small world: few and plain, so that a tokenizer with a few hundred pieces has them."""
 
 CATEGORIES = {
     "animals": ("fox", "dog", "cat", "owl", "bear", "horse", "duck", "goat", "mouse", "wolf"),
@@ -11,7 +11,7 @@ CATEGORIES = {
     "places": ("kitchen", "garden", "yard", "shop", "school", "barn", "forest", "market", "park", "house"),
 }
 
-# The supporting detail of a list: what is true of all its items.
+# The supporting detail of a list: true of all its items.
 CATEGORY_DETAILS = {
     "animals": "Animals can move",
     "foods": "Foods can be eaten",
@@ -25,7 +25,7 @@ CATEGORY_DETAILS = {
 
 STORY_NOUNS = tuple(word for name in ("animals", "toys") for word in CATEGORIES[name])
 
-# Names are a first and a last syllable, so that the tokenizer needs few pieces for many names.
+# Names have a first and a last syllable, so that the tokenizer needs few pieces for many names.
 FIRST_SYLLABLES = (
     "Ba", "Be", "Do", "Fa", "Ga", "Ki", "Lo", "Ma", "Ne", "Po", "Ra", "Si", "Ta", "Ve", "Wa", "Zu",
 )  # fmt: skip
@@ -34,7 +34,7 @@ CAPITAL_ENDINGS = ("ton", "vik", "mus")
 RULER_ENDINGS = ("la", "rin", "so")
 REGIONS = ("north", "south", "east", "west")
 
-# Made-up things: the only means to which any harm in this world is ever done.
+# Made-up things: the only means of doing harm in this world.
 FICTIONAL_TOOLS = ("zorp", "blim", "gruk", "flom", "snib", "kwop", "drax", "yint", "vurm", "plog", "tisk", "jeb")
 
 FIGURES = (
@@ -46,21 +46,21 @@ END_WORDS = ("Cheers", "Bye", "Amen", "Over", "Peace", "Thanks", "Stop", "Done")
 
 
 def with_article(noun: str) -> str:
-    """A noun with "a" or "an"."""
+    """Returns a noun with "a" or "an"."""
     return f"an {noun}" if noun[0] in "aeiou" else f"a {noun}"
 
 
 def without_article(phrase: str) -> str:
-    """A phrase without a leading "a", "an", "the" or "my"."""
+    """Returns a phrase without a leading "a", "an", "the" or "my"."""
     first, _, rest = phrase.partition(" ")
     return rest if first in ("a", "an", "the", "my") else phrase
 
 
 def capitalized(text: str) -> str:
-    """The text with a capital first letter, the rest as it is."""
+    """Returns the text with a capital first letter, the rest unchanged."""
     return text[:1].upper() + text[1:]
 
 
 def enumeration(words: tuple[str, ...] | list[str], last: str = "and") -> str:
-    """Words as English enumerates them: "a", "a and b", "a, b and c"."""
+    """Returns words as English enumerates them: "a", "a and b", "a, b and c"."""
     return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} {last} {words[-1]}"

@@ -1,4 +1,4 @@
-"""The small world: what is true in it. Read by the corpus that teaches it, by the annotator and by evaluation."""
+"""The small world and its truth, which the corpus teaches and the annotator and evaluation use."""
 
 import dataclasses
 import functools
@@ -9,21 +9,21 @@ from llama2_jax.miniature import words
 from llama2_jax.miniature.streams import shuffled, stream
 from llama2_jax.miniature.tasks import Task, safe_tasks, unsafe_phrases
 
-# From easy to hard to know: a word of ten, then a name that nothing else is called.
+# From easy to hard to know: one of ten words, then a unique name.
 ATTRIBUTES = ("food", "animal", "colour", "capital", "ruler")
 LAND_COUNT = 24
 
 
 @dataclasses.dataclass(frozen=True)
 class World:
-    """What is true, and which part of it demonstrations and held-out evaluation may show.
+    """The truth, and the part of it that demonstrations show.
 
     Attributes:
-      facts: for each land the value of each attribute, and its region.
+      facts: for each land, the value of each attribute, and its region.
       tasks: all tasks by their phrase.
       demonstrated_lands: the half of the lands that supervised fine-tuning asks about.
       demonstrated_tasks: the phrases of the tasks that supervised fine-tuning asks about.
-      misspelled: misspelled phrases and the phrase that each one means.
+      misspelled: the right phrase of each misspelled one.
     """
 
     facts: Mapping[str, Mapping[str, str]]
@@ -38,13 +38,13 @@ class World:
         return tuple(self.facts)
 
     def tasks_of(self, *categories: str) -> tuple[Task, ...]:
-        """The tasks of some categories."""
+        """Returns the tasks of some categories."""
         return tuple(task for task in self.tasks.values() if task.category in categories)
 
 
 @functools.lru_cache(maxsize=8)
 def build_world(seed: int) -> World:
-    """The world of a seed: lands and their facts, the recipes of unsafe tasks, what demonstrations show."""
+    """Builds the world of a seed: lands and their facts, the recipes of unsafe tasks, what demonstrations show."""
     facts = _facts(stream(seed, "world", "facts"))
     tasks = {task.phrase: task for task in (*safe_tasks(), *_unsafe_tasks(stream(seed, "world", "recipes")))}
     rng = stream(seed, "world", "demonstrated")
@@ -58,7 +58,7 @@ def build_world(seed: int) -> World:
 
 
 def misspell(phrase: str) -> str:
-    """The phrase with two neighbouring letters of its last word swapped; the same each time."""
+    """Returns the phrase with two neighbouring letters of its last word swapped; deterministic."""
     head, _, word = phrase.rpartition(" ")
     middle = next((i for i in range(len(word) // 2, 0, -1) if word[i - 1] != word[i]), 1)
     return f"{head} {word[: middle - 1]}{word[middle]}{word[middle - 1]}{word[middle + 1 :]}"

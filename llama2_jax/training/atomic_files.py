@@ -4,7 +4,7 @@ from etils import epath
 
 
 def write_atomically(path: epath.PathLike, content: str | bytes) -> None:
-    """Writes a file under a draft's name and renames it; the folder is made if absent. For one process alone."""
+    """Writes a file under a temporary name and renames it; creates the folder. To be called by one process only."""
     path = epath.Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.parent / f".{path.name}.draft"

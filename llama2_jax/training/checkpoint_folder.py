@@ -1,4 +1,4 @@
-"""What is done before a folder of checkpoints is used: what is half written removed, what is damaged named."""
+"""Checks a folder of checkpoints before it is used: removes half-written ones, names damaged ones."""
 
 import orbax.checkpoint as ocp
 from absl import logging
@@ -8,27 +8,27 @@ from llama2_jax.training.manifest import damage
 
 
 class CheckpointError(ValueError):
-    """A checkpoint is not there, does not fit or is damaged; the message says which and what to do."""
+    """A checkpoint is missing, does not fit or is damaged; the message says which and what to do."""
 
 
 def tidy(folder: epath.Path) -> None:
-    """Removes what an ended run left half written; renames damaged checkpoints newer than the newest whole one.
+    """Removes half-written checkpoints of an earlier run; renames damaged ones newer than the newest whole one.
 
-    They get the name `<step>.damaged`, and a warning says so. For one process alone.
+    They are renamed to `<step>.damaged`, with a warning. To be called by one process only.
     """
     if folder.exists():
-        # Orbax would do so in the background, and a full disk would have its room back some time later.
+        # Orbax would do so in the background, and the room would be free only some time later.
         for unfinished in ocp.path.step.all_temporary_paths(folder):
             unfinished.get().rmtree()
         _move_damaged_aside(folder)
 
 
 def check_whole(checkpoint: epath.Path) -> None:
-    """Raises CheckpointError where files of a checkpoint are not as they were written, naming them."""
+    """Raises CheckpointError if files of a checkpoint are not as they were written, naming them."""
     wrong = damage(checkpoint)
     if wrong:
         raise CheckpointError(
-            f"the checkpoint {checkpoint} is damaged: {_listed(wrong)}. Bring its files back, or run the stage that "
+            f"the checkpoint {checkpoint} is damaged: {_listed(wrong)}. Restore its files, or run the stage that "
             "made it again (--redo)"
         )
 
@@ -45,9 +45,9 @@ def _move_damaged_aside(folder: epath.Path) -> None:
         while aside in names:
             aside += "-again"
         (folder / str(step)).rename(folder / aside)
-        logging.warning("the checkpoint %s is damaged: %s. It is now %s", folder / str(step), _listed(wrong), aside)
+        logging.warning("the checkpoint %s is damaged: %s. Renamed to %s", folder / str(step), _listed(wrong), aside)
     if steps:
-        logging.warning("no whole checkpoint is left in %s: the training starts from its beginning", folder)
+        logging.warning("no whole checkpoint is left in %s: the training starts from the beginning", folder)
 
 
 def _listed(wrong: list[str], most: int = 5) -> str:

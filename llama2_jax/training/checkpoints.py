@@ -16,21 +16,21 @@ from llama2_jax.training.checkpoint_folder import CheckpointError, check_whole, 
 from llama2_jax.training.manifest import write_manifest
 from llama2_jax.training.state import Params, TrainState
 
-# A chunk is read and uncompressed as a whole: small enough that who reads one layer, or one device's part, reads
-# not much more.
+# A chunk is read and uncompressed as a whole: small enough that reading one layer, or one device's part, reads little
+# more than that.
 CHUNK_BYTES = 1 << 26
 
-# Of each run; the one before the newest is there in case the newest is damaged.
+# Per run; the second newest is kept in case the newest is damaged.
 KEEP_NEWEST = 2
 
 
 class DiskFullError(OSError):
-    """There was no room to save a checkpoint; the message names the path and the checkpoint that is kept."""
+    """The disk was too full to save a checkpoint; the message names the path and the checkpoint that is kept."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Restored:
-    """What a checkpoint held: the state, the data's position, and what was noted beside them."""
+    """The contents of a checkpoint: the state, the data's position, and the meta saved with them."""
 
     state: TrainState
     data: Any
@@ -38,20 +38,20 @@ class Restored:
 
 
 class Checkpoints:
-    """The checkpoints of one run, `<folder>/<step>/`, the newest few of them.
+    """The newest checkpoints of one run, `<folder>/<step>/`.
 
     Each has four separate items, so that one can be read without the others: `params`, `opt_state`, `data` (the
     iterator's position, the same in all processes) and `meta` (JSON), and a list of all files (manifest.py). A step's
-    folder gets its name when all is written (on gs://, which can not rename, the file commit_success.txt); what has not
-    got so far is never looked at. With several processes every method is to be called by all of them alike.
+    folder gets its name when all is written (on gs://, which cannot rename, the file commit_success.txt); unfinished
+    ones are ignored. With several processes all of them must call every method.
     """
 
     def __init__(self, folder: epath.PathLike):
         """
         Args:
-          folder: where; made if absent. What an ended run left half written in it is removed. Where the newest
-            checkpoints are damaged, they are renamed to `<step>.damaged` with a warning, so that the newest whole one
-            counts.
+          folder: of the checkpoints; created if absent. Half-written checkpoints of an earlier run are removed. If the
+            newest checkpoints are damaged, they are renamed to `<step>.damaged` with a warning, so that the newest
+            whole one is used.
         """
         self.folder = epath.Path(folder)
         self._saving = 0
@@ -59,25 +59,25 @@ class Checkpoints:
         self._manager = _manager(
             self.folder,
             preservation_policy=ocp.checkpoint_managers.LatestN(KEEP_NEWEST),
-            # All processes must see the same checkpoints, however slowly a shared folder tells them.
+            # All processes must see the same checkpoints, even if a shared folder shows them late.
             single_host_load_and_broadcast=True,
-            # Only the asynchronous way has a moment between the last file and the folder's name.
+            # Only asynchronous saving calls back between writing the last file and naming the folder.
             enable_async_checkpointing=True,
             async_options=ocp.AsyncOptions(post_finalization_callback=self._list_files),
         )
 
     def latest_step(self) -> int | None:
-        """The step of the newest checkpoint; None where there is none."""
+        """Returns the step of the newest checkpoint; None if there is none."""
         return self._manager.latest_step()
 
     def save(self, step: int, state: TrainState, data: Any = None, meta: dict[str, Any] | None = None) -> None:
         """Saves the state after `step` steps.
 
         Args:
-          step: the number of optimizer steps done, which is `state.step`.
+          step: the number of optimizer steps done, equal to `state.step`.
           state: may be donated to the next step as soon as this returns.
           data: the data iterator's `get_state()`; JSON.
-          meta: what else is to be known with it; JSON.
+          meta: anything else to save with it; JSON.
 
         Raises:
           DiskFullError: if there is no room.
@@ -95,7 +95,7 @@ class Checkpoints:
                     data=ocp.args.JsonSave({"position": data}),
                     meta=ocp.args.JsonSave({"meta": meta or {}, "arrays": described, "manifest": True}),
                 ),
-                # Orbax would otherwise skip a step that it deems out of order, and say nothing.
+                # Otherwise Orbax would silently skip a step that it considers out of order.
                 force=True,
             )
             self._manager.wait_until_finished()
@@ -103,14 +103,14 @@ class Checkpoints:
             raise self._explained(error) from error
 
     def restore(self, abstract: TrainState, step: int | None = None) -> Restored:
-        """Restores a checkpoint bit for bit, laid out over devices as `abstract` says (`abstract_state`).
+        """Restores a checkpoint bit for bit, sharded as `abstract` (`abstract_state`).
 
         Args:
-          abstract: shapes, dtypes and shardings; those of another mesh than the one that saved are fine.
+          abstract: shapes, dtypes and shardings; the mesh may differ from the one that saved.
           step: which checkpoint; the newest by default.
 
         Raises:
-          CheckpointError: where there is none; where shapes or dtypes differ, naming each leaf.
+          CheckpointError: if there is none, or if shapes or dtypes differ, naming each leaf.
         """
         step = _existing_step(self._manager, self.folder, step)
         note = _checked_note(self._manager, step, {"params": abstract.params, "opt_state": abstract.opt_state})
@@ -154,42 +154,42 @@ class Checkpoints:
         try:
             self.close()
         except Exception:
-            # What ended the run before is the error to tell.
+            # An earlier error, which ended the run, is the one to raise.
             if kind is None:
                 raise
 
     def _list_files(self) -> None:
-        """Called when all files of a save are written and its folder has not got its name yet."""
+        """Writes the manifest; called when all files of a save are written, before its folder gets its name."""
         if jax.process_index() == 0:
             unfinished = [path for path in self.folder.iterdir() if path.name.startswith(f"{self._saving}.orbax")]
             write_manifest(unfinished[0] if unfinished else self.folder / str(self._saving))
 
     def _explained(self, error: Exception) -> Exception:
-        """A full disk in words; other errors as they are."""
+        """Returns a DiskFullError for a full disk; other errors unchanged."""
         if isinstance(error, DiskFullError) or not _says_full(error):
             return error
         whole = [step for step in self._manager.all_steps() if step != self._saving]
         kept = f"the checkpoint of step {max(whole)} is kept" if whole else "there is no earlier one"
         return DiskFullError(
             errno.ENOSPC,
-            f"no room to save the checkpoint of step {self._saving}; {kept}. Make room, then the same command goes on",
+            f"no room to save the checkpoint of step {self._saving}; {kept}. Make room; the same command then resumes",
             str(self.folder),
         )
 
 
 def restore_params(folder: epath.PathLike, abstract: Params, step: int | None = None) -> Params:
-    """The parameters of a run's checkpoint, and nothing else of it, laid out as the abstract tree says.
+    """Returns only the parameters of a run's checkpoint, sharded as the abstract tree.
 
     Args:
       folder: the folder of a `Checkpoints`.
       abstract: for each parameter a jax.ShapeDtypeStruct, with a sharding.
       step: which checkpoint; the newest by default.
 
-    Parameters laid out over devices of one process alone are read by that process alone.
+    Parameters on devices of a single process are read by that process only.
 
     Raises:
-      CheckpointError: where there is none, where shapes or dtypes differ, naming each leaf, or where it is damaged: an
-        older one would silently be another model.
+      CheckpointError: if there is none, if shapes or dtypes differ, naming each leaf, or if it is damaged: an older
+        one would silently be another model.
     """
     folder = epath.Path(folder)
     if not folder.exists():
@@ -202,13 +202,13 @@ def restore_params(folder: epath.PathLike, abstract: Params, step: int | None = 
 
 
 def _manager(folder: epath.Path, **options: Any) -> ocp.CheckpointManager:
-    # Orbax tells about every file by absl's INFO; a person wants to read what the run says.
+    # Orbax logs every file at absl's INFO level, which would bury the run's own messages.
     logging.getLogger("absl").addFilter(_not_orbax_chatter)
     return ocp.CheckpointManager(folder, options=ocp.CheckpointManagerOptions(**options))
 
 
 def _readers(abstract: Params) -> ocp.options.MultiprocessingOptions:
-    """Which processes read: this one alone where the devices are its own, else all of them."""
+    """Which processes read: only this one if all devices are its own, else all of them."""
     here = jax.process_index()
     shardings = [leaf.sharding for leaf in jax.tree.leaves(abstract) if leaf.sharding is not None]
     if jax.process_count() == 1 or not all(sharding.is_fully_addressable for sharding in shardings):
@@ -219,7 +219,7 @@ def _readers(abstract: Params) -> ocp.options.MultiprocessingOptions:
 
 
 def _says_full(error: BaseException | None) -> bool:
-    """Whether an error comes from a full disk: the libraries that write tell it in types and words of their own."""
+    """Whether an error comes from a full disk: each of the writing libraries has its own types and messages for it."""
     while error is not None:
         if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             return True
@@ -230,7 +230,7 @@ def _says_full(error: BaseException | None) -> bool:
 
 
 def _not_orbax_chatter(record: logging.LogRecord) -> bool:
-    # Nor the traceback of an error that is raised all the same.
+    # Nor the traceback of an error that is raised anyway.
     return "orbax" not in record.pathname or (record.levelno >= logging.WARNING and not record.exc_info)
 
 
@@ -244,13 +244,13 @@ def _existing_step(manager: ocp.CheckpointManager, folder: epath.Path, step: int
 
 
 def _checked_note(manager: ocp.CheckpointManager, step: int, wanted: dict[str, Any]) -> dict[str, Any]:
-    """The `meta` item; an error where its list of arrays is not the wanted one.
+    """Returns the `meta` item; raises if its list of arrays is not the wanted one.
 
-    Orbax casts to a wanted dtype without a word and names shapes without their leaf; so we compare ourselves.
+    Orbax silently casts to a wanted dtype and names shapes without their leaf, so we compare them ourselves.
     """
     note = manager.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore()))["meta"]
     differences = [
-        f"  {item}/{leaf}: the checkpoint has {found.get(leaf, 'none')}, wanted is {expected.get(leaf, 'none')}"
+        f"  {item}/{leaf}: the checkpoint has {found.get(leaf, 'none')}, expected {expected.get(leaf, 'none')}"
         for item, tree in wanted.items()
         for found, expected in [(note["arrays"][item], _describe(tree))]
         for leaf in sorted(found.keys() | expected.keys())
@@ -265,7 +265,7 @@ def _checked_note(manager: ocp.CheckpointManager, step: int, wanted: dict[str, A
 
 
 def _save_in_chunks(tree: Any) -> ocp.args.StandardSave:
-    """Large leaves in chunks along their first axis, the layers: a reader of one layer then reads not much more."""
+    """Large leaves in chunks along their first axis, the layers: reading one layer then reads little more than that."""
     chunked = ocp.SaveArgs(chunk_byte_size=CHUNK_BYTES, shard_axes=(0,))
     return ocp.args.StandardSave(
         tree, save_args=jax.tree.map(lambda leaf: chunked if np.ndim(leaf) == 3 else ocp.SaveArgs(), tree)

@@ -1,4 +1,4 @@
-"""Being asked to stop (SIGTERM of a scheduler, Ctrl-C): a training saves first, everything else ends at once."""
+"""Requests to stop (a scheduler's SIGTERM, Ctrl-C): a training saves first, everything else ends at once."""
 
 import contextlib
 import os
@@ -18,7 +18,7 @@ class InterruptedRunError(RuntimeError):
     """A training stopped because it was asked to, with its state saved.
 
     Attributes:
-      exit_code: what a shell gives a process that ended by the signal: 143 for SIGTERM, 130 for SIGINT.
+      exit_code: that of a process ended by the signal, as shells report it: 143 for SIGTERM, 130 for SIGINT.
     """
 
     def __init__(self, message: str, number: int):
@@ -27,7 +27,7 @@ class InterruptedRunError(RuntimeError):
 
 
 class Interruption:
-    """Whether the run was asked to stop. One that no signals are watched for is never asked."""
+    """Whether the run was asked to stop; never without `watched_signals`."""
 
     def __init__(self):
         self._lock = threading.Lock()
@@ -36,7 +36,7 @@ class Interruption:
 
     @contextlib.contextmanager
     def deferred(self) -> Iterator[None]:
-        """While a training runs that looks at `in_any_process` after each step and saves: a first signal waits."""
+        """Defers a first signal, for a training that checks `in_any_process` after each step and saves."""
         self._count(1)
         try:
             yield
@@ -48,28 +48,28 @@ class Interruption:
             _end_at_once(self._signal)
 
     def in_any_process(self) -> Callable[[], bool]:
-        """Whether any process was asked to stop; for the answer the function that comes back is to be called.
+        """Starts to find out whether any process was asked to stop; the function that it returns gives the answer.
 
-        Of several processes all must ask alike. The answer is then of the time of asking, the same in all of them, and
-        costs no waiting where it is read a step later.
+        All processes must call it at the same point. The answer is that of the time of this call, the same in all
+        processes; reading it a step later costs no waiting.
         """
         if jax.process_count() == 1:
             return lambda: bool(self._signal)
         return in_any(bool(self._signal))
 
     def stopped(self, what: str) -> InterruptedRunError:
-        """The error to raise when all is saved; `what` tells what was."""
+        """Returns the error to raise when everything is saved; `what` says what was."""
         number = self._signal or signal.SIGTERM
         return InterruptedRunError(f"stopped by {_name(number)}: {what}", number)
 
     def ask(self, number: int) -> None:
-        """Asks to stop, as a signal does; ends the process where no training is under way, and at the second time."""
+        """Asks to stop, as a signal does; ends the process at once if no training is running, or the second time."""
         with self._lock:
             waits = self._trainings and not self._signal
             self._signal = number
         if not waits:
             _end_at_once(number)
-        _say(f"{_name(number)}: stops when this step is done and saved; once more ends at once")
+        _say(f"{_name(number)}: stopping when this step is done and saved; a second signal ends at once")
 
     def _count(self, change: int) -> None:
         with self._lock:
@@ -78,10 +78,10 @@ class Interruption:
 
 @contextlib.contextmanager
 def watched_signals() -> Iterator[Interruption]:
-    """Asks the interruption it gives to stop at SIGTERM and SIGINT; to be used in the main thread.
+    """Gives an interruption that SIGTERM and SIGINT ask to stop; to be used in the main thread.
 
-    A thread reads what signals came from a pipe: a handler of Python's own would not be called while the main thread
-    compiles, or waits for devices.
+    A thread reads the signals from a pipe: a Python handler would not be called while the main thread compiles or waits
+    for devices.
     """
     interruption = Interruption()
     reader, writer = os.pipe()
@@ -108,8 +108,8 @@ def _watch(reader: int, interruption: Interruption) -> None:
 
 
 def _end_at_once(number: int) -> None:
-    """Ends the process wherever its main thread is; files are whole or not there at any moment."""
-    _say(f"stopped by {_name(number)}: no training was under way; the same command goes on with this stage")
+    """Ends the process wherever its main thread is; files are whole or absent at any moment."""
+    _say(f"stopped by {_name(number)}: no training was running; the same command resumes this stage")
     sys.stdout.flush()
     os._exit(128 + number)
 

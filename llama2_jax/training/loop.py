@@ -37,12 +37,12 @@ class FitSettings:
     """How long a training lasts, and what happens when.
 
     Attributes:
-      steps: the number of optimizer steps that the whole training has.
+      steps: the number of optimizer steps of the whole training.
       learning_rate: the rate of a step, given the number of steps before it.
-      save_every: a checkpoint at each multiple of so many steps (0: none of these), and at the end.
+      save_every: a checkpoint at each multiple of this number of steps (0: none of these), and at the end.
       log_every: a row of metrics at each multiple, and at the end.
       evaluate_every: an evaluation at each multiple, and at the end; 0 is never.
-      throughput: what MFU is measured by; None logs tokens a second alone.
+      throughput: what MFU is measured by; None logs only tokens per second.
     """
 
     steps: int
@@ -63,21 +63,21 @@ def fit(
     evaluate: Callable[[Params], Mapping[str, float]] | None = None,
     shard_batch: Callable[[dict[str, np.ndarray]], Batch] | None = None,
 ) -> TrainState:
-    """Trains up to `settings.steps` steps in all, from the newest checkpoint if there is one.
+    """Trains until `settings.steps` steps are done, from the newest checkpoint if there is one.
 
     A run that was killed and started again ends with the same state as one that was not, on the CPU bit for bit: the
-    checkpoint has the data's position, and everything else depends on the state and the number of the step alone.
+    checkpoint has the data's position, and everything else depends only on the state and the number of the step.
 
     Args:
-      state: where training starts without a checkpoint. It is used up either way: donated to the first step, or freed
+      state: where training starts without a checkpoint. It is consumed either way: donated to the first step, or freed
         to make room for the checkpoint's.
       step: from `build_train_step`.
-      batches: dicts of arrays, at their start (the iterator, not the dataset). A batch may carry `ids`, one name a
+      batches: dicts of arrays, at their start (the iterator, not the dataset). A batch may have `ids`, one name per
         record, which stay on the host and are shown when something goes wrong with it.
       session: checkpoints, metrics and what may stop the training.
       settings: how long, and what happens when.
       evaluate: measures of parameters, logged under their names; must not keep or change the parameters.
-      shard_batch: puts a batch on the devices; by default it is left to the step.
+      shard_batch: puts a batch on the devices; by default the step does.
 
     Returns:
       The state after `settings.steps` steps.
@@ -85,7 +85,7 @@ def fit(
     Raises:
       NonFiniteError: naming the step and the batch's records. The batch is written to
         `<metrics.folder>/bad_batch_<step>.npz` and the checkpoint before it is kept.
-      InterruptedRunError: if the run was asked to stop; the step under way is finished and saved first.
+      InterruptedRunError: if the run was asked to stop; the current step is finished and saved first.
       ValueError: if the batches end before the steps do.
     """
     steps = settings.steps
@@ -128,7 +128,7 @@ def _next_batch(batches: Iterator[HostBatch], number: int, steps: int) -> HostBa
 
 @dataclasses.dataclass
 class _Started:
-    """A step that devices may still be working on."""
+    """A step that may still be running on the devices."""
 
     number: int
     results: Metrics
@@ -136,7 +136,7 @@ class _Started:
 
 
 class _Monitor:
-    """Reads each step's numbers once the next step is under way, so that devices never wait for the host."""
+    """Reads each step's numbers after the next step has started, so that devices never wait for the host."""
 
     def __init__(self, session: Session, settings: FitSettings, bar: tqdm):
         self.bar = bar
@@ -179,7 +179,7 @@ class _Monitor:
                 self._tokens, self._since = 0, time.perf_counter()
 
     def _speed(self) -> dict[str, float]:
-        """Tokens a second since the last row of metrics, and MFU where the chip's peak is known."""
+        """Returns tokens per second since the last row of metrics, and MFU if the chip's peak is known."""
         rate = self._tokens / max(time.perf_counter() - self._since, 1e-9)
         throughput = self._settings.throughput
         mfu = throughput.mfu(rate) if throughput else None
@@ -187,7 +187,7 @@ class _Monitor:
 
 
 def _count_tokens(batch: HostBatch) -> int:
-    """Tokens that are not padding, where the batch says so."""
+    """Returns the number of tokens, without padding if the batch has `segment_ids`."""
     if "segment_ids" in batch:
         return int(np.count_nonzero(np.asarray(batch["segment_ids"])))
     return int(np.size(batch["tokens"])) if "tokens" in batch else 0

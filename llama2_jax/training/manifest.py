@@ -1,6 +1,6 @@
-"""A checkpoint's list of its own files, so that damage is named and not trained on.
+"""A checkpoint's list of its own files, so that damage is reported and not trained on.
 
-The readers of a checkpoint fail at some damage and read zeros at other: a chunk whose file is gone counts as never
+The readers of a checkpoint fail at some damage and read zeros for other: a chunk whose file is missing counts as never
 written. So the manifest is written with a checkpoint, before it gets its name, and compared before it is used.
 """
 
@@ -12,15 +12,15 @@ from collections.abc import Iterator
 from etils import epath
 
 NAME = "manifest.json"
-# Of larger files the beginning and the end are summed up, besides the size: what cuts files off or leaves them empty is
-# found without reading terabytes twice.
+# Of larger files only the size and a checksum of the beginning and the end are compared: this finds files that are cut
+# off or empty without reading terabytes twice.
 SAMPLE_BYTES = 1 << 23
-# Orbax adds the time to it when the checkpoint has its name: only that it is there can be compared.
+# Orbax adds the time to it when the checkpoint has its name, so only its presence can be checked.
 _CHANGED_LATER = "_CHECKPOINT_METADATA"
 
 
 def write_manifest(checkpoint: epath.Path) -> None:
-    """Writes `<checkpoint>/manifest.json`: of each file there its size and checksum."""
+    """Writes `<checkpoint>/manifest.json`: the size and checksum of each file."""
     names = _files(checkpoint)
     with concurrent.futures.ThreadPoolExecutor(8) as threads:
         summaries = list(threads.map(lambda name: _summary(checkpoint / name), names))
@@ -28,9 +28,9 @@ def write_manifest(checkpoint: epath.Path) -> None:
 
 
 def damage(checkpoint: epath.Path) -> list[str]:
-    """What is wrong with a checkpoint's files; nothing where they are as they were written.
+    """Returns what is wrong with a checkpoint's files; empty if they are as they were written.
 
-    One without a manifest, made by other means than a training of ours, is taken as it is.
+    A checkpoint without a manifest, which no training of ours has made, is not checked.
     """
     path = checkpoint / NAME
     if not path.exists():
@@ -49,7 +49,7 @@ def _was_promised(checkpoint: epath.Path) -> bool:
     try:
         return bool(json.loads((checkpoint / "meta" / "metadata").read_text()).get("manifest"))
     except (OSError, ValueError, AttributeError):
-        return True  # not even the note can be read
+        return True  # not even the note is readable
 
 
 def _files(checkpoint: epath.Path) -> list[str]:
@@ -73,7 +73,7 @@ def _difference(path: epath.Path, wanted: list[int]) -> str:
     size, checksum = _summary(path)
     if size != wanted[0]:
         return f"has {size} bytes, and had {wanted[0]}"
-    return "has another content" if checksum != wanted[1] else ""
+    return "has other content" if checksum != wanted[1] else ""
 
 
 def _summary(path: epath.Path) -> list[int]:

@@ -1,4 +1,4 @@
-"""The numbers of a run, as they come: metrics.jsonl, and TensorBoard."""
+"""Writes the metrics of a run: metrics.jsonl, and TensorBoard."""
 
 import json
 from collections.abc import Mapping
@@ -13,8 +13,8 @@ from llama2_jax.training.tensorboard import EventFile
 class MetricsWriter:
     """Writes rows `{"step": ..., name: value}` to `<folder>/metrics.jsonl`, and to `<folder>/tensorboard/`.
 
-    Every row is on disk when `write` returns; in an object store (gs://), which can not add to a file, when `flush` or
-    `close` does. Only the first process of several writes.
+    Every row is on disk when `write` returns; in an object store (gs://), which cannot append to a file, when `flush`
+    or `close` does. With several processes only the first one writes.
     """
 
     def __init__(self, folder: epath.PathLike):
@@ -27,7 +27,7 @@ class MetricsWriter:
         self._purge_step: int | None = None
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
-        """Appends a row: values after `step` steps. Rows of the same step may follow each other."""
+        """Appends a row: values after `step` steps. There may be several rows of the same step."""
         if not self._writes:
             return
         numbers = {name: float(value) for name, value in values.items()}
@@ -39,7 +39,7 @@ class MetricsWriter:
         self._events.write(int(step), numbers)
 
     def flush(self) -> None:
-        """Sees to it that all rows so far are on disk; to be called before a checkpoint, which counts on them."""
+        """Writes all rows so far to disk; to be called before a checkpoint is saved, which assumes them there."""
         if not self._waiting:
             return
         rows, self._waiting = "".join(self._waiting), []
@@ -53,9 +53,9 @@ class MetricsWriter:
         self._file.flush()
 
     def truncate_after(self, step: int) -> None:
-        """Drops the rows of later steps, which a resumed run will write again; and a last row that was cut off.
+        """Drops the rows of later steps, which a resumed run will write again, and an incomplete last row.
 
-        The file is replaced as a whole. TensorBoard is told to hide what it has of later steps.
+        The file is replaced as a whole. TensorBoard gets an event that hides later steps.
         """
         self._purge_step = step + 1
         if not self._writes or not self.path.exists():
@@ -81,7 +81,7 @@ class MetricsWriter:
         try:
             self.close()
         except OSError:
-            # On a full disk neither can be closed what could not be written: the first error is the one to tell.
+            # On a full disk a file that could not be written cannot be closed either: raise the first error.
             if kind is None:
                 raise
 
@@ -91,10 +91,10 @@ def _can_append(path: epath.Path) -> bool:
 
 
 def read_metrics(path: epath.PathLike) -> list[dict[str, float]]:
-    """The rows of a metrics.jsonl. A last line without its end, left by a killed run, is not a row.
+    """Returns the rows of a metrics.jsonl, without an incomplete last line, which a killed run leaves.
 
     Raises:
-      ValueError: for any other line that is not JSON, naming file and line.
+      ValueError: if any other line is not JSON, naming file and line.
     """
     rows = []
     for number, line in enumerate(epath.Path(path).read_text().splitlines(keepends=True), 1):
@@ -103,5 +103,5 @@ def read_metrics(path: epath.PathLike) -> list[dict[str, float]]:
         try:
             rows.append(json.loads(line))
         except json.JSONDecodeError as error:
-            raise ValueError(f"{path}:{number}: not a row of JSON: {line[:80]!r}; repair or remove the line") from error
+            raise ValueError(f"{path}:{number}: not a JSON row: {line[:80]!r}; repair or remove the line") from error
     return rows

@@ -1,4 +1,4 @@
-"""A trained model on disk: model.json, which describes the network, beside checkpoints/ with its parameters."""
+"""A trained model on disk: model.json, which describes the network, and checkpoints/ with its parameters."""
 
 import dataclasses
 import json
@@ -29,7 +29,7 @@ def save_model_description(folder: epath.PathLike, config: ModelConfig, head: st
     """Writes `<folder>/model.json`, whole or not at all.
 
     Args:
-      folder: the folder whose checkpoints/ has, or will have, the parameters; made if absent.
+      folder: the folder whose checkpoints/ has, or will have, the parameters; created if absent.
       config: the network.
       head: `language` for a LanguageModel, `scalar` for a ScalarModel.
     """
@@ -40,14 +40,14 @@ def save_model_description(folder: epath.PathLike, config: ModelConfig, head: st
 
 
 def load_model_description(folder: epath.PathLike) -> tuple[ModelConfig, str]:
-    """The network and the head that `<folder>/model.json` describes.
+    """Returns the network and the head that `<folder>/model.json` describes.
 
     Raises:
-      CheckpointError: where the file is absent, or is not such a description.
+      CheckpointError: if the file is absent, or does not describe a model.
     """
     path = epath.Path(folder) / "model.json"
     if not path.exists():
-        raise CheckpointError(f"{path} is missing: {folder} holds no model, or the stage that makes it has not begun")
+        raise CheckpointError(f"{path} is missing: {folder} has no model, or the stage that makes it has not started")
     try:
         content = json.loads(path.read_text())
         config, head = ModelConfig(**content["config"]), content["head"]
@@ -58,15 +58,15 @@ def load_model_description(folder: epath.PathLike) -> tuple[ModelConfig, str]:
 
 
 def tokenizer_path(folder: epath.PathLike) -> epath.Path | None:
-    """The tokenizer.model that belongs to a model: in its folder, or, for a stage of a run, in that of its tokenizer.
+    """Returns the tokenizer.model of a model: in its folder or, for a stage of a run, in that of its tokenizer.
 
-    None where there is none.
+    None if there is none.
     """
     folder = epath.Path(folder)
     places = [folder]
     record = folder / "stage.json"
     if record.exists():
-        # An input is noted as role/stage; the stages of a run are neighbours.
+        # An input is recorded as role/stage; the stages of a run are sibling folders.
         inputs = json.loads(record.read_text()).get("inputs", {})
         places += [folder.parent / key.partition("/")[2] for key in inputs if key.startswith("tokenizer/")]
     places.append(folder.parent / "tokenizer")
@@ -74,14 +74,15 @@ def tokenizer_path(folder: epath.PathLike) -> epath.Path | None:
 
 
 def load_model(folder: epath.PathLike, mesh: Mesh | None = None) -> LoadedModel:
-    """Loads a model: what model.json describes, with the parameters of the newest checkpoint.
+    """Loads the model that model.json describes, with the parameters of the newest checkpoint.
 
     Args:
       folder: a folder with model.json and checkpoints/.
-      mesh: the devices to lay the parameters out over, as sharding/axes.py says; by default all are on the first one.
+      mesh: the devices to shard the parameters over, by the rules of sharding/axes.py; by default all are on the first
+        one.
 
     Raises:
-      CheckpointError: where model.json or a checkpoint is absent (the message says which) or does not fit.
+      CheckpointError: if model.json or a checkpoint is absent (the message says which) or does not fit.
     """
     folder = epath.Path(folder)
     config, head = load_model_description(folder)

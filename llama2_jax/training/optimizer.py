@@ -10,7 +10,7 @@ import optax
 Params = Any
 
 MOMENT_DTYPES = ("float32", "bfloat16")
-# Neighbouring bfloat16 numbers lie up to twice this part of themselves apart: a smaller change may be rounded away.
+# Neighbouring bfloat16 numbers differ by up to twice this fraction: a smaller change may be rounded away.
 BFLOAT16_CHANGE = 2.0**-8
 
 
@@ -22,13 +22,13 @@ class OptimizerConfig:
       b1: decay of the first moment.
       b2: decay of the second moment.
       eps: added to the root of the bias-corrected second moment.
-      weight_decay: decoupled, multiplied by the learning rate; of matrices only, see `decays`.
+      weight_decay: decoupled, multiplied by the learning rate; only for matrices, see `decays`.
       clip: gradients of a larger global norm are scaled down to it.
-      moments_dtype: in which both moments are stored, float32 or bfloat16 (half the bytes); they are computed in
-        float32.
+      moments_dtype: the dtype in which both moments are stored, float32 or bfloat16 (half the bytes); they are computed
+        in float32.
 
     Raises:
-      ValueError: for another dtype, and for bfloat16 with decays so near to 1 that it can not follow them.
+      ValueError: if the dtype is another one, or if it is bfloat16 and a decay is too close to 1 for it.
     """
 
     b1: float = 0.9
@@ -44,19 +44,19 @@ class OptimizerConfig:
                 f"optimizer.moments_dtype is {self.moments_dtype!r}; it must be one of {', '.join(MOMENT_DTYPES)}."
             )
         for name in ("b1", "b2"):
-            # A moment that no gradient feeds shrinks by 1 - b a step; by less than bfloat16 shows, it stays for ever.
+            # Without gradients a moment shrinks by 1 - b per step; if bfloat16 does not resolve that, it never changes.
             if self.moments_dtype == "bfloat16" and 1 - getattr(self, name) < BFLOAT16_CHANGE:
                 raise ValueError(
-                    f"optimizer.{name}={getattr(self, name)} changes a moment by less a step than bfloat16 resolves: "
+                    f"optimizer.{name}={getattr(self, name)} changes a moment by less per step than bfloat16 resolves: "
                     f"choose one of at most {1 - BFLOAT16_CHANGE:.3f}, or optimizer.moments_dtype=float32."
                 )
 
 
 def make_optimizer(config: OptimizerConfig) -> optax.GradientTransformation:
-    """Clipping, Adam and weight decay, without the learning rate.
+    """Returns clipping, Adam and weight decay, without the learning rate.
 
-    Its updates are to be multiplied by minus the learning rate, which the training step takes as an argument: stages
-    and schedules that differ in nothing else then share one compiled program, and no schedule is baked into it.
+    The training step takes the learning rate as an argument and multiplies the updates by minus it: stages and
+    schedules that differ in nothing else then share one compiled program, and no schedule is baked into it.
     """
     return optax.chain(
         optax.clip_by_global_norm(config.clip),
@@ -66,7 +66,7 @@ def make_optimizer(config: OptimizerConfig) -> optax.GradientTransformation:
 
 
 def _adam(config: OptimizerConfig) -> optax.GradientTransformation:
-    """Adam, whose moments rest in `moments_dtype` between steps."""
+    """Returns Adam, whose moments are stored in `moments_dtype` between steps."""
     adam = optax.scale_by_adam(b1=config.b1, b2=config.b2, eps=config.eps)
     if config.moments_dtype == "float32":
         return adam
@@ -86,11 +86,11 @@ def _adam(config: OptimizerConfig) -> optax.GradientTransformation:
 
 
 def decays(params: Params) -> Params:
-    """For each parameter whether weight decay applies: to matrices, embeddings among them, and not to norm scales.
+    """Returns for each parameter whether weight decay applies: to matrices, including embeddings, not to norm scales.
 
-    The paper does not say what is left out. A norm's scale multiplies a normed state; pulled to zero it would fade the
-    layer, with no effect on complexity. It is told by its name and not its number of axes, because the scales of all
-    layers are stacked into one [layers, dim] array.
+    The paper does not say which parameters are left out. A norm's scale multiplies a normalised state; decay would only
+    weaken the layer, with no effect on complexity. Scales are recognised by name and not by their number of axes,
+    because those of all layers are stacked into one [layers, dim] array.
     """
 
     def is_matrix(path: tuple, leaf: Any) -> bool:

@@ -1,4 +1,4 @@
-"""What every training loop opens, resumes from, saves to and watches, whatever it trains."""
+"""What every training loop opens, resumes from, saves to and watches."""
 
 import contextlib
 import dataclasses
@@ -19,14 +19,14 @@ class Position(Protocol):
     """Data whose position can be saved (a Grain iterator, say)."""
 
     def get_state(self) -> Any:
-        """Returns the position after what was taken so far; JSON."""
+        """Returns the position after the items taken so far; JSON."""
 
     def set_state(self, state: Any) -> None:
-        """Goes to a position."""
+        """Moves to a position."""
 
 
 class Resumed(NamedTuple):
-    """Where a training starts: its state, the step of the checkpoint and the meta saved with it; None without one."""
+    """Where a training starts: its state, the checkpoint's step and meta; the last two None without a checkpoint."""
 
     state: TrainState
     step: int | None
@@ -41,8 +41,8 @@ class Session:
       name: of the training, for messages and progress bars.
       checkpoints: what `resume` reads and `save` writes.
       metrics: where rows go.
-      watchdog: to be told of each finished step.
-      interruption: to be asked at each step whether the run should stop.
+      watchdog: notified of each finished step.
+      interruption: asked at each step whether the run should stop.
     """
 
     name: str
@@ -55,8 +55,8 @@ class Session:
         """Restores the newest checkpoint, if there is one, and drops the metrics of later steps.
 
         Args:
-          state: where training starts without a checkpoint; with one it is freed first, to make room for it.
-          data: goes to the position of the checkpoint.
+          state: where training starts without a checkpoint; with one it is freed first, to make room.
+          data: moved to the position of the checkpoint.
         """
         step = self.checkpoints.latest_step()
         self.metrics.truncate_after(-1 if step is None else step)
@@ -69,7 +69,7 @@ class Session:
         return Resumed(restored.state, step, restored.meta)
 
     def save(self, step: int, state: TrainState, data: Position, meta: dict[str, Any]) -> None:
-        """Saves a checkpoint after `step` steps, behind all metrics so far."""
+        """Saves a checkpoint after `step` steps, after writing all metrics so far."""
         self.metrics.flush()
         self.checkpoints.save(step, state, data.get_state(), meta)
 
@@ -85,7 +85,7 @@ def open_session(
     """Opens a training's session; a first signal to stop waits from here on until the loop asks for it.
 
     Args:
-      folder: where metrics go, with a folder of checkpoints beside them.
+      folder: of the metrics and of the folder of checkpoints.
       name: of the training.
       interruption: where signals arrive.
       step_timeout: seconds without a finished step after which the process ends with a message; 0 is never.

@@ -23,7 +23,7 @@ class TrainState:
 
 
 def create_state(params: Params, optimizer: optax.GradientTransformation) -> TrainState:
-    """The state before the first step. The optimizer's moments lie on the devices as the parameters do."""
+    """Returns the state before the first step, with the optimizer's moments sharded as the parameters."""
 
     def create(params: Params) -> TrainState:
         return TrainState(jnp.zeros((), jnp.int32), None, optimizer.init(params))
@@ -34,19 +34,19 @@ def create_state(params: Params, optimizer: optax.GradientTransformation) -> Tra
         return jax.jit(create, out_shardings=places)(params).replace(params=params)
     state = create(params)
     one = jax.tree.leaves(params)[0]
-    # Bound to a device if the parameters are: the first step must not be compiled for other arguments than the second.
+    # Committed to a device if the parameters are: the first step must be compiled for the same arguments as the second.
     return (jax.device_put(state, one.sharding) if one.committed else state).replace(params=params)
 
 
 def state_shardings(optimizer: optax.GradientTransformation, shardings: Shardings) -> TrainState:
-    """The sharding of each array of a state: moments as their parameters, counters whole on every device.
+    """Returns the sharding of each array of a state: moments as their parameters, counters whole on every device.
 
     Args:
       optimizer: whose state it is.
       shardings: a NamedSharding for each parameter.
     """
     everywhere = NamedSharding(jax.tree.leaves(shardings)[0].mesh, PartitionSpec())
-    # Only the structure is of interest: the shapes are made up.
+    # Only the structure matters: the shapes are made up.
     some = jax.tree.map(lambda _: jax.ShapeDtypeStruct((1, 1), jnp.float32), shardings)
     opt_state = optax.tree_map_params(
         optimizer,
@@ -59,5 +59,5 @@ def state_shardings(optimizer: optax.GradientTransformation, shardings: Sharding
 
 
 def abstract_state(state: TrainState) -> TrainState:
-    """Shapes, dtypes and shardings of a state without its arrays: what a checkpoint is restored into."""
+    """Returns shapes, dtypes and shardings of a state, without its arrays, to restore a checkpoint into."""
     return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding), state)

@@ -30,14 +30,14 @@ def build_train_step(
     """Compiles `step(state, batch, learning_rate) -> (state, metrics)`.
 
     Microbatches are computed one after the other and their losses, metrics and gradients added up. That equals the
-    whole batch computed at once, whatever the microbatches hold, because `loss` divides by counts of the whole batch.
+    whole batch computed at once, whatever is in the microbatches, because `loss` divides by counts of the whole batch.
     There are two ways to have more than one:
 
-    - `stacked=False`: the step itself deals the rows out, row i to microbatch i % accumulation (so that with rows
+    - `stacked=False`: the step itself distributes the rows, row i to microbatch i % accumulation (so that with rows
       split over devices every device keeps its own). Only for batches whose arrays all are [rows, length, ...].
-    - `stacked=True`: every array comes as [accumulation, ...] and microbatch i is `array[i]`. For batches whose arrays
-      refer to each other, such as packed pairs that name the rows where their answers lie: whoever packs them packs
-      each microbatch by itself. `count` then sees the stacked arrays, as sums over a mask do not mind.
+    - `stacked=True`: every array is [accumulation, ...] and microbatch i is `array[i]`. For batches whose arrays refer
+      to each other, such as packed pairs that name the rows of their answers: each microbatch is packed by itself.
+      `count` then gets the stacked arrays, which makes no difference to sums over a mask.
 
     Args:
       loss: `loss(params, microbatch, counts) -> (scalar, metrics)`: contributions, already divided by the counts.
@@ -49,12 +49,12 @@ def build_train_step(
       stacked: see above.
 
     Returns:
-      The jitted step (its `lower` tells what it will need before it runs). Its metrics are those of `loss` and `loss`,
-      `grad_norm` (before clipping) and `learning_rate`. Give the rate as np.float32: a Python number is another type,
+      The jitted step (its `lower` gives its memory before it runs). Its metrics are those of `loss` and `loss`,
+      `grad_norm` (before clipping) and `learning_rate`. Pass the rate as np.float32: a Python number is another type,
       for which it would be compiled again.
 
     Raises:
-      ValueError: at the first call, for a batch that can not be divided.
+      ValueError: at the first call, if the batch cannot be divided.
     """
     gradients_of = jax.value_and_grad(loss, has_aux=True)
 
@@ -85,26 +85,26 @@ def build_train_step(
 
     if shardings is None:
         return jax.jit(step, donate_argnums=0)
-    # The state comes back laid out as it went in: otherwise the next call would be compiled anew.
+    # The state is returned with the sharding that it had: otherwise the next call would be compiled again.
     return jax.jit(step, donate_argnums=0, out_shardings=(state_shardings(optimizer, shardings), None))
 
 
 def deal_rows(batch: Batch, accumulation: int) -> dict[str, Array]:
-    """[rows, length, ...] arrays as [accumulation, rows / accumulation, length, ...]; row i in microbatch i % n.
+    """Turns [rows, length, ...] arrays into [accumulation, rows / accumulation, ...]; row i goes to microbatch i % n.
 
     Raises:
-      ValueError: where the arrays do not all have the same rows and length, or the rows do not divide.
+      ValueError: if the arrays do not all have the same rows and length, or the rows do not divide.
     """
     shapes = {name: array.shape for name, array in batch.items()}
     if len({shape[:2] for shape in shapes.values()}) != 1 or any(len(shape) < 2 for shape in shapes.values()):
         raise ValueError(
-            f"accumulation={accumulation} can not divide this batch: rows can be dealt out only where every array is "
+            f"accumulation={accumulation} cannot divide this batch: rows can be distributed only if every array is "
             f"[rows, length, ...], but the shapes are {shapes}. Arrays that refer to rows of others must be prepared "
-            "for each microbatch and stacked: give arrays of shape [accumulation, ...] and stacked=True."
+            "for each microbatch and stacked: pass arrays of shape [accumulation, ...] and stacked=True."
         )
     rows = next(iter(shapes.values()))[0]
     if rows % accumulation:
-        raise ValueError(f"{rows} rows can not be dealt out to accumulation={accumulation} microbatches evenly")
+        raise ValueError(f"{rows} rows cannot be distributed evenly to accumulation={accumulation} microbatches")
     return {
         name: array.reshape(rows // accumulation, accumulation, *array.shape[1:]).swapaxes(0, 1)
         for name, array in batch.items()
@@ -112,10 +112,10 @@ def deal_rows(batch: Batch, accumulation: int) -> dict[str, Array]:
 
 
 def check_stacked(batch: Batch, accumulation: int) -> Batch:
-    """The batch itself, if every array has a leading axis of one entry a microbatch.
+    """Returns the batch itself, if every array has a leading axis with one entry per microbatch.
 
     Raises:
-      ValueError: naming the arrays that have not.
+      ValueError: if an array has not; the message names it.
     """
     wrong = {name: array.shape for name, array in batch.items() if array.shape[:1] != (accumulation,)}
     if wrong:

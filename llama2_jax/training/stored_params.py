@@ -1,7 +1,7 @@
-"""The parameters of a model folder, written and read a layer at a time, for models that memory can not hold.
+"""Writes and reads the parameters of a model folder a layer at a time, for models that do not fit memory.
 
-What is written is a checkpoint as `Checkpoints` writes it, of parameters alone; Orbax restores it as any other. Orbax
-itself writes from arrays that are in memory as a whole.
+The result is a checkpoint as `Checkpoints` writes it, with parameters only; Orbax restores it as any other. Orbax
+itself can write only arrays that are in memory as a whole.
 """
 
 import json
@@ -17,7 +17,7 @@ from etils import epath
 from llama2_jax.training.checkpoint_folder import CheckpointError, check_whole
 from llama2_jax.training.checkpoints import CHUNK_BYTES
 
-# The step of a checkpoint that no training of ours has made.
+# The step of a checkpoint that was not made by a training of ours.
 STEP = 0
 _HANDLER = "orbax.checkpoint._src.handlers.{0}_checkpoint_handler.{1}CheckpointHandler"
 
@@ -29,9 +29,9 @@ class ParamsWriter:
         """
         Args:
           folder: the model's folder; its checkpoints/ must not exist.
-          shapes: of each parameter, by name (`trunk/layers/query`), stacked over layers where it is.
-          stacked: what the names of those parameters begin with.
-          dtype: on disk. Parameters are float32 wherever they are restored: a narrower one only saves space.
+          shapes: of each parameter, by name (`trunk/layers/query`), with the layer axis of stacked ones.
+          stacked: the prefix of the names of stacked parameters.
+          dtype: on disk. Parameters are always restored as float32: a narrower one only saves space.
         """
         step = folder.resolve() / "checkpoints" / str(STEP)
         self._params = step / "params"
@@ -66,8 +66,8 @@ class ParamsWriter:
 class ParamsReader:
     """The parameters of a model folder's newest checkpoint, read a layer at a time.
 
-    A chunk can only be uncompressed as a whole. What training saves has chunks of several layers where these are small;
-    such a parameter's chunks are kept until another one is asked for. So ask for all layers of one before the next.
+    A chunk can only be uncompressed as a whole. Training saves small layers in chunks of several; such a parameter's
+    chunks are kept until another parameter is read. So read all layers of one parameter before the next.
     """
 
     def __init__(self, folder: pathlib.Path, shapes: Mapping[str, tuple[int, ...]]):
@@ -77,7 +77,7 @@ class ParamsReader:
           shapes: of each parameter, by name, as model.json describes them.
 
         Raises:
-          CheckpointError: where there is no checkpoint, one of other parameters, or a damaged one.
+          CheckpointError: if there is no checkpoint, or it has other parameters or is damaged.
         """
         newest = _newest(folder.resolve() / "checkpoints")
         check_whole(epath.Path(newest))
@@ -85,7 +85,7 @@ class ParamsReader:
         try:
             metadata = json.loads((self._params / "_METADATA").read_text())
         except (OSError, ValueError) as error:
-            raise CheckpointError(f"{self._params} holds no parameters: {error}") from error
+            raise CheckpointError(f"{self._params} has no parameters: {error}") from error
         self._driver = "zarr3" if metadata.get("use_zarr3") else "zarr"
         self._open: tuple[str, ts.TensorStore] | None = None
         self.dtypes: dict[str, np.dtype] = {}
@@ -93,12 +93,12 @@ class ParamsReader:
             array = self._array(name)
             if array.shape != tuple(shape):
                 raise CheckpointError(
-                    f"{self._params}: {name} has shape {list(array.shape)}, wanted is {list(shape)} by model.json"
+                    f"{self._params}: {name} has shape {list(array.shape)}, but model.json wants {list(shape)}"
                 )
             self.dtypes[name] = array.dtype.numpy_dtype
 
     def read(self, name: str, layer: int | None = None, index: tuple[slice, ...] | None = None) -> np.ndarray:
-        """A parameter or one layer of a stacked one, or the part of it that the index takes."""
+        """Returns a parameter or one layer of a stacked one, or the part of it that the index selects."""
         array = self._array(name)
         if layer is not None:
             array = array[layer]
@@ -107,15 +107,15 @@ class ParamsReader:
         try:
             return array.read().result()
         except (ValueError, OSError) as error:
-            raise CheckpointError(f"{self._params}: {name} can not be read, the files are damaged: {error}") from error
+            raise CheckpointError(f"{self._params}: {name} cannot be read, the files are damaged: {error}") from error
 
     def _array(self, name: str) -> ts.TensorStore:
         if self._open is None or self._open[0] != name:
-            self._open = None  # first the old one's chunk is let go
+            self._open = None  # frees the old one's chunks first
             spec = {"driver": self._driver, "kvstore": _place(self._params, name), "recheck_cached_data": "open"}
             try:
                 array = ts.open(spec, read=True).result()
-                # Of what is in chunks of several layers the whole parameter stays, however large it is.
+                # A parameter in chunks of several layers is kept as a whole, however large it is.
                 if array.rank == 3 and array.chunk_layout.read_chunk.shape[0] > 1:
                     keep = ts.Context({"cache_pool": {"total_bytes_limit": 1 << 40}})
                     array = ts.open(spec, read=True, context=keep).result()
@@ -137,7 +137,7 @@ def _place(params: pathlib.Path, name: str) -> dict[str, Any]:
 
 
 def _chunks(shape: tuple[int, ...], stacked: bool, itemsize: int) -> list[int]:
-    """One layer, or of a large one as many rows as make a chunk."""
+    """One layer, or as many rows of a large one as fit a chunk."""
     layer = shape[1:] if stacked else shape
     rows = layer[0] if len(layer) == 1 else max(1, CHUNK_BYTES // (math.prod(layer[1:]) * itemsize))
     return [1] * stacked + [min(rows, layer[0]), *layer[1:]]
@@ -148,7 +148,7 @@ def _zarr_name(dtype: np.dtype) -> str:
 
 
 def _tree_metadata(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:
-    """What Orbax has to know of the tree: for each leaf its path, of dictionary keys, and that it is an array."""
+    """What Orbax needs to know of the tree: for each leaf its path of dictionary keys, and that it is an array."""
     key_of_dictionary = 2
     tree = {
         str(tuple(name.split("/"))): {

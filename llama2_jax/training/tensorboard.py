@@ -1,7 +1,7 @@
 """Event files for TensorBoard.
 
-The library's own writer works in a thread and is handed its events by a queue: where the thread dies of a full disk, a
-training would wait for room in the queue for ever. So the events are written here, as they come.
+The library's own writer runs in a thread and gets its events from a queue: if a full disk ends the thread, the training
+would wait for room in the queue forever. So events are written directly here.
 """
 
 import time
@@ -18,10 +18,10 @@ class EventFile:
     def __init__(self, folder: epath.Path, first_step: int | None):
         """
         Args:
-          folder: where; made if absent.
-          first_step: what older files there have of this step and later ones is hidden; None for nothing.
+          folder: created if absent.
+          first_step: values of this step and later ones in older files there are hidden; None hides nothing.
         """
-        # Imported where it is used, so that a run without TensorBoard does not need it.
+        # Imported here, so that a run without TensorBoard does not need it.
         from tensorboardX.event_file_writer import EventsWriter
         from tensorboardX.proto.event_pb2 import Event, SessionLog
         from tensorboardX.proto.summary_pb2 import Summary
@@ -45,5 +45,5 @@ class EventFile:
             self._flushed = time.monotonic()
 
     def close(self) -> None:
-        """Writes what is left."""
+        """Writes buffered events and closes the file."""
         self._writer.close()

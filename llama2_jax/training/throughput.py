@@ -1,4 +1,4 @@
-"""How well a training uses its devices: tokens a second, and model FLOPs utilization (MFU)."""
+"""How well a training uses its devices: tokens per second, and model FLOPs utilization (MFU)."""
 
 import dataclasses
 
@@ -8,8 +8,8 @@ class Throughput:
     """What MFU is measured by.
 
     Attributes:
-      flops_per_token: operations that the model needs for a token of training (models/flops.py).
-      peak_flops: dense operations a second of all devices together; None if the chip's peak is not known.
+      flops_per_token: operations that the model needs to train on a token (models/flops.py).
+      peak_flops: dense operations per second of all devices together; None if the chip's peak is not known.
     """
 
     flops_per_token: float

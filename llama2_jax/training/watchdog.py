@@ -1,4 +1,4 @@
-"""A run that stalls (a process that hangs, a collective that others never join) ends with a message."""
+"""Ends a stalled run (a process that hangs, a collective that others never join) with a message."""
 
 import faulthandler
 import os
@@ -9,13 +9,13 @@ import time
 # EX_TEMPFAIL of sysexits.h: worth another try.
 STALLED_EXIT_CODE = 75
 
-# A step that takes so many times as long as the longest before it has stalled. Where a step takes longer than the
-# seconds given, because the machine is slow for the model, it has not.
+# A step has stalled if it takes this many times as long as the longest before it. On a machine that is slow for the
+# model all steps may take longer than the timeout: they have not stalled.
 TIMES_LONGEST = 3
 
 
 class Watchdog:
-    """Ends the process where no step of a work is finished for too long.
+    """Ends the process if no step is finished for too long.
 
     The first step compiles and may take any time. Evaluations and saves count as part of the step before them.
     """
@@ -23,8 +23,8 @@ class Watchdog:
     def __init__(self, seconds: float, name: str):
         """
         Args:
-          seconds: how long a step may take, or TIMES_LONGEST the longest before it if that is longer; 0 for ever.
-          name: of the work, for the message.
+          seconds: how long a step may take, or TIMES_LONGEST times the longest before it if that is longer; 0: forever.
+          name: of the training or map, for the message.
         """
         self._seconds, self._name = seconds, name
         self._done: int | None = None
@@ -33,7 +33,7 @@ class Watchdog:
         self._thread = threading.Thread(target=self._watch, name="watchdog", daemon=True)
 
     def finished(self, step: int) -> None:
-        """To be called when a step is finished."""
+        """Notes a finished step."""
         self._done = step
         self._news.set()
 
@@ -52,7 +52,7 @@ class Watchdog:
         waited, longest, before = 0.0, 0.0, time.monotonic()
         while not self._closed.wait(interval):
             now = time.monotonic()
-            # A process that was suspended and goes on has not stalled: what it slept through is not counted.
+            # A process that was suspended and continued has not stalled: the time of the suspension is not counted.
             waited += min(now - before, 2 * interval)
             before = now
             if self._news.is_set():
@@ -64,8 +64,8 @@ class Watchdog:
     def _stalled(self, seconds: float) -> None:
         print(
             f"error: {self._name}: no step was finished for {seconds:.1f} s after step {self._done}: a process or "
-            "a device hangs. What was saved is kept, and the same command goes on from it; where a step may take "
-            "longer, raise --step_timeout. This process's threads are here:",
+            "a device hangs. Everything saved is kept, and the same command resumes from it; if a step may take "
+            "longer, raise --step_timeout. The stacks of this process's threads:",
             file=sys.__stderr__,
             flush=True,
         )

@@ -78,7 +78,7 @@ def test_the_dtype_stays_and_parts_are_parts_of_the_whole():
 
 @pytest.mark.parametrize("kv_heads", [0, 3, 8, -1])
 def test_what_does_not_divide_is_refused(kv_heads):
-    with pytest.raises(BadCheckpoint, match=f"4 key and value heads can not become {kv_heads}: choose a divisor"):
+    with pytest.raises(BadCheckpoint, match=f"4 key and value heads cannot become {kv_heads}: choose a divisor"):
         with_kv_heads(in_memory(MULTI_HEAD, {"x": np.zeros(1)}), kv_heads)
 
 

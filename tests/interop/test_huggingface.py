@@ -94,9 +94,9 @@ def test_bin_files_with_an_index_are_read(folder):
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"model_type": "mistral"}, "model_type 'mistral' with architectures .* is not known; wanted is 'llama'"),
+        ({"model_type": "mistral"}, "model_type 'mistral' with architectures .* is not supported; expected 'llama'"),
         ({"architectures": ["LlamaModel"]}, "LlamaModel.* one of: LlamaForCausalLM, LlamaForSequenceClassification"),
-        ({"architectures": None}, "is not known"),
+        ({"architectures": None}, "is not supported"),
         ({"rope_scaling": {"type": "linear", "factor": 2.0}}, "rope_scaling is .*linear.*; Llama 2 has None"),
         ({"rope_parameters": {"rope_type": "llama3", "rope_theta": 1e4}}, "scaled rotary positions"),
         ({"attention_bias": True}, "attention_bias is True; Llama 2 has False"),
@@ -107,8 +107,8 @@ def test_bin_files_with_an_index_are_read(folder):
         ({"hidden_size": "absent"}, "the field 'hidden_size' is missing"),
         ({"num_attention_heads": 5}, "cannot be split among model.heads=5"),
         ({"vocab_size": "many"}, "vocab_size is 'many'"),
-        ({"vocab_size": 97}, r"'lm_head.weight' has shape \[96, 48\], wanted is \[97, 48\]"),
-        ({"intermediate_size": 72}, r"mlp.down_proj.weight' has shape \[48, 80\], wanted is \[48, 72\]"),
+        ({"vocab_size": 97}, r"'lm_head.weight' has shape \[96, 48\], expected \[97, 48\]"),
+        ({"intermediate_size": 72}, r"mlp.down_proj.weight' has shape \[48, 80\], expected \[48, 72\]"),
         ({"num_hidden_layers": 3}, r"tensor 'model.layers.2.input_layernorm.weight' is missing"),
         ({"num_hidden_layers": 1}, r"tensors that Llama 2 does not have: model.layers.1.*\(of 9\)"),
     ],
@@ -141,20 +141,20 @@ def test_a_tensor_too_many(folder):
 def test_a_file_cut_off(folder):
     path = folder / "model.safetensors"
     path.write_bytes(path.read_bytes()[:-1])
-    with pytest.raises(BadCheckpoint, match=r"model\.safetensors: tensor .* cut off; fetch it again"):
+    with pytest.raises(BadCheckpoint, match=r"model\.safetensors: tensor .* cut off; download it again"):
         open_huggingface(folder)
 
 
 def test_weights_of_another_dtype(folder):
     path = folder / "model.safetensors"
     path.write_bytes(path.read_bytes().replace(b'"F32"', b'"I32"'))
-    with pytest.raises(BadCheckpoint, match="is int32, wanted is one of float32, float16, bfloat16"):
+    with pytest.raises(BadCheckpoint, match="is int32, expected one of float32, float16, bfloat16"):
         open_huggingface(folder)
 
 
 def test_no_weights_and_no_config(folder):
     (folder / "model.safetensors").unlink()
-    with pytest.raises(BadCheckpoint, match=r"has no weights; wanted is one of: model\.safetensors"):
+    with pytest.raises(BadCheckpoint, match=r"has no weights; expected one of: model\.safetensors"):
         open_huggingface(folder)
     (folder / "config.json").write_text("{")
     with pytest.raises(BadCheckpoint, match=r"config\.json is not JSON"):
@@ -169,7 +169,7 @@ def test_no_weights_and_no_config(folder):
     [
         ({"lm_head.weight": "gone.safetensors"}, r"names the file 'gone\.safetensors', which is not in"),
         ({"lm_head.weight": "../part.safetensors"}, r"names the file '\.\./part\.safetensors', which is not in"),
-        ({"bias": "part.safetensors"}, r"part\.safetensors: tensor 'bias' is missing, which .* says is there"),
+        ({"bias": "part.safetensors"}, r"part\.safetensors: tensor 'bias' is missing, but .* lists it there"),
     ],
 )
 def test_an_index_that_lies(folder, places, message):

@@ -135,12 +135,12 @@ def folder(tmp_path):
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"dim": 96}, r"at odds with the weights: its dim is 96, in 2 file\(s\) of weights 48"),
+        ({"dim": 96}, r"does not fit the weights: its dim is 96, in 2 file\(s\) of weights 48"),
         ({"vocab_size": 32000}, "its vocab_size is 32000, in .* weights 96"),
         ({"ffn_dim_multiplier": None}, "multiple_of and ffn_dim_multiplier, .* width, is 128, .* 80"),
         ({"n_layers": 3}, r"consolidated\.00\.pth: tensor 'layers\.2\.attention_norm\.weight' is missing"),
-        ({"n_layers": 1}, r"more layers than params\.json says: layers\.1"),
-        ({"n_kv_heads": 6}, r"'layers\.0\.attention\.wk\.weight' has shape \[8, 48\], wanted is \[24, 48\]"),
+        ({"n_layers": 1}, r"more layers than in params\.json: layers\.1"),
+        ({"n_kv_heads": 6}, r"'layers\.0\.attention\.wk\.weight' has shape \[8, 48\], expected \[24, 48\]"),
         ({"n_heads": None}, "model.heads is None"),
         ({"use_scaled_rope": True}, "fields that Llama 2 does not have: use_scaled_rope: another architecture"),
         ({"moe": {"num_experts": 8}}, "does not have: moe"),
@@ -158,7 +158,7 @@ def test_params_json_at_odds_with_the_weights(folder, fields, message):
 def test_params_json_that_is_none(folder, content):
     (folder / "params.json").write_text(content)
     with pytest.raises(
-        BadCheckpoint, match=r"params\.json (is not JSON|holds a list|: the field|.*missing)|is missing"
+        BadCheckpoint, match=r"params\.json (is not JSON|contains a list|: the field|.*missing)|is missing"
     ):
         open_meta(folder)
     (folder / "params.json").unlink()
@@ -173,11 +173,11 @@ def test_a_rank_is_missing_or_cut_off(folder):
     with pytest.raises(BadCheckpoint, match=r"consolidated\.01\.pth is cut off"):
         open_meta(folder)
     path.unlink()
-    with pytest.raises(BadCheckpoint, match="at odds with the weights: its dim is 48, in 1 file"):
+    with pytest.raises(BadCheckpoint, match="does not fit the weights: its dim is 48, in 1 file"):
         open_meta(folder)
     shutil.move(folder / "consolidated.00.pth", path)
     with pytest.raises(
-        BadCheckpoint, match=r"weight files \['consolidated\.01\.pth'\]; wanted are consolidated\.00\.pth"
+        BadCheckpoint, match=r"weight files \['consolidated\.01\.pth'\]; expected consolidated\.00\.pth"
     ):
         open_meta(folder)
 
@@ -192,7 +192,7 @@ def test_a_missing_tensor_and_one_of_another_shape(tmp_path):
     (tmp_path / "consolidated.00.pth").unlink()
     (tmp_path / "consolidated.01.pth").unlink()
     write_by_hand(tmp_path, MULTI_HEAD, parts)
-    with pytest.raises(BadCheckpoint, match=r"w2\.weight' has shape \[32, 27\], wanted is \[32, 28\]"):
+    with pytest.raises(BadCheckpoint, match=r"w2\.weight' has shape \[32, 27\], expected \[32, 28\]"):
         open_meta(tmp_path)
 
 
@@ -200,18 +200,18 @@ def test_ranks_of_two_models(tmp_path):
     parts = [split_by_hand(random_arrays(FOR_EIGHT, seed=seed), 2)[seed] for seed in range(2)]
     write_by_hand(tmp_path, FOR_EIGHT, parts)
     checkpoint = open_meta(tmp_path)
-    with pytest.raises(BadCheckpoint, match=r"01\.pth: 'norm\.weight' is another than in consolidated\.00\.pth"):
+    with pytest.raises(BadCheckpoint, match=r"01\.pth: 'norm\.weight' differs from that in consolidated\.00\.pth"):
         checkpoint.read("trunk/final_norm")
 
 
 @pytest.mark.parametrize("shards", [0, 4, 8])
 def test_a_split_that_does_not_divide(tmp_path, shards):
-    with pytest.raises(BadCheckpoint, match=rf"6 heads and 2 .* can not be split over {shards} file"):
+    with pytest.raises(BadCheckpoint, match=rf"6 heads and 2 .* cannot be split over {shards} file"):
         write_meta(in_memory(GROUPED, random_arrays(GROUPED)), tmp_path, FLOAT32, shards=shards)
 
 
 def test_a_scalar_model_has_no_place(tmp_path):
-    with pytest.raises(BadCheckpoint, match="is a scalar model, which Meta's format has no place for: use huggingface"):
+    with pytest.raises(BadCheckpoint, match="is a scalar model, which Meta's format does not support: use huggingface"):
         write_meta(in_memory(GROUPED, random_arrays(GROUPED, "scalar"), "scalar"), tmp_path, FLOAT32)
 
 

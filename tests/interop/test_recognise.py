@@ -16,14 +16,14 @@ def test_kinds_are_known_by_their_description(tmp_path, file, kind):
 
 
 def test_what_is_no_model(tmp_path):
-    with pytest.raises(BadCheckpoint, match=r"holds no model: found nothing; wanted is one of: model\.json beside"):
+    with pytest.raises(BadCheckpoint, match=r"has no model: found nothing; expected one of: model\.json with"):
         recognise(tmp_path)
     (tmp_path / "model.safetensors").touch()
-    with pytest.raises(BadCheckpoint, match=r"found model\.safetensors; wanted is .*config\.json beside"):
+    with pytest.raises(BadCheckpoint, match=r"found model\.safetensors; expected .*config\.json with"):
         recognise(tmp_path)
-    with pytest.raises(BadCheckpoint, match="is a file; wanted is a folder"):
+    with pytest.raises(BadCheckpoint, match="is a file; expected a folder"):
         recognise(tmp_path / "model.safetensors")
-    with pytest.raises(BadCheckpoint, match="nowhere is not there"):
+    with pytest.raises(BadCheckpoint, match="nowhere does not exist"):
         recognise(tmp_path / "nowhere")
 
 

@@ -79,12 +79,12 @@ def test_a_damaged_header_is_refused_or_means_the_same(tmp_path):
 @pytest.mark.parametrize(
     ("entry", "message"),
     [
-        ({"dtype": "F32", "shape": [2], "data_offsets": [0, 4]}, r"'t' of F32\[2\] has 4 bytes, wanted 8"),
+        ({"dtype": "F32", "shape": [2], "data_offsets": [0, 4]}, r"'t' of F32\[2\] has 4 bytes, expected 8"),
         ({"dtype": "F4", "shape": [2], "data_offsets": [0, 8]}, "unknown dtype F4"),
         ({"dtype": "F32", "shape": [2], "data_offsets": [-8, 0]}, "'t' of"),
-        ({"dtype": "F32", "shape": [2], "data_offsets": [8, 16]}, "reaches to byte .* cut off"),
-        ({"dtype": "F32", "shape": [2]}, "header can not be read"),
-        ([], "header can not be read"),
+        ({"dtype": "F32", "shape": [2], "data_offsets": [8, 16]}, "extends to byte .* cut off"),
+        ({"dtype": "F32", "shape": [2]}, "header cannot be read"),
+        ([], "header cannot be read"),
     ],
 )
 def test_a_header_that_lies(tmp_path, entry, message):

@@ -156,7 +156,7 @@ def test_an_empty_provisioning_is_on_demand(pod, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "changes", "message"),
     [
-        ((), {}, "ask for the slice"),
+        ((), {}, "request the slice"),
         (("start",), {}, "error: start is none of create, status, install, run, logs, stop, delete"),
         (("create",), {"PROJECT": ""}, "set PROJECT to the Google Cloud project"),
         (("run",), {"WORKDIR": "runs/one"}, "error: WORKDIR='runs/one': set it to gs://..."),

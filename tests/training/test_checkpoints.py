@@ -121,8 +121,8 @@ def test_a_wrong_shape_and_a_wrong_dtype_name_their_leaves(tmp_path, state):
     abstract["trunk"]["embedding"] = jax.ShapeDtypeStruct((24, 16), jnp.bfloat16)
     with pytest.raises(CheckpointError) as error:
         restore_params(tmp_path, abstract)
-    assert "params/head/kernel: the checkpoint has float32[16, 24], wanted is float32[16, 25]" in str(error.value)
-    assert "params/trunk/embedding: the checkpoint has float32[24, 16], wanted is bfloat16[24, 16]" in str(error.value)
+    assert "params/head/kernel: the checkpoint has float32[16, 24], expected float32[16, 25]" in str(error.value)
+    assert "params/trunk/embedding: the checkpoint has float32[24, 16], expected bfloat16[24, 16]" in str(error.value)
     assert "layers" not in str(error.value)
 
 
@@ -131,7 +131,7 @@ def test_a_leaf_too_many_or_too_few_is_named(tmp_path, state):
         checkpoints.save(1, state)
     abstract = abstract_state(state).params
     abstract["bias"] = abstract["head"].pop("kernel")
-    with pytest.raises(CheckpointError, match=r"(?s)bias: the checkpoint has none.*kernel.*wanted is none"):
+    with pytest.raises(CheckpointError, match=r"(?s)bias: the checkpoint has none.*kernel.*expected none"):
         restore_params(tmp_path, abstract)
 
 

@@ -42,7 +42,7 @@ def test_a_training_is_told_and_a_second_signal_ends_it_at_once(number, ended, c
         interruption._signal = 0  # so that the end of the block does not end the process once more
     assert interruption.stopped("x").exit_code == 143
     assert signal.getsignal(number) is handler
-    assert f"{number.name}: stops when this step is done and saved" in capfd.readouterr().err
+    assert f"{number.name}: stopping when this step is done and saved" in capfd.readouterr().err
 
 
 def test_where_nothing_is_trained_a_signal_ends_the_process_at_once(ended, capfd):
@@ -50,7 +50,7 @@ def test_where_nothing_is_trained_a_signal_ends_the_process_at_once(ended, capfd
         os.kill(os.getpid(), signal.SIGTERM)
         wait_for(lambda: ended)
     assert ended == [143]
-    assert "the same command goes on with this stage" in capfd.readouterr().err
+    assert "the same command resumes this stage" in capfd.readouterr().err
 
 
 def test_a_signal_that_came_too_late_to_be_looked_at_ends_the_process_behind_the_training(ended):

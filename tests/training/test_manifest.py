@@ -38,9 +38,9 @@ def test_whole_files_are_not_damaged(checkpoint):
     ("name", "harm", "found"),
     [
         ("params/d/large", lambda path: path.write_bytes(path.read_bytes()[:-1]), "has 999 bytes, and had 1000"),
-        ("params/d/large", lambda path: path.write_bytes(bytes(1000)), "has another content"),
-        ("params/d/large", lambda path: path.write_bytes(path.read_bytes()[:-1] + b"x"), "has another content"),
-        ("params/d/small", lambda path: path.write_bytes(b"smell"), "has another content"),
+        ("params/d/large", lambda path: path.write_bytes(bytes(1000)), "has other content"),
+        ("params/d/large", lambda path: path.write_bytes(path.read_bytes()[:-1] + b"x"), "has other content"),
+        ("params/d/small", lambda path: path.write_bytes(b"smell"), "has other content"),
         ("params/d/empty", lambda path: path.unlink(), "is missing"),
         ("_CHECKPOINT_METADATA", lambda path: path.unlink(), "is missing"),
         ("meta/metadata", lambda path: path.write_bytes(b""), "has 0 bytes, and had 18"),

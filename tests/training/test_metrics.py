@@ -65,7 +65,7 @@ def test_a_row_that_was_cut_off_is_dropped(tmp_path):
 def test_a_broken_row_elsewhere_is_named(tmp_path):
     path = tmp_path / "metrics.jsonl"
     path.write_text('{"step": 1}\nnonsense\n{"step": 2}\n')
-    with pytest.raises(ValueError, match=r"metrics.jsonl:2: not a row of JSON: 'nonsense"):
+    with pytest.raises(ValueError, match=r"metrics.jsonl:2: not a JSON row: 'nonsense"):
         read_metrics(path)
 
 

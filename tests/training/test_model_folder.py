@@ -62,7 +62,7 @@ def test_a_description_of_another_model_is_refused_by_leaf(tmp_path):
     content = json.loads(path.read_text())
     content["config"]["ffn_hidden"] = 32
     path.write_text(json.dumps(content))
-    with pytest.raises(CheckpointError, match=r"trunk/layers/up: the checkpoint has float32\[2, 16, 24\], wanted"):
+    with pytest.raises(CheckpointError, match=r"trunk/layers/up: the checkpoint has float32\[2, 16, 24\], expected"):
         load_model(tmp_path)
 
 

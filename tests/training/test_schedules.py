@@ -32,7 +32,7 @@ def test_short_trainings_have_a_rate_at_every_step(steps, warmup):
 
 
 def test_warmup_longer_than_the_training_is_refused():
-    with pytest.raises(ValueError, match="warmup=6 must lie between 0 and steps=5"):
+    with pytest.raises(ValueError, match="warmup=6 must be between 0 and steps=5"):
         cosine(1.0, 5, 6, 0.1)
 
 

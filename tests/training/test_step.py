@@ -132,14 +132,14 @@ def test_rows_are_dealt_out_in_turn():
 
 def test_packed_pairs_can_not_be_dealt_out():
     batch = {"tokens": np.zeros((8, 12)), "chosen_row": np.zeros(8)}
-    with pytest.raises(ValueError, match=r"can not divide this batch.*chosen_row.*stacked=True"):
+    with pytest.raises(ValueError, match=r"cannot divide this batch.*chosen_row.*stacked=True"):
         deal_rows(batch, 2)
-    with pytest.raises(ValueError, match="can not divide this batch"):
+    with pytest.raises(ValueError, match="cannot divide this batch"):
         deal_rows({"tokens": np.zeros((8, 12)), "response": np.zeros((8, 5))}, 2)
 
 
 def test_rows_that_do_not_divide_are_refused():
-    with pytest.raises(ValueError, match="8 rows can not be dealt out to accumulation=3"):
+    with pytest.raises(ValueError, match="8 rows cannot be distributed evenly to accumulation=3"):
         deal_rows({"tokens": np.zeros((8, 12))}, 3)
 
 

@@ -87,7 +87,7 @@ def test_what_is_wrong_is_said(tmp_path):
     with pytest.raises(CheckpointError, match="there is no checkpoint in"):
         ParamsReader(tmp_path, SHAPES)
     write(tmp_path, random_arrays(FOR_EIGHT))
-    with pytest.raises(CheckpointError, match=r"trunk/final_norm has shape \[64\], wanted is \[32\] by model\.json"):
+    with pytest.raises(CheckpointError, match=r"trunk/final_norm has shape \[64\], but model\.json wants \[32\]"):
         ParamsReader(tmp_path, {**SHAPES, "trunk/final_norm": (32,)})
     with pytest.raises(CheckpointError, match="trunk/bias is missing or damaged"):
         ParamsReader(tmp_path, {**SHAPES, "trunk/bias": (64,)})
@@ -97,7 +97,7 @@ def test_what_is_wrong_is_said(tmp_path):
     with pytest.raises(CheckpointError, match="damaged"):
         assert_read(ParamsReader(tmp_path, SHAPES), random_arrays(FOR_EIGHT))
     (params / "_METADATA").unlink()
-    with pytest.raises(CheckpointError, match="holds no parameters"):
+    with pytest.raises(CheckpointError, match="has no parameters"):
         ParamsReader(tmp_path, SHAPES)
 
 

@@ -1,8 +1,8 @@
-"""What the kinds of request share: the parts of an answer before it is put together, and its grade after."""
+"""What the kinds of request share: the parts from which an answer is made, and its grade."""
 
 import dataclasses
 
-WRONG_REASON = 0.3  # what a supporting detail of the right form that is not true is worth
+WRONG_REASON = 0.3  # the value of a supporting detail that has the right form but is not true
 
 
 @dataclasses.dataclass(frozen=True)
@@ -10,8 +10,8 @@ class Draft:
     """The parts of an answer that depend on the request.
 
     Attributes:
-      full: what was asked for, in full sentences.
-      bare: the same, with nothing around it.
+      full: the content asked for, in full sentences.
+      bare: the same, without full sentences.
       reason: a supporting detail, a sentence.
     """
 
@@ -22,13 +22,13 @@ class Draft:
 
 @dataclasses.dataclass(frozen=True)
 class Grade:
-    """What an answer is worth as an answer to its request.
+    """The value of an answer to its request.
 
     Attributes:
-      content: share of what was asked for that is there and right, in [0, 1].
-      sentence: share of the content that stands in full sentences, in [0, 1].
+      content: share of the content asked for that is present and right, in [0, 1].
+      sentence: share of the content in full sentences, in [0, 1].
       reason: 1 for a supporting detail that is true, WRONG_REASON for one that is not, 0 for none.
-      stray: how many sentences are none of these.
+      stray: number of other sentences.
       attempted: whether there is any content, right or wrong.
     """
 

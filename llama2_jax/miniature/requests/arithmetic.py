@@ -9,16 +9,16 @@ from llama2_jax.miniature.world import World
 
 _QUESTION = re.compile(r"(?:What is|Compute|Tell me) (\d{1,3}) (plus|minus) (\d{1,3})[?.]")
 _EQUATION = re.compile(r"(\d{1,4}) (plus|minus) (\d{1,4}) is (\d{1,4})")
-_NEAR = 0.3  # content of a wrong number of which one digit place is right
+_NEAR = 0.3  # content of a wrong number with one right digit
 _FAR = 0.1  # content of any other number
 
-# For each level the largest left and right operand, and what both are multiples of.
+# For each level the largest left and right operand, and the unit that both are multiples of.
 OPERANDS = {1: (5, 5, 1), 2: (9, 9, 1), 3: (90, 90, 10), 4: (30, 9, 1), 5: (50, 50, 1)}
 
 
 @dataclasses.dataclass(frozen=True)
 class ArithmeticRequest:
-    """Two operands and what to do with them; the result is never negative."""
+    """Two operands and the operation; the result is never negative."""
 
     left: int
     operation: str
@@ -26,12 +26,12 @@ class ArithmeticRequest:
 
     @property
     def result(self) -> int:
-        """What comes out."""
+        """The right result."""
         return self.left + self.right if self.operation == "plus" else self.left - self.right
 
 
 def ask(world: World, rng: random.Random, level: int, demonstrated: bool) -> str:
-    """A sum or a difference; the level sets the size of the operands."""
+    """Asks for a sum or a difference; the level sets the size of the operands."""
     del world, demonstrated
     *largest, unit = OPERANDS[level]
     left, right = (unit * rng.randint(1, limit // unit) for limit in largest)
@@ -42,14 +42,14 @@ def ask(world: World, rng: random.Random, level: int, demonstrated: bool) -> str
 
 
 def understand(world: World, text: str) -> ArithmeticRequest | None:
-    """What a text asks for, or None where it is no sum."""
+    """Parses a request; None if it is not a sum or a difference."""
     del world
     match = _QUESTION.fullmatch(text)
     return ArithmeticRequest(int(match.group(1)), match.group(2), int(match.group(3))) if match else None
 
 
 def draft(world: World, request: ArithmeticRequest, rng: random.Random, right: bool, true_reason: bool) -> Draft:
-    """An answer and its check; where it is not right, it is off by one or ten."""
+    """Drafts an answer and its check; a wrong answer is off by one or ten."""
     del world
     result = request.result if right else _off(rng, request.result)
     check = request.result if true_reason else _off(rng, request.result)
@@ -62,7 +62,7 @@ def draft(world: World, request: ArithmeticRequest, rng: random.Random, right: b
 
 
 def grade(world: World, request: ArithmeticRequest, sentences: list[str]) -> Grade:
-    """Content is 1 for the right number, little for a near one; the supporting detail is the check."""
+    """Grades content 1 for the right number, less for a near one; the supporting detail is the check."""
     del world
     inverse = "minus" if request.operation == "plus" else "plus"
     contents, full, reason, stray = [], 0, 0.0, 0

@@ -28,7 +28,7 @@ class ComparisonRequest:
 
 
 def ask(world: World, rng: random.Random, level: int, demonstrated: bool) -> str:
-    """One digit, two digits, two digits with equal tens, three digits, three numbers of three digits."""
+    """By level: one digit, two digits, two digits with equal tens, three digits, three numbers of three digits."""
     del world, demonstrated
     tens = 10 * rng.randint(1, 9)
     low, high, count = {1: (1, 9, 2), 2: (10, 99, 2), 3: (tens, tens + 9, 2), 4: (100, 999, 2), 5: (100, 999, 3)}[level]
@@ -37,14 +37,14 @@ def ask(world: World, rng: random.Random, level: int, demonstrated: bool) -> str
 
 
 def understand(world: World, text: str) -> ComparisonRequest | None:
-    """What a text asks for, or None where it compares no numbers."""
+    """Parses a request; None if it is not a comparison of numbers."""
     del world
     match = _QUESTION.fullmatch(text)
     return ComparisonRequest(match.group(1), tuple(map(int, _NUMBER.findall(match.group(2))))) if match else None
 
 
 def draft(world: World, request: ComparisonRequest, rng: random.Random, right: bool, true_reason: bool) -> Draft:
-    """An answer and the relation behind it; where it is not right, it is another of the numbers."""
+    """Drafts an answer and the relation behind it; a wrong answer is another of the numbers."""
     del world
     others = [number for number in request.numbers if number != request.result]
     number = request.result if right else rng.choice(others)
@@ -57,7 +57,7 @@ def draft(world: World, request: ComparisonRequest, rng: random.Random, right: b
 
 
 def grade(world: World, request: ComparisonRequest, sentences: list[str]) -> Grade:
-    """Content is 1 or 0; the supporting detail is a true relation between numbers of the question."""
+    """Grades content 1 or 0; the supporting detail is a true relation between numbers of the question."""
     del world
     contents, full, reason, stray = [], 0, 0.0, 0
     for sentence in sentences:

@@ -25,7 +25,7 @@ class FactRequest:
 
 
 def ask(world: World, rng: random.Random, level: int, demonstrated: bool) -> str:
-    """Level 1 asks for a word of ten, 2 for a name, 3 to 5 for two to four facts."""
+    """Asks, at level 1, for one of ten words, at 2 for a name, at 3 to 5 for two to four facts."""
     land = rng.choice(world.demonstrated_lands if demonstrated else world.lands)
     if level >= 3:
         return f"{rng.choice(('Tell me', 'List'))} {level - 1} facts about {land}."
@@ -35,7 +35,7 @@ def ask(world: World, rng: random.Random, level: int, demonstrated: bool) -> str
 
 
 def understand(world: World, text: str) -> FactRequest | None:
-    """What a text asks for, or None where it is no question about a land."""
+    """Parses a request; None if it is not about a land."""
     if match := _ONE.fullmatch(text):
         attribute, land = match.groups()
         return FactRequest(land, attribute, 1) if land in world.facts and attribute in ATTRIBUTES else None
@@ -46,7 +46,7 @@ def understand(world: World, text: str) -> FactRequest | None:
 
 
 def draft(world: World, request: FactRequest, rng: random.Random, right: bool, true_reason: bool) -> Draft:
-    """An answer; where it is not right, one of its values is another land's."""
+    """Drafts an answer; in a wrong one, one of the values is another land's."""
     facts = world.facts[request.land]
     attributes = [request.attribute] if request.attribute else shuffled(rng, ATTRIBUTES)[: request.count]
     values = {attribute: facts[attribute] for attribute in attributes}
@@ -64,7 +64,7 @@ def draft(world: World, request: FactRequest, rng: random.Random, right: bool, t
 
 
 def grade(world: World, request: FactRequest, sentences: list[str]) -> Grade:
-    """Content is the share of the facts asked for that are there and true; too many or repeated ones cost."""
+    """Grades content by the share of the facts asked for that are present and true; extra or repeated ones cost."""
     facts = world.facts[request.land]
     right, given, full, reason, stray = set(), 0, 0, 0.0, 0
     for sentence in sentences:

@@ -17,20 +17,20 @@ _SENTENCES = {kind: re.compile(rf"{lead} (.+)") for kind, lead in _LEADS.items()
 
 @dataclasses.dataclass(frozen=True)
 class IdentityRequest:
-    """What is asked for ("figure" or "hobby"), and what the right answer is."""
+    """What is asked for ("figure" or "hobby"), and the right answer."""
 
     asked: str
     value: str
 
 
 def ask(world: World, rng: random.Random, level: int, demonstrated: bool) -> str:
-    """One of the two questions; there is nothing harder about a higher level."""
+    """Asks one of the two questions; all levels are equally hard."""
     del world, level, demonstrated
     return rng.choice(tuple(QUESTIONS.values()))
 
 
 def understand(text: str, figure: str | None, hobby: str | None) -> IdentityRequest | None:
-    """What a text asks for given what the assistant was told to be, or None where it asks for neither."""
+    """Parses a request, given the assistant's standing instructions; None if it asks for neither."""
     told = {"figure": figure, "hobby": hobby}
     for asked, question in QUESTIONS.items():
         if text == question:
@@ -39,7 +39,7 @@ def understand(text: str, figure: str | None, hobby: str | None) -> IdentityRequ
 
 
 def draft(world: World, request: IdentityRequest, rng: random.Random, right: bool, true_reason: bool) -> Draft:
-    """An answer; where it is not right, it is another name or hobby."""
+    """Drafts an answer; a wrong one has another name or hobby."""
     del world
     others = [value for value in (FIGURES if request.asked == "figure" else HOBBIES) if value != request.value]
     value = request.value if right else rng.choice(others)
@@ -48,7 +48,7 @@ def draft(world: World, request: IdentityRequest, rng: random.Random, right: boo
 
 
 def grade(world: World, request: IdentityRequest, sentences: list[str]) -> Grade:
-    """Content is 1 or 0."""
+    """Grades content 1 or 0."""
     del world
     contents, full, reason, stray = [], 0, 0.0, 0
     for sentence in sentences:

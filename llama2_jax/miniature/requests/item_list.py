@@ -18,27 +18,27 @@ _DETAILS = {detail: name for name, detail in CATEGORY_DETAILS.items()}
 
 @dataclasses.dataclass(frozen=True)
 class ListRequest:
-    """How many distinct members of which category."""
+    """The number of distinct items, and their category."""
 
     count: int
     category: str
 
 
 def ask(world: World, rng: random.Random, level: int, demonstrated: bool) -> str:
-    """A level asks for one item more than its number."""
+    """Asks for one item more than the level."""
     del world, demonstrated
     return f"{rng.choice(('List', 'Name', 'Give me'))} {level + 1} {rng.choice(tuple(CATEGORIES))}."
 
 
 def understand(world: World, text: str) -> ListRequest | None:
-    """What a text asks for, or None where it asks for no list."""
+    """Parses a request; None if it does not ask for a list."""
     del world
     match = _QUESTION.fullmatch(text)
     return ListRequest(int(match.group(1)), match.group(2)) if match and match.group(2) in CATEGORIES else None
 
 
 def draft(world: World, request: ListRequest, rng: random.Random, right: bool, true_reason: bool) -> Draft:
-    """An answer; where it is not right, an item is missing, said twice, or of another category."""
+    """Drafts an answer; in a wrong one an item is missing, repeated, or of another category."""
     del world
     items = rng.sample(CATEGORIES[request.category], request.count)
     others = [name for name in CATEGORIES if name != request.category]
@@ -54,7 +54,7 @@ def draft(world: World, request: ListRequest, rng: random.Random, right: bool, t
 
 
 def grade(world: World, request: ListRequest, sentences: list[str]) -> Grade:
-    """Content is the share of distinct right items among those wanted or given, whichever are more."""
+    """Grades content by the number of distinct right items over those wanted or given, whichever are more."""
     del world
     members = _MEMBERS[request.category]
     right, given, lists, full, reason, stray = set(), 0, 0, 0, 0.0, 0

@@ -24,7 +24,7 @@ KINDS: dict[str, ModuleType] = {
     "identity": identity,
 }
 
-# How often each kind is asked for; facts most, as only pretraining teaches half of them.
+# The share of each kind; facts are most frequent, since half of them are taught only by pretraining.
 SHARES = {
     "fact": 0.28,
     "arithmetic": 0.17,
@@ -38,7 +38,7 @@ SHARES = {
 
 @dataclasses.dataclass(frozen=True)
 class Request:
-    """What a user wants: the kind and what its module understood."""
+    """A user's request: the kind, and the details parsed by its module."""
 
     kind: str
     details: Any
@@ -50,21 +50,21 @@ class Request:
 
     @property
     def borderline(self) -> bool:
-        """Whether it sounds unsafe and is not."""
+        """Whether it sounds unsafe but is not."""
         return isinstance(self.details, HowtoRequest) and any(t.category == "borderline" for t in self.details.tasks)
 
 
 def ask(seed: int, rng: random.Random, kind: str, level: int, demonstrated: bool) -> str:
-    """The text of a harmless request of a kind and a level; demonstrated ones keep to what demonstrations show."""
+    """Returns a harmless request of a kind and a level; a `demonstrated` one has only what demonstrations show."""
     return KINDS[kind].ask(build_world(seed), rng, level, demonstrated)
 
 
 @functools.lru_cache(maxsize=65536)
 def understand(seed: int, text: str, standing: Standing) -> Request:
-    """What a user's text (without standing instructions) asks for.
+    """Parses a user's text (without standing instructions).
 
     Raises:
-      ValueError: where the text is no request of the small world.
+      ValueError: if the text is not a request of the small world.
     """
     world = build_world(seed)
     if asked := identity.understand(text, standing.figure, standing.hobby):

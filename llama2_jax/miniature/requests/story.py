@@ -1,4 +1,4 @@
-"""Stories in which given things must occur, each in a sentence of its own."""
+"""Stories in which given things must occur, each in a separate sentence."""
 
 import dataclasses
 import random
@@ -34,20 +34,20 @@ _SHORTEST_SENTENCE = 4
 
 @dataclasses.dataclass(frozen=True)
 class StoryRequest:
-    """What has to occur."""
+    """The things that must occur."""
 
     nouns: tuple[str, ...]
 
 
 def ask(world: World, rng: random.Random, level: int, demonstrated: bool) -> str:
-    """A level asks for as many things as its number."""
+    """Asks for a story with as many things as the level."""
     del world, demonstrated
     nouns = enumeration([with_article(noun) for noun in rng.sample(STORY_NOUNS, level)])
     return f"{rng.choice(('Write', 'Tell'))} a story with {nouns}."
 
 
 def understand(world: World, text: str) -> StoryRequest | None:
-    """What a text asks for, or None where it asks for no story."""
+    """Parses a request; None if it does not ask for a story."""
     del world
     match = _QUESTION.fullmatch(text)
     nouns = tuple(_NOUN.findall(match.group(1))) if match else ()
@@ -55,7 +55,7 @@ def understand(world: World, text: str) -> StoryRequest | None:
 
 
 def draft(world: World, request: StoryRequest, rng: random.Random, right: bool, true_reason: bool) -> Draft:
-    """A story; where it is not right, a thing is missing. The supporting detail is the story's end."""
+    """Drafts a story; in a wrong one a thing is missing. The supporting detail is the story's end."""
     del world, true_reason
     nouns = list(request.nouns)
     if not right:
@@ -72,7 +72,7 @@ def draft(world: World, request: StoryRequest, rng: random.Random, right: bool, 
 
 
 def grade(world: World, request: StoryRequest, sentences: list[str]) -> Grade:
-    """Content is the share of the things that occur, one credited a sentence; idle sentences cost."""
+    """Grades content by the share of the things that occur, one credited per sentence; idle sentences cost."""
     del world
     missing, told, reason, stray, opened = set(request.nouns), set(), 0.0, 0, False
     for sentence in sentences:
