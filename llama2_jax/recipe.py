@@ -163,6 +163,7 @@ def with_given(config: ConfigDict) -> ConfigDict:
 
 
 def stages_until(config: ConfigDict, until: str) -> Sequence[str]:
+    """Returns the names of the stages up to `until`; empty is all."""
     if until and until not in config.stages:
         raise RecipeError(f"--until={until} is not a stage of this experiment; its stages: {', '.join(config.stages)}")
     return config.stages[: config.stages.index(until) + 1] if until else config.stages

@@ -5,12 +5,12 @@ from etils import epath
 
 from llama2_jax.models.config import ModelConfig
 from llama2_jax.models.llama import init_language_model, init_scalar_model
-from llama2_jax.text.tokenizer import train_tokenizer
 from llama2_jax.training.checkpoints import Checkpoints
 from llama2_jax.training.model_folder import save_model_description
 from llama2_jax.training.optimizer import OptimizerConfig, make_optimizer
 from llama2_jax.training.state import create_state
 from tests.text.conftest import corpus
+from tests.trained_tokenizer import trained_tokenizer
 
 VOCABULARY = 480
 CONFIG = ModelConfig(
@@ -34,4 +34,4 @@ def write_talking_model(folder, head: str = "language", tokenizer: str = ".") ->
     save_model_description(folder, CONFIG, head)
     with Checkpoints(folder / "checkpoints") as checkpoints:
         checkpoints.save(1, create_state(params, make_optimizer(OptimizerConfig())))
-    train_tokenizer(corpus(), VOCABULARY, folder / tokenizer / "tokenizer.model", 1.0)
+    trained_tokenizer(corpus(), VOCABULARY, folder / tokenizer / "tokenizer.model", 1.0)

@@ -18,9 +18,9 @@ from llama2_jax import convert
 from llama2_jax.interop.checkpoint import DTYPES, BadCheckpoint, parameter_shapes
 from llama2_jax.interop.safetensors_file import read_safetensors
 from llama2_jax.models.config import ModelConfig
-from llama2_jax.text.tokenizer import train_tokenizer
 from llama2_jax.training.model_folder import load_model
 from tests.random_model import FOR_EIGHT, GROUPED, MULTI_HEAD, assert_same, in_memory, random_arrays, train_like
+from tests.trained_tokenizer import trained_tokenizer
 
 ROOT = pathlib.Path(__file__).parents[1]
 
@@ -82,7 +82,7 @@ def trained(tmp_path):
     """A folder as training leaves it, with a tokenizer as a run has it."""
     arrays = random_arrays(GROUPED_300)
     train_like(tmp_path / "run/sft", GROUPED_300, arrays)
-    train_tokenizer(["some words and more", "other words"] * 50, 300, tmp_path / "run/tokenizer/tokenizer.model")
+    trained_tokenizer(["some words and more", "other words"] * 50, 300, tmp_path / "run/tokenizer/tokenizer.model")
     return tmp_path / "run/sft", arrays
 
 
@@ -147,7 +147,7 @@ def test_other_storage_is_refused(tmp_path):
 
 def test_a_tokenizer_of_another_model(trained):
     source, _ = trained
-    train_tokenizer(["some words and more", "other words"] * 50, 290, source.parent / "tokenizer/tokenizer.model")
+    trained_tokenizer(["some words and more", "other words"] * 50, 290, source.parent / "tokenizer/tokenizer.model")
     with pytest.raises(BadCheckpoint, match="has 290 tokens and the model's embedding 300 rows"):
         convert.open_checkpoint(source)
 

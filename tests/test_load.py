@@ -14,9 +14,9 @@ from llama2_jax.inference.generate import Sampling, generate
 from llama2_jax.models.llama import LanguageModel, ScalarModel, parameter_shardings
 from llama2_jax.sharding.mesh import make_mesh
 from llama2_jax.text.dialogue import encode_prompt
-from llama2_jax.text.tokenizer import train_tokenizer
 from tests.talking import CONFIG, write_talking_model
 from tests.text.conftest import corpus
+from tests.trained_tokenizer import trained_tokenizer
 
 QUESTION = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "what is the river"}]
 
@@ -158,7 +158,7 @@ def test_a_reward_model_gives_scores_and_no_text(tmp_path):
 
 def test_a_tokenizer_of_another_model_is_refused(folders, tmp_path):
     shutil.copytree(folders / "orbax", tmp_path / "mixed")
-    train_tokenizer(corpus(), CONFIG.vocab_size + 20, tmp_path / "mixed/tokenizer.model", 1.0)
+    trained_tokenizer(corpus(), CONFIG.vocab_size + 20, tmp_path / "mixed/tokenizer.model", 1.0)
     with pytest.raises(ValueError, match=r"tokenizer\.model.*500.*480"):
         llama2_jax.load(tmp_path / "mixed")
 

@@ -15,7 +15,7 @@ from jaxtyping import Array, Float, Int
 
 from llama2_jax.models.config import ModelConfig
 from llama2_jax.models.llama import LanguageModel, ScalarModel
-from llama2_jax.objectives.target_scores import score_targets
+from llama2_jax.objectives.target_scores import TargetScores, score_targets
 from llama2_jax.sharding.axes import replicate
 from llama2_jax.sharding.mesh import data_parallel_size, mesh_of
 from llama2_jax.text.packing import Packed, pack
@@ -113,6 +113,23 @@ def scoring_batch_size(config: ModelConfig, mesh: Mesh | None) -> int:
     return -(-max(1, TOKENS_PER_BATCH // config.max_length) // groups) * groups
 
 
+def score_following(
+    module: LanguageModel, params: Mapping, inputs: tuple[Array, Array, Array], temperature: float | Float[Array, ""]
+) -> TargetScores:
+    """Scores at each token the one that follows it in the row; training, PPO and scoring share it (compiled code).
+
+    Args:
+      module: the language model.
+      params: its parameters.
+      inputs: tokens, positions and segment_ids, int32 [rows, length].
+      temperature: divides the logits.
+    """
+    hidden, head = module.apply({"params": params}, *inputs, method="hidden_and_head")
+    # Rolling the targets and not slicing the states: lengths stay what the chunks divide.
+    following = jnp.roll(inputs[0], -1, axis=-1)
+    return score_targets(hidden, head, following, temperature, module.config.logits_chunk)
+
+
 @functools.partial(jax.jit, static_argnames=("config", "mesh"))
 def following_log_probabilities(
     params: Mapping,
@@ -125,9 +142,7 @@ def following_log_probabilities(
     mesh: Mesh | None,
 ) -> Float[Array, "rows length"]:
     """Returns at each token the log-probability of the token that follows it in the row."""
-    module = LanguageModel(config, mesh)
-    hidden, head = module.apply({"params": params}, tokens, positions, segment_ids, method="hidden_and_head")
-    scores = score_targets(hidden, head, jnp.roll(tokens, -1, axis=1), temperature, config.logits_chunk)
+    scores = score_following(LanguageModel(config, mesh), params, (tokens, positions, segment_ids), temperature)
     return replicate(scores.log_probability, mesh)
 
 

@@ -6,17 +6,16 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from ml_collections import ConfigDict
 
+from llama2_jax.inference.score import score_following
 from llama2_jax.models.config import ModelConfig
 from llama2_jax.models.flops import training_flops
 from llama2_jax.models.heads import build_model
 from llama2_jax.models.llama import LanguageModel, Params, parameter_shardings
 from llama2_jax.objectives.next_token import count_targets, next_token_loss
-from llama2_jax.objectives.target_scores import score_targets
 from llama2_jax.pipeline.runtime import Runtime
 from llama2_jax.sharding.mesh import batch_sharding, data_parallel_size
 from llama2_jax.sizing.chips import peak_flops
@@ -184,10 +183,7 @@ def language_model_loss(model: ModelConfig, mesh: Mesh) -> Callable:
 
 def _next_token_loss(module: LanguageModel, params: dict, batch: dict, targets: jax.Array) -> tuple[jax.Array, dict]:
     inputs = batch["tokens"], batch["positions"], batch["segment_ids"]
-    hidden, head = module.apply({"params": params}, *inputs, method="hidden_and_head")
-    # Rolling the targets and not slicing the states: lengths stay what the chunks divide.
-    following = jnp.roll(batch["tokens"], -1, axis=-1)
-    scores = score_targets(hidden, head, following, 1.0, module.config.logits_chunk)
+    scores = score_following(module, params, inputs, temperature=1.0)
     return next_token_loss(scores, batch["loss_mask"], batch["segment_ids"], targets)
 
 

@@ -5,9 +5,9 @@ import functools
 import jax.numpy as jnp
 from jax.sharding import Mesh
 
+from llama2_jax.inference.score import score_following
 from llama2_jax.models.config import ModelConfig
 from llama2_jax.objectives.ppo import policy_loss, value_loss
-from llama2_jax.objectives.target_scores import score_targets
 from llama2_jax.pipeline.model_training import build_model_step
 from llama2_jax.training.optimizer import OptimizerConfig
 from llama2_jax.training.step import TrainStep
@@ -21,9 +21,7 @@ def ppo_policy_step(
 
     def loss(module, params, batch, counts):
         inputs = batch["tokens"], batch["positions"], batch["segment_ids"]
-        hidden, head = module.apply({"params": params}, *inputs, method="hidden_and_head")
-        following = jnp.roll(batch["tokens"], -1, axis=-1)
-        logp = score_targets(hidden, head, following, temperature, model.logits_chunk).log_probability
+        logp = score_following(module, params, inputs, temperature).log_probability
         return policy_loss(logp, batch["log_probabilities"], batch["advantages"], batch["mask"], clip, counts["tokens"])
 
     return build_model_step("language", loss, _count_tokens, model, optimizer, mesh)

@@ -8,6 +8,7 @@ from llama2_jax.pipeline.runtime import Inputs, Runtime
 from llama2_jax.sharding.processes import from_first
 from llama2_jax.text.dialogue import dialogue_text
 from llama2_jax.text.tokenizer import Tokenizer, train_tokenizer
+from llama2_jax.training.atomic_files import write_atomically
 
 PIECE = 4000  # characters
 
@@ -19,7 +20,7 @@ def run(config: ConfigDict, inputs: Inputs, runtime: Runtime) -> dict:
     texts = _sample(config, runtime)
 
     def train() -> None:
-        train_tokenizer(texts, config.vocab_size, target, config.character_coverage)
+        write_atomically(target, train_tokenizer(texts, config.vocab_size, config.character_coverage))
 
     from_first(train)
     tokenizer = Tokenizer.load(target)

@@ -76,10 +76,8 @@ class Tokenizer:
         return self._processor.decode(ids)
 
 
-def train_tokenizer(
-    texts: Iterable[str], vocab_size: int, target: epath.PathLike, character_coverage: float = 0.99995
-) -> Tokenizer:
-    """Trains a tokenizer with the rules of the released one and writes it to a file.
+def train_tokenizer(texts: Iterable[str], vocab_size: int, character_coverage: float = 0.99995) -> bytes:
+    """Trains a tokenizer with the rules of the released one and returns its model, the content of a tokenizer.model.
 
     BPE; unk, bos, eos = 0, 1, 2 and no padding token; the 256 bytes as fallback, so that no character is unknown;
     digits split; no normalisation; runs of spaces kept. Newlines are bytes, as in the released tokenizer, whose corpus
@@ -88,7 +86,6 @@ def train_tokenizer(
     Args:
       texts: the corpus.
       vocab_size: the number of ids, special tokens and bytes included.
-      target: the path of the model file.
       character_coverage: the fraction of the corpus's characters that get their own ids; the rest are encoded as bytes.
 
     Raises:
@@ -131,12 +128,7 @@ def train_tokenizer(
         ) from error
     if not model.getvalue():
         raise ValueError(f"no tokenizer of vocab_size={vocab_size} was trained: the texts are empty")
-    target = epath.Path(target)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    draft = target.parent / f".{target.name}.draft"
-    draft.write_bytes(model.getvalue())
-    draft.replace(target)
-    return Tokenizer.load(target)
+    return model.getvalue()
 
 
 def _sentences(texts: Iterable[str]) -> Iterator[str]:

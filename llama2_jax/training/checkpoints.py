@@ -177,13 +177,12 @@ class Checkpoints:
         )
 
 
-def restore_params(folder: epath.PathLike, abstract: Params, step: int | None = None) -> Params:
-    """Returns only the parameters of a run's checkpoint, sharded as the abstract tree.
+def restore_params(folder: epath.PathLike, abstract: Params) -> Params:
+    """Returns only the parameters of a run's newest checkpoint, sharded as the abstract tree.
 
     Args:
       folder: the folder of a `Checkpoints`.
       abstract: for each parameter a jax.ShapeDtypeStruct, with a sharding.
-      step: which checkpoint; the newest by default.
 
     Parameters on devices of a single process are read by that process only.
 
@@ -195,7 +194,7 @@ def restore_params(folder: epath.PathLike, abstract: Params, step: int | None = 
     if not folder.exists():
         raise CheckpointError(f"there is no folder of checkpoints at {folder}")
     with _manager(folder, create=False, multiprocessing_options=_readers(abstract)) as manager:
-        step = _existing_step(manager, folder, step)
+        step = _existing_step(manager, folder, None)
         check_whole(folder / str(step))
         _checked_note(manager, step, {"params": abstract})
         return manager.restore(step, args=ocp.args.Composite(params=ocp.args.StandardRestore(abstract)))["params"]

@@ -14,7 +14,8 @@ from llama2_jax.data.preferences import (
     safety_mix,
 )
 from llama2_jax.text.dialogue import encode_dialogue, encode_prompt
-from llama2_jax.text.tokenizer import Tokenizer, train_tokenizer
+from llama2_jax.text.tokenizer import Tokenizer
+from tests.trained_tokenizer import trained_tokenizer
 
 MARGINS = {"significantly_better": 1.0, "better": 2 / 3, "slightly_better": 1 / 3, "negligibly_better": 0.0}
 
@@ -181,7 +182,7 @@ def test_too_few_others_are_all_taken(caplog):
 @pytest.fixture(scope="module")
 def tokenizer(tmp_path_factory) -> Tokenizer:
     texts = ["the river and the stone", "a quiet garden", "user answer 1 2 3", "[INST] good bad [/INST]"] * 20
-    return train_tokenizer(texts, 300, tmp_path_factory.mktemp("tokenizer") / "tokenizer.model", 1.0)
+    return trained_tokenizer(texts, 300, tmp_path_factory.mktemp("tokenizer") / "tokenizer.model", 1.0)
 
 
 def preference(*turns, chosen="good", rejected="bad answer", **fields):

@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from llama2_jax.text.tokenizer import train_tokenizer
+from tests.trained_tokenizer import trained_tokenizer
 
 
 @pytest.fixture(scope="session")
@@ -13,5 +13,5 @@ def tokenizer_model(tmp_path_factory):
     draw = random.Random(0)
     texts = [" ".join(draw.choices(["some", "words", "and", "[INST]", "spaces", "", "here"], k=12)) for _ in range(200)]
     path = tmp_path_factory.mktemp("tokenizer") / "tokenizer.model"
-    train_tokenizer(texts, 300, path)
+    trained_tokenizer(texts, 300, path)
     return path

@@ -6,7 +6,8 @@ import random
 
 import pytest
 
-from llama2_jax.text.tokenizer import Tokenizer, train_tokenizer
+from llama2_jax.text.tokenizer import Tokenizer
+from tests.trained_tokenizer import trained_tokenizer
 
 DEFAULT_PATH = pathlib.Path(__file__).parents[3] / "shared/data/tokenizer/llama2/tokenizer.model"
 
@@ -22,7 +23,7 @@ def corpus(lines=3000, seed=0):
 
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory) -> Tokenizer:
-    return train_tokenizer(corpus(), 480, tmp_path_factory.mktemp("tokenizer") / "tokenizer.model", 1.0)
+    return trained_tokenizer(corpus(), 480, tmp_path_factory.mktemp("tokenizer") / "tokenizer.model", 1.0)
 
 
 @pytest.fixture(scope="session")

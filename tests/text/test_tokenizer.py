@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import sentencepiece
 
-from llama2_jax.text.tokenizer import Tokenizer, train_tokenizer
+from llama2_jax.text.tokenizer import Tokenizer
 from tests.text.conftest import corpus
+from tests.trained_tokenizer import trained_tokenizer
 
 ODD_TEXTS = (
     "",
@@ -126,7 +127,7 @@ def test_a_trained_tokenizer_has_the_released_ones_settings(trained, released):
 
 def test_training_is_reproducible(tmp_path):
     for name in ("one", "two"):
-        train_tokenizer(corpus(500), 350, tmp_path / name)
+        trained_tokenizer(corpus(500), 350, tmp_path / name)
     assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["one", "two"]
 
@@ -134,11 +135,11 @@ def test_training_is_reproducible(tmp_path):
 def test_long_lines_are_learned_from_too(tmp_path):
     line = " ".join(corpus(800))
     assert len(line) > 4192
-    assert train_tokenizer([line], 350, tmp_path / "tokenizer.model").vocab_size == 350
+    assert trained_tokenizer([line], 350, tmp_path / "tokenizer.model").vocab_size == 350
 
 
 def test_training_is_silent(tmp_path, capfd):
-    train_tokenizer(corpus(300), 350, tmp_path / "tokenizer.model")
+    trained_tokenizer(corpus(300), 350, tmp_path / "tokenizer.model")
     assert capfd.readouterr() == ("", "")
 
 
@@ -153,7 +154,7 @@ def test_training_is_silent(tmp_path, capfd):
 )
 def test_a_corpus_that_does_not_fit_is_refused(tmp_path, texts, vocab_size, message):
     with pytest.raises(ValueError, match=message):
-        train_tokenizer(texts, vocab_size, tmp_path / "tokenizer.model")
+        trained_tokenizer(texts, vocab_size, tmp_path / "tokenizer.model")
     assert not list(tmp_path.iterdir())
 
 

@@ -3,9 +3,9 @@
 import pytest
 from sentencepiece import sentencepiece_model_pb2
 
-from llama2_jax.text.tokenizer import train_tokenizer
 from tests.text.conftest import corpus
 from tests.text.odd_lines import odd_lines
+from tests.trained_tokenizer import trained_tokenizer
 
 BPE = 2  # TrainerSpec.ModelType
 
@@ -14,7 +14,7 @@ BPE = 2  # TrainerSpec.ModelType
 def indented(tmp_path_factory):
     """Trained on indented text too, so that runs of spaces become pieces."""
     texts = [" " * (4 * (number % 4)) + line for number, line in enumerate(corpus(2000))]
-    return train_tokenizer(texts, 500, tmp_path_factory.mktemp("indented") / "tokenizer.model", 1.0)
+    return trained_tokenizer(texts, 500, tmp_path_factory.mktemp("indented") / "tokenizer.model", 1.0)
 
 
 def pieces(tokenizer, text):

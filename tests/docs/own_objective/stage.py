@@ -8,9 +8,8 @@ import numpy as np
 
 from llama2_jax.data.epochs import steps_in
 from llama2_jax.data.preferences import encode_comparisons, preference_batches
-from llama2_jax.inference.score import response_log_probabilities
+from llama2_jax.inference.score import response_log_probabilities, score_following
 from llama2_jax.objectives.ranking import MARGINS
-from llama2_jax.objectives.target_scores import score_targets
 from llama2_jax.pipeline.encoding import load_tokenizer
 from llama2_jax.pipeline.model_training import build_model_step, fit_model
 from llama2_jax.pipeline.stage_files import read_all_jsonl
@@ -57,8 +56,7 @@ def dpo_step(model, optimizer, beta, mesh):
 
     def loss(module, params, batch, counts):
         inputs = batch["tokens"], batch["positions"], batch["segment_ids"]
-        hidden, head = module.apply({"params": params}, *inputs, method="hidden_and_head")
-        scores = score_targets(hidden, head, jnp.roll(batch["tokens"], -1, axis=-1), 1.0, model.logits_chunk)
+        scores = score_following(module, params, inputs, temperature=1.0)
         so_far = jnp.cumsum(scores.log_probability, axis=-1)
 
         def answer(side):
