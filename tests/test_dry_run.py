@@ -83,7 +83,7 @@ def test_the_report_is_plain_json_and_a_table(report, tmp_path):
     assert report["fits"] and report["mesh"] == {"data": 2, "fsdp": 2, "tensor": 2} and report["topology"] is None
     assert [stage["stage"] for stage in report["stages"]] == list(STAGES)
     text = table(report)
-    assert "tokenizer\n  the stage describes no work on devices" in text
+    assert "tokenizer\n  the stage does not describe its work on devices" in text
     assert "one step: " in text and f"MFU {report['stages'][1]['unit_mfu']:.1%}" in text
     assert text.endswith("of 1 GiB at most.") and all(len(line) < 140 for line in text.splitlines() if "%" in line)
 
