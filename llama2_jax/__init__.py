@@ -5,7 +5,7 @@
 
 
 def __getattr__(name: str) -> object:
-    # On first use: whoever imports a single file of the package does not wait for all of JAX, Flax and Orbax.
+    # On first use, so that importing one file of the package does not load all of JAX, Flax and Orbax.
     if name == "load":
         from llama2_jax.loading import load
 

@@ -25,7 +25,7 @@ _CONFIG = config_flags.DEFINE_config_file("config", None, "An experiment: experi
 _WORKDIR = flags.DEFINE_string(
     "workdir",
     None,
-    "Where results go; by default runs/<experiment>-<scale>, and -<data> after it where that is not the scale's own.",
+    "Where results go; by default runs/<experiment>-<scale>, with -<data> if that is not the scale's default.",
 )
 _UNTIL = flags.DEFINE_string("until", "", "The last stage to run; all by default.")
 _REDO = flags.DEFINE_string("redo", "", "A stage to run again, with what depends on it, although its config changed.")
@@ -36,9 +36,9 @@ _HEARTBEAT_TIMEOUT = flags.DEFINE_integer(
 _STEP_TIMEOUT = flags.DEFINE_float(
     "step_timeout",
     1800.0,
-    "Seconds without a finished step of training or portion of answers after which the process ends; 0: never.",
+    "Seconds without a finished training step or shard of answers after which the process ends; 0: never.",
 )
-_DRY_RUN = flags.DEFINE_bool("dry_run", False, "Tell what each stage will need of each device, and run nothing.")
+_DRY_RUN = flags.DEFINE_bool("dry_run", False, "Print what each stage will need of each device, and run nothing.")
 _DRY_RUN_JSON = flags.DEFINE_string("dry_run_json", "", "With --dry_run: a file to write the same to, as JSON.")
 _PRINT_CONFIG = flags.DEFINE_bool("print_config", False, "Print the experiment as it would run, and run nothing.")
 _STAGES = flags.DEFINE_list("stages", [], "With --dry_run or --print_config: only these stages.")
@@ -73,15 +73,15 @@ def main(argv: list[str]) -> None:
                 _STEP_TIMEOUT.value,
             )
     except InterruptedRunError as stop:
-        # All processes come here together.
-        logging.info("%s; the same command goes on from there", stop)
+        # All processes get here together.
+        logging.info("%s; the same command resumes from there", stop)
         sys.exit(stop.exit_code)
     except Exception as error:
         message = _in_one_line(error, workdir)
         if message is None and not _DISTRIBUTED.value:
             raise
-        # What the user can mend is said in one message; --verbosity=1 shows where it came from.
-        logging.debug("the error came from here", exc_info=True)
+        # One message for what the user can fix; --verbosity=1 shows where it was raised.
+        logging.debug("the error was raised here", exc_info=True)
         print(message or traceback.format_exc(), file=sys.stderr)
         if _DISTRIBUTED.value:
             leave(1)
@@ -97,7 +97,7 @@ def _check_flags() -> None:
 
 
 def _prepare(compilation_cache: str) -> None:
-    """Sets up the process and, where it is one of several, joins the others, before devices are used."""
+    """Sets up the process and, if it is one of several, joins the others, before devices are used."""
     if _XLA_FLAGS.value == "default":
         set_xla_flags()
     keep_freed_memory()
@@ -112,12 +112,12 @@ def _join() -> None:
     except JoinError as error:
         sys.exit(f"error: {error}")
     if jax.process_index():
-        # What all would say alike, the first one says.
+        # The first process logs for all.
         logging.set_verbosity(logging.WARNING)
 
 
 def _in_one_line(error: Exception, workdir: str) -> str | None:
-    """What an error that the user can mend says; None for others."""
+    """Returns the message of an error that the user can fix; None for others."""
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return f"error: {error.filename or workdir}: {error.strerror}"
     if isinstance(error, jax.errors.JaxRuntimeError) and "RESOURCE_EXHAUSTED" in str(error):
@@ -133,7 +133,7 @@ def _in_one_line(error: Exception, workdir: str) -> str | None:
 
 
 def _read_flags(arguments: list[str]) -> list[str]:
-    """absl's parser; a field or a file that is not there is answered in one message."""
+    """Parses flags as absl does; a missing field or file ends in one message."""
     try:
         remaining = app.parse_flags_with_usage(arguments)
         _ = _CONFIG.value.stages

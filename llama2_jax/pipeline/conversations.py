@@ -115,7 +115,7 @@ def _prompts(
     turn: int,
     max_new_tokens: int,
 ) -> dict[int, tuple[list[dict], list[int]]]:
-    """The messages and their ids for each dialogue that goes on in this turn and has room for an answer."""
+    """The messages and their ids for each dialogue that continues in this turn and has room for an answer."""
     found = {}
     for index, (user, conversation) in enumerate(zip(user_turns, conversations, strict=True)):
         if turn < len(user) and len(conversation.finished) == turn:

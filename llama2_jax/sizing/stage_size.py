@@ -55,7 +55,7 @@ def _size_program(program: Program, mesh: Mesh, chip: Chip) -> dict[str, Any]:
     try:
         compiled = program.compile()
     except DoesNotFitError as error:
-        # The compiler says of the program alone that it is too large.
+        # The compiler reports only that the program is too large, not by how much.
         return row | {
             "activation_bytes": None, "peak_bytes": max(parameters + optimizer, chip.memory_bytes), "fits": False,
             "error": str(error),
@@ -63,7 +63,7 @@ def _size_program(program: Program, mesh: Mesh, chip: Chip) -> dict[str, Any]:
     memory = _memory(compiled)
     co_resident = sum(one.parameter_bytes + one.optimizer_bytes for one in program.co_resident)
     new = memory["results"] - memory["aliased"] + memory["temporaries"] + memory["code"]
-    # A parameter that a program does not read is not among its arguments, and on the device all the same.
+    # A parameter that a program does not read is not among its arguments, but is on the device.
     peak = new + max(co_resident + memory["arguments"], parameters + optimizer)
     costs = _costs(compiled, program.loop_trips)
     return row | {
@@ -77,7 +77,7 @@ def _size_program(program: Program, mesh: Mesh, chip: Chip) -> dict[str, Any]:
         "guessed_loops": costs.guessed_loops,
         "loop_trips": program.loop_trips,
         "uncounted": costs.uncounted,
-        # Below 1 where operations are hidden from the count; its times are then too short.
+        # Below 1 if operations are hidden from the count; its times are then too short.
         "counted_of_needed": costs.flops * mesh.size / program.model_flops if program.model_flops else None,
         **_times(program, costs, mesh, chip),
     }
@@ -89,7 +89,7 @@ def _memory(compiled: jax.stages.Compiled) -> dict[str, int]:
     return {
         "arguments": sizes.argument_size_in_bytes,
         "results": sizes.output_size_in_bytes,
-        "aliased": sizes.alias_size_in_bytes,  # results that take the place of arguments
+        "aliased": sizes.alias_size_in_bytes,  # results that reuse the memory of arguments
         "temporaries": sizes.temp_size_in_bytes,
         "code": sizes.generated_code_size_in_bytes,
     }
@@ -105,8 +105,8 @@ def _text(compiled: jax.stages.Compiled) -> ProgramText:
         return parse_program(compiled.as_text())
     except jax.errors.JaxRuntimeError as error:
         raise ValueError(
-            "the compiled program can not be read: the libtpu installed is not the one that belongs to this jax "
-            f'({jax.__version__}). Mend it by: pip install "jax[tpu]=={jax.__version__}"'
+            "the compiled program cannot be read: the installed libtpu does not belong to this jax "
+            f'({jax.__version__}). Fix it with: pip install "jax[tpu]=={jax.__version__}"'
         ) from error
 
 

@@ -1,7 +1,7 @@
 """Preference annotation (section 3.2.1): two versions answer at two temperatures, an annotator says which is better.
 
 Writes comparisons.jsonl and comparisons_test.jsonl (held out by prompt), in the form of docs/data.md's preferences with
-the answers' token ids beside their texts.
+the answers' token ids next to their texts.
 """
 
 from collections import Counter

@@ -46,15 +46,15 @@ from llama2_jax.training.model_folder import load_model
 from llama2_jax.training.optimizer import OptimizerConfig
 from llama2_jax.training.step import TrainStep
 
-# A batch's pairs fill few rows where answers are short: of eight a third would be padding.
+# Short answers fill few rows: of a multiple of eight, a third would be padding.
 LEAST_ROWS = 2
 
 
 def run(config: ConfigDict, inputs: Inputs, runtime: Runtime) -> dict:
     """Trains the reward model and tests it on held-out comparisons by domain and rating.
 
-    Those of every round so far count as "helpfulness" and "safety"; human ones from files, where the config names some,
-    as "human_helpfulness" and "human_safety".
+    Results are by domain: "helpfulness" and "safety" for the comparisons of all rounds so far, "human_helpfulness" and
+    "human_safety" for human ones from files, if the config names some.
     """
     tokenizer = load_tokenizer(inputs)
     records = training_records(config, inputs, runtime)
@@ -93,7 +93,7 @@ def device_work(config: ConfigDict, model: ModelConfig, mesh: Mesh) -> DeviceWor
 
 
 def _abstract_pairs(config: ConfigDict, rows: int, mesh: Mesh) -> dict[str, jax.ShapeDtypeStruct]:
-    """A batch of `preference_batches` with so many rows in each microbatch."""
+    """A batch of `preference_batches` with `rows` rows in each microbatch."""
     pairs = ((config.pairs_per_batch // config.accumulation,), jnp.float32)
     places = {f"{side}_{axis}": (pairs[0], jnp.int32) for side in ("chosen", "rejected") for axis in ("row", "column")}
     labels = dict.fromkeys(("margin", "chosen_safe", "rejected_safe", "safety_known", "pair_mask"), pairs)
@@ -104,7 +104,7 @@ def _abstract_pairs(config: ConfigDict, rows: int, mesh: Mesh) -> dict[str, jax.
 
 
 def training_records(config: ConfigDict, inputs: Inputs, runtime: Runtime) -> list[dict]:
-    """All comparisons so far, human ones from files and open data, mixed as the kind of reward model asks for."""
+    """Returns all comparisons so far, human ones from files and open data, in the kind's mix (section 3.2.2)."""
     own = read_all_jsonl(inputs["annotations"], "comparisons.jsonl")
     own += read_records(config.preferences, runtime)
     open_data = read_records(config.open_preferences, runtime)
@@ -118,7 +118,7 @@ def training_records(config: ConfigDict, inputs: Inputs, runtime: Runtime) -> li
 
 
 def held_out_accuracy(model: ModelConfig, params: dict, comparisons: Sequence[Comparison]) -> dict:
-    """Accuracy by rating of a reward model on comparisons."""
+    """Returns the accuracy of a reward model on comparisons, by rating."""
     scores = rewards(model, params, [c.chosen for c in comparisons] + [c.rejected for c in comparisons])
     return accuracy_by_rating(scores[: len(comparisons)], scores[len(comparisons) :], [c.rating for c in comparisons])
 
