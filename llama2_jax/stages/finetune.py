@@ -12,7 +12,11 @@ from llama2_jax.sizing.programs import DeviceWork
 
 
 def run(config: ConfigDict, inputs: Inputs, runtime: Runtime) -> dict:
-    """Fine-tunes the starting model on the sources' dialogues."""
+    """Fine-tunes the starting model on the sources' dialogues.
+
+    The loss on `held_out` is logged as the run goes: only for sources of the same name, so that replacing the
+    sources needs no held-out ones.
+    """
     tokenizer = load_tokenizer(inputs)
     return finetune(
         config.finetune,
@@ -21,11 +25,15 @@ def run(config: ConfigDict, inputs: Inputs, runtime: Runtime) -> dict:
         tokenizer.bos_id,
         runtime,
         weights={name: source.get("weight", 1.0) for name, source in config.sources.items()},
-        held_out=read_demonstrations(config.held_out, tokenizer, runtime),
+        held_out=read_demonstrations(_held_out(config), tokenizer, runtime),
     )
 
 
 def device_work(config: ConfigDict, model: ModelConfig, mesh: Mesh) -> DeviceWork:
     """The training step on packed dialogues, and the loss on held-out ones."""
-    held_out = (held_out_loss(config.finetune, model, mesh),) if config.held_out else ()
+    held_out = (held_out_loss(config.finetune, model, mesh),) if _held_out(config) else ()
     return DeviceWork((language_model_training(config.finetune, model, mesh), *held_out), unit="step")
+
+
+def _held_out(config: ConfigDict) -> ConfigDict:
+    return ConfigDict({name: source for name, source in config.held_out.items() if name in config.sources})

@@ -95,9 +95,11 @@ def test_it_runs_to_its_end(notebook, tmp_path, monkeypatch):
     report = json.loads((tmp_path / "run/report/report.json").read_text())
     assert report["seed"] == 3
     numbers = printed(notebook, "numbers").splitlines()
+    assert [version["name"] for version in report["versions"]] == ["sft_public", "sft"]
     for version in report["versions"]:
         (row,) = (line.split() for line in numbers if line.startswith(f"{version['name']} "))
-        assert row[1:] == [f"{version[name]:.1%}" for name in ("helpfulness", "violation_rate", "win_rate_vs_sft")]
+        shares = [version[name] for name in ("helpfulness", "violation_rate", "win_rate_vs_sft")]
+        assert row[1:] == ["-" if share is None else f"{share:.1%}" for share in shares]
     assert any(line.startswith("round 1, helpfulness: {'helpfulness': ") for line in numbers)
     (page,) = cell(notebook, "page").outputs
     assert page["data"]["text/html"].startswith("<iframe srcdoc=") and "&lt;html" in page["data"]["text/html"]
