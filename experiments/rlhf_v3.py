@@ -2,7 +2,7 @@
 
 Reaches (tiny): true helpfulness 0.61; an instruction is kept at turn 4 in 0.14 of the dialogues, from 0.00 for V2; more
 in docs/results.md.
-Costs (tiny): about 13 minutes on 2 CPU cores, V2 among them.
+Costs (tiny): 17 minutes on 2 slow CPU cores, V2 among them.
 Run: python -m llama2_jax.main --config=experiments/rlhf_v3.py[:<scale>[,<data>]]
 """
 

@@ -1,7 +1,7 @@
 """RLHF-V4: as V3, and the best answers of all rounds join in, scored again by the newest reward models (section 3.2.3).
 
 Reaches (tiny): true helpfulness 0.61, a win rate over SFT of 0.83; more in docs/results.md.
-Costs (tiny): about 15 minutes on 2 CPU cores, V3 among them.
+Costs (tiny): 20 minutes on 2 slow CPU cores, V3 among them.
 Run: python -m llama2_jax.main --config=experiments/rlhf_v4.py[:<scale>[,<data>]]
 """
 
