@@ -24,20 +24,12 @@ BEGIN, END = "<!-- table: python -m benchmarks.scale_table -->", "<!-- end of ta
 # A slice for each scale: rows are split 64 ways, which the smallest batches (64) still fill, times the scale's tensor.
 SLICES = {"7b": "v5p:4x4x4", "13b": "v5p:4x4x8", "34b": "v5p:8x8x8", "70b": "v5p:8x8x8"}
 
-# These scales keep nothing of a layer by default (remat=full); their slice has the memory to keep the products.
-FLAGS = {"34b": ("--config.model.remat=dots",), "70b": ("--config.model.remat=dots",)}
-
-# For each stage: its name in the table, the experiment, the stage, and the flags that all scales need.
+# For each stage: its name in the table, the experiment and the stage.
 STAGES = (
-    ("pretraining, 4M tokens", "pretrain", "pretrain", ("--config.pretrain.accumulation=4",)),
-    ("SFT, 64 rows", "sft", "sft", ()),
-    (
-        "reward model, 512 pairs",
-        "rlhf_v1",
-        "rlhf_v1_helpfulness_reward",
-        ("--config.rlhf_v1_helpfulness_reward.accumulation=4",),
-    ),
-    ("PPO, 512 rollouts", "rlhf_v5", "rlhf_v5_ppo", ()),
+    ("pretraining, 4M tokens", "pretrain", "pretrain"),
+    ("SFT, 64 rows", "sft", "sft"),
+    ("reward model, 512 pairs", "rlhf_v1", "rlhf_v1_helpfulness_reward"),
+    ("PPO, 512 rollouts", "rlhf_v5", "rlhf_v5_ppo"),
 )
 
 
@@ -46,10 +38,10 @@ def commands() -> dict[str, tuple[str, ...]]:
     return {
         f"{scale} {name}": (
             "-m", "llama2_jax.main", f"--config=experiments/{experiment}.py:{scale}", "--dry_run",
-            f"--topology={topology}", f"--stages={stage}", *flags, *FLAGS.get(scale, ()),
+            f"--topology={topology}", f"--stages={stage}",
         )
         for scale, topology in SLICES.items()
-        for name, experiment, stage, flags in STAGES
+        for name, experiment, stage in STAGES
     }  # fmt: skip
 
 

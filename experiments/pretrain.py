@@ -39,7 +39,7 @@ def get_config(argument: str = "tiny") -> ConfigDict:
         "batch_size": by_scale(scale, {"tiny": 7, "small": 256, "1b": 512}, paper=1024),
         "length": shared(config.model, "max_length"),
         "steps": by_scale(scale, {"tiny": 1400, "small": 8_000, "1b": 100_000}, paper=500_000),
-        "accumulation": 1,
+        "accumulation": by_scale(scale, {"tiny": 1, "small": 8, "1b": 32}, paper=4),
         "evaluate_every": by_scale(scale, {"tiny": 350, "small": 500}, paper=1000),
         "held_out_batches": by_scale(scale, {"tiny": 8}, paper=16),
         **optimization(

@@ -43,7 +43,7 @@ def finetuning_settings(config: ConfigDict) -> dict:
         # "Like SFT" (section 3.2.3); more gently where it starts from a chat model.
         "learning_rate_after_sampling": learning_rate if from_base_model else learning_rate / 2,
         "warmup_steps": by_scale(scale, {"tiny": 5}, paper=0),  # not stated in the paper
-        "accumulation": 1,
+        "accumulation": by_scale(scale, {"1b": 8}, paper=1),
         "too_long": sources.too_long_dialogues,
         "evaluate_every": 100,
         "held_out_batches": 8,
@@ -88,7 +88,7 @@ def reward_model_settings(config: ConfigDict) -> dict:
         "epochs": 1,
         "warmup_steps": 5,
         "warmup_fraction": 0.03,
-        "accumulation": 1,
+        "accumulation": by_scale(scale, {"tiny": 1, "small": 4, "1b": 64}, paper=4),
         "too_long": sources_of(config).too_long_comparisons,
         "save_every": 200,
         "log_every": 10,

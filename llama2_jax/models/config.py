@@ -139,10 +139,6 @@ PRESETS: Mapping[str, ModelConfig] = types.MappingProxyType({
     ),
     "7b": _7B,
     "13b": dataclasses.replace(_7B, dim=5120, layers=40, heads=40, kv_heads=40, ffn_hidden=ffn_hidden(5120, 256)),
-    "34b": dataclasses.replace(
-        _7B, dim=8192, layers=48, heads=64, kv_heads=8, ffn_hidden=ffn_hidden(8192, 256), remat="full"
-    ),
-    "70b": dataclasses.replace(
-        _7B, dim=8192, layers=80, heads=64, kv_heads=8, ffn_hidden=ffn_hidden(8192, 4096, 1.3), remat="full"
-    ),
+    "34b": dataclasses.replace(_7B, dim=8192, layers=48, heads=64, kv_heads=8, ffn_hidden=ffn_hidden(8192, 256)),
+    "70b": dataclasses.replace(_7B, dim=8192, layers=80, heads=64, kv_heads=8, ffn_hidden=ffn_hidden(8192, 4096, 1.3)),
 })  # fmt: skip

@@ -29,10 +29,7 @@ def test_every_row_is_a_command_of_an_experiment_that_has_the_stage():
         file, _, scale = flags["config"].partition(":")
         config = importlib.import_module(file.replace("/", ".").removesuffix(".py")).get_config(scale)
         assert scale in SCALES and flags["stages"] in config.stages
-        for name, value in flags.items():
-            if name.startswith("config."):
-                _, part, field = name.split(".")
-                assert str(config[part][field]) != value, "what the command changes is there, and is not so already"
+        assert not [name for name in flags if name.startswith("config.")], "a scale fits its slice as it is"
 
 
 def test_the_page_shows_what_was_measured_and_says_what_does_not_fit(tmp_path, monkeypatch):
