@@ -10,9 +10,9 @@ import traceback
 
 import jax
 from absl import app, flags, logging
-from ml_collections import config_flags
+from ml_collections import ConfigDict, config_flags
 
-from llama2_jax import dry_run, recipe
+from llama2_jax import dry_run, recipe, rehearsal
 from llama2_jax.models.config import EXECUTION_FIELDS
 from llama2_jax.print_config import config_text
 from llama2_jax.sharding.machine import enable_compilation_cache, keep_freed_memory
@@ -25,7 +25,8 @@ _CONFIG = config_flags.DEFINE_config_file("config", None, "An experiment: experi
 _WORKDIR = flags.DEFINE_string(
     "workdir",
     None,
-    "Where results go; by default runs/<experiment>-<scale>, with -<data> if that is not the scale's default.",
+    "Where results go; by default runs/<experiment>-<scale>, with -<data> if that is not the scale's default, and with "
+    "-rehearsal for one.",
 )
 _UNTIL = flags.DEFINE_string("until", "", "The last stage to run; all by default.")
 _REDO = flags.DEFINE_string("redo", "", "A stage to run again, with what depends on it, although its config changed.")
@@ -40,6 +41,9 @@ _STEP_TIMEOUT = flags.DEFINE_float(
 )
 _DRY_RUN = flags.DEFINE_bool("dry_run", False, "Print what each stage will need of each device, and run nothing.")
 _DRY_RUN_JSON = flags.DEFINE_string("dry_run_json", "", "With --dry_run: a file to write the same to, as JSON.")
+_REHEARSE = flags.DEFINE_bool(
+    "rehearse", False, "Run all stages on the CPU with a small model and fewer steps and records; see docs/scale.md."
+)
 _PRINT_CONFIG = flags.DEFINE_bool("print_config", False, "Print the experiment as it would run, and run nothing.")
 _STAGES = flags.DEFINE_list("stages", [], "With --dry_run or --print_config: only these stages.")
 _TOPOLOGY = flags.DEFINE_string("topology", "", "With --dry_run: a TPU slice to compile for, such as v5p:8x8x8.")
@@ -53,10 +57,10 @@ def main(argv: list[str]) -> None:
     if len(argv) > 1:
         raise app.UsageError(f"unknown arguments: {' '.join(argv[1:])}; fields are set by --config.<stage>.<field>=")
     config = _CONFIG.value
-    workdir = _WORKDIR.value or os.path.join("runs", f"{config.experiment}-{config.get('variant', config.scale)}")
+    workdir = _WORKDIR.value or _default_workdir(config)
     _check_flags()
     if not _PRINT_CONFIG.value:
-        _prepare(config.compilation_cache)
+        _prepare(config.compilation_cache, rehearsal.devices(config) if _REHEARSE.value else 0)
     try:
         if _PRINT_CONFIG.value:
             print(config_text(config, _UNTIL.value, _STAGES.value))
@@ -64,13 +68,14 @@ def main(argv: list[str]) -> None:
         if _DRY_RUN.value:
             sys.exit(dry_run.main(config, _UNTIL.value, _STAGES.value, _TOPOLOGY.value, _DRY_RUN_JSON.value))
         with watched_signals() as interruption:
-            recipe.run(
+            run = rehearsal.main if _REHEARSE.value else recipe.run
+            run(
                 config,
                 os.path.abspath(workdir) if "://" not in workdir else workdir,
                 _UNTIL.value,
                 _REDO.value,
-                interruption,
-                _STEP_TIMEOUT.value,
+                interruption=interruption,
+                step_timeout=_STEP_TIMEOUT.value,
             )
     except InterruptedRunError as stop:
         # All processes get here together.
@@ -89,15 +94,30 @@ def main(argv: list[str]) -> None:
     logging.info("done: %s", workdir)
 
 
+def _default_workdir(config: ConfigDict) -> str:
+    variant = config.get("variant", config.scale)
+    return os.path.join("runs", f"{config.experiment}-{variant}{'-rehearsal' if _REHEARSE.value else ''}")
+
+
 def _check_flags() -> None:
+    if _REHEARSE.value and (_DRY_RUN.value or _PRINT_CONFIG.value or _DISTRIBUTED.value):
+        raise app.UsageError("--rehearse runs by itself, without --dry_run, --print_config and --distributed")
     if not _DRY_RUN.value and (_TOPOLOGY.value or _DRY_RUN_JSON.value):
         raise app.UsageError("--topology and --dry_run_json belong to --dry_run")
     if _STAGES.value and not (_DRY_RUN.value or _PRINT_CONFIG.value):
         raise app.UsageError("--stages belongs to --dry_run and --print_config; see also --until")
 
 
-def _prepare(compilation_cache: str) -> None:
-    """Sets up the process and, if it is one of several, joins the others, before devices are used."""
+def _prepare(compilation_cache: str, emulated_devices: int) -> None:
+    """Sets up the process and, if it is one of several, joins the others, before devices are used.
+
+    Args:
+      compilation_cache: the folder of compiled programs.
+      emulated_devices: if not 0, the run is on so many emulated devices of the CPU.
+    """
+    if emulated_devices:
+        jax.config.update("jax_platforms", "cpu")
+        jax.config.update("jax_num_cpu_devices", emulated_devices)
     if _XLA_FLAGS.value == "default":
         set_xla_flags()
     keep_freed_memory()

@@ -7,6 +7,7 @@ import importlib
 import json
 import os
 import time
+import types
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -16,6 +17,7 @@ from etils import epath
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
+from llama2_jax.data.counts import Count, most_records
 from llama2_jax.models.config import EXECUTION_FIELDS, ModelConfig
 from llama2_jax.pipeline.resumable import remove_shards
 from llama2_jax.pipeline.runtime import Runtime, stage_key, stage_seed, versions
@@ -116,11 +118,14 @@ def plan(config: ConfigDict, until: str = "", devices: Sequence[jax.Device] | No
       devices: to run on; by default all.
 
     Raises:
-      RecipeError: as `run`, or if the model and the mesh do not fit each other or the devices.
+      RecipeError: as `run`, if the model and the mesh do not fit each other or the devices, or if a stage cannot work
+        out as configured, such as one that holds out more comparisons than its prompts can give.
     """
     config = with_given(config)
     validate(config)
     names = stages_until(config, until)
+    for name in names:
+        check_stage(config, name, most_records)
     try:
         model = ModelConfig(**config.model)
         mesh = make_mesh(**config.mesh, devices=devices)
@@ -146,6 +151,43 @@ def validate(config: ConfigDict) -> None:
                         f"the stages before it are: {', '.join(earlier) or 'none'}"
                     )
         earlier.append(name)
+
+
+def check_stage(config: ConfigDict, name: str, count: Count) -> None:
+    """Checks that a stage can work out as configured: that its numbers fit each other and those of its inputs.
+
+    Args:
+      config: the experiment, with references resolved.
+      name: the stage.
+      count: the records of sources, as far as they are known: data/counts.py.
+
+    Raises:
+      RecipeError: if it cannot; the message names the fields.
+    """
+    part = config[name]
+    if part.get("max_new_tokens", 0) >= config.model.max_length:
+        raise RecipeError(
+            f"config.{name}: max_new_tokens={part.max_new_tokens} leaves no room for a prompt in "
+            f"config.model.max_length={config.model.max_length}"
+        )
+    module = _module(name, part.run)
+    if not hasattr(module, "check"):
+        return
+    inputs = {
+        role: config[sources] if isinstance(sources, str) else tuple(config[source] for source in sources)
+        for role, sources in part.get("inputs", {}).items()
+    }
+    try:
+        module.check(part, inputs, count)
+    except ValueError as error:
+        raise RecipeError(f"config.{name}: {error}") from error
+
+
+def _module(name: str, path: str) -> types.ModuleType:
+    try:
+        return importlib.import_module(path)
+    except ModuleNotFoundError as error:
+        raise RecipeError(f"config.{name}.run={path!r}: {error}; wanted the dotted path of a stage's module") from error
 
 
 def with_given(config: ConfigDict) -> ConfigDict:
@@ -253,7 +295,7 @@ def _flat(tree: object, prefix: str = "") -> dict[str, object]:
 
 
 def _run_stage(config: ConfigDict, name: str, folder: epath.Path, identity: Identity, runtime: Runtime) -> dict:
-    module = importlib.import_module(config[name].run)
+    module = _module(name, config[name].run)
     folder.mkdir(parents=True, exist_ok=True)
     record = {"stage": name, "fingerprint": identity.fingerprint, **dataclasses.asdict(identity)}
     write_json(folder / "started.json", record)

@@ -17,7 +17,7 @@ FLOORS = (
     ("annotation", "evaluation"),
     ("pipeline", "report"),
     ("stages",),
-    ("recipe", "main", "dry_run", "print_config", "convert", "loading", "chat"),
+    ("recipe", "main", "dry_run", "rehearsal", "print_config", "convert", "loading", "chat"),
 )
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 # Models name the axes that sharding splits; a door hands over to what it opens.
@@ -26,6 +26,8 @@ NEIGHBOURS = {
     ("main", "recipe"),
     ("main", "dry_run"),
     ("main", "print_config"),
+    ("main", "rehearsal"),
+    ("rehearsal", "recipe"),
     ("print_config", "recipe"),
     ("dry_run", "recipe"),
     ("chat", "loading"),
@@ -76,12 +78,14 @@ def test_every_room_has_its_floor():
 
 @pytest.mark.parametrize("path", sorted((PACKAGE / "stages").glob("*.py")), ids=lambda path: path.stem)
 def test_stages_has_stages_alone(path):
-    """A file of stages/ is one stage: its `run`, perhaps `device_work`, and no other stage among its imports."""
+    """A file of stages/ is one stage: its `run`, perhaps `check` and `device_work`, and it imports no other stage."""
     if path.name == "__init__.py":
         return
     functions = {node.name: node for node in ast.parse(path.read_text()).body if isinstance(node, ast.FunctionDef)}
     assert "run" in functions, f"{path.name} has no `run`: what stages share belongs in pipeline/"
     assert [argument.arg for argument in functions["run"].args.args] == ["config", "inputs", "runtime"]
+    if "check" in functions:
+        assert [argument.arg for argument in functions["check"].args.args] == ["config", "inputs", "count"]
     if "device_work" in functions:
         assert [argument.arg for argument in functions["device_work"].args.args] == ["config", "model", "mesh"]
     assert not [name for name in imported_names(path) if name.startswith("llama2_jax.stages")]

@@ -6,7 +6,10 @@ import json
 import pytest
 from ml_collections import ConfigDict
 
+from experiments import rlhf_v5
+from experiments.parts.scales import SCALES
 from llama2_jax import recipe
+from llama2_jax.data.counts import most_records
 from llama2_jax.models.config import PRESETS
 
 
@@ -181,3 +184,46 @@ def test_a_mesh_that_does_not_fit_the_devices(tmp_path):
     config.mesh = {"data": 3, "fsdp": 1, "tensor": 1}
     with pytest.raises(recipe.RecipeError, match="does not fit 8 device"):
         recipe.run(config, str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"rlhf_v2_annotation.test_comparisons": 7000}, r"rlhf_v2_annotation: test_comparisons=7000 .* leaves none"),
+        ({"rlhf_v1_rejection_sampling.sweep_prompts": 10**6}, r"rlhf_v1_rejection_sampling: sweep_prompts=1000000"),
+        ({"rlhf_v4_rejection_sampling.bag_size": 10**6}, r"rlhf_v4_rejection_sampling: bag_size=1000000 .* 4 rounds"),
+        ({"pretrain.warmup_steps": 10**6}, r"pretrain: warmup_steps=1000000 in a run of at most 8000 steps"),
+        ({"pretrain.accumulation": 3}, r"pretrain: accumulation=3 must divide the batch of 256"),
+        ({"sft.sources.lima.limit": 64, "sft.sources.safety.limit": 64, "sft.finetune.warmup_steps": 4},
+         r"sft: warmup_steps=4 in a run of at most 4 steps"),
+        ({"rlhf_v1_safety_reward.warmup_fraction": 1.0}, r"rlhf_v1_safety_reward: warmup_fraction=1.0"),
+        ({"rlhf_v5_ppo.critic_warmup_iterations": 100}, r"rlhf_v5_ppo: critic_warmup_iterations=100 .* iterations=100"),
+        ({"rlhf_v5_ppo.minibatch_size": 1024}, r"rlhf_v5_ppo: minibatch_size=1024 must be at most batch_size=512"),
+        ({"rlhf_v5_ppo.patience": 0}, r"rlhf_v5_ppo: patience=0"),
+        ({"rlhf_v5_ppo.prompts.helpful.limit": 10, "rlhf_v5_ppo.prompts.harmless.limit": 10},
+         r"rlhf_v5_ppo: batch_size=512 of at most 20 prompts"),
+        ({"answer_tokens": 1024}, r"rlhf_v1_annotation: max_new_tokens=1024 .* config.model.max_length=1024"),
+        ({"sft.run": "no.such.stage"}, r"config.sft.run='no.such.stage': .* the dotted path of a stage's module"),
+    ],
+    ids=lambda value: "" if isinstance(value, str) else "+".join(value),
+)  # fmt: skip
+def test_what_cannot_work_out_is_refused_before_it_runs(changes, message):
+    config = rlhf_v5.get_config("small")
+    recipe.plan(config)
+    config.update_from_flattened_dict(changes)
+    with pytest.raises(recipe.RecipeError, match=message):
+        recipe.plan(config)
+
+
+def test_what_the_configuration_does_not_say_is_not_refused():
+    """The records of a function, or of a file without a limit, are known when they are read."""
+    config = rlhf_v5.get_config("tiny")
+    config.rlhf_v1_annotation.test_comparisons = 10**6
+    recipe.plan(config)
+
+
+@pytest.mark.parametrize("scale", SCALES)
+def test_every_scale_can_work_out(scale):
+    config = rlhf_v5.get_config(scale).copy_and_resolve_references()
+    for name in config.stages:
+        recipe.check_stage(config, name, most_records)

@@ -127,7 +127,7 @@ REAL = Sources(
     test_preferences=comparisons(TEST),
     too_long_comparisons="truncate_left",
     sampling_prompts=sampling_prompts,
-    bag_size=100_000,  # all of them
+    bag_size=0,  # all of them
     # "Always starting from the base model": the bag alone would have to teach it the chat format.
     start_after_sampling="pretrain",
     demonstrations_after_sampling=demonstrations(TRAINING),

@@ -117,7 +117,7 @@ def add_rejection_sampling(
         "samples_per_prompt": shared(config, "samples_per_prompt"),
         # The sweep that chooses one for the round.
         "temperatures": by_scale(scale, {"tiny": (0.4, 0.6, 0.8)}, paper=(0.8, 1.0, 1.2)),
-        "sweep_prompts": by_scale(scale, {"tiny": 48}, paper=512),
+        "sweep_prompts": by_scale(scale, {"tiny": 48, "small": 128}, paper=512),
         "top_p": 1.0,
         "max_new_tokens": shared(config, "answer_tokens"),
         "safety_threshold": shared(config, "safety_threshold"),

@@ -35,7 +35,7 @@ class Sources:
       test_preferences: human comparisons that no model trains on.
       too_long_comparisons: as too_long_dialogues, for comparisons.
       sampling_prompts: of a round, 1 to 5: prompts whose best answers are kept.
-      bag_size: from V4 on, how many of the best answers of all rounds are kept.
+      bag_size: from V4 on, how many of the best answers of all rounds are kept; 0 is all.
       start_after_sampling: the stage whose model is fine-tuned on the best answers.
       demonstrations_after_sampling: demonstrations that join the best answers.
       ghost_attention_dialogues: dialogues whose user turns are answered under a standing instruction (section 3.3).

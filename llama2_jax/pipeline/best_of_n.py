@@ -101,13 +101,13 @@ def best_of_curve(rewards: Float[np.ndarray, "prompts K"]) -> Mapping[str, list[
 
 
 def best_of_all_rounds(rows: Sequence[dict], size: int) -> list[dict]:
-    """Returns the rows with the highest rewards, at most `size`.
+    """Returns the rows with the highest rewards, at most `size`; 0 is all.
 
     The same share is kept of each category of prompts, and of those tagged for safety and the others. A reward model is
     trained to compare answers to one prompt: between kinds of prompts its scores differ for no reason, and the highest
     of all would be those of two or three kinds.
     """
-    if len(rows) <= size:
+    if not size or len(rows) <= size:
         return list(rows)
     groups: dict[tuple, list[dict]] = {}
     for row in rows:

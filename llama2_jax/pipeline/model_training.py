@@ -106,6 +106,35 @@ def learning_rate(settings: ConfigDict, steps: int) -> Schedule:
     return cosine(settings.learning_rate, steps, min(warmup, steps), settings.final_learning_rate_fraction)
 
 
+def most_steps(records: float, batch_size: int, epochs: float) -> float:
+    """Returns the most steps that epochs over so many records can take; both may be infinite."""
+    return math.inf if math.isinf(records) else epochs * math.ceil(records / batch_size)
+
+
+def check_schedule(settings: ConfigDict, most: float, batch_size: int) -> None:
+    """Checks a training's settings before anything runs.
+
+    Args:
+      settings: the optimization (experiments/parts/training.py) and the accumulation.
+      most: the steps that the training can have at most.
+      batch_size: what `accumulation` divides.
+
+    Raises:
+      ValueError: if the warm-up never ends, or the batch cannot be divided into `accumulation` microbatches.
+    """
+    if settings.warmup_steps >= most:
+        raise ValueError(
+            f"warmup_steps={settings.warmup_steps} in a run of at most {most:.0f} steps: the learning rate would not "
+            "reach its peak; warm up for less, or give more data or smaller batches"
+        )
+    if not 0 <= settings.warmup_fraction < 1:
+        raise ValueError(f"warmup_fraction={settings.warmup_fraction}: wanted a part of the steps, from 0 to below 1")
+    if settings.accumulation < 1 or batch_size % settings.accumulation:
+        raise ValueError(
+            f"accumulation={settings.accumulation} must divide the batch of {batch_size} into equal microbatches"
+        )
+
+
 def shard_batch(batch: dict, mesh: Mesh) -> dict:
     """Puts a host batch on the devices: rows split over them if they divide, else whole on each.
 

@@ -5,12 +5,13 @@ the answers' token ids next to their texts.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
+from llama2_jax.data.counts import Count
 from llama2_jax.data.records import SAFETY_LABELS
 from llama2_jax.inference.generate import Sampling
 from llama2_jax.models.config import ModelConfig
@@ -67,6 +68,16 @@ def run(config: ConfigDict, inputs: Inputs, runtime: Runtime) -> dict:
         "safety_labels": shares(row["safety_label"] for row in rows if "safety_label" in row),
         "newest_preferred": shares(row["preferred_version"] for row in rows).get("newest", 0.0),
     }
+
+
+def check(config: ConfigDict, inputs: Mapping, count: Count) -> None:
+    """Raises ValueError if more comparisons are held out than the prompts can give."""
+    del inputs
+    if (prompts := count(config.prompts)) <= config.test_comparisons:
+        raise ValueError(
+            f"test_comparisons={config.test_comparisons} are held out of at most {prompts} comparisons, one for each "
+            "prompt, which leaves none to train on: give more prompts (the limits of its sources) or hold out fewer"
+        )
 
 
 def device_work(config: ConfigDict, model: ModelConfig, mesh: Mesh) -> DeviceWork:

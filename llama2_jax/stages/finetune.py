@@ -1,12 +1,16 @@
 """Supervised fine-tuning (section 3.1): dialogues packed to the context length, loss on answers only."""
 
+from collections.abc import Mapping
+
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
+from llama2_jax.data.counts import Count
 from llama2_jax.models.config import ModelConfig
 from llama2_jax.pipeline.device_programs import held_out_loss, language_model_training
 from llama2_jax.pipeline.encoding import load_tokenizer
 from llama2_jax.pipeline.finetuning import finetune, read_demonstrations
+from llama2_jax.pipeline.model_training import check_schedule, most_steps
 from llama2_jax.pipeline.runtime import Inputs, Runtime
 from llama2_jax.sizing.programs import DeviceWork
 
@@ -26,6 +30,16 @@ def run(config: ConfigDict, inputs: Inputs, runtime: Runtime) -> dict:
         runtime,
         weights={name: source.get("weight", 1.0) for name, source in config.sources.items()},
         held_out=read_demonstrations(_held_out(config), tokenizer, runtime),
+    )
+
+
+def check(config: ConfigDict, inputs: Mapping, count: Count) -> None:
+    """Raises ValueError if the warm-up is longer than the run can be, or a batch cannot be accumulated."""
+    del inputs
+    settings = config.finetune
+    # Dialogues share rows, so there are no more rows than dialogues.
+    check_schedule(
+        settings, most_steps(count(config.sources), settings.batch_size, settings.epochs), settings.batch_size
     )
 
 

@@ -8,13 +8,14 @@ held-out prompts is kept.
 
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
+from llama2_jax.data.counts import Count
 from llama2_jax.data.prompts import prompt_batches
 from llama2_jax.models.config import ModelConfig
 from llama2_jax.models.flops import training_flops
@@ -58,6 +59,20 @@ def run(config: ConfigDict, inputs: Inputs, runtime: Runtime) -> dict:
         "held_out_reward": progress.best,
         "stopped_early": progress.iteration < config.iterations,
     }
+
+
+def check(config: ConfigDict, inputs: Mapping, count: Count) -> None:
+    """Raises ValueError if no iteration could train the policy, or if there are too few prompts for a batch."""
+    del inputs
+    for field in ("critic_warmup_iterations", "warmup_steps"):
+        if config[field] >= config.iterations:
+            raise ValueError(f"{field}={config[field]} must be less than iterations={config.iterations}")
+    if config.patience < 1:
+        raise ValueError(f"patience={config.patience} evaluations: wanted at least 1")
+    if config.minibatch_size > config.batch_size:
+        raise ValueError(f"minibatch_size={config.minibatch_size} must be at most batch_size={config.batch_size}")
+    if (prompts := count(config.prompts)) < config.batch_size:
+        raise ValueError(f"batch_size={config.batch_size} of at most {prompts} prompts: give more of them")
 
 
 def device_work(config: ConfigDict, model: ModelConfig, mesh: Mesh) -> DeviceWork:

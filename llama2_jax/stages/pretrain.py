@@ -2,18 +2,20 @@
 
 import functools
 import itertools
+from collections.abc import Mapping
 
 import jax
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
+from llama2_jax.data.counts import Count
 from llama2_jax.data.pretraining import pretraining_batches
 from llama2_jax.models.config import ModelConfig
 from llama2_jax.models.heads import build_model, init_model
 from llama2_jax.models.llama import Params, parameter_shardings
 from llama2_jax.pipeline import device_programs
 from llama2_jax.pipeline.encoding import load_tokenizer, read_sources
-from llama2_jax.pipeline.model_training import fit_language_model, held_out_loss
+from llama2_jax.pipeline.model_training import check_schedule, fit_language_model, held_out_loss
 from llama2_jax.pipeline.runtime import Inputs, Runtime, named_key
 from llama2_jax.sizing.programs import DeviceWork
 from llama2_jax.training.model_folder import load_model
@@ -54,6 +56,12 @@ def run(config: ConfigDict, inputs: Inputs, runtime: Runtime) -> dict:
         "tokens_trained_on": config.steps * config.batch_size * config.length,
         "parameters": int(sum(leaf.size for leaf in jax.tree.leaves(params))),
     }
+
+
+def check(config: ConfigDict, inputs: Mapping, count: Count) -> None:
+    """Raises ValueError if the warm-up is longer than the run, or a batch cannot be accumulated."""
+    del inputs, count
+    check_schedule(config, config.steps, config.batch_size)
 
 
 def device_work(config: ConfigDict, model: ModelConfig, mesh: Mesh) -> DeviceWork:

@@ -11,6 +11,7 @@ import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
+from llama2_jax.data.counts import Count
 from llama2_jax.inference.generate import Sample, Sampling
 from llama2_jax.models.config import ModelConfig
 from llama2_jax.pipeline.best_of_n import best_of_all_rounds, best_of_curve, keep_best, rescored, score_candidates
@@ -60,6 +61,20 @@ def run(config: ConfigDict, inputs: Inputs, runtime: Runtime) -> dict:
         **{key: sweep[key] for key in ("temperatures", "best_of", "prompts", "prompts_without_finished_answer")},
         **results,
     }
+
+
+def check(config: ConfigDict, inputs: Mapping, count: Count) -> None:
+    """Raises ValueError if the sweep or the bag is larger than what the prompts can give."""
+    prompts = count(config.prompts)
+    if config.sweep_prompts > prompts:
+        raise ValueError(f"sweep_prompts={config.sweep_prompts} of at most {prompts} prompts: sweep fewer")
+    if bags := inputs.get("bags", ()):
+        pool = prompts + sum(count(bag.prompts) for bag in bags if "prompts" in bag)
+        if config.bag_size > pool:
+            raise ValueError(
+                f"bag_size={config.bag_size} of at most {pool} answers, the best one to each prompt of "
+                f"{len(bags) + 1} rounds: give more prompts, or bag_size=0 to keep all"
+            )
 
 
 def device_work(config: ConfigDict, model: ModelConfig, mesh: Mesh) -> DeviceWork:

@@ -4,13 +4,14 @@ The kind is "helpfulness" or "safety": it decides the data mix, and the safety m
 """
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
+from llama2_jax.data.counts import Count
 from llama2_jax.data.epochs import steps_in
 from llama2_jax.data.preferences import (
     Comparison,
@@ -37,7 +38,7 @@ from llama2_jax.pipeline.device_programs import (
     train_step,
 )
 from llama2_jax.pipeline.encoding import load_tokenizer, read_records
-from llama2_jax.pipeline.model_training import build_model_step, fit_model
+from llama2_jax.pipeline.model_training import build_model_step, check_schedule, fit_model, most_steps
 from llama2_jax.pipeline.runtime import Inputs, Runtime, named_key
 from llama2_jax.pipeline.stage_files import read_all_jsonl
 from llama2_jax.sharding.mesh import row_multiple
@@ -75,6 +76,13 @@ def run(config: ConfigDict, inputs: Inputs, runtime: Runtime) -> dict:
         "standard_error": {d: {n: row["standard_error"] for n, row in table.items()} for d, table in accuracy.items()},
         "pairs": {d: {name: row["pairs"] for name, row in table.items()} for d, table in accuracy.items()},
     }
+
+
+def check(config: ConfigDict, inputs: Mapping, count: Count) -> None:
+    """Raises ValueError if the warm-up is longer than the run can be, or a batch cannot be accumulated."""
+    annotated = sum(count(annotation.prompts) for annotation in inputs["annotations"] if "prompts" in annotation)
+    comparisons = annotated + count(config.preferences) + count(config.open_preferences)
+    check_schedule(config, most_steps(comparisons, config.pairs_per_batch, config.epochs), config.pairs_per_batch)
 
 
 def device_work(config: ConfigDict, model: ModelConfig, mesh: Mesh) -> DeviceWork:

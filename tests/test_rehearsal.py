@@ -1,0 +1,148 @@
+"""A rehearsal runs every stage of an experiment at its scale, and what it changes is known."""
+
+import itertools
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from ml_collections import ConfigDict
+
+from experiments import rlhf_v1, rlhf_v5
+from experiments.parts.scales import SCALES
+from llama2_jax import recipe, rehearsal
+from llama2_jax.models.config import ModelConfig
+from tests.small_real_data import write_real_data
+
+ROOT = pathlib.Path(__file__).parents[1]
+
+
+def leaves(tree, prefix=""):
+    for name, value in tree.items():
+        if isinstance(value, ConfigDict):
+            yield from leaves(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
+
+
+@pytest.mark.parametrize("scale", SCALES)
+def test_every_change_is_listed_and_nothing_else_is_changed(scale):
+    real = rlhf_v5.get_config(scale)
+    rehearsed = rehearsal.rehearse(real)
+    before, after = dict(leaves(real.copy_and_resolve_references())), dict(leaves(rehearsed.config))
+    listed = {change.field: (change.real, change.rehearsed) for change in rehearsed.changes}
+    assert listed == {
+        name: (before.get(name), after[name]) for name in after if name not in before or before[name] != after[name]
+    }
+    assert before.keys() <= after.keys()
+    kept = ("path", "format", "part", "function", "learning_rate", "temperature", "temperatures", "inputs", "run")
+    assert not [name for name in listed if name.rpartition(".")[2] in kept]
+
+
+@pytest.mark.parametrize("scale", SCALES)
+def test_the_model_keeps_its_shape(scale):
+    real = rlhf_v5.get_config(scale)
+    small = rehearsal.rehearse(real).config
+    model = ModelConfig(**small.model)
+    assert model.heads // model.kv_heads == real.model.heads // real.model.kv_heads
+    assert model.ffn_hidden / model.dim == pytest.approx(real.model.ffn_hidden / real.model.dim, rel=0.15)
+    assert not [size for size in small.mesh.values() if size > 2 or model.kv_heads % max(size, 1)]
+    assert model.compute_dtype == real.model.compute_dtype and model.remat == real.model.remat
+
+
+@pytest.mark.parametrize("scale", SCALES)
+def test_the_order_of_numbers_of_a_kind_is_kept(scale):
+    """What is larger than another number of its kind is not smaller in the rehearsal."""
+    real = rlhf_v5.get_config(scale)
+    kinds = {}
+    for change in rehearsal.rehearse(real).changes:
+        name = change.field.rpartition(".")[2]
+        for fields in (rehearsal.ROW_FIELDS, rehearsal.LENGTH_FIELDS):
+            # A limit can also be cut to the most records of a source.
+            if name in fields and isinstance(change.real, int) and name != "limit":
+                kinds.setdefault(fields, set()).add((change.real, change.rehearsed))
+    assert kinds
+    for pairs in kinds.values():
+        for (one, small_one), (other, small_other) in itertools.combinations(sorted(pairs), 2):
+            assert one <= other and small_one <= small_other
+
+
+def few_prompts(config):
+    """280 prompts for 1,000 held-out comparisons."""
+    prompts = config.rlhf_v1_annotation.prompts
+    prompts.helpful.limit, prompts.harmless.limit = 200, 80
+    config.rlhf_v1_annotation.test_comparisons = 1000
+    return config
+
+
+def test_what_the_real_run_could_not_do_is_refused():
+    with pytest.raises(recipe.RecipeError, match=r"rlhf_v1_annotation: test_comparisons=1000 .* at most 280 comp"):
+        rehearsal.rehearse(few_prompts(rlhf_v1.get_config("7b")))
+    rehearsal.rehearse(few_prompts(rlhf_v1.get_config("7b")), until="sft")
+
+
+def test_a_relation_that_breaks_breaks_in_the_small_too():
+    real = few_prompts(rlhf_v1.get_config("7b"))
+    small = ConfigDict({"prompts": real.rlhf_v1_annotation.prompts.copy_and_resolve_references()})
+    small.test_comparisons = 1000
+    rehearsal._shrink_fields(small, 8)
+    assert sum(source.limit for source in small.prompts.values()) < small.test_comparisons
+
+
+def test_given_models_are_left_out_and_a_given_tokenizer_is_used():
+    config = rlhf_v1.get_config("7b")
+    config.given.pretrain, config.given.tokenizer = "/models/llama", "/models/llama"
+    rehearsed = rehearsal.rehearse(config)
+    assert rehearsed.config.given.pretrain == "" and rehearsed.config.given.tokenizer == "/models/llama"
+    assert rehearsed.config.model.vocab_size == 32_000
+    assert any("/models/llama; pretrain is run in its place" in sentence for sentence in rehearsed.untried)
+
+
+def test_it_says_what_the_files_cannot_give(tmp_path):
+    config = rlhf_v1.get_config("7b")
+    config.data.root = str(write_real_data(tmp_path, conversations=200))
+    (warning,) = [one for one in rehearsal.shortages(config) if "rlhf_v1_annotation" in one]
+    assert "the real run would stop" in warning and "test_comparisons=1000" in warning
+    config.rlhf_v1_annotation.test_comparisons = 1
+    assert not [one for one in rehearsal.shortages(config) if "rlhf_v1_annotation" in one]
+
+
+def rehearse(scale, data, folder, **options):
+    """Starts the command as a user does, but with two devices whatever the test's own environment has."""
+    environment = {
+        name: value for name, value in os.environ.items() if name not in ("XLA_FLAGS", "JAX_NUM_CPU_DEVICES")
+    }
+    command = [
+        sys.executable, "-m", "llama2_jax.main", f"--config=experiments/rlhf_v5.py:{scale}", "--rehearse",
+        f"--config.data.root={data}", f"--workdir={folder}", f"--config.compilation_cache={folder.parent / 'cache'}",
+    ]  # fmt: skip
+    return subprocess.Popen(
+        command, cwd=ROOT, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, **options
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("scale", ["1b", "7b", "70b"])
+def test_a_scale_runs_to_its_report_and_resumes(scale, tmp_path_factory):
+    data = tmp_path_factory.getbasetemp() / "rehearsal" / "data"
+    if not data.exists():
+        write_real_data(data)
+    workdir = data.parent / scale
+    begun = rehearse(scale, data, workdir)
+    # In the middle of the rounds.
+    while begun.poll() is None and not (workdir / "rlhf_v2_annotation" / "stage.json").exists():
+        time.sleep(0.2)
+    begun.send_signal(signal.SIGKILL)
+    output, _ = begun.communicate()
+    assert begun.returncode == -signal.SIGKILL, output
+    done = rehearse(scale, data, workdir)
+    output, _ = done.communicate()
+    assert done.returncode == 0, output
+    assert "It changes, and nothing else" in output and "Rehearsed 31 stages" in output, output
+    report = json.loads((workdir / "report" / "report.json").read_text())
+    assert [version["name"] for version in report["versions"]][-1] == "rlhf_v5"
+    assert json.loads((workdir / "rehearsal.json").read_text())["changes"]
