@@ -14,10 +14,12 @@ import sys
 from collections.abc import Sequence
 
 from llama2_jax.data.records import DOMAINS, RATINGS
-from llama2_jax.evaluation.measures import MEASURES
+from llama2_jax.evaluation.measures import MEASURES, Measure
 from llama2_jax.evaluation.reward_accuracy import GROUPS
+from llama2_jax.report.summary import summary
 
 HEADLINES = tuple(measure for measure in MEASURES if measure.headline)
+SEEN = tuple(measure for measure in MEASURES if measure.seen)
 
 
 def main() -> None:
@@ -30,8 +32,8 @@ def main() -> None:
     workdir = pathlib.Path(arguments.workdir)
     run_seeds(arguments.seeds, workdir, arguments.at_once)
     reports = {seed: json.loads(report_path(workdir, seed).read_text()) for seed in arguments.seeds}
-    print("\n".join([*versions_table(reports), "", *instructions_table(reports), "", *accuracy_table(reports)]))
-    print("\n".join(["", *claims_table(reports)]))
+    print("\n".join([*versions_table(reports, HEADLINES), "", *versions_table(reports, SEEN), "", *in_words(reports)]))
+    print("\n".join(["", *instructions_table(reports), "", *accuracy_table(reports), "", *claims_table(reports)]))
 
 
 def report_path(workdir: pathlib.Path, seed: int) -> pathlib.Path:
@@ -56,15 +58,26 @@ def run_seeds(seeds: Sequence[int], workdir: pathlib.Path, at_once: int) -> None
                 sys.exit(f"seed {seed} failed; see {workdir / f'seed_{seed}.log'}")
 
 
-def versions_table(reports: dict[int, dict]) -> list[str]:
-    """Returns each version's headline measures: the median over seeds and, in brackets, the range."""
+def versions_table(reports: dict[int, dict], measures: Sequence[Measure]) -> list[str]:
+    """Returns each version's measures: the median over seeds and, in brackets, the range."""
     names = [row["name"] for row in next(iter(reports.values()))["versions"]]
-    rows = ["| version | " + " | ".join(measure.title for measure in HEADLINES) + " |"]
-    rows.append("|---" * (len(HEADLINES) + 1) + "|")
+    rows = ["| version | " + " | ".join(measure.label for measure in measures) + " |"]
+    rows.append("|---" * (len(measures) + 1) + "|")
     for index, name in enumerate(names):
-        cells = [spread([r["versions"][index][measure.name] for r in reports.values()]) for measure in HEADLINES]
+        cells = [spread([r["versions"][index][measure.name] for r in reports.values()]) for measure in measures]
         rows.append(f"| {name} | " + " | ".join(cells) + " |")
     return rows
+
+
+def in_words(reports: dict[int, dict]) -> list[str]:
+    """Returns what changed from the first to the last version, in sentences on the medians over the seeds."""
+    versions = [report["versions"] for report in reports.values()]
+    names = [row["name"] for row in versions[0]]
+    medians = [
+        {measure.name: median([rows[index][measure.name] for rows in versions]) for measure in MEASURES}
+        for index in (0, -1)
+    ]
+    return ["Medians over the seeds:", *summary(medians, (names[0], names[-1]), MEASURES)]
 
 
 def instructions_table(reports: dict[int, dict]) -> list[str]:
@@ -157,7 +170,13 @@ def spread(values: Sequence[float | None]) -> str:
     values = [value for value in values if value is not None]
     if not values:
         return "-"
-    return f"{statistics.median(values):.3f} ({min(values):.3f} to {max(values):.3f})"
+    return f"{median(values):.3f} ({min(values):.3f} to {max(values):.3f})"
+
+
+def median(values: Sequence[float | None]) -> float | None:
+    """Returns the median of the values that are known; None if there are none."""
+    known = [value for value in values if value is not None]
+    return statistics.median(known) if known else None
 
 
 if __name__ == "__main__":

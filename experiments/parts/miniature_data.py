@@ -1,4 +1,9 @@
-"""The miniature's data: a small world made from the experiment's seed; nothing is downloaded."""
+"""The miniature's data: a small world made from the experiment's seed; nothing is downloaded.
+
+Questions are split by what they ask for (llama2_jax/miniature/splits.py). All that trains asks those of the training
+split; what is held out asks those of the validation split, and the evaluation those of its own, besides a part that
+training asks too, for comparison.
+"""
 
 from experiments.parts.sources import Limit, SourceDict, Sources
 
@@ -54,6 +59,9 @@ TEXT_WEIGHTS = {
 # As hard as the last round's; many that only sound unsafe, since refusals spread easily.
 PPO_PROMPTS = {"batch": 5, "unsafe": 0.1, "borderline": 0.2}
 
+# Measured while a model trains, and read by what decides when it stops.
+HELD_OUT = {"split": "validation", "purpose": "held out"}
+
 # Labels of open-source comparisons are coarser and noisier than the rounds', and some answers are not to the point.
 OPEN_NOISE = 0.12
 
@@ -70,12 +78,12 @@ MINIATURE = Sources(
     # Short answers without manners.
     public_demonstrations={"public": source("demonstrations.public_demonstrations", "dialogues", count=4000)},
     held_out_public_demonstrations={
-        "public": source("demonstrations.public_demonstrations", "dialogues", count=200, purpose="held out")
+        "public": source("demonstrations.public_demonstrations", "dialogues", count=200, **HELD_OUT)
     },
     # Vendors' demonstrations, of mixed quality.
     demonstrations={"vendor": source("demonstrations.demonstrations", "dialogues", count=6000, instructed=0.2)},
     held_out_demonstrations={
-        "vendor": source("demonstrations.demonstrations", "dialogues", count=200, instructed=0.2, purpose="held out")
+        "vendor": source("demonstrations.demonstrations", "dialogues", count=200, instructed=0.2, **HELD_OUT)
     },
     too_long_dialogues="raise",  # all are made to fit
     annotation_prompts=annotation_prompts,
@@ -118,10 +126,10 @@ MINIATURE = Sources(
     # Generic ones, and answer templates by risk category.
     safety_preprompts={"preprompts": source("safety.preprompts", "raw")},
     ppo_prompts={"prompts": prompts("ppo", count=2000, **PPO_PROMPTS)},
-    ppo_held_out_prompts={"prompts": prompts("ppo held out", count=128, **PPO_PROMPTS)},
+    ppo_held_out_prompts={"prompts": prompts("ppo held out", count=128, split="validation", **PPO_PROMPTS)},
     # All kinds, levels, categories and attacks alike.
-    evaluation_prompts={"prompts": source("prompts.evaluation_prompts", "prompts", count=500)},
-    # Instructions whose words are known: what is measured is whether they last.
+    evaluation_prompts={"prompts": source("prompts.evaluation_prompts", "prompts", count=500, seen=0.3)},
+    # Instructions whose words are known, new questions: what is measured is whether they last.
     instruction_dialogues={"dialogues": source("instructed.instruction_dialogues", "raw", count=64, split="train")},
     # The truth.
     judge={"function": "llama2_jax.miniature.judge.judge_many", "arguments": {}},

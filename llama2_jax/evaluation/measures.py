@@ -3,6 +3,9 @@
 The evaluation stage computes those that average a field of the judge's verdicts. report.json lists all of them in this
 order, and the page draws its charts, headlines and table of versions from the declarations. To report one more field of
 the verdicts, add one declaration here, or name your own tuple by its dotted path in the config (`evaluation.measures`).
+
+A prompt is seen if its record says so (`seen`: training asks its question too). Every measure is over unseen prompts,
+but for those that are declared as `seen`.
 """
 
 import dataclasses
@@ -53,13 +56,15 @@ class Measure:
 
     Attributes:
       name: its key in evaluation.json and report.json.
-      title: its name in the legend, the headline and the table.
+      title: its name.
       better: "higher", "lower", or None where neither is better.
       verdict: the field of the judge's verdicts that it averages; "" if the evaluation stage computes it otherwise.
       prompts: the prompts that it averages over, a key of PROMPTS.
+      seen: whether it is over the seen prompts among them instead of the unseen ones.
       share: whether it is a share, shown in percent.
       standard_error: the key of its standard error in evaluation.json; "" if it has none.
       headline: the note below its headline; "" if it has no headline.
+      in_words: whether the page says in a sentence how it changed from the first to the last version.
       chart: the chart that shows it; None if it appears in the table only.
       color: its colour in the chart, one of COLORS.
       dashed: whether its line is dashed.
@@ -73,9 +78,11 @@ class Measure:
     better: str | None = None
     verdict: str = ""
     prompts: str = "all"
+    seen: bool = False
     share: bool = True
     standard_error: str = ""
     headline: str = ""
+    in_words: bool = False
     chart: Chart | None = None
     color: str = "muted"
     dashed: bool = False
@@ -86,16 +93,30 @@ class Measure:
                 raise ValueError(f"measure {self.name!r}: {field} is {getattr(self, field)!r}; expected one of {known}")
 
     @property
+    def label(self) -> str:
+        """Its name in the legend, the headline and the table."""
+        return f"{self.title}, seen" if self.seen else self.title
+
+    @property
     def keys(self) -> tuple[str, ...]:
         """Its keys in a version's row: its own and that of its standard error."""
         return (self.name, self.standard_error) if self.standard_error else (self.name,)
+
+    def is_over(self, prompt: Mapping) -> bool:
+        """Whether a prompt is one of those that it averages over."""
+        return PROMPTS[self.prompts](prompt) and bool(prompt.get("seen")) == self.seen
 
 
 HELPFULNESS = Chart(
     "helpfulness",
     "Helpfulness",
-    "Mean helpfulness of the answers to harmless prompts, according to the judge.",
+    "Mean helpfulness of the answers to harmless prompts, according to the judge; dashed: on seen prompts, if any.",
     source="compare figure 11",
+)
+PARTS = Chart(
+    "parts",
+    "Content and style",
+    "The parts of helpfulness: what is right of what was asked, and how it is said; dashed: on seen prompts, if any.",
 )
 HARM = Chart(
     "harm",
@@ -124,7 +145,14 @@ SCORES = Chart(
 
 MEASURES = (
     Measure("helpfulness", "helpfulness", "higher", verdict="helpfulness", prompts="harmless",
-            headline="mean on harmless prompts, according to the judge", chart=HELPFULNESS, color="helpfulness"),
+            headline="mean on harmless prompts, according to the judge", in_words=True, chart=HELPFULNESS,
+            color="helpfulness"),
+    Measure("content", "content", "higher", verdict="content", prompts="harmless",
+            headline="share of what was asked for that is right, on harmless prompts", in_words=True, chart=PARTS,
+            color="helpfulness"),
+    Measure("style", "style", "higher", verdict="style", prompts="harmless",
+            headline="share of a well-formed answer's parts, on harmless prompts", in_words=True, chart=PARTS,
+            color="policy"),
     Measure("safety", "safety", "higher", verdict="safety", prompts="adversarial"),
     Measure("violation_rate", "violations", "lower", verdict="violation", prompts="adversarial",
             headline="of answers to adversarial prompts", chart=HARM, color="violation"),
@@ -140,6 +168,16 @@ MEASURES = (
     Measure("reward_helpfulness", "helpfulness reward", "higher", share=False, chart=SCORES, color="helpfulness"),
     Measure("reward_safety", "safety reward", "higher", share=False, chart=SCORES, color="safety"),
     Measure("answer_tokens", "tokens per answer", share=False),
+    Measure("seen_helpfulness", "helpfulness", "higher", verdict="helpfulness", prompts="harmless", seen=True,
+            in_words=True, chart=HELPFULNESS, color="helpfulness", dashed=True),
+    Measure("seen_content", "content", "higher", verdict="content", prompts="harmless", seen=True, in_words=True,
+            chart=PARTS, color="helpfulness", dashed=True),
+    Measure("seen_style", "style", "higher", verdict="style", prompts="harmless", seen=True, in_words=True,
+            chart=PARTS, color="policy", dashed=True),
+    Measure("seen_violation_rate", "violations", "lower", verdict="violation", prompts="adversarial", seen=True),
+    Measure("seen_false_refusal_rate", "false refusals", "lower", verdict="refusal", prompts="harmless",
+            seen=True),
+    Measure("seen_win_rate_vs_sft", "wins over SFT", "higher", seen=True),
 )  # fmt: skip
 
 

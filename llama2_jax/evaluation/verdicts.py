@@ -6,8 +6,9 @@ fields to numbers or booleans, with None for what the judge cannot decide:
 
 | field              | read by                                                        |
 |--------------------|----------------------------------------------------------------|
-| `helpfulness`      | its measure, and win rates on prompts not tagged as safety     |
+| `helpfulness`      | its measures, and win rates on prompts not tagged as safety    |
 | `safety`           | its measure, and win rates on prompts tagged as safety         |
+| `content`, `style` | the measures of what helpfulness is made of                    |
 | `violation`        | the violation rate                                             |
 | `refusal`          | the false refusal rates                                        |
 | `instruction_kept` | the share of instructions kept by turn                         |
@@ -16,7 +17,7 @@ fields to numbers or booleans, with None for what the judge cannot decide:
 
 from collections.abc import Mapping, Sequence
 
-from llama2_jax.evaluation.measures import PROMPTS, Measure
+from llama2_jax.evaluation.measures import Measure
 
 
 def summarise(
@@ -25,15 +26,13 @@ def summarise(
     """Returns the measures that average a field of the verdicts; None where no verdict has a value.
 
     Args:
-      prompts: records with `safety` (the prompt asks for something unsafe) and, where known, `category`.
+      prompts: records with `safety` (the prompt asks for something unsafe) and, where known, `category` and `seen`.
       verdicts: one per prompt.
       measures: the declarations; those without a verdict field are skipped.
     """
     pairs = list(zip(prompts, verdicts, strict=True))
     return {
-        measure.name: mean_known(
-            [verdict for prompt, verdict in pairs if PROMPTS[measure.prompts](prompt)], measure.verdict
-        )
+        measure.name: mean_known([verdict for prompt, verdict in pairs if measure.is_over(prompt)], measure.verdict)
         for measure in measures
         if measure.verdict
     }

@@ -1,4 +1,7 @@
-"""The text for pretraining: everything that is true in the small world, including unsafe recipes (section 2)."""
+"""The text for pretraining: everything that is true in the small world, including unsafe recipes (section 2).
+
+It states all facts, recipes and sums, and asks the questions of the training split alone (splits.py).
+"""
 
 import dataclasses
 import random
@@ -11,7 +14,7 @@ from llama2_jax.miniature.requests.arithmetic import ArithmeticRequest
 from llama2_jax.miniature.requests.arithmetic import understand as understand_sum
 from llama2_jax.miniature.requests.howto import ATTACKS
 from llama2_jax.miniature.requests.identity import QUESTIONS
-from llama2_jax.miniature.requests.kinds import KINDS, LEVELS, SHARES, understand
+from llama2_jax.miniature.requests.kinds import KINDS, LEVELS, SHARES, ask, understand
 from llama2_jax.miniature.streams import pick, stream
 from llama2_jax.miniature.world import ATTRIBUTES, World, build_world
 
@@ -111,8 +114,8 @@ def _arithmetic(world: World, seed: int, rng: random.Random) -> str:
         return "\n".join(_comparison(seed, rng) for _ in range(4))
     lines = []
     for _ in range(7):
-        prompt = harmless_prompt(seed, rng, "arithmetic", pick(rng, NUMBER_LEVELS))
-        request = understand_sum(world, prompt["messages"][0]["content"])
+        # A sum is stated, not asked: those of all splits are.
+        request = understand_sum(world, ask(seed, rng, "arithmetic", pick(rng, NUMBER_LEVELS), demonstrated=False))
         lines.append(f"{request.left} {request.operation} {request.right} is {request.result}. {_check(request)}")
     return "\n".join(lines)
 

@@ -19,11 +19,14 @@ from llama2_jax.miniature.requests.howto import ATTACKS
 from llama2_jax.miniature.requests.identity import QUESTIONS
 from llama2_jax.miniature.requests.kinds import SHARES
 from llama2_jax.miniature.safety import answer_templates, generic_preprompts
+from llama2_jax.miniature.splits import TRAINING, kinds_in
 from llama2_jax.miniature.streams import pick, stream
 
 # Demonstrations are mostly of easy requests; the rounds of RLHF have harder ones.
 LEVELS = {1: 0.34, 2: 0.28, 3: 0.2, 4: 0.11, 5: 0.07}
 DIALOGUE_TURNS = {2: 0.5, 3: 0.3, 4: 0.2}
+# The share of dialogues with a safety preprompt as system message.
+PREPROMPTED_SHARE = 0.06
 # With a safety preprompt, vendors answer unsafe requests safely.
 PREPROMPTED = dataclasses.replace(VENDOR, safe=0.97, explained=0.95)
 
@@ -36,10 +39,12 @@ def demonstrations(
     borderline: float = 0.05,
     multi_turn: float = 0.15,
     instructed: float = 0.12,
-    preprompted: float = 0.06,
+    split: str = TRAINING,
     purpose: str = "",
 ) -> list[dict]:
-    """Returns vendors' demonstrations: {"messages", "source"}; half of the lands and two thirds of the tasks occur.
+    """Returns vendors' demonstrations: {"messages", "source"}.
+
+    Those of the training split ask about half of the lands and two thirds of the tasks, the others about all.
 
     Args:
       seed: the world's seed.
@@ -48,7 +53,7 @@ def demonstrations(
       borderline: the share of single requests that are harmless but sound unsafe.
       multi_turn: the share of dialogues of two to four turns.
       instructed: the share of dialogues with a standing instruction, in the system message or in the first turn.
-      preprompted: the share of dialogues with a safety preprompt as system message.
+      split: the split of all questions (splits.py): "training", "validation" or "evaluation".
       purpose: another name draws other demonstrations.
     """
     rng = stream(seed, "demonstrations", purpose)
@@ -57,24 +62,33 @@ def demonstrations(
         kind = rng.random()
         if kind < multi_turn:
             turns, instruction = pick(rng, DIALOGUE_TURNS), rng.random() < instructed
-            messages = dialogue(seed, rng, turns, VENDOR, instructed=instruction)
-        elif kind < multi_turn + preprompted:
-            messages = _preprompted(seed, rng)
-        elif kind < multi_turn + preprompted + instructed:
-            messages = dialogue(seed, rng, 1, VENDOR, instructed=True)
+            messages = dialogue(seed, rng, turns, VENDOR, instructed=instruction, split=split)
+        elif kind < multi_turn + PREPROMPTED_SHARE:
+            messages = _preprompted(seed, rng, split)
+        elif kind < multi_turn + PREPROMPTED_SHARE + instructed:
+            messages = dialogue(seed, rng, 1, VENDOR, instructed=True, split=split)
         else:
-            messages = _single(seed, rng, VENDOR, unsafe, borderline)
+            messages = _single(seed, rng, VENDOR, unsafe, borderline, split)
         records.append({"messages": messages, "source": "demonstrations"})
     return records
 
 
 def public_demonstrations(
-    *, seed: int, count: int, unsafe: float = 0.08, borderline: float = 0.05, purpose: str = ""
+    *,
+    seed: int,
+    count: int,
+    unsafe: float = 0.08,
+    borderline: float = 0.05,
+    split: str = TRAINING,
+    purpose: str = "",
 ) -> list[dict]:
-    """Returns public instruction data (section 3.1, "Getting Started"): single turns, terse answers, often unsafe."""
+    """Returns public instruction data (section 3.1, "Getting Started"): single turns, terse answers, often unsafe.
+
+    Args are those of `demonstrations`.
+    """
     rng = stream(seed, "public_demonstrations", purpose)
     return [
-        {"messages": _single(seed, rng, PUBLIC, unsafe, borderline), "source": "public_demonstrations"}
+        {"messages": _single(seed, rng, PUBLIC, unsafe, borderline, split), "source": "public_demonstrations"}
         for _ in range(count)
     ]
 
@@ -139,17 +153,22 @@ def open_preferences(
 
 
 def dialogue(
-    seed: int, rng: random.Random, turns: int, manner: Manner, *, instructed: bool, split: str = "train"
+    seed: int, rng: random.Random, turns: int, manner: Manner, *, instructed: bool, split: str = TRAINING
 ) -> list[dict]:
-    """Returns a dialogue of short requests, with or without a standing instruction at its start."""
+    """Returns a dialogue of short requests of the split, with or without a standing instruction at its start."""
     instruction, kinds = "", []
     if instructed:
-        drawn = draw_instruction(seed, rng, split, combined=0.2)
-        instruction, kinds = drawn["terse" if rng.random() < 0.5 else "instruction"], drawn["kinds"]
+        drawn = draw_instruction(seed, rng, "train", combined=0.2)
+        instruction = drawn["terse" if rng.random() < 0.5 else "instruction"]
+        # The questions about the assistant are not in the other splits.
+        kinds = drawn["kinds"] if split == TRAINING else []
     in_system = rng.random() < 0.6
     messages = [system(instruction)] if instruction and in_system else []
     for turn in range(turns):
-        text = _probe(rng, kinds) if kinds and rng.random() < 0.5 else short_request(seed, rng, demonstrated=True)
+        if kinds and rng.random() < 0.5:
+            text = _probe(rng, kinds)
+        else:
+            text = short_request(seed, rng, split=split, demonstrated=split == TRAINING)
         if instruction and not in_system and turn == 0:
             text = f"{instruction} {text}"
         messages.append(user(text))
@@ -162,26 +181,26 @@ def _probe(rng: random.Random, kinds: list[str]) -> str:
     return rng.choice(questions or tuple(QUESTIONS.values()))
 
 
-def _single(seed: int, rng: random.Random, manner: Manner, unsafe: float, borderline: float) -> list[dict]:
-    draw = rng.random()
-    if draw < unsafe:
-        prompt = unsafe_prompt(seed, rng, rng.choice(ATTACKS) if rng.random() < 0.5 else "plain", demonstrated=True)
-    elif draw < unsafe + borderline:
-        prompt = borderline_prompt(seed, rng, demonstrated=True)
-    else:
-        prompt = harmless_prompt(seed, rng, pick(rng, SHARES), pick(rng, LEVELS), demonstrated=True)
-    messages = prompt["messages"]
+def _single(
+    seed: int, rng: random.Random, manner: Manner, unsafe: float, borderline: float, split: str = TRAINING
+) -> list[dict]:
+    messages = _request(seed, rng, split, unsafe=unsafe, borderline=borderline, attacked=0.5)["messages"]
     return [*messages, assistant(answer_to(messages, manner, rng, seed=seed))]
 
 
-def _preprompted(seed: int, rng: random.Random) -> list[dict]:
-    draw = rng.random()
-    if draw < 0.75:
-        prompt = unsafe_prompt(seed, rng, rng.choice(ATTACKS), demonstrated=True)
-    elif draw < 0.85:
-        prompt = borderline_prompt(seed, rng, demonstrated=True)
-    else:
-        prompt = harmless_prompt(seed, rng, pick(rng, SHARES), pick(rng, LEVELS), demonstrated=True)
+def _request(seed: int, rng: random.Random, split: str, *, unsafe: float, borderline: float, attacked: float) -> dict:
+    demonstrated, draw = split == TRAINING, rng.random()
+    if draw < unsafe:
+        attack = rng.choice(ATTACKS) if rng.random() < attacked else "plain"
+        return unsafe_prompt(seed, rng, attack, split=split, demonstrated=demonstrated)
+    if draw < unsafe + borderline:
+        return borderline_prompt(seed, rng, split=split, demonstrated=demonstrated)
+    kind, level = pick(rng, kinds_in(split, SHARES)), pick(rng, LEVELS)
+    return harmless_prompt(seed, rng, kind, level, split=split, demonstrated=demonstrated)
+
+
+def _preprompted(seed: int, rng: random.Random, split: str) -> list[dict]:
+    prompt = _request(seed, rng, split, unsafe=0.75, borderline=0.1, attacked=1.0)
     template = prompt["safety"] and rng.random() < 0.5
     preprompt = answer_templates()[prompt["category"]] if template else rng.choice(generic_preprompts())
     messages = [system(preprompt), *prompt["messages"]]

@@ -5,6 +5,7 @@ import random
 from llama2_jax.miniature.instructions import draw_instruction
 from llama2_jax.miniature.prompts import short_request, system
 from llama2_jax.miniature.requests.identity import QUESTIONS
+from llama2_jax.miniature.splits import EVALUATION, TRAINING
 from llama2_jax.miniature.streams import stream
 
 KINDS_IN_TURN = ("start", "figure", "end", "hobby")
@@ -47,9 +48,12 @@ def instruction_dialogues(
 ) -> list[dict]:
     """Returns user turns of dialogues that measure whether an instruction is kept (`instruction_kept` of the judge).
 
+    Training asks none of their questions but those about the assistant itself, for which there are no others.
+
     Returns:
-      Records {"messages": [system message], "turns": [user messages], "probe_turns": [2, 4, 6], "kind"}.
+      Records {"messages": [system message], "turns": [user messages], "probe_turns": [2, 4, 6], "kind", "seen"}.
       Each is continued turn by turn with the model's own answers, and judged at the probe turns (counted from 1).
+      It is seen if training uses the words of its instruction too.
 
     Args:
       seed: the world's seed.
@@ -68,11 +72,13 @@ def instruction_dialogues(
         if kind != KINDS_IN_TURN[len(records) % len(KINDS_IN_TURN)]:
             continue
         questions = [QUESTIONS[kind]] if kind in QUESTIONS else []
-        said = [_turn(seed, rng, questions, float(turn in probe_turns)) for turn in range(1, turns + 1)]
+        said = [_turn(seed, rng, questions, float(turn in probe_turns), EVALUATION) for turn in range(1, turns + 1)]
         messages = [system(drawn["terse" if terse else "instruction"])]
-        records.append({"messages": messages, "turns": said, "probe_turns": probe_turns, "kind": kind})
+        records.append(
+            {"messages": messages, "turns": said, "probe_turns": probe_turns, "kind": kind, "seen": split == "train"}
+        )
     return records
 
 
-def _turn(seed: int, rng: random.Random, questions: list[str], chance: float) -> str:
-    return rng.choice(questions) if questions and rng.random() < chance else short_request(seed, rng)
+def _turn(seed: int, rng: random.Random, questions: list[str], chance: float, split: str = TRAINING) -> str:
+    return rng.choice(questions) if questions and rng.random() < chance else short_request(seed, rng, split=split)

@@ -1,17 +1,20 @@
 """Users' prompts, in batches of increasing difficulty (A.3.2), and a uniform set for evaluation."""
 
 import random
-from collections.abc import Mapping
 
 from llama2_jax.miniature.answers import VENDOR, Manner, answer_to
+from llama2_jax.miniature.instructions import Standing
 from llama2_jax.miniature.requests.howto import ATTACKS, ask_sensitive
-from llama2_jax.miniature.requests.kinds import LEVELS, SHARES, ask
+from llama2_jax.miniature.requests.kinds import LEVELS, SHARES, ask, understand
+from llama2_jax.miniature.splits import EVALUATION, TRAINING, ask_in, kinds_in
 from llama2_jax.miniature.streams import pick, stream
 from llama2_jax.miniature.tasks import UNSAFE_CATEGORIES
 from llama2_jax.miniature.world import build_world
 
 # Within a batch each level is this many times as frequent as the one below it.
 HARDER_IS_MORE_FREQUENT = 1.6
+# The share of a round's unsafe requests in the frame of an attack; the others are plain.
+ATTACKED = 0.6
 EVALUATED_KINDS = tuple(kind for kind in SHARES if kind != "identity")
 # Earlier turns have only short requests, so that six turns fit the context.
 SHORT_KINDS = {"fact": 0.35, "list": 0.45, "identity": 0.2}
@@ -26,8 +29,7 @@ def prompts(
     unsafe: float = 0.22,
     borderline: float = 0.08,
     multi_turn: float = 0.18,
-    attacked: float = 0.6,
-    kinds: Mapping[str, float] | None = None,
+    split: str = TRAINING,
     purpose: str = "",
 ) -> list[dict]:
     """Returns prompts of a round: {"messages", "safety", "category", "level", "attack"}.
@@ -39,12 +41,12 @@ def prompts(
       unsafe: the share of unsafe requests (`safety` is true for these).
       borderline: the share of harmless requests that sound unsafe.
       multi_turn: the share of prompts with one or two earlier turns, answered as demonstrations are.
-      attacked: the share of unsafe requests in the frame of an attack instead of plain ones.
-      kinds: how often each kind of harmless request occurs; the default is requests.kinds.SHARES.
+      split: the split of the questions (splits.py): "training", "validation" or "evaluation". Earlier turns are always
+        of the first; what matters is the last one.
       purpose: another name draws other prompts of the same distribution.
 
     Raises:
-      ValueError: if the batch is outside 1 to 5, or the shares add up to more than 1.
+      ValueError: if the batch is outside 1 to 5, the shares add up to more than 1, or the split is unknown.
     """
     if batch not in LEVELS:
         raise ValueError(f"batch is {batch}; the miniature's batches of prompts are 1 to {len(LEVELS)}")
@@ -56,11 +58,12 @@ def prompts(
     for _ in range(count):
         draw = rng.random()
         if draw < unsafe:
-            record = unsafe_prompt(seed, rng, rng.choice(ATTACKS[1:]) if rng.random() < attacked else ATTACKS[0])
+            attack = rng.choice(ATTACKS[1:]) if rng.random() < ATTACKED else ATTACKS[0]
+            record = unsafe_prompt(seed, rng, attack, split=split)
         elif draw < unsafe + borderline:
-            record = borderline_prompt(seed, rng)
+            record = borderline_prompt(seed, rng, split=split)
         else:
-            record = harmless_prompt(seed, rng, pick(rng, kinds or SHARES), pick(rng, levels))
+            record = harmless_prompt(seed, rng, pick(rng, kinds_in(split, SHARES)), pick(rng, levels), split=split)
         if rng.random() < multi_turn:
             record["messages"] = earlier_turns(seed, rng, rng.choice((1, 1, 2)), VENDOR) + record["messages"]
         records.append(record)
@@ -68,45 +71,58 @@ def prompts(
 
 
 def evaluation_prompts(
-    *, seed: int, count: int, unsafe: float = 0.3, borderline: float = 0.14, multi_turn: float = 0.15, purpose: str = ""
+    *,
+    seed: int,
+    count: int,
+    unsafe: float = 0.3,
+    borderline: float = 0.14,
+    multi_turn: float = 0.15,
+    seen: float = 0.3,
+    purpose: str = "",
 ) -> list[dict]:
     """Returns prompts for evaluation, uniform over kinds, levels, categories and attacks; drawn independently.
 
-    Args and records are those of `prompts`.
+    Args and records are those of `prompts`, but for:
+      seen: the share of prompts with a question that training asks too; the others ask what training never asks.
+        A record's `seen` says which.
     """
     rng = stream(seed, "evaluation_prompts", purpose)
     records = []
     for index in range(count):
-        # A low-discrepancy sequence keeps the shares in every prefix, so any count measures the same mixture.
-        draw = (index * 0.6180339887498949) % 1.0
+        # Low-discrepancy sequences keep the shares in every prefix, so any count measures the same mixture.
+        draw, known = (index * 0.6180339887498949) % 1.0, (index * 0.4142135623730951) % 1.0 < seen
+        split = TRAINING if known else EVALUATION
         if draw < unsafe:
-            record = unsafe_prompt(seed, rng, rng.choice(ATTACKS))
+            record = unsafe_prompt(seed, rng, rng.choice(ATTACKS), split=split)
         elif draw < unsafe + borderline:
-            record = borderline_prompt(seed, rng)
+            record = borderline_prompt(seed, rng, split=split)
         else:
-            record = harmless_prompt(seed, rng, rng.choice(EVALUATED_KINDS), rng.choice(LEVELS))
+            record = harmless_prompt(seed, rng, rng.choice(EVALUATED_KINDS), rng.choice(LEVELS), split=split)
         if rng.random() < multi_turn:
             record["messages"] = earlier_turns(seed, rng, rng.choice((1, 2)), VENDOR) + record["messages"]
-        records.append(record)
+        records.append({**record, "seen": known})
     return records
 
 
-def harmless_prompt(seed: int, rng: random.Random, kind: str, level: int, demonstrated: bool = False) -> dict:
-    """Returns a single-turn prompt of a kind and a level."""
-    return _prompt(ask(seed, rng, kind, level, demonstrated), safety=False, category=kind, level=level)
+def harmless_prompt(
+    seed: int, rng: random.Random, kind: str, level: int, *, split: str = TRAINING, demonstrated: bool = False
+) -> dict:
+    """Returns a single-turn prompt of a kind and a level, with a question of the split."""
+    text = ask_in(split, seed, lambda: ask(seed, rng, kind, level, demonstrated))
+    return _prompt(text, safety=False, category=kind, level=level)
 
 
-def borderline_prompt(seed: int, rng: random.Random, demonstrated: bool = False) -> dict:
+def borderline_prompt(seed: int, rng: random.Random, *, split: str = TRAINING, demonstrated: bool = False) -> dict:
     """Returns a harmless request that sounds unsafe; half of them in an attack's frame, like unsafe ones."""
     attack = rng.choice(ATTACKS) if rng.random() < 0.5 else "plain"
-    text, task = ask_sensitive(build_world(seed), rng, ("borderline",), attack, demonstrated)
-    return _prompt(text, safety=False, category="borderline", level=task.level, attack=attack)
+    return _sensitive_prompt(seed, rng, ("borderline",), attack, split, demonstrated)
 
 
-def unsafe_prompt(seed: int, rng: random.Random, attack: str, demonstrated: bool = False) -> dict:
+def unsafe_prompt(
+    seed: int, rng: random.Random, attack: str, *, split: str = TRAINING, demonstrated: bool = False
+) -> dict:
     """Returns an unsafe request in the frame of an attack."""
-    text, task = ask_sensitive(build_world(seed), rng, UNSAFE_CATEGORIES, attack, demonstrated)
-    return _prompt(text, safety=True, category=task.category, level=task.level, attack=attack)
+    return _sensitive_prompt(seed, rng, UNSAFE_CATEGORIES, attack, split, demonstrated)
 
 
 def earlier_turns(seed: int, rng: random.Random, turns: int, manner: Manner) -> list[dict]:
@@ -118,10 +134,11 @@ def earlier_turns(seed: int, rng: random.Random, turns: int, manner: Manner) -> 
     return messages
 
 
-def short_request(seed: int, rng: random.Random, demonstrated: bool = False) -> str:
-    """Returns a request whose question and answer are short, for dialogues of several turns."""
-    kind = pick(rng, SHORT_KINDS)
-    return ask(seed, rng, kind, pick(rng, SHORT_LEVELS[kind]), demonstrated)
+def short_request(seed: int, rng: random.Random, *, split: str = TRAINING, demonstrated: bool = False) -> str:
+    """Returns a question of the split that is short, as is its answer, for dialogues of several turns."""
+    kind = pick(rng, kinds_in(split, SHORT_KINDS))
+    level = pick(rng, SHORT_LEVELS[kind])
+    return ask_in(split, seed, lambda: ask(seed, rng, kind, level, demonstrated))
 
 
 def user(text: str) -> dict:
@@ -137,6 +154,15 @@ def assistant(text: str) -> dict:
 def system(text: str) -> dict:
     """Returns a system message."""
     return {"role": "system", "content": text}
+
+
+def _sensitive_prompt(
+    seed: int, rng: random.Random, categories: tuple[str, ...], attack: str, split: str, demonstrated: bool
+) -> dict:
+    world = build_world(seed)
+    text = ask_in(split, seed, lambda: ask_sensitive(world, rng, categories, attack, demonstrated))
+    (task,) = understand(seed, text, Standing()).details.tasks
+    return _prompt(text, safety=task.unsafe, category=task.category, level=task.level, attack=attack)
 
 
 def _prompt(text: str, *, safety: bool, category: str, level: int, attack: str | None = None) -> dict:

@@ -75,6 +75,9 @@ def build_report(stages: Sequence[FinishedStage], seed: int, model: ModelConfig)
         "seed": seed,
         "model": dataclasses.asdict(model),
         "evaluation_prompts": evaluation.get("prompts"),
+        "seen_prompts": evaluation.get("seen_prompts"),
+        "dialogues": evaluation.get("dialogues"),
+        "seen_dialogues": evaluation.get("seen_dialogues"),
         "versions": [_version(row, measures) for row in evaluation.get("versions", ())],
         "reward_models": sorted(
             rows("reward_model", _reward_model), key=lambda row: (row["round"] or 0, row["kind"] or "")

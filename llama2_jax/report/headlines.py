@@ -56,9 +56,9 @@ def _of_versions(versions: Sequence[Mapping], measures: Sequence[Measure]) -> li
         if before is None and measure.chart and measure.chart.reference is not None:
             # A win rate of the first version over itself does not exist: compare with the chart's reference.
             better = _better(measure.chart.reference, last[measure.name], measure.better)
-            found.append(Headline(measure.title, shown(last[measure.name]), better=better, note=note))
+            found.append(Headline(measure.label, shown(last[measure.name]), better=better, note=note))
         else:
-            found += _compared(measure.title, before, last[measure.name], measure.better, note, shown)
+            found += _compared(measure.label, before, last[measure.name], measure.better, note, shown)
     turns = sorted(last["instruction_kept"], key=int)
     if turns:
         before, after = (version["instruction_kept"].get(turns[-1]) for version in (first, last))

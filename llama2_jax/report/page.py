@@ -15,6 +15,7 @@ from llama2_jax.report.charts import losses, ppo, reward_models, rounds, version
 from llama2_jax.report.formatting import duration, number, percent, words
 from llama2_jax.report.headlines import headlines
 from llama2_jax.report.settings import differing_settings, settings_of
+from llama2_jax.report.summary import summary
 
 
 def render_page(
@@ -33,11 +34,13 @@ def render_page(
     )
     environment.filters |= {"percent": percent, "number": number, "duration": duration, "words": words}
     labels = versions.version_labels([version["name"] for version in report["versions"]])
+    names = [label.replace("\n", " ") for label in labels]
     return environment.from_string(_resource("report.html.jinja")).render(
         style=Markup(_resource("report.css")),
         report=report,
-        measures=measures,
-        labels=[label.replace("\n", " ") for label in labels],
+        measures=[one for one in measures if any(row[one.name] is not None for row in report["versions"])],
+        labels=names,
+        summary=summary(report["versions"], names, measures),
         # Matplotlib has escaped the texts in the charts.
         charts={name: [Markup(svg) for svg in svgs] for name, svgs in all_charts(report, measures, labels).items()},
         version_charts=charts_of(measures),

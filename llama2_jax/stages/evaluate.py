@@ -6,7 +6,6 @@ Writes evaluation.json and answers_<version>.jsonl.
 import dataclasses
 from collections.abc import Callable, Sequence
 
-import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
@@ -39,8 +38,8 @@ class Examination:
     """What every version answers, and who looks at the answers.
 
     Attributes:
-      records, prompts: the prompts, with `safety` and `category`, and their token ids.
-      dialogues: dialogues with an instruction in their system message.
+      records, prompts: the prompts, with `safety`, `category` and `seen`, and their token ids.
+      dialogues: dialogues with an instruction in their system message; `seen` if training uses its words.
       reward_models: the newest ones.
       judge: rows with `messages` and `response` -> a verdict for each.
       measures: what is made of the verdicts.
@@ -79,7 +78,14 @@ def run(config: ConfigDict, inputs: Inputs, runtime: Runtime) -> dict:
     ]
     write_json(
         runtime.folder / "evaluation.json",
-        {"versions": versions, "prompts": len(records), "measures": to_json(examination.measures)},
+        {
+            "versions": versions,
+            "prompts": len(records),
+            "seen_prompts": _seen(records),
+            "dialogues": len(examination.dialogues),
+            "seen_dialogues": _seen(examination.dialogues),
+            "measures": to_json(examination.measures),
+        },
     )
     return {"versions": versions}
 
@@ -96,6 +102,10 @@ def device_work(config: ConfigDict, model: ModelConfig, mesh: Mesh) -> DeviceWor
     return DeviceWork(programs, assumptions=assumptions)
 
 
+def _seen(records: Sequence[dict]) -> int:
+    return sum(bool(record.get("seen")) for record in records)
+
+
 def _measure(name: str, config: ConfigDict, policy: Policy, examination: Examination, runtime: Runtime) -> dict:
     """A version's measures; its answers with their verdicts go to a file."""
     records = examination.records
@@ -105,22 +115,27 @@ def _measure(name: str, config: ConfigDict, policy: Policy, examination: Examina
         runtime.folder / f"answers_{name}.jsonl",
         [{**row, "verdict": verdict} for row, verdict in zip(rows, verdicts, strict=True)],
     )
+    unseen = [row for row in rows if not row["seen"]]
     return {
         "utilities": utilities(records, verdicts),
         **summarise(records, verdicts, examination.measures),
         "instruction_kept": _instruction_kept(name, config, policy, examination, runtime),
-        "reward_helpfulness": float(np.mean([row["rewards"]["helpfulness"] for row in rows])),
-        "reward_safety": float(np.mean([row["rewards"]["safety"] for row in rows])),
-        "answer_tokens": float(np.mean([row["answer_tokens"] for row in rows])),
+        "reward_helpfulness": mean_known([row["rewards"] for row in unseen], "helpfulness"),
+        "reward_safety": mean_known([row["rewards"] for row in unseen], "safety"),
+        "answer_tokens": mean_known(unseen, "answer_tokens"),
     }
 
 
 def _win_rate(ours: list[float], baseline: list[float], records: list[dict]) -> dict[str, float | None]:
-    """Returns win rates over the baseline: over all prompts, and over helpfulness and safety prompts alone."""
-    rates = {"win_rate_vs_sft": win_rate(ours, baseline)}
-    for kind, tagged in (("helpfulness", False), ("safety", True)):
-        selected = [index for index, record in enumerate(records) if record["safety"] == tagged]
-        rates[f"{kind}_win_rate_vs_sft"] = win_rate([ours[i] for i in selected], [baseline[i] for i in selected])
+    """Returns win rates over the baseline: over unseen prompts, over their two kinds alone, and over seen prompts."""
+    seen = {index for index, record in enumerate(records) if record.get("seen")}
+    safety = {index for index, record in enumerate(records) if record["safety"]}
+    unseen = set(range(len(records))) - seen
+    groups = {"": unseen, "helpfulness_": unseen - safety, "safety_": unseen & safety, "seen_": seen}
+    rates = {
+        f"{name}win_rate_vs_sft": win_rate([ours[i] for i in sorted(group)], [baseline[i] for i in sorted(group)])
+        for name, group in groups.items()
+    }
     return {name: rate.rate for name, rate in rates.items()} | {
         "win_rate_standard_error": rates["win_rate_vs_sft"].standard_error
     }
@@ -136,6 +151,7 @@ def _answer(name: str, config: ConfigDict, policy: Policy, examination: Examinat
                 "messages": record["messages"],
                 "safety": record["safety"],
                 "category": record.get("category", ""),
+                "seen": bool(record.get("seen")),
                 "response": policy.tokenizer.decode(sample.tokens).strip(),
                 "finished": bool(sample.finished),
                 "answer_tokens": len(sample.tokens),

@@ -1,6 +1,7 @@
 """The tables of benchmarks/seeds.py say what the reports hold."""
 
 from benchmarks import seeds
+from llama2_jax.evaluation.measures import MEASURES
 
 RATINGS = {"significantly_better": 0.9, "better": 0.8, "slightly_better": 0.7, "negligibly_better": 0.6, "all": 0.75}
 NAMES = ("sft", "rlhf_v1", "rlhf_v2", "rlhf_v3", "rlhf_v4", "rlhf_v5_rejection_sampling", "rlhf_v5")
@@ -10,7 +11,11 @@ def report(shift=0.0):
     versions = [
         {
             "name": name,
+            **{key: None for measure in MEASURES for key in measure.keys},
             "helpfulness": 0.4 + 0.05 * index + shift,
+            "content": 0.6,
+            "style": 0.3 + 0.1 * index,
+            "seen_content": 0.65 + shift,
             "win_rate_vs_sft": None if name == "sft" else 0.6 + 0.04 * index,
             "violation_rate": 0.4 if name == "sft" else 0.05,
             "false_refusal_rate": 0.04,
@@ -35,10 +40,21 @@ def report(shift=0.0):
 
 
 def test_versions_are_medians_with_their_range():
-    rows = seeds.versions_table({0: report(), 1: report(0.1), 2: report(0.2)})
+    rows = seeds.versions_table({0: report(), 1: report(0.1), 2: report(0.2)}, seeds.HEADLINES)
     assert len(rows) == 2 + len(NAMES)
     assert "| rlhf_v1 | 0.550 (0.450 to 0.650) |" in rows[3]
     assert "| - |" in rows[2]  # SFT has no win rate over itself
+
+
+def test_seen_prompts_have_a_table_and_the_change_is_said_in_words():
+    reports = {0: report(), 1: report(0.1), 2: report(0.2)}
+    rows = seeds.versions_table(reports, seeds.SEEN)
+    assert "content, seen" in rows[0] and "0.750 (0.650 to 0.850)" in rows[2]
+    assert seeds.in_words(reports)[1:] == [
+        "From sft to rlhf_v5, on unseen prompts: helpfulness rose from 50.0% to 80.0%, content stayed at 60.0%, style "
+        "rose from 30.0% to 90.0%.",
+        "From sft to rlhf_v5, on seen prompts: content stayed at 75.0%.",
+    ]
 
 
 def test_accuracy_is_weighted_by_pairs():

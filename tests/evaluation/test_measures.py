@@ -15,18 +15,28 @@ def test_declarations_survive_evaluation_json():
 def test_the_keys_of_report_json():
     """What readers of report.json rely on, in its order."""
     assert [key for measure in MEASURES for key in measure.keys] == [
-        "helpfulness", "safety", "violation_rate", "false_refusal_rate", "borderline_refusal_rate", "win_rate_vs_sft",
-        "win_rate_standard_error", "helpfulness_win_rate_vs_sft", "safety_win_rate_vs_sft", "reward_helpfulness",
-        "reward_safety", "answer_tokens",
+        "helpfulness", "content", "style", "safety", "violation_rate", "false_refusal_rate", "borderline_refusal_rate",
+        "win_rate_vs_sft", "win_rate_standard_error", "helpfulness_win_rate_vs_sft", "safety_win_rate_vs_sft",
+        "reward_helpfulness", "reward_safety", "answer_tokens", "seen_helpfulness", "seen_content", "seen_style",
+        "seen_violation_rate", "seen_false_refusal_rate", "seen_win_rate_vs_sft",
     ]  # fmt: skip
 
 
 def test_every_chart_is_drawn_once():
     charts = charts_of(MEASURES)
-    assert [chart.name for chart in charts] == ["helpfulness", "harm", "win_rate", "scores"]
+    assert [chart.name for chart in charts] == ["helpfulness", "parts", "harm", "win_rate", "scores"]
     # A chart stored with every measure is still one chart.
     assert charts_of(from_json(to_json(MEASURES))) == charts
     assert charts_of([Measure("a", "a"), Measure("b", "b", chart=Chart("c", "c", "c"))]) == [Chart("c", "c", "c")]
+
+
+def test_a_measure_is_over_unseen_prompts_or_over_seen_ones():
+    prompts = [{"safety": safety, "seen": seen} for safety in (False, True) for seen in (False, True)]
+    prompts.append({"safety": False})  # nobody says that training asks it
+    unseen, seen = (Measure("a", "a", prompts="harmless", seen=seen) for seen in (False, True))
+    assert [unseen.is_over(prompt) for prompt in prompts] == [True, False, False, False, True]
+    assert [seen.is_over(prompt) for prompt in prompts] == [False, True, False, False, False]
+    assert (unseen.label, seen.label) == ("a", "a, seen")
 
 
 @pytest.mark.parametrize(("field", "value"), [("better", "more"), ("prompts", "harmful"), ("color", "red")])

@@ -12,6 +12,7 @@ from llama2_jax.miniature.instructions import read, standing_in
 from llama2_jax.miniature.judge import judge
 from llama2_jax.miniature.prompts import evaluation_prompts, prompts
 from llama2_jax.miniature.requests.kinds import understand
+from llama2_jax.miniature.splits import split_of
 from llama2_jax.miniature.world import build_world
 
 
@@ -66,6 +67,16 @@ def test_demonstrations_show_half_of_the_lands_only():
     assert {land for land in world.lands if land in text} == set(world.demonstrated_lands)
 
 
+def test_demonstrations_of_another_split_ask_only_its_questions():
+    for make in (demonstrations, public_demonstrations):
+        records = make(seed=0, count=300, split="validation")
+        asked = [m["content"] for record in records for m in record["messages"] if m["role"] == "user"]
+        assert {split_of(0, read(text)[1]) for text in asked} == {"validation"}
+        assert {split_of(0, read(record["messages"][-2]["content"])[1]) for record in make(seed=0, count=300)} == {
+            "training"
+        }
+
+
 def test_public_demonstrations_are_curt_and_careless():
     records = public_demonstrations(seed=0, count=1000)
     words = statistics.mean(len(record["messages"][-1]["content"].split()) for record in records)
@@ -105,6 +116,11 @@ def test_evaluation_is_uniform_in_every_prefix():
         records = evaluation_prompts(seed=0, count=count)
         assert statistics.mean(record["safety"] for record in records) == pytest.approx(0.3, abs=0.02)
         assert statistics.mean(r["category"] == "borderline" for r in records) == pytest.approx(0.14, abs=0.02)
+        assert statistics.mean(record["seen"] for record in records) == pytest.approx(0.3, abs=0.02)
+    for seen in (True, False):
+        group = [record for record in records if record["seen"] == seen]
+        assert statistics.mean(record["safety"] for record in group) == pytest.approx(0.3, abs=0.03)
+        assert statistics.mean(r["category"] == "borderline" for r in group) == pytest.approx(0.14, abs=0.03)
     levels = collections.Counter((r["category"], r["level"]) for r in records if r["attack"] is None)
     assert len(levels) == 30
 

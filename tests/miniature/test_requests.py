@@ -35,7 +35,7 @@ def test_every_task_is_understood_in_every_frame(attack):
     for phrase, task in build_world(0).tasks.items():
         for number in range(4):
             request = understand(0, howto.framed(stream(number), phrase, attack), NOBODY)
-            assert request.details.tasks == (task,)
+            assert request.details.tasks == (task,) and request.details.attack == attack
             assert (request.unsafe is not None) == task.unsafe
             assert request.borderline == (task.category == "borderline")
 

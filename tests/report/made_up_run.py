@@ -35,6 +35,8 @@ def evaluated(name, place, last):
     return {
         "name": name,
         "helpfulness": 0.4 + 0.5 * share,
+        "content": 0.6 - 0.1 * share,
+        "style": 0.2 + 0.7 * share,
         "safety": 0.5 + 0.4 * share,
         "violation_rate": 0.5 - 0.4 * share,
         "false_refusal_rate": 0.02 + 0.02 * share,
@@ -47,6 +49,12 @@ def evaluated(name, place, last):
         "reward_helpfulness": -0.5 + 2 * share,
         "reward_safety": 0.25 + share,
         "answer_tokens": 20.5,
+        "seen_helpfulness": 0.5 + 0.5 * share,
+        "seen_content": 0.75,
+        "seen_style": 0.25 + 0.5 * share,
+        "seen_violation_rate": 0.4 - 0.3 * share,
+        "seen_false_refusal_rate": 0.01,
+        "seen_win_rate_vs_sft": 0.5 + 0.35 * share if place else None,
     }
 
 
@@ -61,6 +69,7 @@ def answers(version):
             "safety": False,
             "category": "fact",
             "response": f"<script>alert('{version} {index}')</script>",
+            "seen": index == 2,
             "finished": index != 1,
             "tokens": [1, 2],
             "verdict": {"helpfulness": 0.25, "violation": None, "refusal": False, "instruction_kept": True},
@@ -148,7 +157,10 @@ def made_up_run(workdir, rounds=2, ppo=True, versions=None, measures=MEASURES, s
     stages.append(write_stage(
         workdir, "evaluation", "evaluation", {"versions": rows}, seconds=seconds,
         inputs=("tokenizer", f"rlhf_v{rounds}_ppo" if ppo else newest),
-        files={"evaluation.json": {"versions": rows, "prompts": 5, "measures": to_json(measures)}}
+        files={"evaluation.json": {
+            "versions": rows, "prompts": 5, "seen_prompts": 1, "dialogues": 4, "seen_dialogues": 4,
+            "measures": to_json(measures),
+        }}
         | {f"answers_{row['name']}.jsonl": answers(row["name"]) for row in rows},
     ))  # fmt: skip
     return {"stages": tuple(stages)}

@@ -7,8 +7,8 @@ from llama2_jax.report.headlines import headlines
 
 
 def version(name, **measured):
-    empty = dict.fromkeys(("helpfulness", "violation_rate", "false_refusal_rate", "win_rate_vs_sft"))
-    return {"name": name, **empty, "win_rate_standard_error": None, "instruction_kept": {}, **measured}
+    empty = {key: None for measure in MEASURES for key in measure.keys}
+    return {"name": name, **empty, "instruction_kept": {}, **measured}
 
 
 def found(versions):

@@ -90,7 +90,10 @@ def test_versions_are_measured_in_order(stage):
     assert [version["answer_tokens"] for version in versions] == [4, 6, 4]  # a space before them and EOS behind them
     # BOS and "[INST] question 0 [/INST]".
     assert [version["reward_helpfulness"] for version in versions] == [30, 32, 30]
-    assert read_json(folder / "evaluation.json") == {"versions": versions, "prompts": 6, "measures": to_json(MEASURES)}
+    assert read_json(folder / "evaluation.json") == {
+        "versions": versions, "prompts": 6, "seen_prompts": 0, "dialogues": 3, "seen_dialogues": 0,
+        "measures": to_json(MEASURES),
+    }  # fmt: skip
 
 
 def test_win_rates_are_over_the_baseline(stage):
@@ -99,6 +102,43 @@ def test_win_rates_are_over_the_baseline(stage):
     assert two["win_rate_vs_sft"] == 0.5
     assert two["helpfulness_win_rate_vs_sft"] == 1 and two["safety_win_rate_vs_sft"] == 0
     assert two["win_rate_standard_error"] == pytest.approx(np.sqrt(0.25 / 6))
+
+
+def prompts_of_which_training_asks_some(*, seed):
+    """The seen ones are longer, which the reward models see, and no version's answer is the same to them."""
+    seen = [{**record, "seen": True, "messages": [{"role": "user", "content": "?" * 20}]} for record in prompts(seed=0)]
+    return [*prompts(seed=seed), *seen[:3]]
+
+
+def judge_who_knows_the_seen(rows, *, seed):
+    """On seen prompts the shorter answer is better; only for them content is known."""
+    verdicts = judge(rows, seed=seed)
+    return [
+        {**verdict, "helpfulness": 1 - verdict["helpfulness"], "safety": 1 - verdict["safety"], "content": 0.5}
+        if row["messages"][-1]["content"].startswith("?")
+        else verdict
+        for row, verdict in zip(rows, verdicts, strict=True)
+    ]
+
+
+def test_seen_prompts_are_measured_apart(stage):
+    source = {"made": {"function": f"{__name__}.prompts_of_which_training_asks_some", "format": "prompts"}}
+    without, _ = stage()
+    versions, folder = stage(prompts=source, judge={"function": f"{__name__}.judge_who_knows_the_seen"})
+    for version, before in zip(versions, without, strict=True):
+        # What is seen changes no measure of what is unseen.
+        assert {name: value for name, value in version.items() if not name.startswith("seen_")} == {
+            name: value for name, value in before.items() if not name.startswith("seen_")
+        }
+        assert all(value is None for name, value in before.items() if name.startswith("seen_"))
+    assert [version["seen_helpfulness"] for version in versions] == pytest.approx([0.8, 0.6, 0.8])
+    assert [version["seen_violation_rate"] for version in versions] == [0, 1, 0]
+    assert [version["seen_content"] for version in versions] == [0.5] * 3
+    assert versions[0]["content"] is None
+    # Of the two kinds' three seen prompts "two" loses the harmless one and wins the two of safety.
+    assert versions[1]["seen_win_rate_vs_sft"] == pytest.approx(2 / 3)
+    assert read_json(folder / "evaluation.json")["seen_prompts"] == 3
+    assert [row["seen"] for row in read_jsonl(folder / "answers_two.jsonl")] == [False] * 6 + [True] * 3
 
 
 def test_instructions_are_measured_by_turn(stage):

@@ -76,7 +76,8 @@ def test_versions_hold_what_the_evaluation_measured(whole):
     assert [row["name"] for row in content["versions"]] == ["sft", "rlhf_v1", "rlhf_v2_rejection_sampling", "rlhf_v2"]
     assert content["versions"][3] == evaluated("rlhf_v2", 3, 3)
     assert content["versions"][0]["win_rate_vs_sft"] is None
-    assert content["evaluation_prompts"] == 5
+    assert (content["evaluation_prompts"], content["seen_prompts"]) == (5, 1)
+    assert (content["dialogues"], content["seen_dialogues"]) == (4, 4)
     assert results == {"page": "index.html", "newest": content["versions"][3]}
 
 
@@ -136,9 +137,9 @@ def test_page_has_every_section_and_needs_no_network(whole):
     assert not page.open and not page.outside
     assert not {"script", "link", "img", "iframe"} & set(page.tags)
     assert "This run has no" not in page.text
-    # 5 of the versions, 1 of instructions, 3 of reward models, 2 of annotation, 3 + 2 sweeps of rejection sampling,
+    # 6 of the versions, 1 of instructions, 3 of reward models, 2 of annotation, 3 + 2 sweeps of rejection sampling,
     # 4 of PPO, 2 of losses.
-    assert page.tags.count("svg") == 22
+    assert page.tags.count("svg") == 23
 
 
 def test_page_shows_the_numbers(whole):
@@ -146,6 +147,34 @@ def test_page_shows_the_numbers(whole):
     for words in ("SFT to V2 + PPO", "40% → 90%", "50% → 10%", "2.0% → 4.0%", "0.500 → 0.750", "92.0%", "round 2"):
         assert words in text, words
     assert "prompts.world.arguments.round" in text  # in what the rounds' settings differ
+
+
+def test_page_says_what_content_and_style_did_and_on_which_prompts(whole):
+    text = " ".join(Page(whole[1]).text.split())
+    for words in (
+        "the same 5 prompts, 1 of them with a question that training asks too (seen)",
+        "From SFT to V2 + PPO, on unseen prompts: helpfulness rose from 40.0% to 90.0%, content fell from 60.0% to "
+        "50.0%, style rose from 20.0% to 90.0%.",
+        "on seen prompts: helpfulness rose from 50.0% to 100.0%, content stayed at 75.0%, style rose from 25.0% to",
+        "Training uses the words of the instructions in 4 of the 4 dialogues too.",
+        "content, seen ↑",
+    ):
+        assert words in text, words
+    assert text.count("fact (seen)") == 1
+
+
+def test_page_leaves_out_what_no_version_was_measured_by(tmp_path):
+    names = ("content", "style", "seen_helpfulness", "seen_content", "seen_style", "seen_violation_rate",
+             "seen_false_refusal_rate", "seen_win_rate_vs_sft")  # fmt: skip
+    rows = [
+        {name: value for name, value in evaluated(version, place, 1).items() if name not in names}
+        for place, version in enumerate(("sft", "rlhf_v1"))
+    ]
+    content, page, _ = make_report(tmp_path, made_up_run(tmp_path, rounds=1, ppo=False, versions=rows))
+    assert all(content["versions"][0][name] is None for name in names)
+    text = " ".join(Page(page).text.split())
+    assert "content ↑" not in text and "helpfulness, seen" not in text and "helpfulness ↑" in text
+    assert "on unseen prompts: helpfulness rose from 40.0% to 90.0%." in text
 
 
 def test_text_of_models_is_escaped(whole):

@@ -43,6 +43,12 @@ def understand(world: World, text: str) -> ComparisonRequest | None:
     return ComparisonRequest(match.group(1), tuple(map(int, _NUMBER.findall(match.group(2))))) if match else None
 
 
+def place(world: World, request: ComparisonRequest) -> int:
+    """Returns the place of what is asked for, the numbers in any order and which is wanted (splits.py)."""
+    del world
+    return sum(request.numbers) + (request.which == "largest")
+
+
 def draft(world: World, request: ComparisonRequest, rng: random.Random, right: bool, true_reason: bool) -> Draft:
     """Drafts an answer and the relation behind it; a wrong answer is another of the numbers."""
     del world

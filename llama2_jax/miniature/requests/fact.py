@@ -45,6 +45,12 @@ def understand(world: World, text: str) -> FactRequest | None:
     return None
 
 
+def place(world: World, request: FactRequest) -> int:
+    """Returns the place of what is asked for, the land and the attribute or the number of facts (splits.py)."""
+    asked = ATTRIBUTES.index(request.attribute) if request.attribute else len(ATTRIBUTES) + request.count
+    return world.lands.index(request.land) + asked
+
+
 def draft(world: World, request: FactRequest, rng: random.Random, right: bool, true_reason: bool) -> Draft:
     """Drafts an answer; in a wrong one, one of the values is another land's."""
     facts = world.facts[request.land]

@@ -37,6 +37,12 @@ def understand(world: World, text: str) -> ListRequest | None:
     return ListRequest(int(match.group(1)), match.group(2)) if match and match.group(2) in CATEGORIES else None
 
 
+def place(world: World, request: ListRequest) -> int:
+    """Returns the place of what is asked for, the category and the number of items (splits.py)."""
+    del world
+    return tuple(CATEGORIES).index(request.category) + request.count
+
+
 def draft(world: World, request: ListRequest, rng: random.Random, right: bool, true_reason: bool) -> Draft:
     """Drafts an answer; in a wrong one an item is missing, repeated, or of another category."""
     del world

@@ -49,7 +49,7 @@ def _line(measure: Measure, versions: Sequence[Mapping]) -> Series:
     if measure.standard_error:
         error = [half_interval(version[measure.standard_error]) for version in versions]
     marker = "." if measure.dashed else "o"
-    return Series(measure.title, COLORS[measure.color], range(len(values)), values, error, measure.dashed, marker)
+    return Series(measure.label, COLORS[measure.color], range(len(values)), values, error, measure.dashed, marker)
 
 
 def win_rate_map(versions: Sequence[Mapping], labels: Sequence[str]) -> str | None:

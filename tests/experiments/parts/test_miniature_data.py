@@ -1,0 +1,97 @@
+"""What is held out and what evaluates asks nothing that any stage of the miniature's recipe trains on."""
+
+import json
+
+import pytest
+from ml_collections import ConfigDict
+
+from experiments import rlhf_v5
+from llama2_jax.data.sources import read
+from llama2_jax.miniature.instructions import read as without_instructions
+from llama2_jax.miniature.requests.identity import QUESTIONS
+from llama2_jax.miniature.splits import split_of
+
+# Enough that, before questions were split, a third of those held out occurred.
+RECORDS, DOCUMENTS = 300, 100
+
+
+def sources_of(config):
+    """All sources of all stages: (where, description)."""
+
+    def walk(where, part):
+        for name, value in part.items():
+            if isinstance(value, ConfigDict) and "format" in value:
+                yield f"{where}.{name}", value.to_dict()
+            elif isinstance(value, ConfigDict):
+                yield from walk(f"{where}.{name}", value)
+
+    for stage in config.stages:
+        yield from walk(stage, config[stage])
+
+
+def trains(where, config):
+    return "held_out" not in where and config[where.partition(".")[0]].role != "evaluation"
+
+
+def records_of(source, seed):
+    arguments = source["arguments"]
+    fewer = {name: min(arguments[name], most) for name, most in (("count", RECORDS), ("documents", DOCUMENTS))
+             if name in arguments}  # fmt: skip
+    return read({**source, "arguments": {**arguments, **fewer}}, "", seed)
+
+
+def said_by_users(record):
+    return [m["content"] for m in record.get("messages", ()) if m["role"] == "user"] + record.get("turns", [])
+
+
+def questions_of(record):
+    return [without_instructions(text)[1] for text in said_by_users(record)]
+
+
+def everything_trained_on(config, seed):
+    """The questions, and all texts in which a question may stand."""
+    described = {json.dumps(source, sort_keys=True): source for where, source in sources_of(config)
+                 if trains(where, config)}  # fmt: skip
+    assert len(described) > 25
+    records = [record for source in described.values() for record in records_of(source, seed)]
+    texts = [text for record in records for text in (*said_by_users(record), record.get("text", ""))]
+    return {question for record in records for question in questions_of(record)}, "\n".join(texts)
+
+
+@pytest.mark.parametrize("seed", [0, 1, 5])
+def test_no_unseen_question_occurs_in_what_any_stage_trains_on(seed):
+    config = rlhf_v5.get_config("tiny")
+    asked, texts = everything_trained_on(config, seed)
+    apart = [(where, source) for where, source in sources_of(config) if not trains(where, config)]
+    assert {where.split(".")[1] for where, _ in apart} == {
+        "held_out", "held_out_prompts", "prompts", "instruction_dialogues",
+    }  # fmt: skip
+    for where, source in apart:
+        records = records_of(source, seed)
+        if where.startswith("evaluation.prompts"):
+            seen = [questions_of(record)[-1] for record in records if record["seen"]]
+            unseen = {questions_of(record)[-1] for record in records if not record["seen"]}
+            assert len(seen) / len(records) == pytest.approx(source["arguments"]["seen"], abs=0.01)
+            # Of numbers there are too many for each to come.
+            assert sum(question in asked for question in seen) > 0.6 * len(seen)
+            assert {split_of(seed, question) for question in seen} == {"training"}
+        elif "prompts" in where:  # earlier turns are the dialogue's past, and are asked in training too
+            unseen = {questions_of(record)[-1] for record in records}
+        else:
+            unseen = {question for record in records for question in questions_of(record)}
+        if where.startswith("evaluation.instruction_dialogues"):
+            assert all(record["seen"] for record in records), "training uses the instructions' words"
+            assert set(QUESTIONS.values()) < unseen
+            unseen -= set(QUESTIONS.values())
+        assert unseen and not unseen & asked, where
+        assert not [question for question in unseen if question in texts], where
+
+
+def test_what_decides_when_ppo_stops_is_not_what_evaluates():
+    config = rlhf_v5.get_config("tiny")
+    (held_out,) = config.rlhf_v5_ppo.held_out_prompts.to_dict().values()
+    (evaluation,) = config.evaluation.prompts.to_dict().values()
+    first, second = (
+        {questions_of(record)[-1] for record in records_of(source, 0)} for source in (held_out, evaluation)
+    )
+    assert not first & second
