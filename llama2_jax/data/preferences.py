@@ -195,7 +195,7 @@ def preference_batches(
 
 def _with_answer(tokenizer: Tokenizer, record: Mapping, side: str) -> EncodedDialogue:
     if f"{side}_tokens" in record:
-        return encode_with_answer(encode_prompt(tokenizer, record["messages"]), record[f"{side}_tokens"])
+        return encode_with_answer(tokenizer, record["messages"], record[f"{side}_tokens"])
     return encode_dialogue(tokenizer, [*record["messages"], {"role": "assistant", "content": record[side]}], "none")
 
 
