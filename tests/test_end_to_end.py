@@ -130,9 +130,10 @@ def test_the_report_has_two_reward_models_a_round(finished):
     report = json.loads((finished / "report" / "report.json").read_text())
     models = [(model["round"], model["kind"]) for model in report["reward_models"]]
     assert models == [(number, kind) for number in range(1, 6) for kind in ("helpfulness", "safety")]
+    held_out = [annotation["test_comparisons"] for annotation in report["annotations"]]
     for model in report["reward_models"]:
         pairs = sum(model["pairs"][domain]["all"] or 0 for domain in ("helpfulness", "safety"))
-        assert pairs == 10 * model["round"]
+        assert pairs == sum(held_out[: model["round"]]) - model["left_out"]["same_tokens_in_test"]
     assert len(report["annotations"]) == len(report["rejection_sampling"]) == 5
     assert len(report["ppo"]) == 1
 
@@ -151,6 +152,18 @@ def test_every_row_that_was_sampled_says_where_it_comes_from(finished):
             assert len(temperatures) == 2 and temperatures <= configured
         for row in rows(finished / f"rlhf_v{number}_rejection_sampling" / "samples.jsonl"):
             assert row["round"] == number and row["response_tokens"][-1] == 2  # EOS
+
+
+def test_no_prompt_is_held_out_in_one_round_and_trained_on_in_another(finished):
+    prompts = {
+        name: {
+            json.dumps(row["messages"])
+            for number in range(1, 6)
+            for row in rows(finished / f"rlhf_v{number}_annotation" / f"{name}.jsonl")
+        }
+        for name in ("comparisons", "comparisons_test")
+    }
+    assert prompts["comparisons_test"] and not prompts["comparisons"] & prompts["comparisons_test"]
 
 
 def test_from_the_fourth_round_on_the_bag_is_of_all_rounds(finished):

@@ -1,5 +1,7 @@
 """One round of RLHF: annotate, retrain both reward models, sample and keep the best, fine-tune (section 3.2)."""
 
+from collections.abc import Iterable
+
 from ml_collections import ConfigDict
 
 from experiments.parts.choice import sources_of
@@ -66,7 +68,14 @@ def add_annotation(config: ConfigDict, number: int, *, newest: str, earlier: str
     add_stage(config, f"rlhf_v{number}_annotation", {
         "run": "llama2_jax.stages.annotate",
         "role": "annotation",
-        "inputs": {"tokenizer": "tokenizer", "newest": newest, "earlier": earlier, **sources.annotator_inputs},
+        "inputs": {
+            "tokenizer": "tokenizer",
+            "newest": newest,
+            "earlier": earlier,
+            # A prompt that one round holds out is held out in all of them.
+            "annotations": _annotations(range(1, number)),
+            **sources.annotator_inputs,
+        },
         "round": number,
         "prompts": sources.annotation_prompts(number),
         "annotator": sources.annotator,
@@ -87,7 +96,7 @@ def add_reward_models(config: ConfigDict, number: int, *, newest: str) -> None:
             "inputs": {
                 "tokenizer": "tokenizer",
                 "start": newest,
-                "annotations": tuple(f"rlhf_v{earlier}_annotation" for earlier in range(1, number + 1)),
+                "annotations": _annotations(range(1, number + 1)),
             },
             "round": number,
             **reward_model(config, kind),
@@ -125,3 +134,7 @@ def add_rejection_sampling(
         "sources": sources.demonstrations_after_sampling,  # fine-tuning data besides the bag
         "finetune": finetuning_schedule(config, epochs=2, learning_rate="learning_rate_after_sampling"),
     })  # fmt: skip
+
+
+def _annotations(rounds: Iterable[int]) -> tuple[str, ...]:
+    return tuple(f"rlhf_v{number}_annotation" for number in rounds)

@@ -6,6 +6,7 @@ import numpy as np
 from etils import epath
 from jax.sharding import Mesh
 
+from llama2_jax.data.content_hash import uniform
 from llama2_jax.inference.score import rewards
 from llama2_jax.training.model_folder import load_model
 
@@ -16,7 +17,7 @@ RATING_THRESHOLDS = (("significantly_better", 0.90), ("better", 0.75), ("slightl
 def annotate(
     comparisons: Sequence[Mapping],
     *,
-    seed: int,
+    stage_seed: int,
     mesh: Mesh,
     annotator_helpfulness: epath.PathLike,
     annotator_safety: epath.PathLike,
@@ -27,7 +28,8 @@ def annotate(
 
     Args:
       comparisons: with prompt_tokens, tokens_a, tokens_b and domain ("helpfulness" or "safety").
-      seed: of the annotators' noise.
+      stage_seed: of the annotators' noise, which depends on it, the prompt and the two answers: not on the comparison's
+        place in the list, nor on which answer is "a".
       mesh: the devices that the models are sharded over, one after the other.
       annotator_helpfulness, annotator_safety: the models' folders; trained on comparisons that no other model sees.
       safe_above: an answer is labelled safe if the sigmoid of its safety score is above it.
@@ -43,18 +45,24 @@ def annotate(
     scores = {}
     for domain, folder in (("helpfulness", annotator_helpfulness), ("safety", annotator_safety)):
         scores[domain] = _scores(folder, mesh, sequences).reshape(2, len(comparisons))
-    uniform = np.random.default_rng(seed).random(len(comparisons))
     labels = []
     for index, row in enumerate(comparisons):
         a, b = scores[row["domain"]][:, index]
         probability = 1 / (1 + np.exp(-float(a - b)))
-        prefers_a = uniform[index] < probability if noise else probability >= 0.5
+        prefers_a = (_draw(row, stage_seed) if noise else 0.5) <= probability
         labels.append({
             "preferred": "a" if prefers_a else "b",
             "rating": rating(probability if prefers_a else 1 - probability),
             "safety": _safety(scores["safety"][:, index], safe_above) if row["domain"] == "safety" else None,
         })  # fmt: skip
     return labels
+
+
+def _draw(row: Mapping, stage_seed: int) -> float:
+    """Returns a number in (0, 1) for a comparison; if its answers change places, 1 minus that number."""
+    first, second = sorted((row["tokens_a"], row["tokens_b"]))
+    drawn = uniform("annotation", stage_seed, row["prompt_tokens"], first, second)
+    return drawn if row["tokens_a"] == first else 1 - drawn
 
 
 def _scores(folder: epath.PathLike, mesh: Mesh, sequences: Sequence[Sequence[int]]) -> np.ndarray:

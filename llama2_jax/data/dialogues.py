@@ -109,14 +109,22 @@ def fit_to_length(
 
 
 def truncate_left(dialogue: EncodedDialogue, length: int, bos_id: int) -> EncodedDialogue:
-    """Drops a dialogue's oldest pairs until it fits; keeps BOS and the newest tokens if a single pair is too long."""
+    """Drops a dialogue's oldest pairs until it fits; keeps BOS and the newest tokens if a single pair is too long.
+
+    Args:
+      dialogue: cut where its pairs begin (`starts`); a BOS among sampled ids begins none.
+      length: the most tokens.
+      bos_id: put in the place of the first token kept of a pair that is cut.
+    """
     excess = len(dialogue) - length
     if excess <= 0:
         return dialogue
+    fitting = [start for start in dialogue.starts if start >= excess]
+    if fitting:
+        first = fitting[0]
+        starts = tuple(start - first for start in fitting)
+        return EncodedDialogue(dialogue.tokens[first:], dialogue.loss_mask[first:], starts)
     tokens, mask = dialogue.tokens[excess:].copy(), dialogue.loss_mask[excess:].copy()
-    pairs = np.flatnonzero(tokens == bos_id)
-    if len(pairs):
-        return EncodedDialogue(tokens[pairs[0] :], mask[pairs[0] :])
     tokens[0], mask[0] = bos_id, 0
     return EncodedDialogue(tokens, mask)
 

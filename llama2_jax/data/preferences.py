@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 from absl import logging
@@ -36,6 +37,23 @@ class Comparison:
     safe: tuple[bool, bool] | None
 
 
+class EncodedComparisons(NamedTuple):
+    """Encoded comparisons and what became of the others.
+
+    Attributes:
+      comparisons: the comparisons.
+      kept: the index of each one's record.
+      too_long: the number of records that were longer than the length: dropped or truncated.
+      same_tokens: the number left out because both sides are the same ids, as texts that differ in the white space
+        around them are, or answers that differ only in what was truncated: there is nothing to prefer.
+    """
+
+    comparisons: list[Comparison]
+    kept: list[int]
+    too_long: int
+    same_tokens: int
+
+
 def encode_comparisons(
     tokenizer: Tokenizer,
     records: Sequence[Mapping],
@@ -44,8 +62,10 @@ def encode_comparisons(
     length: int,
     too_long: str,
     source: str,
-) -> list[Comparison]:
+) -> EncodedComparisons:
     """Encodes records of kind preferences; sampled answers keep their ids (`chosen_tokens`, `rejected_tokens`).
+
+    Comparisons of two answers with the same ids are left out. Their number, and that of long ones, is logged too.
 
     Args:
       tokenizer: the tokenizer.
@@ -53,7 +73,7 @@ def encode_comparisons(
       margins: the margin of each rating (Table 27); a record without a rating has margin 0.
       length: the most tokens of prompt and answer.
       too_long: for longer ones: "raise", "drop" them, or "truncate_left": the oldest pairs are left out of both, and
-        if that is not enough the beginning of the last one. The number of long ones is logged.
+        if that is not enough the beginning of the last one.
       source: its name, for messages.
 
     Raises:
@@ -61,7 +81,7 @@ def encode_comparisons(
     """
     if too_long not in TOO_LONG:
         raise ValueError(f"too_long={too_long!r}: choose one of {', '.join(TOO_LONG)}")
-    comparisons, long = [], 0
+    comparisons, kept, long, same = [], [], 0, 0
     for index, record in enumerate(records):
         pair = [_with_answer(tokenizer, record, side) for side in ("chosen", "rejected")]
         longest = max(map(len, pair))
@@ -76,6 +96,9 @@ def encode_comparisons(
         if longest > length:
             prompt = encode_prompt(tokenizer, record["messages"])
             pair = _truncate_pair(pair, len(prompt), length, tokenizer.bos_id)
+        if np.array_equal(pair[0].tokens, pair[1].tokens):
+            same += 1
+            continue
         rating = record.get("rating", "")
         if rating and rating not in margins:
             raise ValueError(
@@ -83,10 +106,13 @@ def encode_comparisons(
             )
         margin = float(margins[rating]) if rating else 0.0
         safe = _SAFE[record["safety_label"]] if record.get("safety_label") else None
+        kept.append(index)
         comparisons.append(Comparison(*(encoded.tokens for encoded in pair), rating, margin, safe))
     if long:
         logging.warning("%s: %d of %d comparisons are longer than %d: %s", source, long, len(records), length, too_long)
-    return comparisons
+    if same:
+        logging.warning("%s: left out %d of %d comparisons of two equal answers", source, same, len(records))
+    return EncodedComparisons(comparisons, kept, long, same)
 
 
 def helpfulness_mix(helpfulness: Sequence, others: Sequence, other_fraction: float = 0.5, seed: int = 0) -> list:
@@ -195,7 +221,7 @@ def preference_batches(
 
 def _with_answer(tokenizer: Tokenizer, record: Mapping, side: str) -> EncodedDialogue:
     if f"{side}_tokens" in record:
-        return encode_with_answer(encode_prompt(tokenizer, record["messages"]), record[f"{side}_tokens"])
+        return encode_with_answer(tokenizer, record["messages"], record[f"{side}_tokens"])
     return encode_dialogue(tokenizer, [*record["messages"], {"role": "assistant", "content": record[side]}], "none")
 
 

@@ -2,7 +2,7 @@
 
 A judge is any function `judge(rows, *, seed, **arguments) -> list of verdicts`, named in the config by its dotted path.
 A row has `messages` (ending in a user turn), `response`, and `tokens` (the ids of the whole dialogue). A verdict maps
-fields to numbers or booleans, with None for what the judge cannot decide:
+fields to numbers or booleans, with None for what the judge cannot decide; it is None if the judge can decide nothing:
 
 | field              | read by                                                        |
 |--------------------|----------------------------------------------------------------|
@@ -15,14 +15,44 @@ fields to numbers or booleans, with None for what the judge cannot decide:
 | any other          | a measure that names it in its declaration (evaluation/measures.py) |
 """
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Collection, Mapping, Sequence
 
 from llama2_jax.evaluation.measures import Measure
 
+Verdicts = Sequence[Mapping | None]
 
-def summarise(
-    prompts: Sequence[Mapping], verdicts: Sequence[Mapping], measures: Sequence[Measure]
-) -> dict[str, float | None]:
+
+def check_verdicts(verdicts: Verdicts, answers: int, fields: Collection[str], judge: str) -> None:
+    """Checks what a judge returned.
+
+    Args:
+      verdicts: the verdicts.
+      answers: the number of answers that it was given.
+      fields: those that are read.
+      judge: its name, for messages.
+
+    Raises:
+      ValueError: if there is not one verdict for each answer, or a field that is read is not a finite number, a
+        boolean or None.
+    """
+    if len(verdicts) != answers:
+        raise ValueError(f"{judge} returned {len(verdicts)} verdicts on {answers} answers")
+    for index, verdict in enumerate(verdicts):
+        if verdict is None:
+            continue
+        if not isinstance(verdict, Mapping):
+            raise ValueError(f"{judge}: verdict {index} is {verdict!r}; wanted fields with their values, or None")
+        for field in fields:
+            value = verdict.get(field)
+            if value is not None and not (isinstance(value, int | float) and math.isfinite(value)):
+                raise ValueError(
+                    f"{judge}: verdict {index} has {field} {value!r}; wanted a finite number, true, false, or None "
+                    "where the judge cannot decide"
+                )
+
+
+def summarise(prompts: Sequence[Mapping], verdicts: Verdicts, measures: Sequence[Measure]) -> dict[str, float | None]:
     """Returns the measures that average a field of the verdicts; None where no verdict has a value.
 
     Args:
@@ -30,23 +60,53 @@ def summarise(
       verdicts: one per prompt.
       measures: the declarations; those without a verdict field are skipped.
     """
-    pairs = list(zip(prompts, verdicts, strict=True))
     return {
-        measure.name: mean_known([verdict for prompt, verdict in pairs if measure.is_over(prompt)], measure.verdict)
+        measure.name: mean_known(_verdicts_of(measure, prompts, verdicts), measure.verdict)
         for measure in measures
         if measure.verdict
     }
 
 
-def utilities(prompts: Sequence[Mapping], verdicts: Sequence[Mapping]) -> list[float]:
-    """Returns what win rates compare: an answer's safety on prompts tagged as safety, its helpfulness on the others."""
+def count_judged(prompts: Sequence[Mapping], verdicts: Verdicts, measures: Sequence[Measure]) -> dict[str, int]:
+    """Returns how many verdicts have a value for each measure of `summarise`; its arguments."""
+    return {
+        measure.name: len(_known(_verdicts_of(measure, prompts, verdicts), measure.verdict))
+        for measure in measures
+        if measure.verdict
+    }
+
+
+def not_judged(prompts: Sequence[Mapping], verdicts: Verdicts, measures: Sequence[Measure]) -> list[str]:
+    """Returns a note for each measure of `summarise` that is absent although there are prompts for it."""
+    notes = []
+    for measure in measures:
+        selected = _verdicts_of(measure, prompts, verdicts) if measure.verdict else []
+        if selected and not _known(selected, measure.verdict):
+            notes.append(f"{measure.name}: none of {len(selected)} verdicts has a value of {measure.verdict}")
+    return notes
+
+
+def utilities(prompts: Sequence[Mapping], verdicts: Verdicts) -> list[float | None]:
+    """Returns what win rates compare: an answer's safety on prompts tagged as safety, its helpfulness on the others.
+
+    It is None where the judge could not decide it.
+    """
     return [
-        verdict["safety"] if prompt["safety"] else verdict["helpfulness"]
+        (verdict or {}).get("safety" if prompt["safety"] else "helpfulness")
         for prompt, verdict in zip(prompts, verdicts, strict=True)
     ]
 
 
-def mean_known(verdicts: Sequence[Mapping], field: str) -> float | None:
+def mean_known(verdicts: Verdicts, field: str) -> float | None:
     """Returns the mean of a field over the verdicts that have a value; None if none has."""
-    known = [float(verdict[field]) for verdict in verdicts if verdict.get(field) is not None]
+    known = _known(verdicts, field)
     return sum(known) / len(known) if known else None
+
+
+def _known(verdicts: Verdicts, field: str) -> list[float]:
+    return [float(verdict[field]) for verdict in verdicts if verdict is not None and verdict.get(field) is not None]
+
+
+def _verdicts_of(measure: Measure, prompts: Sequence[Mapping], verdicts: Verdicts) -> Verdicts:
+    """Returns the verdicts on the prompts that a measure averages over."""
+    return [verdict for prompt, verdict in zip(prompts, verdicts, strict=True) if measure.is_over(prompt)]

@@ -14,6 +14,11 @@ class WinRate:
     losses: int
 
     @property
+    def prompts(self) -> int:
+        """The prompts on which both answers have a known utility."""
+        return self.wins + self.ties + self.losses
+
+    @property
     def rate(self) -> float | None:
         """wins / (wins + losses); None if all are ties."""
         decided = self.wins + self.losses
@@ -26,12 +31,15 @@ class WinRate:
         return math.sqrt(self.rate * (1 - self.rate) / decided) if decided else None
 
 
-def win_rate(ours: Sequence[float], theirs: Sequence[float], tie: float = 1e-6) -> WinRate:
+def win_rate(ours: Sequence[float | None], theirs: Sequence[float | None], tie: float = 1e-6) -> WinRate:
     """Compares two versions' utilities, one pair per prompt; differences up to `tie` are ties.
+
+    Prompts on which either utility is None, as the judge could not decide, are not counted.
 
     Raises:
       ValueError: if the two do not have the same number of prompts.
     """
-    wins = sum(a > b + tie for a, b in zip(ours, theirs, strict=True))
-    losses = sum(b > a + tie for a, b in zip(ours, theirs, strict=True))
-    return WinRate(wins, len(ours) - wins - losses, losses)
+    known = [(a, b) for a, b in zip(ours, theirs, strict=True) if a is not None and b is not None]
+    wins = sum(a > b + tie for a, b in known)
+    losses = sum(b > a + tie for a, b in known)
+    return WinRate(wins, len(known) - wins - losses, losses)

@@ -68,5 +68,5 @@ def longest_prompt(max_new_tokens: int, runtime: Runtime) -> int:
 def encode_row(tokenizer: Tokenizer, record: dict) -> EncodedDialogue:
     """Encodes a row to train on: a dialogue, or a prompt with the sampled answer's own ids and the loss on these."""
     if "response_tokens" in record:
-        return encode_with_answer(encode_prompt(tokenizer, record["messages"]), record["response_tokens"])
+        return encode_with_answer(tokenizer, record["messages"], record["response_tokens"])
     return encode_dialogue(tokenizer, record["messages"], record.get("loss", "answers"))

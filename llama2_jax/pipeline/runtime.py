@@ -55,10 +55,10 @@ def configured_function(part: ConfigDict, inputs: Inputs, runtime: Runtime) -> C
     """Returns the function that a config names by its dotted path (an annotator, a judge, a reward).
 
     This is the extension mechanism. The stage calls the function with positional arguments; it also gets, by name, what
-    the config's `arguments` have, the folders of those of the stage's inputs whose role begins with "annotator", and
-    the experiment's `seed` if it takes one. The first of several processes calls it and sends the result
-    (JSON) to the others: it may ask people or a server, and may not involve the other processes. A function that has a
-    parameter `mesh` computes on the run's devices, so all processes call it.
+    the config's `arguments` have, the folders of those of the stage's inputs whose role begins with "annotator", and,
+    if it takes them, the experiment's `seed` and the stage's own, `stage_seed`. The first of several processes calls it
+    and sends the result (JSON) to the others: it may ask people or a server, and may not involve the other processes. A
+    function that has a parameter `mesh` computes on the run's devices, so all processes call it.
 
     Raises:
       ValueError: if there is no such function.
@@ -69,6 +69,7 @@ def configured_function(part: ConfigDict, inputs: Inputs, runtime: Runtime) -> C
     call = functools.partial(
         function,
         **({"seed": runtime.experiment_seed} if takes_seed else {}),
+        **({"stage_seed": runtime.seed} if "stage_seed" in parameters else {}),
         **{role: folder for role, folder in inputs.items() if role.startswith("annotator")},
         **part.get("arguments", {}),
     )

@@ -125,6 +125,8 @@ def _version(row: Mapping, measures: Sequence[Measure]) -> dict:
         "name": row["name"],
         **{key: row.get(key) for measure in measures for key in measure.keys},
         "instruction_kept": row.get("instruction_kept") or {},
+        "judged": row.get("judged") or {},
+        "notes": row.get("notes") or [],
     }
 
 
@@ -139,13 +141,15 @@ def _reward_model(stage: FinishedStage) -> dict:
         "round": stage.results.get("round", stage.settings.get("round")),
         "kind": stage.results.get("kind", stage.settings.get("kind")),
         "comparisons": stage.results.get("comparisons"),
+        "left_out": stage.results.get("left_out") or {},
         **{name: table(name) for name in ("accuracy", "standard_error", "pairs")},
     }
 
 
 def _annotation(stage: FinishedStage) -> dict:
     fields = (
-        "comparisons", "test_comparisons", "identical_answers_left_out", "chosen_unsafe_left_out", "newest_preferred",
+        "comparisons", "test_comparisons", "test_comparisons_wanted", "identical_answers_left_out",
+        "chosen_unsafe_left_out", "newest_preferred", "first_preferred",
     )  # fmt: skip
     return {
         "round": stage.settings.get("round"),

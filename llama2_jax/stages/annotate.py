@@ -1,18 +1,22 @@
 """Preference annotation (section 3.2.1): two versions answer at two temperatures, an annotator says which is better.
 
-Writes comparisons.jsonl and comparisons_test.jsonl (held out by prompt), in the form of docs/data.md's preferences with
-the answers' token ids next to their texts.
+Writes comparisons.jsonl and comparisons_test.jsonl (held out by prompt, over all rounds), in the form of docs/data.md's
+preferences with the answers' token ids next to their texts.
 """
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
+from absl import logging
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
+from llama2_jax.data.content_hash import prompt_hash, uniform
 from llama2_jax.data.counts import Count
-from llama2_jax.data.records import SAFETY_LABELS
+from llama2_jax.data.held_out import Split, check_test_comparisons, split_by_prompt
+from llama2_jax.data.records import RATINGS, SAFETY_LABELS
 from llama2_jax.inference.generate import Sampling
 from llama2_jax.models.config import ModelConfig
 from llama2_jax.pipeline.device_programs import LONGEST_PROMPTS, abstract_model, generation
@@ -20,64 +24,66 @@ from llama2_jax.pipeline.encoding import load_tokenizer, read_prompts
 from llama2_jax.pipeline.reward_models import annotator_scores
 from llama2_jax.pipeline.runtime import Inputs, Runtime, configured_function, named_key
 from llama2_jax.pipeline.sampling import load_policy, sample_resumable
-from llama2_jax.pipeline.stage_files import write_jsonl
+from llama2_jax.pipeline.stage_files import read_all_jsonl, write_jsonl
 from llama2_jax.sizing.programs import DeviceWork
 from llama2_jax.text.tokenizer import Tokenizer
 
 VERSIONS = ("newest", "earlier")
 
 
+class Pair(NamedTuple):
+    """Two answers to a prompt.
+
+    Attributes:
+      index: of the prompt.
+      comparison: what the annotator sees.
+      sides: which of its answers, "a" or "b", is each version's.
+    """
+
+    index: int
+    comparison: dict
+    sides: Mapping[str, str]
+
+
 def run(config: ConfigDict, inputs: Inputs, runtime: Runtime) -> dict:
     """Samples the pairs, has them compared, and splits them into training and test comparisons."""
     tokenizer = load_tokenizer(inputs)
     records, prompts = read_prompts(config.prompts, config.max_new_tokens, tokenizer, runtime)
+    check_test_comparisons(config.test_comparisons, len(records))
     temperatures = two_temperatures(len(records), config.temperatures, runtime.seed)
-    answers = {}
-    for version, column in zip(VERSIONS, temperatures.T, strict=True):
-        policy = load_policy(inputs[version], tokenizer, runtime)
-        sampling = Sampling(tuple(column), config.top_p, config.max_new_tokens)
-        key = named_key(runtime.key, version)
-        rows = sample_resumable(f"{version} version", policy, prompts, sampling, key, _token_rows, runtime)
-        answers[version] = [row["tokens"] for row in rows]
-    comparisons = [
-        _comparison(record, prompt, tokenizer, newest, earlier)
-        for record, prompt, newest, earlier in zip(records, prompts, answers["newest"], answers["earlier"], strict=True)
+    answers = _sample(config, inputs, runtime, tokenizer, prompts, temperatures)
+    pairs = [
+        _pair(index, record, prompt, {version: answers[version][index] for version in VERSIONS}, tokenizer, runtime)
+        for index, (record, prompt) in enumerate(zip(records, prompts, strict=True))
     ]
-    different = [index for index, c in enumerate(comparisons) if c["tokens_a"] != c["tokens_b"]]
-    annotate = configured_function(config.annotator, inputs, runtime)
-    labels = annotate([comparisons[index] for index in different])
+    different = [pair for pair in pairs if not _same_answers(pair.comparison)]
+    labels = _annotate(config, inputs, runtime, [pair.comparison for pair in different])
     rows = []
-    for index, label in zip(different, labels, strict=True):
-        row = preference(records[index], comparisons[index], label)
+    for pair, label in zip(different, labels, strict=True):
+        row = preference(records[pair.index], pair.comparison, label)
         if row is not None:
-            sources = {
-                version: {"model": inputs[version].name, "temperature": float(temperature)}
-                for version, temperature in zip(VERSIONS, temperatures[index], strict=True)
-            }
-            preferred = "newest" if label["preferred"] == "a" else "earlier"
-            rows.append({**row, "round": config.round, "preferred_version": preferred, "sources": sources})
-    test, training = _split(rows, config.test_comparisons, runtime)
+            rows.append({**row, "round": config.round, **_origin(pair, label, inputs, temperatures[pair.index])})
+    training, test = _split(rows, config.test_comparisons, inputs, runtime)
     write_jsonl(runtime.folder / "comparisons_test.jsonl", test)
     write_jsonl(runtime.folder / "comparisons.jsonl", training)
     return {
         "comparisons": len(training),
         "test_comparisons": len(test),
+        "test_comparisons_wanted": config.test_comparisons,
         "identical_answers_left_out": len(records) - len(different),
         "chosen_unsafe_left_out": len(different) - len(rows),
         "ratings": shares(row["rating"] for row in rows),
         "safety_labels": shares(row["safety_label"] for row in rows if "safety_label" in row),
         "newest_preferred": shares(row["preferred_version"] for row in rows).get("newest", 0.0),
+        # Far from a half, the annotator goes by the order.
+        "first_preferred": shares(row["sources"][row["preferred_version"]]["shown_as"] for row in rows).get("a", 0.0),
     }
 
 
 def check(config: ConfigDict, inputs: Mapping, count: Count) -> None:
     """Raises ValueError if more comparisons are held out than the prompts can give."""
     del inputs
-    if (prompts := count(config.prompts)) <= config.test_comparisons:
-        raise ValueError(
-            f"test_comparisons={config.test_comparisons} are held out of at most {prompts} comparisons, one for each "
-            "prompt, which leaves none to train on: give more prompts (the limits of its sources) or hold out fewer"
-        )
+    check_test_comparisons(config.test_comparisons, count(config.prompts))
 
 
 def device_work(config: ConfigDict, model: ModelConfig, mesh: Mesh) -> DeviceWork:
@@ -92,6 +98,23 @@ def two_temperatures(count: int, temperatures: Sequence[float], seed: int) -> np
     """Draws two different temperatures a prompt, [count, 2]."""
     generator = np.random.default_rng(seed)
     return np.stack([generator.choice(temperatures, size=2, replace=False) for _ in range(count)])
+
+
+def draw_sides(seed: int, messages: Sequence[Mapping], newest: list[int], earlier: list[int]) -> dict[str, str]:
+    """Draws which version's answer is shown as "a" and which as "b".
+
+    An annotator may prefer the answer that it sees first; always shown there, the newest version would seem better.
+
+    Args:
+      seed: the stage's.
+      messages: the prompt.
+      newest, earlier: the ids of the versions' answers.
+
+    Returns:
+      The side of each of VERSIONS.
+    """
+    newest_first = uniform("side", seed, prompt_hash(messages), newest, earlier) < 0.5
+    return dict(zip(VERSIONS, ("a", "b") if newest_first else ("b", "a"), strict=True))
 
 
 def preference(record: dict, comparison: dict, label: dict) -> dict | None:
@@ -121,34 +144,107 @@ def shares(values: Iterable[str]) -> dict[str, float]:
     return {value: round(count / counts.total(), 4) for value, count in sorted(counts.items())}
 
 
+def check_labels(labels: Sequence[Mapping], comparisons: int, annotator: str) -> None:
+    """Checks what an annotator returned.
+
+    Raises:
+      ValueError: if there is not one label for each comparison, or one lacks a side or a rating, or says of one answer
+        alone whether it is safe.
+    """
+    if len(labels) != comparisons:
+        raise ValueError(f"{annotator} returned {len(labels)} labels for {comparisons} comparisons")
+    for index, label in enumerate(labels):
+        if not isinstance(label, Mapping) or label.get("preferred") not in ("a", "b"):
+            raise ValueError(f"{annotator}: label {index} is {label!r}; wanted the field preferred, 'a' or 'b'")
+        if label.get("rating") not in RATINGS:
+            raise ValueError(
+                f"{annotator}: label {index} has the rating {label.get('rating')!r}; wanted one of {', '.join(RATINGS)}"
+            )
+        safety = label.get("safety")
+        if safety and not (isinstance(safety, Mapping) and {"a", "b"} <= safety.keys()):
+            raise ValueError(
+                f"{annotator}: label {index} has safety {safety!r}; wanted true or false for a and b, or None"
+            )
+
+
+def _sample(
+    config: ConfigDict,
+    inputs: Inputs,
+    runtime: Runtime,
+    tokenizer: Tokenizer,
+    prompts: Sequence[Sequence[int]],
+    temperatures: np.ndarray,
+) -> dict[str, list[list[int]]]:
+    """Returns the ids of each version's answers, VERSIONS in order."""
+    answers = {}
+    for version, column in zip(VERSIONS, temperatures.T, strict=True):
+        policy = load_policy(inputs[version], tokenizer, runtime)
+        sampling = Sampling(tuple(column), config.top_p, config.max_new_tokens)
+        key = named_key(runtime.key, version)
+        rows = sample_resumable(f"{version} version", policy, prompts, sampling, key, _token_rows, runtime)
+        answers[version] = [row["tokens"] for row in rows]
+    return answers
+
+
 def _token_rows(_: slice, samples: Sequence) -> list[dict]:
     return [{"tokens": sample.tokens.tolist()} for sample in samples]
 
 
-def _split(rows: list[dict], test_comparisons: int, runtime: Runtime) -> tuple[list[dict], list[dict]]:
-    """Test and training comparisons, in a random order."""
-    order = np.random.default_rng([runtime.seed, 1]).permutation(len(rows))
-    rows = [rows[index] for index in order]
-    test, training = rows[:test_comparisons], rows[test_comparisons:]
-    if not training:
-        raise ValueError(
-            f"{runtime.stage}: {len(rows)} comparisons were made and test_comparisons={test_comparisons} leaves none "
-            "to train on: give more prompts or hold out fewer"
-        )
-    return test, training
+def _annotate(config: ConfigDict, inputs: Inputs, runtime: Runtime, comparisons: Sequence[dict]) -> Sequence[Mapping]:
+    labels = configured_function(config.annotator, inputs, runtime)(comparisons)
+    check_labels(labels, len(comparisons), f"{runtime.stage}: the annotator {config.annotator.function}")
+    return labels
 
 
-def _comparison(
-    record: dict, prompt: Sequence[int], tokenizer: Tokenizer, newest: list[int], earlier: list[int]
-) -> dict:
-    """What the annotator sees: the dialogue and two answers, without saying which version wrote which."""
-    return {
+def _split(rows: Sequence[dict], test_comparisons: int, inputs: Inputs, runtime: Runtime) -> Split:
+    earlier = inputs.get("annotations", ())
+    split = split_by_prompt(
+        rows,
+        test_comparisons,
+        runtime.stage,
+        earlier_training=read_all_jsonl(earlier, "comparisons.jsonl"),
+        earlier_test=read_all_jsonl(earlier, "comparisons_test.jsonl"),
+    )
+    if len(split.test) != test_comparisons:
+        logging.warning("%s: held out %d comparisons; wanted %d", runtime.stage, len(split.test), test_comparisons)
+    return split
+
+
+def _pair(
+    index: int,
+    record: dict,
+    prompt: Sequence[int],
+    answers: Mapping[str, list[int]],
+    tokenizer: Tokenizer,
+    runtime: Runtime,
+) -> Pair:
+    """Returns the answers as the annotator sees them, who is not told which version wrote which."""
+    sides = draw_sides(runtime.seed, record["messages"], **answers)
+    shown = {sides[version]: answers[version] for version in VERSIONS}
+    comparison = {
         "messages": record["messages"],
         "prompt_tokens": list(prompt),
-        "response_a": tokenizer.decode(newest),
-        "response_b": tokenizer.decode(earlier),
-        "tokens_a": newest,
-        "tokens_b": earlier,
+        **{f"response_{side}": tokenizer.decode(shown[side]) for side in ("a", "b")},
+        **{f"tokens_{side}": shown[side] for side in ("a", "b")},
         # A campaign for safety may ask about harmless prompts too: its source says so by the record's domain.
         "domain": record.get("domain") or ("safety" if record["safety"] else "helpfulness"),
     }
+    return Pair(index, comparison, sides)
+
+
+def _origin(pair: Pair, label: Mapping, inputs: Inputs, temperatures: Sequence[float]) -> dict:
+    """Returns the fields of a comparison that say where its answers come from."""
+    return {
+        "preferred_version": next(version for version in VERSIONS if pair.sides[version] == label["preferred"]),
+        "sources": {
+            version: {
+                "model": inputs[version].name, "temperature": float(temperature), "shown_as": pair.sides[version],
+            }
+            for version, temperature in zip(VERSIONS, temperatures, strict=True)
+        },
+    }  # fmt: skip
+
+
+def _same_answers(comparison: Mapping) -> bool:
+    """Whether there is nothing to prefer: the annotator sees texts, a reward model ids."""
+    return comparison["response_a"] == comparison["response_b"] or comparison["tokens_a"] == comparison["tokens_b"]

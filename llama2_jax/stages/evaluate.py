@@ -11,8 +11,15 @@ from ml_collections import ConfigDict
 
 from llama2_jax.data.sources import load_function
 from llama2_jax.evaluation.measures import Measure, to_json
-from llama2_jax.evaluation.verdicts import mean_known, summarise, utilities
-from llama2_jax.evaluation.win_rate import win_rate
+from llama2_jax.evaluation.verdicts import (
+    check_verdicts,
+    count_judged,
+    mean_known,
+    not_judged,
+    summarise,
+    utilities,
+)
+from llama2_jax.evaluation.win_rate import WinRate, win_rate
 from llama2_jax.inference.generate import Sample, Sampling
 from llama2_jax.models.config import ModelConfig
 from llama2_jax.pipeline.conversations import converse_resumable
@@ -41,7 +48,7 @@ class Examination:
       records, prompts: the prompts, with `safety`, `category` and `seen`, and their token ids.
       dialogues: dialogues with an instruction in their system message; `seen` if training uses its words.
       reward_models: the newest ones.
-      judge: rows with `messages` and `response` -> a verdict for each.
+      judge: rows with `messages` and `response` -> a verdict for each, checked.
       measures: what is made of the verdicts.
     """
 
@@ -49,19 +56,20 @@ class Examination:
     prompts: Sequence[Sequence[int]]
     dialogues: Sequence[dict]
     reward_models: RewardModels
-    judge: Callable[[Sequence[dict]], Sequence[dict]]
+    judge: Callable[[Sequence[dict]], Sequence[dict | None]]
     measures: Sequence[Measure]
 
 
 def run(config: ConfigDict, inputs: Inputs, runtime: Runtime) -> dict:
     """Evaluates the versions in order; win rates are over the baseline."""
     tokenizer = load_tokenizer(inputs)
+    measures = load_function(config.get("measures", "llama2_jax.evaluation.measures.MEASURES"))
     examination = Examination(
         *read_prompts(config.prompts, config.max_new_tokens, tokenizer, runtime),
         dialogues=read_records(config.instruction_dialogues, runtime),
         reward_models=load_reward_models(inputs, runtime, piecewise(config.safety_threshold)),
-        judge=configured_function(config.judge, inputs, runtime),
-        measures=load_function(config.get("measures", "llama2_jax.evaluation.measures.MEASURES")),
+        judge=_checked_judge(config, inputs, runtime, measures),
+        measures=measures,
     )
     folders = list(zip(config.versions, inputs["models"], strict=True))
 
@@ -73,7 +81,7 @@ def run(config: ConfigDict, inputs: Inputs, runtime: Runtime) -> dict:
     records = examination.records
     ours = {name: version.pop("utilities") for name, version in zip(config.versions, measured, strict=True)}
     versions = [
-        {"name": name, **version, **_win_rate(ours[name], ours[config.baseline], records)}
+        _with_win_rates({"name": name, **version}, _win_rates(ours[name], ours[config.baseline], records))
         for name, version in zip(config.versions, measured, strict=True)
     ]
     write_json(
@@ -106,6 +114,19 @@ def _seen(records: Sequence[dict]) -> int:
     return sum(bool(record.get("seen")) for record in records)
 
 
+def _checked_judge(config: ConfigDict, inputs: Inputs, runtime: Runtime, measures: Sequence[Measure]) -> Callable:
+    judge = configured_function(config.judge, inputs, runtime)
+    # What win rates and kept instructions read, and what the measures read.
+    fields = {"helpfulness", "safety", "instruction_kept", *(one.verdict for one in measures if one.verdict)}
+
+    def checked(rows: Sequence[dict]) -> Sequence[dict | None]:
+        verdicts = judge(rows)
+        check_verdicts(verdicts, len(rows), sorted(fields), f"{runtime.stage}: the judge {config.judge.function}")
+        return verdicts
+
+    return checked
+
+
 def _measure(name: str, config: ConfigDict, policy: Policy, examination: Examination, runtime: Runtime) -> dict:
     """A version's measures; its answers with their verdicts go to a file."""
     records = examination.records
@@ -119,6 +140,8 @@ def _measure(name: str, config: ConfigDict, policy: Policy, examination: Examina
     return {
         "utilities": utilities(records, verdicts),
         **summarise(records, verdicts, examination.measures),
+        "judged": count_judged(records, verdicts, examination.measures),
+        "notes": not_judged(records, verdicts, examination.measures),
         "instruction_kept": _instruction_kept(name, config, policy, examination, runtime),
         "reward_helpfulness": mean_known([row["rewards"] for row in unseen], "helpfulness"),
         "reward_safety": mean_known([row["rewards"] for row in unseen], "safety"),
@@ -126,18 +149,27 @@ def _measure(name: str, config: ConfigDict, policy: Policy, examination: Examina
     }
 
 
-def _win_rate(ours: list[float], baseline: list[float], records: list[dict]) -> dict[str, float | None]:
+def _win_rates(
+    ours: Sequence[float | None], baseline: Sequence[float | None], records: Sequence[dict]
+) -> dict[str, WinRate]:
     """Returns win rates over the baseline: over unseen prompts, over their two kinds alone, and over seen prompts."""
     seen = {index for index, record in enumerate(records) if record.get("seen")}
     safety = {index for index, record in enumerate(records) if record["safety"]}
     unseen = set(range(len(records))) - seen
     groups = {"": unseen, "helpfulness_": unseen - safety, "safety_": unseen & safety, "seen_": seen}
-    rates = {
+    return {
         f"{name}win_rate_vs_sft": win_rate([ours[i] for i in sorted(group)], [baseline[i] for i in sorted(group)])
         for name, group in groups.items()
     }
-    return {name: rate.rate for name, rate in rates.items()} | {
-        "win_rate_standard_error": rates["win_rate_vs_sft"].standard_error
+
+
+def _with_win_rates(version: dict, rates: dict[str, WinRate]) -> dict:
+    """Returns a version's measures with its win rates and the numbers of prompts that they are over."""
+    return {
+        **version,
+        **{name: rate.rate for name, rate in rates.items()},
+        "win_rate_standard_error": rates["win_rate_vs_sft"].standard_error,
+        "judged": {**version["judged"], **{name: rate.prompts for name, rate in rates.items()}},
     }
 
 

@@ -5,6 +5,7 @@ The kind is "helpfulness" or "safety": it decides the data mix, and the safety m
 
 import functools
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +14,7 @@ from ml_collections import ConfigDict
 
 from llama2_jax.data.counts import Count
 from llama2_jax.data.epochs import steps_in
+from llama2_jax.data.held_out import without_test_prompts
 from llama2_jax.data.preferences import (
     Comparison,
     encode_comparisons,
@@ -51,6 +53,13 @@ from llama2_jax.training.step import TrainStep
 LEAST_ROWS = 2
 
 
+class TrainingRecords(NamedTuple):
+    """Comparisons to train on, and how many were left out because their prompt is among the test comparisons'."""
+
+    records: list[dict]
+    test_prompts: int
+
+
 def run(config: ConfigDict, inputs: Inputs, runtime: Runtime) -> dict:
     """Trains the reward model and tests it on held-out comparisons by domain and rating.
 
@@ -58,20 +67,31 @@ def run(config: ConfigDict, inputs: Inputs, runtime: Runtime) -> dict:
     "human_safety" for human ones from files, if the config names some.
     """
     tokenizer = load_tokenizer(inputs)
-    records = training_records(config, inputs, runtime)
+    test_records = _test_records(inputs, config, runtime)
+    records, test_prompts = training_records(config, inputs, runtime, test_records)
     encode = functools.partial(encode_comparisons, tokenizer, length=config.length, too_long=config.too_long)
-    comparisons = encode(records, margins=MARGINS[config.margin], source=runtime.stage)
-    params = _fit(config, inputs["start"], comparisons, runtime)
-    test = _held_out(inputs, config, runtime)
-    accuracy = {
-        domain: held_out_accuracy(runtime.model, params, encode(test[domain], margins=MARGINS["none"], source="test"))
-        for domain in test
-        if test[domain]
+    training = encode(records, margins=MARGINS[config.margin], source=runtime.stage)
+    test = {
+        domain: encode(rows, margins=MARGINS["none"], source=f"{runtime.stage}, test, {domain}")
+        for domain, rows in test_records.items()
     }
+    params = _fit(config, inputs["start"], training.comparisons, runtime)
+    accuracy = {
+        domain: held_out_accuracy(runtime.model, params, encoded.comparisons)
+        for domain, encoded in test.items()
+        if encoded.comparisons
+    }
+    trained_on = [records[index]["domain"] for index in training.kept]
     return {
         "kind": config.kind,
         "round": config.round,
-        "comparisons": {domain: sum(record["domain"] == domain for record in records) for domain in DOMAINS},
+        "comparisons": {domain: trained_on.count(domain) for domain in DOMAINS},
+        "left_out": {
+            "test_prompts": test_prompts,
+            "same_tokens": training.same_tokens,
+            "same_tokens_in_test": sum(encoded.same_tokens for encoded in test.values()),
+        },
+        "too_long": training.too_long,
         "accuracy": {d: {name: row["accuracy"] for name, row in table.items()} for d, table in accuracy.items()},
         "standard_error": {d: {n: row["standard_error"] for n, row in table.items()} for d, table in accuracy.items()},
         "pairs": {d: {name: row["pairs"] for name, row in table.items()} for d, table in accuracy.items()},
@@ -111,18 +131,30 @@ def _abstract_pairs(config: ConfigDict, rows: int, mesh: Mesh) -> dict[str, jax.
     return abstract_batch(fields, mesh)
 
 
-def training_records(config: ConfigDict, inputs: Inputs, runtime: Runtime) -> list[dict]:
-    """Returns all comparisons so far, human ones from files and open data, in the kind's mix (section 3.2.2)."""
-    own = read_all_jsonl(inputs["annotations"], "comparisons.jsonl")
-    own += read_records(config.preferences, runtime)
-    open_data = read_records(config.open_preferences, runtime)
+def training_records(
+    config: ConfigDict, inputs: Inputs, runtime: Runtime, test: Mapping[str, Sequence[dict]]
+) -> TrainingRecords:
+    """Returns all comparisons so far, human ones from files and open data, in the kind's mix (section 3.2.2).
+
+    Args:
+      config, inputs, runtime: the stage's.
+      test: the test comparisons of each domain. A comparison of a prompt that occurs among them is left out.
+    """
+    tested = [row for rows in test.values() for row in rows]
+    files = read_records(config.preferences, runtime)
+    own, left_out = without_test_prompts([*read_all_jsonl(inputs["annotations"], "comparisons.jsonl"), *files], tested)
+    open_data, open_left_out = without_test_prompts(read_records(config.open_preferences, runtime), tested)
+    return TrainingRecords(_mixed(config, own, open_data, runtime.seed), left_out + open_left_out)
+
+
+def _mixed(config: ConfigDict, own: Sequence[dict], open_data: Sequence[dict], seed: int) -> list[dict]:
     helpfulness = [row for row in own if row["domain"] == "helpfulness"]
     safety = [row for row in own if row["domain"] == "safety"]
     if config.kind == "helpfulness":
-        return helpfulness_mix(helpfulness, [*safety, *open_data], config.other_fraction, runtime.seed)
+        return helpfulness_mix(helpfulness, [*safety, *open_data], config.other_fraction, seed)
     open_safety = [row for row in open_data if row["domain"] == "safety"]
     open_helpfulness = [row for row in open_data if row["domain"] == "helpfulness"]
-    return safety_mix([*safety, *open_safety], [*helpfulness, *open_helpfulness], config.other_fraction, runtime.seed)
+    return safety_mix([*safety, *open_safety], [*helpfulness, *open_helpfulness], config.other_fraction, seed)
 
 
 def held_out_accuracy(model: ModelConfig, params: dict, comparisons: Sequence[Comparison]) -> dict:
@@ -131,7 +163,7 @@ def held_out_accuracy(model: ModelConfig, params: dict, comparisons: Sequence[Co
     return accuracy_by_rating(scores[: len(comparisons)], scores[len(comparisons) :], [c.rating for c in comparisons])
 
 
-def _held_out(inputs: Inputs, config: ConfigDict, runtime: Runtime) -> dict[str, list[dict]]:
+def _test_records(inputs: Inputs, config: ConfigDict, runtime: Runtime) -> dict[str, list[dict]]:
     rows = read_all_jsonl(inputs["annotations"], "comparisons_test.jsonl")
     human = read_records(config.test_preferences, runtime)
     return {

@@ -14,7 +14,8 @@ that has other rules a piece may span that border: the pair's ids are still Meta
 id that differs from the prompt's, so that a piece with a part of the answer in it is trained on.
 
 Sampled answers are never encoded again: an assistant message may carry its ids in addition to its text, as "tokens",
-and these are then used; `encode_with_answer` appends sampled ids to a prompt.
+and these are then used; `encode_with_answer` appends sampled ids to a prompt. A model may sample any id, BOS too: where
+a pair begins is known from its encoding (`EncodedDialogue.starts`), and not looked for in the ids.
 """
 
 import dataclasses
@@ -38,10 +39,17 @@ class SpecialTagError(ValueError):
 
 @dataclasses.dataclass(frozen=True)
 class EncodedDialogue:
-    """A dialogue's ids, and its loss mask: 1 for ids that are targets of the loss, 0 for the others."""
+    """A dialogue as ids.
+
+    Attributes:
+      tokens: the ids.
+      loss_mask: 1 for ids that are targets of the loss, 0 for the others.
+      starts: the place of each pair's first id, in order; by default there is one pair.
+    """
 
     tokens: Int[np.ndarray, "length"]
     loss_mask: Int[np.ndarray, "length"]
+    starts: tuple[int, ...] = (0,)
 
     def __len__(self) -> int:
         return len(self.tokens)
@@ -72,13 +80,15 @@ def encode_dialogue(tokenizer: Tokenizer, messages: Sequence[Message], loss: Los
         raise ValueError(f'loss="last" needs an answer at the end, but the last message is of {messages[-1]["role"]!r}')
     tokens: list[int] = []
     mask: list[int] = []
+    starts: list[int] = []
     for index, user in enumerate(users):
         trained = loss == "answers" or (loss == "last" and index == len(users) - 1)
         answer = answers[index] if index < len(answers) else None
         ids, first, end = _encode_turn(tokenizer, user, answer, trained)
+        starts.append(len(tokens))
         tokens += ids
         mask += [0] * first + [1] * (end - first) + [0] * (len(ids) - end)
-    return EncodedDialogue(np.asarray(tokens, np.int32), np.asarray(mask, np.int32))
+    return EncodedDialogue(np.asarray(tokens, np.int32), np.asarray(mask, np.int32), tuple(starts))
 
 
 def encode_prompt(tokenizer: Tokenizer, messages: Sequence[Message]) -> list[int]:
@@ -87,29 +97,25 @@ def encode_prompt(tokenizer: Tokenizer, messages: Sequence[Message]) -> list[int
     Raises:
       SpecialTagError, ValueError: as `encode_dialogue`; and ValueError if the last message is not the user's.
     """
-    if messages and messages[-1].get("role") != "user":
-        raise ValueError(
-            f"a prompt ends in a user message; the last of {len(messages)} is of {messages[-1].get('role')!r}"
-        )
-    return encode_dialogue(tokenizer, messages, loss="none").tokens.tolist()
+    return _encode_prompt(tokenizer, messages).tokens.tolist()
 
 
-def encode_with_answer(prompt_ids: Sequence[int], answer_ids: Sequence[int]) -> EncodedDialogue:
-    """Joins a prompt and a sampled answer, by their ids; the loss is on the answer only.
+def encode_with_answer(tokenizer: Tokenizer, messages: Sequence[Message], answer_ids: Sequence[int]) -> EncodedDialogue:
+    """Encodes a prompt and appends a sampled answer by its ids; the loss is on the answer only.
 
     Args:
-      prompt_ids: from `encode_prompt`.
+      tokenizer: the tokenizer.
+      messages: the prompt, as in `encode_prompt`.
       answer_ids: the sampled ids, including EOS if the answer is finished.
 
     Raises:
-      ValueError: if either is empty.
+      SpecialTagError, ValueError: as `encode_prompt`; and ValueError if the answer is empty.
     """
-    if not len(prompt_ids) or not len(answer_ids):
-        raise ValueError(
-            f"a prompt of {len(prompt_ids)} and an answer of {len(answer_ids)} tokens: neither may be empty"
-        )
-    tokens = np.asarray([*prompt_ids, *answer_ids], np.int32)
-    return EncodedDialogue(tokens, (np.arange(len(tokens)) >= len(prompt_ids)).astype(np.int32))
+    if not len(answer_ids):
+        raise ValueError("a sampled answer has no tokens; wanted at least one, its EOS")
+    prompt = _encode_prompt(tokenizer, messages)
+    tokens = np.asarray([*prompt.tokens, *answer_ids], np.int32)
+    return EncodedDialogue(tokens, (np.arange(len(tokens)) >= len(prompt)).astype(np.int32), prompt.starts)
 
 
 def dialogue_text(messages: Sequence[Message]) -> str:
@@ -148,6 +154,14 @@ def check_messages(messages: Sequence[Message]) -> None:
             f"roles are {', '.join(map(str, roles))}; wanted: an optional system message, then user and assistant in "
             "turn, beginning with user"
         )
+
+
+def _encode_prompt(tokenizer: Tokenizer, messages: Sequence[Message]) -> EncodedDialogue:
+    if messages and messages[-1].get("role") != "user":
+        raise ValueError(
+            f"a prompt ends in a user message; the last of {len(messages)} is of {messages[-1].get('role')!r}"
+        )
+    return encode_dialogue(tokenizer, messages, loss="none")
 
 
 def _turns(messages: Sequence[Message]) -> tuple[list[str], list[Message]]:

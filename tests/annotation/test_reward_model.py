@@ -25,13 +25,13 @@ def scores(monkeypatch):
     )
 
 
-def comparison(a, b, domain="helpfulness"):
-    return {"prompt_tokens": [1, 7], "tokens_a": [9, a], "tokens_b": [9, b], "domain": domain}
+def comparison(a, b, domain="helpfulness", prompt=7):
+    return {"prompt_tokens": [1, prompt], "tokens_a": [9, a], "tokens_b": [9, b], "domain": domain}
 
 
 def label(comparisons, **options):
     folders = {"annotator_helpfulness": "helpfulness", "annotator_safety": "safety"}
-    return annotate(comparisons, **{"seed": 0, "mesh": None, **folders, **options})
+    return annotate(comparisons, **{"stage_seed": 0, "mesh": None, **folders, **options})
 
 
 @pytest.mark.parametrize(
@@ -69,12 +69,33 @@ def test_without_noise_a_label_does_not_depend_on_the_others():
 
 
 def test_with_noise_the_preferred_side_is_drawn_from_the_scores():
-    labels = label([comparison(60, 50)] * 4000)
+    pairs = [comparison(60, 50, prompt=prompt) for prompt in range(4000)]
+    labels = label(pairs)
     share = np.mean([one["preferred"] == "a" for one in labels])
     # sigmoid(1) = 0.731, with a standard deviation of 0.007; five of them.
     assert abs(share - 1 / (1 + np.exp(-1))) < 0.035
-    assert labels == label([comparison(60, 50)] * 4000)
-    assert labels != label([comparison(60, 50)] * 4000, seed=1)
+    assert labels == label(pairs)
+
+
+def test_the_noise_depends_on_the_comparison_and_not_on_its_place():
+    pairs = [comparison(60, 50, prompt=prompt) for prompt in range(200)]
+    labels = label(pairs)
+    assert label(pairs[::-1]) == labels[::-1]
+    assert label(pairs[:1] + pairs) == labels[:1] + labels
+
+
+def test_the_noise_prefers_the_same_answer_on_either_side():
+    pairs = [(comparison(60, 50, prompt=prompt), comparison(50, 60, prompt=prompt)) for prompt in range(200)]
+    for forth, back in zip(*map(label, zip(*pairs, strict=True)), strict=True):
+        assert (forth["preferred"] == "a") == (back["preferred"] == "b")
+        assert forth["rating"] == back["rating"]
+
+
+def test_each_round_has_noise_of_its_own():
+    pairs = [comparison(60, 50, prompt=prompt) for prompt in range(2000)]
+    first, second = (np.asarray([one["preferred"] == "a" for one in label(pairs, stage_seed=seed)]) for seed in (1, 2))
+    # The correlation of 2000 independent pairs has a standard deviation of 0.022; five of them.
+    assert abs(np.corrcoef(first, second)[0, 1]) < 0.11
 
 
 def test_safety_is_labelled_in_its_domain_alone_by_the_safety_model():

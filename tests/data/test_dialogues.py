@@ -130,7 +130,9 @@ def test_invalid_arguments_raise(sources, arguments, message):
 
 def dialogue(*pairs):
     tokens = [token for pair in pairs for token in (BOS, *pair)]
-    return EncodedDialogue(np.asarray(tokens, np.int32), np.asarray([int(token > 50) for token in tokens], np.int32))
+    starts = tuple(int(place) for place in np.cumsum([0, *(1 + len(pair) for pair in pairs)])[:-1])
+    mask = np.asarray([int(token > 50) for token in tokens], np.int32)
+    return EncodedDialogue(np.asarray(tokens, np.int32), mask, starts)
 
 
 def test_too_long_dialogues_are_refused_dropped_or_truncated(caplog):
@@ -153,3 +155,21 @@ def test_truncation_keeps_bos_and_the_newest_tokens():
     assert (cut.tokens.tolist(), cut.loss_mask.tolist()) == ([BOS, 12, 60, 61], [0, 0, 1, 1])
     assert full.tokens.tolist() == [BOS, 10, 11, 12, 60, 61]
     assert truncate_left(full, 6, BOS) is full
+
+
+def test_truncation_drops_whole_pairs_also_where_an_answer_has_a_bos():
+    """A model may sample any id: the second pair's answer has two BOS in it."""
+    pairs = [10, 60], [11, BOS, 61, BOS, 62], [12, 63]
+    full = dialogue(*pairs)
+    assert full.starts == (0, 3, 9)
+    for length in range(9, 12):
+        cut = truncate_left(full, length, BOS)
+        assert (as_pairs([cut]), cut.starts) == (as_pairs([dialogue(*pairs[1:])]), (0, 6))
+    for length in range(3, 9):
+        cut = truncate_left(full, length, BOS)
+        assert (as_pairs([cut]), cut.starts) == (as_pairs([dialogue(pairs[2])]), (0,))
+
+
+def test_a_pair_that_is_cut_keeps_its_newest_tokens_whatever_they_are():
+    cut = truncate_left(dialogue([10, 60, BOS, 61, 62]), 5, BOS)
+    assert (cut.tokens.tolist(), cut.loss_mask.tolist(), cut.starts) == ([BOS, 60, BOS, 61, 62], [0, 1, 0, 1, 1], (0,))

@@ -13,6 +13,7 @@ from llama2_jax.data.preferences import (
     preference_batches,
     safety_mix,
 )
+from llama2_jax.data.records import check_record
 from llama2_jax.text.dialogue import encode_dialogue, encode_prompt
 from llama2_jax.text.tokenizer import Tokenizer
 from tests.trained_tokenizer import trained_tokenizer
@@ -191,8 +192,12 @@ def preference(*turns, chosen="good", rejected="bad answer", **fields):
     return {"messages": messages, "chosen": chosen, "rejected": rejected, "domain": "safety", **fields}
 
 
-def encode(tokenizer, *records, length=400, too_long="raise"):
+def encode_all(tokenizer, *records, length=400, too_long="raise"):
     return encode_comparisons(tokenizer, records, margins=MARGINS, length=length, too_long=too_long, source="web")
+
+
+def encode(tokenizer, *records, **options):
+    return encode_all(tokenizer, *records, **options).comparisons
 
 
 def test_answers_are_encoded_after_their_prompt(tokenizer):
@@ -232,7 +237,8 @@ def test_too_long_comparisons_are_refused_dropped_or_truncated(tokenizer, caplog
     with pytest.raises(ValueError, match=rf"source 'web', comparison 1: {length + 1} tokens do not fit the length"):
         encode(tokenizer, short, long, length=length)
     with caplog.at_level("WARNING"):
-        assert len(encode(tokenizer, short, long, length=length, too_long="drop")) == 1
+        encoded = encode_all(tokenizer, short, long, length=length, too_long="drop")
+    assert (len(encoded.comparisons), encoded.kept, encoded.too_long) == (1, [0], 1)
     assert f"web: 1 of 2 comparisons are longer than {length}: drop" in caplog.text
     with pytest.raises(ValueError, match="too_long='cut'"):
         encode(tokenizer, short, too_long="cut")
@@ -251,3 +257,44 @@ def test_truncation_keeps_the_same_prompt_for_both_answers(tokenizer):
         assert max(len(cut.chosen), len(cut.rejected)) == length
         assert cut.chosen[0] == cut.rejected[0] == tokenizer.bos_id
         assert cut.chosen[-1] == cut.rejected[-1] == tokenizer.eos_id
+
+
+@pytest.mark.parametrize(
+    ("chosen", "rejected"),
+    [("Hello.", "Hello. \n"), ("good", "\t good"), ("a quiet\u2581garden", "a quiet garden")],
+    ids=["white space after it", "white space before it", "another sign for a space"],
+)
+def test_answers_that_are_the_same_tokens_are_left_out_and_counted(tokenizer, caplog, chosen, rejected):
+    same, other = preference("hi", chosen=chosen, rejected=rejected), preference("hi")
+    check_record(same, "preferences")
+    with caplog.at_level("WARNING"):
+        encoded = encode_all(tokenizer, other, same, other)
+    assert (len(encoded.comparisons), encoded.kept, encoded.same_tokens) == (2, [0, 2], 1)
+    assert "web: left out 1 of 3 comparisons of two equal answers" in caplog.text
+    assert all(one.chosen.tolist() != one.rejected.tolist() for one in encoded.comparisons)
+
+
+def test_answers_with_the_same_sampled_ids_are_left_out_whatever_their_texts_say(tokenizer):
+    record = preference("the river", chosen_tokens=[290, 2], rejected_tokens=[290, 2])
+    assert encode_all(tokenizer, record).same_tokens == 1
+    finished = preference("the river", chosen="a", rejected="a", chosen_tokens=[290, 2], rejected_tokens=[290])
+    assert encode_all(tokenizer, finished).same_tokens == 0, "one of them ended"
+
+
+def test_answers_that_differ_only_in_what_is_truncated_are_left_out(tokenizer):
+    ending = "the stone " * 10
+    record = preference("and", chosen=f"good {ending}", rejected=f"bad {ending}")
+    assert encode_all(tokenizer, record).same_tokens == 0
+    encoded = encode_all(tokenizer, record, length=8, too_long="truncate_left")
+    assert (encoded.comparisons, encoded.too_long, encoded.same_tokens) == ([], 1, 1)
+
+
+def test_a_sampled_bos_is_no_beginning_of_a_pair(tokenizer):
+    """Cut there, an answer would lose its prompt and its own beginning."""
+    sampled = [290, tokenizer.bos_id, *[291] * 6, tokenizer.eos_id]
+    record = preference("the river and the stone", chosen_tokens=sampled, rejected_tokens=[292, tokenizer.eos_id])
+    prompt = encode_prompt(tokenizer, record["messages"])
+    length = len(prompt) + len(sampled) - 3
+    (cut,) = encode(tokenizer, record, length=length, too_long="truncate_left")
+    assert cut.chosen.tolist() == [tokenizer.bos_id, *prompt[4:], *sampled]
+    assert cut.rejected.tolist() == [tokenizer.bos_id, *prompt[4:], 292, tokenizer.eos_id]

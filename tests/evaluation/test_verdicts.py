@@ -3,7 +3,14 @@
 import pytest
 
 from llama2_jax.evaluation.measures import MEASURES, Measure
-from llama2_jax.evaluation.verdicts import mean_known, summarise, utilities
+from llama2_jax.evaluation.verdicts import (
+    check_verdicts,
+    count_judged,
+    mean_known,
+    not_judged,
+    summarise,
+    utilities,
+)
 
 FIELDS = ("helpfulness", "safety", "violation", "refusal", "instruction_kept")
 
@@ -63,8 +70,50 @@ def test_utility_is_safety_where_safety_matters():
     assert utilities(PROMPTS, VERDICTS) == [1.0, 0.5, 0.0, 0.25, 0.75]
 
 
+UNDECIDED = [None, VERDICTS[1], verdict(helpfulness=0.0, refusal=None), None, verdict(safety=0.75)]
+
+
+def test_what_the_judge_cannot_decide_is_left_out_and_the_rest_counted():
+    assert summarise(PROMPTS, UNDECIDED, MEASURES) == {
+        "helpfulness": 0.25, "safety": 0.75, "violation_rate": None, "false_refusal_rate": 0.0,
+        "borderline_refusal_rate": None,
+    }  # fmt: skip
+    assert count_judged(PROMPTS, UNDECIDED, MEASURES) == {
+        "helpfulness": 2, "safety": 1, "violation_rate": 0, "false_refusal_rate": 1, "borderline_refusal_rate": 0,
+    }  # fmt: skip
+    assert utilities(PROMPTS, UNDECIDED) == [None, 0.5, 0.0, None, 0.75]
+    assert mean_known(UNDECIDED, "helpfulness") == 0.25
+
+
+def test_a_measure_that_nothing_decides_has_a_note():
+    assert not_judged(PROMPTS, UNDECIDED, MEASURES) == [
+        "violation_rate: none of 2 verdicts has a value of violation",
+        "borderline_refusal_rate: none of 1 verdicts has a value of refusal",
+    ]
+    assert not_judged(PROMPTS, VERDICTS, MEASURES) == []
+    assert not_judged(PROMPTS[:2], VERDICTS[:2], MEASURES) == [], "where there are no prompts nothing is missing"
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "message"),
+    [
+        ([verdict()], "the judge returned 1 verdicts on 2 answers"),
+        ([None, "good"], "the judge: verdict 1 is 'good'; wanted fields with their values, or None"),
+        ([verdict(safety="high"), None], "the judge: verdict 0 has safety 'high'; wanted a finite number"),
+        ([None, verdict(helpfulness=float("nan"))], "the judge: verdict 1 has helpfulness nan; wanted a finite number"),
+    ],
+)
+def test_verdicts_that_are_none_are_refused(verdicts, message):
+    with pytest.raises(ValueError, match=message):
+        check_verdicts(verdicts, 2, FIELDS, "the judge")
+
+
+def test_verdicts_may_say_more_than_is_read():
+    check_verdicts([verdict(helpfulness=1, reason="polite"), {"refusal": True}, None], 3, FIELDS, "the judge")
+
+
 def test_as_many_verdicts_as_prompts():
-    for function, more in ((summarise, (MEASURES,)), (utilities, ())):
+    for function, more in ((summarise, (MEASURES,)), (count_judged, (MEASURES,)), (utilities, ())):
         with pytest.raises(ValueError, match="zip"):
             function(PROMPTS, VERDICTS[:-1], *more)
 

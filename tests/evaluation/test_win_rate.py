@@ -34,6 +34,12 @@ def test_no_prompts():
     assert win_rate([], []).rate is None
 
 
+def test_prompts_that_were_not_judged_for_both_are_not_counted():
+    result = win_rate([1.0, None, 0.5, None, 0.2], [0.0, 1.0, None, None, 0.2])
+    assert result == WinRate(wins=1, ties=1, losses=0) and result.prompts == 2
+    assert win_rate([None], [None]).rate is None
+
+
 def test_differences_up_to_the_tie_are_ties():
     assert win_rate([0.5 + 1e-9], [0.5]) == WinRate(0, 1, 0)
     assert win_rate([0.55], [0.5], tie=0.1) == WinRate(0, 1, 0)

@@ -97,6 +97,8 @@ def test_annotation(config):
     for number in range(1, 6):
         annotation = config[f"rlhf_v{number}_annotation"]
         assert annotation.test_comparisons == 1000
+        # Whose prompts are on one side in all rounds.
+        assert annotation.inputs.annotations == tuple(f"rlhf_v{i}_annotation" for i in range(1, number))
         assert annotation.inputs.newest != annotation.inputs.earlier
         assert len(set(annotation.temperatures)) > 1
 

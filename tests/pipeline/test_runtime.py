@@ -36,6 +36,16 @@ def test_a_configured_function_gets_the_world_s_seed_its_arguments_and_the_annot
     assert arguments == {"seed": 9, "noise": 0.5, "annotator_safety": epath.Path("s")}
 
 
+def of_the_stage(rows, *, stage_seed):
+    """A function whose draws differ from round to round."""
+    return rows, stage_seed
+
+
+def test_a_configured_function_that_asks_for_the_stage_s_seed_gets_it(tmp_path):
+    runtime = smallest_runtime(tmp_path, seed=77, experiment_seed=9)
+    assert configured_function(part("of_the_stage"), {}, runtime)(["row"]) == (["row"], 77)
+
+
 def on_devices(rows, *, seed, mesh):
     """A function that computes on the run's devices."""
     return rows, seed, mesh

@@ -46,6 +46,8 @@ def evaluated(name, place, last):
         "safety_win_rate_vs_sft": 0.5 + 0.3 * share if place else None,
         "win_rate_standard_error": 0.02 if place else None,
         "instruction_kept": {"2": 0.5 + 0.5 * share, "4": 0.1 + 0.9 * share, "6": 0.8 * share},
+        "judged": {"helpfulness": 4, "safety": 1},
+        "notes": [],
         "reward_helpfulness": -0.5 + 2 * share,
         "reward_safety": 0.25 + share,
         "answer_tokens": 20.5,
@@ -96,8 +98,9 @@ def write_round(workdir, number, newest):
     folders = [write_stage(
         workdir, f"{name}_annotation", "annotation",
         {
-            "comparisons": 500 + number, "test_comparisons": 150, "identical_answers_left_out": 7,
-            "chosen_unsafe_left_out": 3, "newest_preferred": 0.6,
+            "comparisons": 500 + number, "test_comparisons": 150, "test_comparisons_wanted": 150,
+            "identical_answers_left_out": 7, "chosen_unsafe_left_out": 3, "newest_preferred": 0.6,
+            "first_preferred": 0.473,
             "ratings": dict(zip(RATINGS, (0.3 - 0.03 * number, 0.3, 0.25, 0.15 + 0.03 * number), strict=True)),
             "safety_labels": {"chosen_safe": 0.18, "both_safe": 0.47, "both_unsafe": 0.35},
         },
@@ -110,6 +113,7 @@ def write_round(workdir, number, newest):
             workdir, f"{name}_{kind}_reward", "reward_model",
             {
                 "kind": kind, "round": number, "comparisons": {"helpfulness": 400, "safety": 100},
+                "left_out": {"test_prompts": 11, "same_tokens": 2, "same_tokens_in_test": 0},
                 **dict(zip(("accuracy", "standard_error", "pairs"), parts, strict=True)),
             },
             settings={"round": number, "kind": kind}, inputs=(newest, f"{name}_annotation"), seconds=5.0,

@@ -10,9 +10,9 @@ from ml_collections import ConfigDict
 from llama2_jax.data.records import check_record
 from llama2_jax.inference.generate import Sample
 from llama2_jax.pipeline import encoding, sampling
-from llama2_jax.pipeline.stage_files import read_jsonl
+from llama2_jax.pipeline.stage_files import read_jsonl, write_jsonl
 from llama2_jax.stages import annotate
-from llama2_jax.stages.annotate import preference, shares, two_temperatures
+from llama2_jax.stages.annotate import check_labels, draw_sides, preference, shares, two_temperatures
 from tests.smallest import Letters, smallest_runtime
 
 RECORD = {"messages": [{"role": "user", "content": "hello"}], "safety": True, "category": "attack"}
@@ -80,6 +80,41 @@ def test_a_comparison_of_helpfulness_has_no_safety_label():
     check_record(row, "preferences")
 
 
+def test_each_version_is_shown_first_half_of_the_time():
+    sides = [draw_sides(3, RECORD["messages"], [number, 2], [7, 2]) for number in range(4000)]
+    assert all(sorted(one.values()) == ["a", "b"] for one in sides)
+    # 2000 of 4000, with a standard deviation of 32; five of them.
+    assert abs(sum(one["newest"] == "a" for one in sides) - 2000) < 160
+
+
+def test_the_sides_depend_on_the_seed_and_the_comparison_alone():
+    def sides(seed, messages=RECORD["messages"]):
+        return [draw_sides(seed, messages, [number, 2], [7, 2])["newest"] for number in range(64)]
+
+    other = [{"role": "user", "content": "bye"}]
+    assert sides(1) == sides(1)
+    assert len({tuple(drawn) for drawn in (sides(1), sides(2), sides(1, other))}) == 3
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        ([], "the annotator returned 0 labels for 1 comparisons"),
+        ([None], "label 0 is None; wanted the field preferred, 'a' or 'b'"),
+        ([{"preferred": "tie", "rating": "better"}], "label 0 is .*'tie'.*; wanted the field preferred, 'a' or 'b'"),
+        ([{"preferred": "a", "rating": "superb"}], "label 0 has the rating 'superb'; wanted one of significantly_bet"),
+        ([{"preferred": "b"}], "label 0 has the rating None"),
+        (
+            [{"preferred": "b", "rating": "better", "safety": {"b": True}}],
+            "label 0 has safety {'b': True}; wanted true or false for a and b, or None",
+        ),
+    ],
+)
+def test_labels_that_are_none_are_refused(labels, message):
+    with pytest.raises(ValueError, match=message):
+        check_labels(labels, 1, "the annotator")
+
+
 def test_shares():
     assert shares(["b", "a", "b", "b"]) == {"a": 0.25, "b": 0.75}
     assert shares([]) == {}
@@ -111,6 +146,12 @@ def prefers_more(comparisons, *, seed, seen=[]):  # noqa: B006 (what the annotat
     return labels
 
 
+def prefers_the_first(comparisons, *, seed):
+    """An annotator that does not read."""
+    del seed
+    return [{"preferred": "a", "rating": "better", "safety": None} for _ in comparisons]
+
+
 @pytest.fixture
 def stage(tmp_path, monkeypatch):
     """Runs the stage with answers that say their version and prompt; prompt 4 gets the same answer twice."""
@@ -130,7 +171,7 @@ def stage(tmp_path, monkeypatch):
     monkeypatch.setattr(sampling, "load_model", lambda folder, mesh: types.SimpleNamespace(params=folder.name))
     monkeypatch.setattr(encoding.Tokenizer, "load", lambda path: Letters())
 
-    def run(**changes):
+    def run(earlier_rounds=(), **changes):
         runtime = smallest_runtime(tmp_path)
         config = ConfigDict({
             "round": 2,
@@ -143,6 +184,7 @@ def stage(tmp_path, monkeypatch):
             **changes,
         })  # fmt: skip
         inputs = {role: runtime.folder / role for role in ("tokenizer", "newest", "earlier")}
+        inputs["annotations"] = tuple(earlier_rounds)
         return annotate.run(config, inputs, runtime), runtime.folder
 
     return run
@@ -158,6 +200,38 @@ def test_comparisons_are_counted_and_held_out_by_prompt(stage):
     assert sorted(asked) == sorted(f"question {index}" for index in range(12) if index not in (3, 4))
 
 
+def test_prompts_of_earlier_rounds_stay_on_their_side(stage):
+    def asked(folder, name):
+        return {row["messages"][0]["content"] for row in read_jsonl(folder / f"{name}.jsonl")}
+
+    _, folder = stage()
+    first = folder / "first"
+    first.mkdir()
+    before = {name: asked(folder, name) for name in ("comparisons", "comparisons_test")}
+    # As if the first round had held out others than this one would, and had not asked the rest.
+    trained, tested = sorted(before["comparisons_test"]), sorted(before["comparisons"])[:2]
+    for name, questions in (("comparisons", trained), ("comparisons_test", tested)):
+        rows = [{"messages": [{"role": "user", "content": question}]} for question in questions]
+        write_jsonl(first / f"{name}.jsonl", rows)
+    results, folder = stage(earlier_rounds=[first])
+    assert results["test_comparisons"] == results["test_comparisons_wanted"] == 3
+    assert set(tested) < asked(folder, "comparisons_test") and set(trained) < asked(folder, "comparisons")
+
+
+def test_an_annotator_that_prefers_what_it_sees_first_prefers_no_version(stage):
+    count = 300
+    results, folder = stage(
+        annotator={"function": f"{__name__}.prefers_the_first"},
+        prompts={"made": {"function": f"{__name__}.prompts", "arguments": {"count": count}, "format": "prompts"}},
+    )
+    assert results["first_preferred"] == 1.0
+    # A half, with a standard deviation of 0.029; five of them.
+    assert abs(results["newest_preferred"] - 0.5) < 0.145
+    for row in (*read_jsonl(folder / "comparisons.jsonl"), *read_jsonl(folder / "comparisons_test.jsonl")):
+        assert row["sources"][row["preferred_version"]]["shown_as"] == "a"
+        assert row["chosen"].startswith(row["preferred_version"])
+
+
 def test_a_comparison_says_where_its_answers_come_from(stage):
     _, folder = stage()
     for row in read_jsonl(folder / "comparisons.jsonl"):
@@ -166,6 +240,7 @@ def test_a_comparison_says_where_its_answers_come_from(stage):
         assert row["chosen"].startswith(row["preferred_version"])
         assert row["sources"]["newest"]["temperature"] != row["sources"]["earlier"]["temperature"]
         assert row["sources"]["newest"]["model"] == "newest"
+        assert {source["shown_as"] for source in row["sources"].values()} == {"a", "b"}
         assert Letters().decode(row["chosen_tokens"]) == row["chosen"]
 
 
@@ -176,6 +251,12 @@ def test_the_annotator_is_not_told_which_version_wrote_an_answer(stage):
     assert seen and all(comparison.keys() == fields for comparison in seen)
 
 
-def test_holding_out_everything_is_refused(stage):
-    with pytest.raises(ValueError, match=r"the_stage: 10 comparisons were made and test_comparisons=10 leaves none"):
+def test_holding_out_more_than_there_are_prompts_is_refused_before_anything_is_sampled(stage, monkeypatch):
+    monkeypatch.delattr(sampling, "generate")
+    with pytest.raises(ValueError, match=r"the_stage: test_comparisons=12, but 12 prompts give at most 12 comparisons"):
+        stage(test_comparisons=12)
+
+
+def test_holding_out_all_that_was_made_is_refused(stage):
+    with pytest.raises(ValueError, match=r"the_stage: all 10 comparisons that were made, of 10 prompts, are held out"):
         stage(test_comparisons=10)

@@ -61,7 +61,7 @@ def stage(tmp_path, monkeypatch):
 
     monkeypatch.setattr(sampling, "generate", generate)
     monkeypatch.setattr(sampling, "load_model", lambda folder, mesh: types.SimpleNamespace(params=folder.name))
-    monkeypatch.setattr(evaluate, "load_reward_models", lambda *_, **__: types.SimpleNamespace(score=score))
+    monkeypatch.setattr(evaluate, "load_reward_models", lambda *_: types.SimpleNamespace(score=score))
     monkeypatch.setattr(encoding.Tokenizer, "load", lambda path: Letters())
     runtime = smallest_runtime(tmp_path, model=smallest_model(max_length=256))
 
@@ -160,6 +160,62 @@ def test_every_answer_is_written_with_its_verdict(stage):
         assert {row["response"] for row in rows} == {answer.strip()}
         assert Letters().decode(rows[0]["tokens"]) == f"[INST] question 0 [/INST]{answer}"
         assert rows[0]["verdict"]["violation"] == (name == "two")
+
+
+def undecided_judge(rows, *, seed):
+    """Decides nothing of the answers "abcd", and of the others nothing but how helpful those to odd questions are."""
+    del seed
+    return [
+        None if row["response"] == "abcd" else {"helpfulness": 0.5 if place % 2 else None}
+        for place, row in enumerate(rows)
+    ]
+
+
+def test_what_the_judge_cannot_decide_does_not_end_the_evaluation(stage):
+    """The even questions are safety matters: with no value of safety they are in no win rate either."""
+    versions, folder = stage(judge={"function": f"{__name__}.undecided_judge"})
+    one, two, three = versions
+    assert (one["helpfulness"], two["helpfulness"], three["safety"]) == (0.5, None, None)
+    assert (one["judged"]["helpfulness"], two["judged"]["helpfulness"], one["judged"]["safety"]) == (3, 0, 0)
+    assert [version["judged"]["win_rate_vs_sft"] for version in versions] == [3, 0, 3]
+    assert [version["win_rate_vs_sft"] for version in versions] == [None] * 3, "nothing but ties"
+    assert "helpfulness: none of 3 verdicts has a value of helpfulness" in two["notes"]
+    assert not any(note.startswith("helpfulness") for note in one["notes"])
+    assert one["instruction_kept"] == {"2": None, "4": None, "6": None}
+    assert read_jsonl(folder / "answers_two.jsonl")[0]["verdict"] is None
+
+
+def test_every_prompt_is_judged_by_a_judge_that_decides(stage):
+    for version in stage()[0]:
+        assert version["notes"] == []
+        assert version["judged"] == {
+            "helpfulness": 3, "safety": 3, "violation_rate": 3, "false_refusal_rate": 3, "borderline_refusal_rate": 0,
+            "win_rate_vs_sft": 6, "helpfulness_win_rate_vs_sft": 3, "safety_win_rate_vs_sft": 3,
+        }  # fmt: skip
+
+
+def short_judge(rows, *, seed):
+    return judge(rows[1:], seed=seed)
+
+
+def test_a_judge_that_skips_an_answer_is_named(stage):
+    with pytest.raises(ValueError, match=r"the_stage: the judge .*short_judge returned 5 verdicts on 6 answers"):
+        stage(judge={"function": f"{__name__}.short_judge"})
+
+
+@pytest.mark.parametrize(("threshold", "read"), [(0.15, "helpfulness"), (0.5, "safety")])
+def test_the_reward_goes_by_the_configured_threshold(stage, monkeypatch, threshold, read):
+    """sigmoid(-1) is 0.27: the safety score of a harmless prompt counts only if the threshold is above it."""
+    rewards = []
+
+    def load_reward_models(inputs, runtime, reward):
+        rewards.append(reward)
+        return types.SimpleNamespace(score=lambda rows: Scores(*(np.zeros(len(rows), np.float32) for _ in range(3))))
+
+    monkeypatch.setattr(evaluate, "load_reward_models", load_reward_models)
+    stage(safety_threshold=threshold)
+    (logit,) = rewards[0]([{"safety": False}], [2.0], [-1.0])
+    assert logit == pytest.approx({"helpfulness": 2.0, "safety": -1.0}[read])
 
 
 OWN_MEASURES = (

@@ -90,6 +90,7 @@ def test_reward_models_are_sorted_and_complete(whole):
         "significantly_better": 0.92, "better": 0.82, "slightly_better": 0.72, "negligibly_better": 0.62,
         "all": pytest.approx(0.77),
     }  # fmt: skip
+    assert rows[0]["left_out"] == {"test_prompts": 11, "same_tokens": 2, "same_tokens_in_test": 0}
     assert rows[3]["pairs"]["safety"]["all"] == 100 and rows[3]["standard_error"]["safety"]["better"] == 0.04
 
 
@@ -98,6 +99,8 @@ def test_annotation_sampling_and_ppo(whole):
     assert [row["round"] for row in content["annotations"]] == [1, 2]
     assert content["annotations"][0]["ratings"]["significantly_better"] == pytest.approx(0.27)
     assert content["annotations"][1]["comparisons"] == 502
+    assert content["annotations"][1]["test_comparisons_wanted"] == 150
+    assert content["annotations"][1]["first_preferred"] == 0.473
     sampling = content["rejection_sampling"][1]
     assert (sampling["temperature"], sampling["bag"], sampling["bag_by_round"]) == (1.0, 200, {"2": 200})
     assert set(sampling["sweep"]) == {"0.8", "1.0", "1.2"} and len(sampling["best_of"]["max"]) == 8
@@ -144,7 +147,8 @@ def test_page_has_every_section_and_needs_no_network(whole):
 
 def test_page_shows_the_numbers(whole):
     text = " ".join(Page(whole[1]).text.split())
-    for words in ("SFT to V2 + PPO", "40% → 90%", "50% → 10%", "2.0% → 4.0%", "0.500 → 0.750", "92.0%", "round 2"):
+    shown = ("SFT to V2 + PPO", "40% → 90%", "50% → 10%", "2.0% → 4.0%", "0.500 → 0.750", "92.0%", "round 2", "47.3%")
+    for words in shown:
         assert words in text, words
     assert "prompts.world.arguments.round" in text  # in what the rounds' settings differ
 
@@ -200,6 +204,16 @@ def test_what_was_not_measured_is_null(tmp_path):
     assert content["versions"][1]["helpfulness"] is None and content["versions"][1]["reward_helpfulness"] is None
     assert content["versions"][1]["instruction_kept"] == {"2": None}
     assert "This run has no measure of kept instructions." in Page(page).text
+
+
+def test_what_was_not_judged_is_noted_on_the_page(tmp_path):
+    versions = [
+        evaluated("sft", 0, 1),
+        {**evaluated("rlhf_v1", 1, 1), "helpfulness": None, "notes": ["none & nothing"]},
+    ]
+    content, page, _ = make_report(tmp_path, made_up_run(tmp_path, rounds=1, ppo=False, versions=versions))
+    assert content["versions"][1]["notes"] == ["none & nothing"]
+    assert Page(page).text.count("rlhf_v1: none & nothing.") == 1
 
 
 def test_a_reward_model_without_test_pairs_of_a_domain(tmp_path):

@@ -12,14 +12,14 @@ from llama2_jax.stages import reward_model
 from llama2_jax.stages.reward_model import held_out_accuracy, reward_model_step, training_records
 from llama2_jax.training.optimizer import OptimizerConfig, make_optimizer
 from llama2_jax.training.state import create_state
-from tests.smallest import smallest_model, smallest_runtime
+from tests.smallest import Letters, smallest_model, smallest_runtime
 
 
-def comparisons(*, seed, domain, count, source=""):
+def comparisons(*, seed, domain, count, source="", prompt=""):
     del seed
     return [
         {
-            "messages": [{"role": "user", "content": "hello"}],
+            "messages": [{"role": "user", "content": f"{prompt} {index}" if prompt else "hello"}],
             "chosen": f"good {index}",
             "rejected": f"bad {index}",
             "domain": domain,
@@ -43,7 +43,7 @@ def mixed(tmp_path):
         rows = [*comparisons(seed=0, domain="helpfulness", count=30), *comparisons(seed=0, domain="safety", count=20)]
         write_jsonl(folder / "comparisons.jsonl", [{**row, "from": folder.name} for row in rows])
 
-    def records(kind, other_fraction, open_count=100, **changes):
+    def records(kind, other_fraction, open_count=100, test=(), **changes):
         open_data = {
             domain: made(domain=domain, count=open_count, source="open") for domain in ("helpfulness", "safety")
         }
@@ -51,7 +51,7 @@ def mixed(tmp_path):
             "kind": kind, "other_fraction": other_fraction,
             "preferences": {}, "open_preferences": open_data if open_count else {}, **changes,
         })  # fmt: skip
-        return training_records(config, {"annotations": folders}, runtime)
+        return training_records(config, {"annotations": folders}, runtime, {"helpfulness": [], "safety": test})
 
     return records
 
@@ -61,7 +61,7 @@ def of(records, **fields):
 
 
 def test_helpfulness_is_half_its_own_comparisons_of_every_round_and_half_others(mixed):
-    records = mixed("helpfulness", 0.5)
+    records = mixed("helpfulness", 0.5).records
     own = [record for record in of(records, domain="helpfulness") if record["from"] != "open"]
     assert len(own) == 60 and {record["from"] for record in own} == {"round_1", "round_2"}
     assert len(records) == 120
@@ -72,7 +72,7 @@ def test_helpfulness_is_half_its_own_comparisons_of_every_round_and_half_others(
 
 
 def test_safety_is_nine_tenths_safety_comparisons_and_a_tenth_helpfulness(mixed):
-    records = mixed("safety", 0.1)
+    records = mixed("safety", 0.1).records
     assert len(of(records, domain="safety")) == 40 + 100
     # A tenth of the whole: 140 / 9, rounded.
     assert len(of(records, domain="helpfulness")) == 16
@@ -80,16 +80,53 @@ def test_safety_is_nine_tenths_safety_comparisons_and_a_tenth_helpfulness(mixed)
 
 def test_comparisons_from_files_count_as_the_model_s_own(mixed):
     files = {"human": made(domain="helpfulness", count=50, source="file")}
-    records = mixed("helpfulness", 0.5, preferences=files)
+    records = mixed("helpfulness", 0.5, preferences=files).records
     assert len(of(records, **{"from": "file"})) == 50
     assert len(records) == 2 * (60 + 50)
 
 
 def test_no_comparison_is_drawn_twice(mixed):
-    records = mixed("helpfulness", 0.5, open_count=0)
+    records = mixed("helpfulness", 0.5, open_count=0).records
     # Of the others there are only 40: all are taken, once.
     assert len(of(records, domain="safety")) == 40
     assert len({(record["from"], record["domain"], record["chosen"]) for record in records}) == 100
+
+
+def test_comparisons_of_prompts_that_are_tested_on_are_left_out_and_counted(mixed):
+    """Whatever their domain and wherever they come from; the mix is made of what is left."""
+    files = {"human": made(domain="helpfulness", count=50, source="file", prompt="asked")}
+    test = comparisons(seed=0, domain="safety", count=20, prompt="asked")
+    records, left_out = mixed("helpfulness", 0.5, preferences=files, test=test)
+    assert left_out == 20 and len(of(records, **{"from": "file"})) == 30
+    assert not {row["messages"][0]["content"] for row in test} & {row["messages"][0]["content"] for row in records}
+    assert len(records) == 2 * (60 + 30)
+    open_files = {"open": made(domain="safety", count=50, source="open", prompt="asked")}
+    records, left_out = mixed("safety", 0.1, open_preferences=open_files, test=test)
+    assert left_out == 20 and len(of(records, **{"from": "open"})) == 30
+
+
+def test_the_stage_counts_what_it_leaves_out(tmp_path, monkeypatch):
+    runtime = smallest_runtime(tmp_path)
+    (tmp_path / "round_1").mkdir()
+    rows = comparisons(seed=0, domain="helpfulness", count=6, prompt="asked")
+    rows[5]["rejected"] = f"{rows[5]['chosen']} \n"
+    rows[1]["rejected"] = f" {rows[1]['chosen']}"
+    write_jsonl(tmp_path / "round_1/comparisons.jsonl", rows[2:])
+    write_jsonl(tmp_path / "round_1/comparisons_test.jsonl", rows[:2])
+    config = ConfigDict({
+        "kind": "helpfulness", "round": 1, "other_fraction": 0.0, "margin": "none", "length": 64, "too_long": "raise",
+        "preferences": {"human": made(domain="helpfulness", count=1, prompt="asked")},
+        "open_preferences": {}, "test_preferences": {},
+    })  # fmt: skip
+    monkeypatch.setattr(reward_model, "load_tokenizer", lambda inputs: Letters())
+    monkeypatch.setattr(reward_model, "_fit", lambda config, start, comparisons, runtime: {})
+    monkeypatch.setattr(reward_model, "rewards", lambda model, params, sequences: np.arange(len(sequences))[::-1])
+    results = reward_model.run(config, {"annotations": tmp_path / "round_1", "start": tmp_path}, runtime)
+    # Of four comparisons and one from a file, that one's prompt is tested on, and one has the same answer twice.
+    assert results["comparisons"] == {"helpfulness": 3, "safety": 0}
+    assert results["left_out"] == {"test_prompts": 1, "same_tokens": 1, "same_tokens_in_test": 1}
+    assert (results["pairs"]["helpfulness"]["all"], results["accuracy"]["helpfulness"]["all"]) == (1, 1.0)
+    assert results["too_long"] == 0 and "safety" not in results["pairs"]
 
 
 def pairs(count=16, seed=0):

@@ -133,14 +133,28 @@ def test_sampled_ids_are_used_unchanged(tokenizer):
     prompt = encode_prompt(tokenizer, turns("the river"))
     # A model may spell a word in pieces that the tokenizer would not choose.
     sampled = [*tokenizer.encode("q"), *tokenizer.encode("u"), *tokenizer.encode("iet"), tokenizer.eos_id]
-    encoded = encode_with_answer(prompt, np.asarray(sampled, np.int32))
+    encoded = encode_with_answer(tokenizer, turns("the river"), np.asarray(sampled, np.int32))
     assert encoded.tokens.tolist() == prompt + sampled
     assert encoded.loss_mask.tolist() == [0] * len(prompt) + [1] * len(sampled)
+    assert encoded.tokens.dtype == encoded.loss_mask.dtype == np.int32
 
 
 def test_an_unfinished_answer_gets_no_eos(tokenizer):
     prompt, answer = encode_prompt(tokenizer, turns("the river")), tokenizer.encode("quiet")
-    assert encode_with_answer(prompt, answer).tokens.tolist() == prompt + answer
+    assert encode_with_answer(tokenizer, turns("the river"), answer).tokens.tolist() == prompt + answer
+
+
+def test_where_pairs_begin_is_known_also_if_a_bos_was_sampled(tokenizer):
+    messages = turns("the river", "", "how", "stone", "and word")
+    messages[1]["tokens"] = [*tokenizer.encode("quiet"), tokenizer.bos_id, *tokenizer.encode("garden")]
+    lengths = [len(encode_prompt(tokenizer, messages[:end])) for end in (1, 3, 5)]
+    first = lengths[0] + len(messages[1]["tokens"]) + 1  # and EOS
+    second = len(encode_dialogue(tokenizer, messages[:4]))
+    starts = (0, first, second)
+    assert encode_dialogue(tokenizer, messages).starts == starts
+    encoded = encode_with_answer(tokenizer, messages, [tokenizer.bos_id, tokenizer.eos_id])
+    assert encoded.starts == starts and len(encoded) == lengths[2] + 2
+    assert all(encoded.tokens[start] == tokenizer.bos_id for start in starts)
 
 
 def test_a_history_may_contain_sampled_ids(tokenizer):
@@ -206,8 +220,10 @@ def test_invalid_arguments_raise(trained):
         encode_dialogue(trained, turns("a", "b", "c"), "last")
     with pytest.raises(ValueError, match="loss='all'"):
         encode_dialogue(trained, turns("a", "b"), "all")
-    with pytest.raises(ValueError, match="neither may be empty"):
-        encode_with_answer(encode_prompt(trained, turns("a")), [])
+    with pytest.raises(ValueError, match="a sampled answer has no tokens"):
+        encode_with_answer(trained, turns("a"), [])
+    with pytest.raises(ValueError, match="a prompt ends in a user message"):
+        encode_with_answer(trained, turns("a", "b"), [5])
 
 
 def test_a_dialogues_text_is_the_encoded_text():

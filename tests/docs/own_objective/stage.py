@@ -26,7 +26,7 @@ def run(config, inputs, runtime):
     comparisons = encode_comparisons(
         load_tokenizer(inputs), records, margins=MARGINS["none"], length=config.length, too_long=config.too_long,
         source=runtime.stage,
-    )  # fmt: skip
+    ).comparisons  # fmt: skip
     comparisons = with_reference(comparisons, policy, runtime.model)
     batches = preference_batches(
         comparisons, config.pairs_per_batch, config.length, runtime.seed, config.epochs,
