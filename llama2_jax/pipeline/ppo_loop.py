@@ -12,6 +12,7 @@ from ml_collections import ConfigDict
 from llama2_jax.models.config import ModelConfig
 from llama2_jax.models.llama import Params
 from llama2_jax.pipeline.model_training import learning_rate, shard_batch, stage_session
+from llama2_jax.pipeline.ppo_guards import REFERENCE, SAMPLER, TRAINING, check_agreement, tolerance
 from llama2_jax.pipeline.ppo_steps import ppo_critic_step, ppo_policy_step
 from llama2_jax.pipeline.rollouts import Rollouts
 from llama2_jax.pipeline.runtime import Runtime
@@ -23,10 +24,6 @@ from llama2_jax.training.progress import progress_bar
 from llama2_jax.training.session import Position, Session
 from llama2_jax.training.state import TrainState, create_state
 from llama2_jax.training.step import TrainStep
-
-# How far float32 may take the first minibatch's ratio from 1 and the first KL from 0: the same numbers computed twice,
-# packed into other rows. In bfloat16 the same holds to its 8 bits of mantissa.
-TOLERANCE = {"float32": 1e-3, "bfloat16": 0.2}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -169,9 +166,10 @@ def _iteration(
 ) -> tuple[dict[str, TrainState], dict[str, float]]:
     """Experience, then one gradient step a minibatch; checks that nothing changed between sampling and training."""
     experience = environment.rollouts(states["policy"].params, states["critic"].params, iteration)
-    tolerance = TOLERANCE[runtime.model.compute_dtype]
-    if iteration == 0 and abs(experience.metrics["kl_per_token"]) > tolerance:
-        raise AssertionError(f"the KL to the reference is {experience.metrics['kl_per_token']} before the first step")
+    bound = tolerance(runtime.model.compute_dtype, runtime.mesh.devices.flat[0].platform)
+    check_agreement(SAMPLER, experience.metrics["sampler_log_ratio_abs"], bound, iteration)
+    if iteration == 0:
+        check_agreement(REFERENCE, experience.metrics["reference_log_ratio_abs"], bound, iteration)
     policy_step, critic_step = configured_steps(config, runtime.model, runtime.mesh)
     order = np.random.default_rng([runtime.seed, iteration]).permutation(len(experience.responses))
     rows = []
@@ -186,12 +184,8 @@ def _iteration(
         if iteration >= config.critic_warmup_iterations:
             policy, policy_metrics = policy_step(policy, batch, learning_rate(config, config.iterations)(iteration))
             row |= {f"policy_{name}": value for name, value in policy_metrics.items()}
-            ratio = float(policy_metrics["ratio_mean"])
-            if first == 0 and abs(ratio - 1) > tolerance:
-                raise AssertionError(
-                    f"iteration {iteration}: the mean ratio at the first minibatch is {ratio}, not 1: sampling and "
-                    "training do not compute the same log-probabilities"
-                )
+            if first == 0:
+                check_agreement(TRAINING, float(policy_metrics["log_ratio_abs"]), bound, iteration)
         states = {"policy": policy, "critic": critic}
         rows.append(row)
     _check_finite(rows, iteration)

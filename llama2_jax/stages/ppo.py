@@ -45,7 +45,7 @@ def run(config: ConfigDict, inputs: Inputs, runtime: Runtime) -> dict:
         return collect(config, frozen, policy, critic, prompts, key)
 
     def held_out_reward(policy: Params) -> float:
-        _, _, scores = answer_and_score(config, frozen, policy, held_out, named_key(runtime.key, "held out"))
+        _, scores = answer_and_score(config, frozen, policy, held_out, named_key(runtime.key, "held out"))
         return float(scores.combined.mean())
 
     save_model_description(runtime.folder, runtime.model, "language")
