@@ -49,7 +49,7 @@ class Progress:
       iteration: how many are done.
       evaluated: the last iteration after which the policy was evaluated; -1 before the first evaluation.
       best, best_iteration: the best held-out reward so far, and after which iteration.
-      waited: evaluations since then.
+      waited: evaluations since then, of a policy in training: not those made while the critic warms up.
       first: the held-out reward before the first iteration.
     """
 
@@ -60,13 +60,26 @@ class Progress:
     waited: int = 0
     first: float | None = None
 
-    def with_evaluation(self, reward: float) -> "Progress":
-        """Returns the progress after an evaluation of the policy as it is now."""
+    def with_evaluation(self, reward: float, warmup_iterations: int) -> "Progress":
+        """Returns the progress after an evaluation of the policy as it is now.
+
+        Args:
+          reward: the policy's mean reward on the held-out prompts.
+          warmup_iterations: of the critic; after so many iterations the policy is still the one that PPO started from.
+
+        Raises:
+          FloatingPointError: if the reward is not finite.
+        """
+        if not np.isfinite(reward):
+            raise FloatingPointError(
+                f"after PPO iteration {self.iteration} the mean reward on the held-out prompts is {reward}: look at "
+                "the reward models and at the reward function (config.reward.function)"
+            )
         first = reward if self.first is None else self.first
         evaluated = dataclasses.replace(self, evaluated=self.iteration, first=first)
         if reward > self.best:
             return dataclasses.replace(evaluated, best=reward, best_iteration=self.iteration, waited=0)
-        return dataclasses.replace(evaluated, waited=self.waited + 1)
+        return dataclasses.replace(evaluated, waited=self.waited + (self.iteration > warmup_iterations))
 
 
 def iterate(config: ConfigDict, policy: Params, critic: Params, environment: Environment, runtime: Runtime) -> Progress:
@@ -142,7 +155,7 @@ def _evaluate_and_save(
     if due and progress.evaluated < iteration:
         reward = environment.held_out_reward(states["policy"].params)
         session.metrics.write(iteration, {"held_out_reward": reward})
-        progress = progress.with_evaluation(reward)
+        progress = progress.with_evaluation(reward, config.critic_warmup_iterations)
     saves = due or stops or iteration % config.save_every == 0
     if saves and session.checkpoints.latest_step() != iteration:
         session.save(iteration, _together(states), environment.prompts, dataclasses.asdict(progress))
