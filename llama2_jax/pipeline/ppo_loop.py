@@ -123,8 +123,8 @@ def iterate(config: ConfigDict, policy: Params, critic: Params, environment: Env
 def configured_steps(config: ConfigDict, model: ModelConfig, mesh: Mesh) -> tuple[TrainStep, TrainStep]:
     """Returns the compiled steps of policy and critic."""
     optimizer = OptimizerConfig(**config.optimizer)
-    policy_step = ppo_policy_step(model, optimizer, config.clip, config.temperature, mesh)
-    return policy_step, ppo_critic_step(model, optimizer, config.value_clip, mesh)
+    policy_step = ppo_policy_step(model, optimizer, config.clip, config.temperature, config.accumulation, mesh)
+    return policy_step, ppo_critic_step(model, optimizer, config.value_clip, config.accumulation, mesh)
 
 
 def _initial(config: ConfigDict, policy: Params, critic: Params) -> dict[str, TrainState]:
@@ -185,10 +185,11 @@ def _iteration(
         check_agreement(REFERENCE, experience.metrics["reference_log_ratio_abs"], bound, iteration)
     policy_step, critic_step = configured_steps(config, runtime.model, runtime.mesh)
     order = np.random.default_rng([runtime.seed, iteration]).permutation(len(experience.responses))
+    multiple = row_multiple(runtime.mesh, accumulation=config.accumulation)
     rows = []
     for first in range(0, len(order), config.minibatch_size):
         selected = order[first : first + config.minibatch_size]
-        packed = experience.minibatch(selected, runtime.model.max_length, row_multiple(runtime.mesh))
+        packed = experience.minibatch(selected, runtime.model.max_length, multiple)
         batch = shard_batch(packed, runtime.mesh)
         row = {}
         critic, critic_metrics = critic_step(states["critic"], batch, config.critic_learning_rate)
