@@ -177,7 +177,8 @@ def test_from_the_fourth_round_on_the_bag_is_of_all_rounds(finished):
         bag = rows(finished / f"rlhf_v{number}_rejection_sampling" / "bag.jsonl")
         allowed = range(1, number + 1) if number >= 4 else (number,)
         assert {row["round"] for row in bag} <= set(allowed)
-        assert len(bag) == min(30, sum(len(sampled[earlier]) for earlier in allowed))
+        assert len(bag) == min(30, len(set().union(*(sampled[earlier] for earlier in allowed))))
+        assert len({json.dumps(row["messages"]) for row in bag}) == len(bag), "one answer to a prompt"
 
 
 def test_a_second_call_runs_nothing(finished):

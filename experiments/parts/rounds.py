@@ -124,13 +124,14 @@ def add_rejection_sampling(
         "round": number,
         "prompts": sources.sampling_prompts(number),
         "samples_per_prompt": shared(config, "samples_per_prompt"),
-        # The sweep that chooses one for the round.
+        # The sweep that chooses one for the round; the middle one if none is better by more than a standard error.
         "temperatures": by_scale(scale, {"tiny": (0.4, 0.6, 0.8)}, paper=(0.8, 1.0, 1.2)),
         "sweep_prompts": by_scale(scale, {"tiny": 48, "small": 128}, paper=512),
         "top_p": 1.0,
         "max_new_tokens": shared(config, "answer_tokens"),
         "safety_threshold": shared(config, "safety_threshold"),
         "bag_size": sources.bag_size,  # of the rows of all rounds, the best so many
+        "bag_answers_per_prompt": 1,  # of the answers of all rounds to one prompt, the best so many
         "sources": sources.demonstrations_after_sampling,  # fine-tuning data besides the bag
         "finetune": finetuning_schedule(config, epochs=2, learning_rate="learning_rate_after_sampling"),
     })  # fmt: skip

@@ -27,8 +27,8 @@ def policy_loss(
 
     Returns:
       The loss and metrics that add up in the same way: `clip_fraction`, the fraction of tokens with a ratio outside the
-      clip range; `approximate_kl`, the k3 estimate of KL(old || new) in nats a token; `ratio_mean`, which is 1 at the
-      first minibatch.
+      clip range; `approximate_kl`, the k3 estimate of KL(old || new) in nats a token; `ratio_mean`; `log_ratio_abs`,
+      the mean of |log ratio|, which is 0 at the first minibatch and for no other policy.
     """
     mask = mask.astype(bool)
     # Masked before exp: other entries may overflow, and 0 times infinity is NaN in the gradient.
@@ -44,6 +44,7 @@ def policy_loss(
         "clip_fraction": mean((jnp.abs(ratio - 1.0) > clip).astype(jnp.float32)),
         "approximate_kl": mean(kl_k3(old_logp, logp)),
         "ratio_mean": mean(ratio),
+        "log_ratio_abs": mean(jnp.abs(log_ratio)),
     }
     return -mean(surrogate), metrics
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from jaxtyping import Float
 
+from llama2_jax.data.content_hash import prompt_hash
 from llama2_jax.inference.generate import Sample
 from llama2_jax.pipeline.encoding import encode_row
 from llama2_jax.pipeline.reward_models import RewardModels
@@ -100,6 +101,43 @@ def best_of_curve(rewards: Float[np.ndarray, "prompts K"]) -> Mapping[str, list[
     }
 
 
+def distinct_prompts(
+    records: Sequence[dict], prompts: Sequence[Sequence[int]]
+) -> tuple[list[dict], list[Sequence[int]]]:
+    """Returns each prompt once: the first record of those with the same messages, and its token ids.
+
+    The paper keeps the best of K answers for each prompt. One that its sources repeat would be answered several times,
+    and weigh as much in the fine-tuning.
+    """
+    first = {}
+    for record, prompt in zip(records, prompts, strict=True):
+        first.setdefault(prompt_hash(record["messages"]), (record, prompt))
+    return [record for record, _ in first.values()], [prompt for _, prompt in first.values()]
+
+
+def best_of_each_prompt(rows: Sequence[dict], most: int = 1) -> list[dict]:
+    """Returns for each prompt its `most` rows with the highest rewards, in the order given.
+
+    Of equal rewards that of the newest round comes first.
+    """
+    if most < 1:
+        raise ValueError(f"bag_answers_per_prompt={most}: wanted at least 1")
+    of_prompt: dict[str, list[int]] = {}
+    for index, row in enumerate(rows):
+        of_prompt.setdefault(prompt_hash(row["messages"]), []).append(index)
+    kept = []
+    for indices in of_prompt.values():
+        kept += sorted(indices, key=lambda index: (-rows[index]["rewards"]["combined"], -rows[index]["round"]))[:most]
+    return [rows[index] for index in sorted(kept)]
+
+
+def proportional_shares(sizes: Sequence[int], total: int) -> list[int]:
+    """Returns how many of `total` each group gets by its size; they add up to the total, or to all there are."""
+    total, everything = min(total, sum(sizes)), max(sum(sizes), 1)
+    ends = [round(total * end / everything) for end in np.cumsum(sizes).tolist()]
+    return [end - begin for begin, end in zip([0, *ends], ends, strict=False)]
+
+
 def best_of_all_rounds(rows: Sequence[dict], size: int) -> list[dict]:
     """Returns the rows with the highest rewards, at most `size`; 0 is all.
 
@@ -112,11 +150,8 @@ def best_of_all_rounds(rows: Sequence[dict], size: int) -> list[dict]:
     groups: dict[tuple, list[dict]] = {}
     for row in rows:
         groups.setdefault((row["safety"], row.get("category", "")), []).append(row)
-    kept, seen = [], 0
-    for group in groups.values():
-        # Rounded so that the shares add up to the size.
-        begin, seen = seen, seen + len(group)
-        share = round(size * seen / len(rows)) - round(size * begin / len(rows))
+    kept = []
+    for group, share in zip(groups.values(), proportional_shares([*map(len, groups.values())], size), strict=True):
         kept += sorted(group, key=lambda row: -row["rewards"]["combined"])[:share]
     return kept
 

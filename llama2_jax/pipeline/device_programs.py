@@ -74,9 +74,10 @@ def rows_of(names: tuple[str, ...], rows: int, length: int, dtype: Any = jnp.int
     return dict.fromkeys(names, ((rows, length), dtype))
 
 
-def packed_rows(sequences: int, mesh: Mesh) -> int:
-    """Returns the most rows that so many packed sequences take: one each."""
-    return -(-sequences // row_multiple(mesh)) * row_multiple(mesh)
+def packed_rows(sequences: int, mesh: Mesh, accumulation: int = 1) -> int:
+    """Returns the most rows that so many packed sequences take: one each; see `row_multiple`."""
+    multiple = row_multiple(mesh, accumulation=accumulation)
+    return -(-sequences // multiple) * multiple
 
 
 def train_step(

@@ -12,6 +12,7 @@ from ml_collections import ConfigDict
 from llama2_jax.models.config import ModelConfig
 from llama2_jax.models.llama import Params
 from llama2_jax.pipeline.model_training import learning_rate, shard_batch, stage_session
+from llama2_jax.pipeline.ppo_guards import REFERENCE, SAMPLER, TRAINING, check_agreement, tolerance
 from llama2_jax.pipeline.ppo_steps import ppo_critic_step, ppo_policy_step
 from llama2_jax.pipeline.rollouts import Rollouts
 from llama2_jax.pipeline.runtime import Runtime
@@ -23,10 +24,6 @@ from llama2_jax.training.progress import progress_bar
 from llama2_jax.training.session import Position, Session
 from llama2_jax.training.state import TrainState, create_state
 from llama2_jax.training.step import TrainStep
-
-# How far float32 may take the first minibatch's ratio from 1 and the first KL from 0: the same numbers computed twice,
-# packed into other rows. In bfloat16 the same holds to its 8 bits of mantissa.
-TOLERANCE = {"float32": 1e-3, "bfloat16": 0.2}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,7 +49,7 @@ class Progress:
       iteration: how many are done.
       evaluated: the last iteration after which the policy was evaluated; -1 before the first evaluation.
       best, best_iteration: the best held-out reward so far, and after which iteration.
-      waited: evaluations since then.
+      waited: evaluations since then, of a policy in training: not those made while the critic warms up.
       first: the held-out reward before the first iteration.
     """
 
@@ -63,13 +60,26 @@ class Progress:
     waited: int = 0
     first: float | None = None
 
-    def with_evaluation(self, reward: float) -> "Progress":
-        """Returns the progress after an evaluation of the policy as it is now."""
+    def with_evaluation(self, reward: float, warmup_iterations: int) -> "Progress":
+        """Returns the progress after an evaluation of the policy as it is now.
+
+        Args:
+          reward: the policy's mean reward on the held-out prompts.
+          warmup_iterations: of the critic; after so many iterations the policy is still the one that PPO started from.
+
+        Raises:
+          FloatingPointError: if the reward is not finite.
+        """
+        if not np.isfinite(reward):
+            raise FloatingPointError(
+                f"after PPO iteration {self.iteration} the mean reward on the held-out prompts is {reward}: look at "
+                "the reward models and at the reward function (config.reward.function)"
+            )
         first = reward if self.first is None else self.first
         evaluated = dataclasses.replace(self, evaluated=self.iteration, first=first)
         if reward > self.best:
             return dataclasses.replace(evaluated, best=reward, best_iteration=self.iteration, waited=0)
-        return dataclasses.replace(evaluated, waited=self.waited + 1)
+        return dataclasses.replace(evaluated, waited=self.waited + (self.iteration > warmup_iterations))
 
 
 def iterate(config: ConfigDict, policy: Params, critic: Params, environment: Environment, runtime: Runtime) -> Progress:
@@ -113,8 +123,8 @@ def iterate(config: ConfigDict, policy: Params, critic: Params, environment: Env
 def configured_steps(config: ConfigDict, model: ModelConfig, mesh: Mesh) -> tuple[TrainStep, TrainStep]:
     """Returns the compiled steps of policy and critic."""
     optimizer = OptimizerConfig(**config.optimizer)
-    policy_step = ppo_policy_step(model, optimizer, config.clip, config.temperature, mesh)
-    return policy_step, ppo_critic_step(model, optimizer, config.value_clip, mesh)
+    policy_step = ppo_policy_step(model, optimizer, config.clip, config.temperature, config.accumulation, mesh)
+    return policy_step, ppo_critic_step(model, optimizer, config.value_clip, config.accumulation, mesh)
 
 
 def _initial(config: ConfigDict, policy: Params, critic: Params) -> dict[str, TrainState]:
@@ -145,7 +155,7 @@ def _evaluate_and_save(
     if due and progress.evaluated < iteration:
         reward = environment.held_out_reward(states["policy"].params)
         session.metrics.write(iteration, {"held_out_reward": reward})
-        progress = progress.with_evaluation(reward)
+        progress = progress.with_evaluation(reward, config.critic_warmup_iterations)
     saves = due or stops or iteration % config.save_every == 0
     if saves and session.checkpoints.latest_step() != iteration:
         session.save(iteration, _together(states), environment.prompts, dataclasses.asdict(progress))
@@ -169,15 +179,17 @@ def _iteration(
 ) -> tuple[dict[str, TrainState], dict[str, float]]:
     """Experience, then one gradient step a minibatch; checks that nothing changed between sampling and training."""
     experience = environment.rollouts(states["policy"].params, states["critic"].params, iteration)
-    tolerance = TOLERANCE[runtime.model.compute_dtype]
-    if iteration == 0 and abs(experience.metrics["kl_per_token"]) > tolerance:
-        raise AssertionError(f"the KL to the reference is {experience.metrics['kl_per_token']} before the first step")
+    bound = tolerance(runtime.model.compute_dtype, runtime.mesh.devices.flat[0].platform)
+    check_agreement(SAMPLER, experience.metrics["sampler_log_ratio_abs"], bound, iteration)
+    if iteration == 0:
+        check_agreement(REFERENCE, experience.metrics["reference_log_ratio_abs"], bound, iteration)
     policy_step, critic_step = configured_steps(config, runtime.model, runtime.mesh)
     order = np.random.default_rng([runtime.seed, iteration]).permutation(len(experience.responses))
+    multiple = row_multiple(runtime.mesh, accumulation=config.accumulation)
     rows = []
     for first in range(0, len(order), config.minibatch_size):
         selected = order[first : first + config.minibatch_size]
-        packed = experience.minibatch(selected, runtime.model.max_length, row_multiple(runtime.mesh))
+        packed = experience.minibatch(selected, runtime.model.max_length, multiple)
         batch = shard_batch(packed, runtime.mesh)
         row = {}
         critic, critic_metrics = critic_step(states["critic"], batch, config.critic_learning_rate)
@@ -186,12 +198,8 @@ def _iteration(
         if iteration >= config.critic_warmup_iterations:
             policy, policy_metrics = policy_step(policy, batch, learning_rate(config, config.iterations)(iteration))
             row |= {f"policy_{name}": value for name, value in policy_metrics.items()}
-            ratio = float(policy_metrics["ratio_mean"])
-            if first == 0 and abs(ratio - 1) > tolerance:
-                raise AssertionError(
-                    f"iteration {iteration}: the mean ratio at the first minibatch is {ratio}, not 1: sampling and "
-                    "training do not compute the same log-probabilities"
-                )
+            if first == 0:
+                check_agreement(TRAINING, float(policy_metrics["log_ratio_abs"]), bound, iteration)
         states = {"policy": policy, "critic": critic}
         rows.append(row)
     _check_finite(rows, iteration)

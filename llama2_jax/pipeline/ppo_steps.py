@@ -15,27 +15,29 @@ from llama2_jax.training.step import TrainStep
 
 @functools.lru_cache
 def ppo_policy_step(
-    model: ModelConfig, optimizer: OptimizerConfig, clip: float, temperature: float, mesh: Mesh
+    model: ModelConfig, optimizer: OptimizerConfig, clip: float, temperature: float, accumulation: int, mesh: Mesh
 ) -> TrainStep:
-    """Returns the compiled step of the policy on packed rollouts."""
+    """Returns the compiled step of the policy on packed rollouts, in `accumulation` microbatches of their rows."""
 
     def loss(module, params, batch, counts):
         inputs = batch["tokens"], batch["positions"], batch["segment_ids"]
         logp = score_following(module, params, inputs, temperature).log_probability
         return policy_loss(logp, batch["log_probabilities"], batch["advantages"], batch["mask"], clip, counts["tokens"])
 
-    return build_model_step("language", loss, _count_tokens, model, optimizer, mesh)
+    return build_model_step("language", loss, _count_tokens, model, optimizer, mesh, accumulation)
 
 
 @functools.lru_cache
-def ppo_critic_step(model: ModelConfig, optimizer: OptimizerConfig, clip: float, mesh: Mesh) -> TrainStep:
-    """Returns the compiled step of the critic on packed rollouts."""
+def ppo_critic_step(
+    model: ModelConfig, optimizer: OptimizerConfig, clip: float, accumulation: int, mesh: Mesh
+) -> TrainStep:
+    """Returns the compiled step of the critic on packed rollouts, in `accumulation` microbatches of their rows."""
 
     def loss(module, params, batch, counts):
         values = module.apply({"params": params}, batch["tokens"], batch["positions"], batch["segment_ids"])
         return value_loss(values, batch["values"], batch["returns"], batch["mask"], clip, counts["tokens"])
 
-    return build_model_step("scalar", loss, _count_tokens, model, optimizer, mesh)
+    return build_model_step("scalar", loss, _count_tokens, model, optimizer, mesh, accumulation)
 
 
 def _count_tokens(batch: dict) -> dict:

@@ -10,12 +10,13 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from llama2_jax.inference.generate import Sampling
+from llama2_jax.inference.generate import Sample, Sampling
 from llama2_jax.inference.score import response_log_probabilities, values
 from llama2_jax.models.config import ModelConfig
 from llama2_jax.models.llama import Params
 from llama2_jax.objectives.advantages import generalized_advantages
 from llama2_jax.objectives.rewards import apply_missing_eos_penalty, per_token_rewards, whiten
+from llama2_jax.pipeline.ppo_guards import mean_difference
 from llama2_jax.pipeline.reward_models import RewardModels, Scores
 from llama2_jax.pipeline.sampling import Policy, sample_answers
 from llama2_jax.text.packing import pack
@@ -90,10 +91,12 @@ def collect(
     config: ConfigDict, frozen: Frozen, policy: Params, critic: Params, prompts: Prompts, key: jax.Array
 ) -> Rollouts:
     """Samples an answer to each prompt from the policy and computes what PPO needs of it (equations 3 and 4)."""
-    responses, finished, scores = answer_and_score(config, frozen, policy, prompts, key)
+    samples, scores = answer_and_score(config, frozen, policy, prompts, key)
+    responses, finished = [sample.tokens for sample in samples], np.asarray([sample.finished for sample in samples])
     scored = prompts.ids, responses
     old = _padded(response_log_probabilities(frozen.model, policy, *scored, config.temperature))
     reference = _padded(response_log_probabilities(frozen.model, frozen.reference, *scored, config.temperature))
+    sampled = _padded([sample.sampling_logps for sample in samples])
     value = _padded(values(frozen.model, critic, *scored))
     lengths = np.asarray([len(response) for response in responses])
     mask = (np.arange(old.shape[1]) < lengths[:, None]).astype(np.float32)
@@ -120,6 +123,9 @@ def collect(
             "reward_safety": float(scores.safety.mean()),
             "kl": float(kl.mean()),
             "kl_per_token": float(kl.sum() / mask.sum()),
+            # 0 but for rounding: in every iteration the one, before the first step the other (ppo_guards.py).
+            "sampler_log_ratio_abs": mean_difference(old, sampled, mask),
+            "reference_log_ratio_abs": mean_difference(old, reference, mask),
             "answer_tokens": float(lengths.mean()),
             "finished": float(finished.mean()),
             "explained_variance": float(explained),
@@ -129,8 +135,8 @@ def collect(
 
 def answer_and_score(
     config: ConfigDict, frozen: Frozen, policy: Params, prompts: Prompts, key: jax.Array
-) -> tuple[list[np.ndarray], np.ndarray, Scores]:
-    """Samples an answer to each prompt: the answers' ids, whether each ended, and the reward models' scores.
+) -> tuple[list[Sample], Scores]:
+    """Samples an answer to each prompt; returns the answers and the reward models' scores of them.
 
     The reward function gets a row for each answer: the prompt's record with `response` (text), `tokens` (ids of prompt
     and answer) and `finished`.
@@ -148,8 +154,7 @@ def answer_and_score(
         }
         for record, prompt, sample in zip(prompts.records, prompts.ids, samples, strict=True)
     ]
-    finished = np.asarray([sample.finished for sample in samples])
-    return [sample.tokens for sample in samples], finished, frozen.reward_models.score(rows)
+    return samples, frozen.reward_models.score(rows)
 
 
 def _padded(rows: Sequence[np.ndarray], multiple: int = 32) -> np.ndarray:

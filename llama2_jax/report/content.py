@@ -165,16 +165,23 @@ def _rejection_sampling(stage: FinishedStage) -> dict:
         "round": stage.settings.get("round"),
         "temperature": sweep.get("chosen"),
         "sweep": sweep.get("temperatures") or {},
+        "sweep_prompts": sweep.get("sweep_prompts"),
+        "temperature_rewards": sweep.get("temperature_rewards") or {},
         "best_of": sweep.get("best_of") or {},
         "prompts": sweep.get("prompts"),
+        "repeated_prompts_left_out": sweep.get("repeated_prompts_left_out"),
         "prompts_without_finished_answer": sweep.get("prompts_without_finished_answer"),
         "bag": stage.results.get("bag"),
+        "bag_repeats_left_out": stage.results.get("bag_repeats_left_out"),
         "bag_by_round": stage.results.get("bag_by_round") or {},
     }
 
 
 def _ppo(stage: FinishedStage) -> dict:
-    fields = ("iterations", "best_iteration", "held_out_reward_before", "held_out_reward", "stopped_early")
+    fields = (
+        "iterations", "best_iteration", "held_out_reward_before", "held_out_reward", "held_out_gain",
+        "held_out_gain_standard_error", "selection_reward_before", "selection_reward", "stopped_early",
+    )  # fmt: skip
     curves = stage.curves
     return {
         **{field: stage.results.get(field) for field in fields},

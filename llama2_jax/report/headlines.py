@@ -36,7 +36,9 @@ def headlines(report: Mapping, measures: Sequence[Measure]) -> list[Headline]:
     found = [*_of_versions(report["versions"], measures), *_of_reward_models(report["reward_models"])]
     for row in report["ppo"][-1:]:
         before, after = row["held_out_reward_before"], row["held_out_reward"]
-        note = f"best at iteration {row['best_iteration']}"
+        error = row["held_out_gain_standard_error"]
+        interval = "" if error is None else f"gain ± {half_interval(error):.3f} (95%), "
+        note = f"{interval}best at iteration {row['best_iteration']}"
         found += _compared("PPO held-out reward", before, after, "higher", note, number)
     return found
 

@@ -103,13 +103,14 @@ def data_parallel_size(mesh: Mesh | None) -> int:
     return 1 if mesh is None else mesh.shape["data"] * mesh.shape["fsdp"]
 
 
-def row_multiple(mesh: Mesh, base: int = 8) -> int:
+def row_multiple(mesh: Mesh, base: int = 8, accumulation: int = 1) -> int:
     """Returns the multiple to which a number of packed rows is rounded up, so that the mesh can split them.
 
     It is a multiple of `base`: the larger, the fewer shapes to compile, and the more rows of padding. Rows that the
-    mesh cannot split would be replicated, and each device would compute all of them.
+    mesh cannot split would be replicated, and each device would compute all of them. With `accumulation` each of so
+    many microbatches can be split, if the rows are distributed to them.
     """
-    return math.lcm(base, data_parallel_size(mesh))
+    return math.lcm(base, data_parallel_size(mesh) * accumulation)
 
 
 def mesh_of(tree: Any) -> Mesh | None:

@@ -3,7 +3,8 @@
 Each iteration samples one answer to each prompt of a batch, rewards it (by default by the piecewise rule: its logit,
 whitened over the batch, less the KL to the starting policy a token), and takes one gradient step a minibatch on the
 policy and on a critic of its own, which starts as the helpfulness reward model. The policy with the best reward on
-held-out prompts is kept.
+held-out prompts is kept. That reward is the largest of several evaluations, so the gain is measured again at the end:
+the starting policy and the best one answer the held-out prompts with randomness that chose neither.
 """
 
 import functools
@@ -12,11 +13,13 @@ from collections.abc import Callable, Mapping
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from llama2_jax.data.counts import Count
 from llama2_jax.data.prompts import prompt_batches
+from llama2_jax.evaluation.paired import paired_difference
 from llama2_jax.models.config import ModelConfig
 from llama2_jax.models.flops import training_flops
 from llama2_jax.models.llama import Params
@@ -45,18 +48,31 @@ def run(config: ConfigDict, inputs: Inputs, runtime: Runtime) -> dict:
         key = jax.random.fold_in(named_key(runtime.key, "rollouts"), iteration)
         return collect(config, frozen, policy, critic, prompts, key)
 
+    def held_out_rewards(policy: Params, draw: str) -> np.ndarray:
+        """The reward of an answer to each held-out prompt; `draw` names the randomness."""
+        _, scores = answer_and_score(config, frozen, policy, held_out, named_key(runtime.key, draw))
+        return scores.combined
+
     def held_out_reward(policy: Params) -> float:
-        _, _, scores = answer_and_score(config, frozen, policy, held_out, named_key(runtime.key, "held out"))
-        return float(scores.combined.mean())
+        return float(held_out_rewards(policy, "held out").mean())
 
     save_model_description(runtime.folder, runtime.model, "language")
     environment = Environment(batches, rollouts, held_out_reward)
     progress = iterate(config, reference, reward_models.helpfulness, environment, runtime)
+    before = held_out_rewards(reference, "held out, final")
+    best = load_model(runtime.folder, runtime.mesh).params
+    after = held_out_rewards(best, "held out, final")
+    gain, standard_error = paired_difference(after, before)
     return {
         "iterations": progress.iteration,
         "best_iteration": progress.best_iteration,
-        "held_out_reward_before": progress.first,
-        "held_out_reward": progress.best,
+        "held_out_reward_before": float(before.mean()),
+        "held_out_reward": float(after.mean()),
+        "held_out_gain": gain,
+        "held_out_gain_standard_error": standard_error,
+        # What the evaluations in the loop said; the second is the largest of them.
+        "selection_reward_before": progress.first,
+        "selection_reward": progress.best,
         "stopped_early": progress.iteration < config.iterations,
     }
 
@@ -82,7 +98,7 @@ def device_work(config: ConfigDict, model: ModelConfig, mesh: Mesh) -> DeviceWor
     reference = device_programs.abstract_model("reference", model, mesh)
     rewards = abstract_reward_models(model, mesh)
     resident, answers = (policy, critic, reference, *rewards), config.batch_size
-    rows = device_programs.packed_rows(config.minibatch_size, mesh)
+    rows = device_programs.packed_rows(config.minibatch_size, mesh, config.accumulation)
     batch = _abstract_minibatch(rows, model.max_length, mesh)
     policy_step, critic_step = configured_steps(config, model, mesh)
     scores = functools.partial(device_programs.score_log_probabilities, model=model, mesh=mesh)

@@ -1,6 +1,7 @@
 """Rejection sampling (section 3.2.3): K answers a prompt, the single best kept, fine-tuning on what was kept.
 
-Up to V3 the bag is this round's; from V4 on the best answers of all rounds join, scored again by the newest models.
+Each prompt is sampled once, however often the sources repeat it. Up to V3 the bag is this round's; from V4 on the best
+answers of all rounds join, scored again by the newest models, with one answer to a prompt: the best of all rounds.
 Writes sweep.json (how the temperature was chosen), samples.jsonl (this round's best answers), bag.jsonl (what was
 trained on) and the fine-tuned model.
 """
@@ -9,12 +10,21 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 from jax.sharding import Mesh
+from jaxtyping import Float
 from ml_collections import ConfigDict
 
 from llama2_jax.data.counts import Count
 from llama2_jax.inference.generate import Sample, Sampling
 from llama2_jax.models.config import ModelConfig
-from llama2_jax.pipeline.best_of_n import best_of_all_rounds, best_of_curve, keep_best, rescored, score_candidates
+from llama2_jax.pipeline.best_of_n import (
+    best_of_all_rounds,
+    best_of_curve,
+    best_of_each_prompt,
+    distinct_prompts,
+    keep_best,
+    rescored,
+    score_candidates,
+)
 from llama2_jax.pipeline.device_programs import LONGEST_PROMPTS, abstract_model, generation, language_model_training
 from llama2_jax.pipeline.encoding import encode_row, load_tokenizer, read_prompts
 from llama2_jax.pipeline.finetuning import finetune, read_demonstrations
@@ -36,15 +46,22 @@ from llama2_jax.pipeline.stage_files import (
     write_json,
     write_jsonl,
 )
+from llama2_jax.pipeline.temperature_sweep import choose_temperature, draw_sweep_prompts
 from llama2_jax.sharding.processes import from_first
 from llama2_jax.sizing.programs import DeviceWork
 from llama2_jax.text.tokenizer import Tokenizer
+
+# What the stage's results have of sweep.json.
+SWEEP_RESULTS = (
+    "temperatures", "temperature_rewards", "sweep_prompts", "best_of", "prompts", "repeated_prompts_left_out",
+    "prompts_without_finished_answer",
+)  # fmt: skip
 
 
 def run(config: ConfigDict, inputs: Inputs, runtime: Runtime) -> dict:
     """Samples, keeps the best, pools the rounds' bags and fine-tunes the starting model on them."""
     tokenizer = load_tokenizer(inputs)
-    bag = _fill_bag(config, inputs, tokenizer, runtime)
+    bag, repeats = _fill_bag(config, inputs, tokenizer, runtime)
     write_jsonl(runtime.folder / "bag.jsonl", bag)
     dialogues = {
         "bag": [encode_row(tokenizer, row) for row in bag],
@@ -57,8 +74,10 @@ def run(config: ConfigDict, inputs: Inputs, runtime: Runtime) -> dict:
     return {
         "temperature": sweep["chosen"],
         "bag": len(bag),
+        # Of all rounds, with better answers to the same prompts in the bag.
+        "bag_repeats_left_out": repeats,
         "bag_by_round": {str(r): sum(row["round"] == r for row in bag) for r in sorted({row["round"] for row in bag})},
-        **{key: sweep[key] for key in ("temperatures", "best_of", "prompts", "prompts_without_finished_answer")},
+        **{key: sweep[key] for key in SWEEP_RESULTS},
         **results,
     }
 
@@ -88,14 +107,17 @@ def device_work(config: ConfigDict, model: ModelConfig, mesh: Mesh) -> DeviceWor
     return DeviceWork(programs, unit="fine-tuning step", assumptions=(LONGEST_PROMPTS,))
 
 
-def _fill_bag(config: ConfigDict, inputs: Inputs, tokenizer: Tokenizer, runtime: Runtime) -> list[dict]:
-    """What the model is fine-tuned on. The reward models are on the devices only in here."""
+def _fill_bag(config: ConfigDict, inputs: Inputs, tokenizer: Tokenizer, runtime: Runtime) -> tuple[list[dict], int]:
+    """What the model is fine-tuned on, and how many answers were left out for a better one to the same prompt.
+
+    The reward models are on the devices only in here.
+    """
     reward_models = load_reward_models(inputs, runtime, piecewise(config.safety_threshold))
     if not from_first(lambda: (runtime.folder / "samples.jsonl").exists()):
         _sample_and_keep(config, inputs, tokenizer, reward_models, runtime)
     bag = read_jsonl(runtime.folder / "samples.jsonl")
     if not inputs.get("bags"):
-        return bag
+        return bag, 0
     earlier = read_all_jsonl(inputs["bags"], "samples.jsonl")
     scored_again = map_resumable(
         "earlier rounds",
@@ -103,55 +125,73 @@ def _fill_bag(config: ConfigDict, inputs: Inputs, tokenizer: Tokenizer, runtime:
         lambda first, stop: rescored(earlier[first:stop], reward_models, tokenizer),
         runtime,
     )
-    return best_of_all_rounds([*bag, *scored_again], config.bag_size)
+    joined = [*bag, *scored_again]
+    distinct = best_of_each_prompt(joined, config.bag_answers_per_prompt)
+    return best_of_all_rounds(distinct, config.bag_size), len(joined) - len(distinct)
 
 
 def _sample_and_keep(
     config: ConfigDict, inputs: Inputs, tokenizer: Tokenizer, reward_models: RewardModels, runtime: Runtime
 ) -> None:
     """Chooses the round's temperature on some prompts, then samples all and keeps the best."""
-    records, prompts = read_prompts(config.prompts, config.max_new_tokens, tokenizer, runtime)
+    read = read_prompts(config.prompts, config.max_new_tokens, tokenizer, runtime)
+    records, prompts = distinct_prompts(*read)
     policy = load_policy(inputs["policy"], tokenizer, runtime)
 
-    def draw(count: int, temperature: float, purpose: str) -> list[dict]:
-        """For each of the first prompts the K answers' rewards, None if one did not end, and the best as a row."""
+    def draw(indices: Sequence[int], temperature: float, name: str, randomness: str) -> list[dict]:
+        """For each of these prompts the K answers' rewards, None if one did not end, and the best as a row."""
+        asked, ids = [records[index] for index in indices], [prompts[index] for index in indices]
 
         def rows(shard: slice, samples: Sequence[Sample]) -> list[dict]:
-            candidates = score_candidates(records[shard], prompts[shard], samples, reward_models)
-            best = keep_best(records[shard], candidates, temperature, config.round, tokenizer)
+            candidates = score_candidates(asked[shard], ids[shard], samples, reward_models)
+            best = keep_best(asked[shard], candidates, temperature, config.round, tokenizer)
             rewards = np.where(np.isfinite(candidates.rewards), candidates.rewards, None).tolist()
             return [{"rewards": of_prompt, "best": row} for of_prompt, row in zip(rewards, best, strict=True)]
 
         return sample_resumable(
-            purpose,
+            name,
             policy,
-            prompts[:count],
+            ids,
             Sampling(temperature, config.top_p, config.max_new_tokens),
-            named_key(runtime.key, purpose),
+            named_key(runtime.key, randomness),
             rows,
             runtime,
             config.samples_per_prompt,
         )
 
-    curves = {
-        temperature: _curve(draw(config.sweep_prompts, temperature, f"sweep {temperature}"))
-        for temperature in config.temperatures
-    }
-    chosen = max(curves, key=lambda temperature: curves[temperature]["max"][-1])
-    drawn = draw(len(prompts), chosen, "samples")
+    swept = draw_sweep_prompts(records, config.sweep_prompts, runtime.seed)
+    # The same randomness at every temperature: what is compared differs by the temperature alone.
+    rewards = {t: _rewards(draw(swept, t, f"sweep {t}", "sweep")) for t in config.temperatures}
+    chosen, temperature_rewards = choose_temperature(rewards)
+    drawn = draw(range(len(prompts)), chosen, "samples", "samples")
     rows = [row["best"] for row in drawn if row["best"] is not None]
+    if not rows:
+        raise ValueError(_nothing_finished(config, len(prompts), inputs["policy"].name, runtime.stage))
     write_json(
         runtime.folder / "sweep.json",
         {
             "chosen": chosen,
-            "temperatures": {str(temperature): curve for temperature, curve in curves.items()},
-            "best_of": _curve(drawn),
+            "temperatures": {str(temperature): best_of_curve(found) for temperature, found in rewards.items()},
+            "temperature_rewards": temperature_rewards,
+            "sweep_prompts": len(swept),
+            "best_of": best_of_curve(_rewards(drawn)),
             "prompts": len(records),
+            "repeated_prompts_left_out": len(read[0]) - len(records),
             "prompts_without_finished_answer": len(records) - len(rows),
         },
     )
     write_jsonl(runtime.folder / "samples.jsonl", rows)
 
 
-def _curve(drawn: Sequence[Mapping]) -> Mapping[str, list[float]]:
-    return best_of_curve(np.asarray([row["rewards"] for row in drawn], float))
+def _rewards(drawn: Sequence[Mapping]) -> Float[np.ndarray, "prompts K"]:
+    """The rewards of drawn answers, NaN for one that did not end."""
+    return np.asarray([row["rewards"] for row in drawn], float)
+
+
+def _nothing_finished(config: ConfigDict, prompts: int, policy: str, stage: str) -> str:
+    return (
+        f"{stage}: {prompts * config.samples_per_prompt} answers to {prompts} prompts were sampled, and none of them "
+        f"ended with EOS within max_new_tokens={config.max_new_tokens}, so there is nothing to fine-tune on. If the "
+        f"answers need more room, raise config.answer_tokens (or config.{stage}.max_new_tokens); if {policy!r} has not "
+        "learnt to end its answers, fine-tune it longer"
+    )

@@ -77,19 +77,19 @@ def test_nothing_left_to_train_on():
 @pytest.mark.parametrize(
     ("wanted", "prompts", "message"),
     [
-        (1000, 280, r"rlhf_v1: test_comparisons=1000, but 280 prompts give at most 280 .*at least 1001.*at most 279"),
+        (1000, 280, r"test_comparisons=1000, but 280 prompts give at most 280 .*at least 1001.*at most 279"),
         (5, 5, "at least 6 prompts, or hold out at most 4"),
         (-1, 5, "test_comparisons=-1; wanted 0 or more"),
     ],
 )
 def test_more_than_the_prompts_can_give_is_refused_at_once(wanted, prompts, message):
     with pytest.raises(ValueError, match=message):
-        check_test_comparisons(wanted, prompts, "rlhf_v1")
+        check_test_comparisons(wanted, prompts)
 
 
 def test_what_the_prompts_can_give():
-    check_test_comparisons(4, 5, "rlhf_v1")
-    check_test_comparisons(0, 1, "rlhf_v1")
+    check_test_comparisons(4, 5)
+    check_test_comparisons(0, 1)
 
 
 def test_comparisons_of_test_prompts_are_left_out_and_counted():

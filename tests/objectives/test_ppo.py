@@ -16,6 +16,7 @@ def test_policy_loss_by_hand():
     np.testing.assert_allclose(loss, -(1.2 - 1.5 + 0.5 - 0.8 + 2.2) / 5, rtol=1e-6)
     np.testing.assert_allclose(metrics["clip_fraction"], 0.8, rtol=1e-6)
     np.testing.assert_allclose(metrics["ratio_mean"], ratio.mean(), rtol=1e-6)
+    np.testing.assert_allclose(metrics["log_ratio_abs"], np.abs(np.log(ratio)).mean(), rtol=1e-6)
     np.testing.assert_allclose(metrics["approximate_kl"], (ratio - 1 - np.log(ratio)).mean(), rtol=1e-5)
 
 

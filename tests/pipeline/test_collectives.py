@@ -61,11 +61,11 @@ STAGES = {
     ),
     "ppo policy": (
         LanguageModel, batch_of(TOKENS, ("log_probabilities", "advantages", "mask")),
-        lambda model, mesh: ppo_policy_step(model, OPTIMIZER, 0.2, 1.0, mesh),
+        lambda model, mesh: ppo_policy_step(model, OPTIMIZER, 0.2, 1.0, 1, mesh),
     ),
     "ppo critic": (
         ScalarModel, batch_of(TOKENS, ("values", "returns", "mask")),
-        lambda model, mesh: ppo_critic_step(model, OPTIMIZER, 0.2, mesh),
+        lambda model, mesh: ppo_critic_step(model, OPTIMIZER, 0.2, 1, mesh),
     ),
 }  # fmt: skip
 

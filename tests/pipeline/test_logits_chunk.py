@@ -51,7 +51,7 @@ def trace(what, chunk):
         return language_model_step(model, OptimizerConfig(), 1, mesh).trace(*abstract_arguments(model, mesh))
     if what == "ppo":
         arguments = abstract_arguments(model, mesh, "mask", log_probabilities=jnp.float32, advantages=jnp.float32)
-        return ppo_policy_step(model, OptimizerConfig(), 0.2, 1.0, mesh).trace(*arguments)
+        return ppo_policy_step(model, OptimizerConfig(), 0.2, 1.0, 1, mesh).trace(*arguments)
     state, batch, rate = abstract_arguments(model, mesh)
     inputs = (batch[name] for name in ("tokens", "positions", "segment_ids"))
     return following_log_probabilities.trace(state.params, *inputs, temperature=rate, config=model, mesh=None)

@@ -113,15 +113,15 @@ def experience():
 
 
 def rollouts_batch(mesh):
-    return experience().minibatch(range(16), 32, row_multiple(mesh))
+    return experience().minibatch(range(16), 32, row_multiple(mesh, accumulation=2))
 
 
 STAGES = {
     "pretraining": (LanguageModel, pretraining_batch, functools.partial(language_model_step, MODEL, OPTIMIZER, 2)),
     "fine-tuning": (LanguageModel, finetuning_batch, functools.partial(language_model_step, MODEL, OPTIMIZER, 2)),
     "reward model": (ScalarModel, comparisons_batch, functools.partial(reward_model_step, MODEL, OPTIMIZER, 1.0, 2)),
-    "ppo policy": (LanguageModel, rollouts_batch, functools.partial(ppo_policy_step, MODEL, OPTIMIZER, 0.2, 1.0)),
-    "ppo critic": (ScalarModel, rollouts_batch, functools.partial(ppo_critic_step, MODEL, OPTIMIZER, 0.2)),
+    "ppo policy": (LanguageModel, rollouts_batch, functools.partial(ppo_policy_step, MODEL, OPTIMIZER, 0.2, 1.0, 2)),
+    "ppo critic": (ScalarModel, rollouts_batch, functools.partial(ppo_critic_step, MODEL, OPTIMIZER, 0.2, 2)),
 }
 
 

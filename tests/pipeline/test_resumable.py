@@ -165,7 +165,7 @@ STAGES = {
     "rejection_sampling": (rejection_sampling, {"prompts": source("prompts", "prompts"), "samples_per_prompt": 3,
                                                 "temperatures": (0.8, 1.2), "sweep_prompts": 4, "round": 1,
                                                 "safety_threshold": 0.15, "sources": {}, "finetune": {},
-                                                "bag_size": 99}),
+                                                "bag_size": 99, "bag_answers_per_prompt": 1}),
 }  # fmt: skip
 MODEL = smallest_model(max_length=128)
 

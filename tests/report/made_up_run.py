@@ -123,12 +123,18 @@ def write_round(workdir, number, newest):
         "chosen": 1.0,
         "temperatures": {str(t): {"max": [v - abs(t - 1.0) / 5 for v in curve["max"]], "median": curve["median"]}
                          for t in (0.8, 1.0, 1.2)},
-        "best_of": curve, "prompts": 400, "prompts_without_finished_answer": 2,
+        "temperature_rewards": {
+            str(t): {"mean": curve["max"][-1] - abs(t - 1.0) / 5, "standard_error": 0.02,
+                     "minus_middle": -abs(t - 1.0) / 5, "minus_middle_standard_error": 0.0 if t == 1.0 else 0.01}
+            for t in (0.8, 1.0, 1.2)
+        },
+        "sweep_prompts": 48, "best_of": curve, "prompts": 400, "repeated_prompts_left_out": 3,
+        "prompts_without_finished_answer": 2,
     }  # fmt: skip
     bag = {str(n): 100 * n for n in range(1 if number > 3 else number, number + 1)}
     folders.append(write_stage(
         workdir, f"{name}_rejection_sampling", "rejection_sampling",
-        {"temperature": 1.0, "bag": sum(bag.values()), "bag_by_round": bag, "steps": 10},
+        {"temperature": 1.0, "bag": sum(bag.values()), "bag_by_round": bag, "bag_repeats_left_out": 5, "steps": 10},
         settings={"round": number, "bag_size": 1500, "prompts": {"world": {"arguments": {"round": number}}}},
         inputs=("pretrain", newest, f"{name}_helpfulness_reward", f"{name}_safety_reward"), seconds=20.0,
         files={"sweep.json": sweep},
@@ -172,16 +178,17 @@ def made_up_run(workdir, rounds=2, ppo=True, versions=None, measures=MEASURES, s
 
 def write_ppo(workdir, name, policy, seconds):
     """Writes the stage of PPO."""
-    metrics = [{"step": 0, "held_out_reward": 0.5}]
+    metrics = [{"step": 0, "held_out_reward": 0.51}]
     for step in range(1, 11):
         clipped = {"policy_clip_fraction": 0.1, "policy_ratio": 1.0} if step > 3 else {}
         metrics.append({"step": step, "reward": 0.5 + step / 50, "kl": step / 10, "finished": 0.9, **clipped})
-    metrics.append({"step": 10, "held_out_reward": 0.75})
+    metrics.append({"step": 10, "held_out_reward": 0.78})
     return write_stage(
         workdir, name, "ppo",
         {
             "iterations": 10, "best_iteration": 10, "held_out_reward_before": 0.5, "held_out_reward": 0.75,
-            "stopped_early": False,
+            "held_out_gain": 0.25, "held_out_gain_standard_error": 0.05, "selection_reward_before": 0.51,
+            "selection_reward": 0.78, "stopped_early": False,
         },
         settings={"iterations": 10}, inputs=(policy,), seconds=seconds, metrics=metrics,
     )  # fmt: skip

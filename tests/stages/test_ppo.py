@@ -10,7 +10,7 @@ import pytest
 from ml_collections import ConfigDict
 
 from llama2_jax.models.llama import init_language_model, init_scalar_model
-from llama2_jax.pipeline import encoding, ppo_loop
+from llama2_jax.pipeline import encoding, ppo_loop, rollouts
 from llama2_jax.pipeline.reward_models import Scores
 from llama2_jax.stages import ppo
 from llama2_jax.training.metrics import read_metrics
@@ -60,7 +60,14 @@ def train(tmp_path, monkeypatch):
     policy = jax.device_put(init_language_model(MODEL, jax.random.key(0)), everywhere)
     critic = jax.device_put(init_scalar_model(MODEL, jax.random.key(1)), everywhere)
     monkeypatch.setattr(encoding.Tokenizer, "load", lambda path: Letters())
-    monkeypatch.setattr(ppo, "load_model", lambda folder, mesh: types.SimpleNamespace(params=policy))
+    # The best policy is read from where it was written.
+    monkeypatch.setattr(
+        ppo,
+        "load_model",
+        lambda folder, mesh: (
+            types.SimpleNamespace(params=policy) if folder.name == "policy" else load_model(folder, mesh)
+        ),
+    )
 
     def run(reward=half_of_the_letters, held_out=(), **changes):
         monkeypatch.setattr(
@@ -70,7 +77,8 @@ def train(tmp_path, monkeypatch):
         config = ConfigDict({
             "prompts": {"made": {**source, "arguments": {"count": 96}}},
             "held_out_prompts": {"made": {**source, "arguments": {"count": 10}}},
-            "iterations": 12, "batch_size": 24, "minibatch_size": 12, "kl_coefficient": 0.01, "reward": PIECEWISE,
+            "iterations": 12, "batch_size": 24, "minibatch_size": 12, "accumulation": 1, "kl_coefficient": 0.01,
+            "reward": PIECEWISE,
             "clip": 0.2, "value_clip": 0.2, "gamma": 1.0, "lambda_": 0.95, "temperature": 1.0, "max_new_tokens": 8,
             "missing_eos_penalty": 0.0, "whiten_advantages": True, "critic_warmup_iterations": 1,
             "critic_learning_rate": 1e-2, "evaluate_every": 4, "patience": 3, "learning_rate": 1e-2,
@@ -87,6 +95,10 @@ def train(tmp_path, monkeypatch):
     return run
 
 
+def sigmoid(x):
+    return 1 / (1 + np.exp(-x))
+
+
 def curve(rows, name):
     return [row[name] for row in rows if name in row]
 
@@ -94,6 +106,8 @@ def curve(rows, name):
 def test_the_reward_rises_and_the_policy_stays_near_its_start(train):
     results, rows, before, after = train()
     assert results["held_out_reward"] > results["held_out_reward_before"] + 0.1
+    assert results["held_out_gain"] == pytest.approx(results["held_out_reward"] - results["held_out_reward_before"])
+    assert results["held_out_gain"] > 2 * results["held_out_gain_standard_error"] > 0
     assert np.mean(curve(rows, "reward")[-3:]) > np.mean(curve(rows, "reward")[:2]) + 0.1
     # Nats an answer: of 8 tokens, of which each may come to choose among half of the ids: 8 * log 2 at most.
     kl = curve(rows, "kl")
@@ -141,7 +155,7 @@ def test_what_it_holds_and_runs_is_what_it_said_before(train, monkeypatch):
     others = seen["bytes"] - before - held["policy"] - held["critic"] - seen["batch"]
     assert 0 <= others < held["policy"] / 10, "a few numbers, and no model that it did not speak of"
     function, *arguments = program.compile.args
-    assert function is original(MODEL, OptimizerConfig(), 0.2, 1.0, train.runtime.mesh)
+    assert function is original(MODEL, OptimizerConfig(), 0.2, 1.0, 1, train.runtime.mesh)
     assert shapes(tuple(arguments[:2])) == seen["shapes"]
 
 
@@ -185,22 +199,38 @@ def test_each_iteration_begins_at_a_ratio_of_one(train, monkeypatch):
     assert all(ratio != 1 for ratio in ratios[1::2])
 
 
-def test_log_probabilities_that_are_not_those_of_sampling_are_noticed(train, monkeypatch):
-    honest = ppo.collect
+def test_log_probabilities_of_another_policy_are_noticed_before_the_iteration_s_first_step(train, monkeypatch):
+    """The second iteration samples, scores and compares with other weights than those in training."""
+    honest, policies = ppo.collect, []
 
-    def off(config, *arguments):
-        found = honest(config, *arguments)
-        return types.SimpleNamespace(
-            responses=found.responses,
-            metrics=found.metrics,
-            minibatch=lambda *selected: {
-                **(batch := found.minibatch(*selected)), "log_probabilities": batch["log_probabilities"] - 0.1
-            },
-        )  # fmt: skip
+    def other(config, frozen, policy, *rest):
+        policies.append(policy)
+        if len(policies) == 2:
+            policy = jax.tree.map(lambda leaf: 1.5 * leaf, policy)
+        return honest(config, frozen, policy, *rest)
 
-    monkeypatch.setattr(ppo, "collect", off)
-    with pytest.raises(AssertionError, match=r"iteration 0: the mean ratio at the first minibatch is 1\.1.*, not 1"):
-        train(critic_warmup_iterations=0)
+    monkeypatch.setattr(ppo, "collect", other)
+    with pytest.raises(AssertionError, match=r"PPO iteration 1: the training step's and the scorer's"):
+        train()
+
+
+@pytest.mark.parametrize("fault", ["another temperature", "other weights", "not a number"])
+def test_a_sampler_that_does_not_sample_from_the_policy_is_noticed(train, monkeypatch, fault):
+    honest = rollouts.sample_answers
+
+    def sample(policy, prompts, sampling, key):
+        if fault == "another temperature":
+            sampling = dataclasses.replace(sampling, temperature=0.5)
+        if fault == "other weights":
+            policy = dataclasses.replace(policy, params=jax.tree.map(lambda leaf: 1.5 * leaf, policy.params))
+        samples = honest(policy, prompts, sampling, key)
+        if fault == "not a number":
+            samples = [dataclasses.replace(one, sampling_logps=one.sampling_logps * np.nan) for one in samples]
+        return samples
+
+    monkeypatch.setattr(rollouts, "sample_answers", sample)
+    with pytest.raises(AssertionError, match=r"PPO iteration 0: the sampler's and the scorer's"):
+        train(iterations=1, evaluate_every=4)
 
 
 def test_a_reference_that_is_not_the_policy_s_start_is_noticed(train, monkeypatch):
@@ -211,15 +241,18 @@ def test_a_reference_that_is_not_the_policy_s_start_is_noticed(train, monkeypatc
         return honest(config, dataclasses.replace(frozen, reference=reference), *rest)
 
     monkeypatch.setattr(ppo, "collect", other)
-    with pytest.raises(AssertionError, match=r"the KL to the reference is .* before the first step"):
+    with pytest.raises(AssertionError, match=r"PPO iteration 0: the policy's and the reference's"):
         train()
 
 
 def test_the_policy_with_the_best_held_out_reward_is_kept(train):
-    results, _, before, after = train(held_out=[0.0, 2.0, 1.0, 1.0])
+    results, _, before, after = train(held_out=[0.0, 2.0, 1.0, 1.0, -1.0, 0.5])
     assert results["best_iteration"] == 4
-    assert results["held_out_reward"] == pytest.approx(1 / (1 + np.exp(-2.0)))
-    assert results["held_out_reward_before"] == pytest.approx(0.5)
+    assert results["selection_reward"] == pytest.approx(sigmoid(2.0))
+    assert results["selection_reward_before"] == pytest.approx(0.5)
+    # What is reported as the gain is measured once more, of the policy before and of the best one.
+    assert results["held_out_reward_before"] == pytest.approx(sigmoid(-1.0))
+    assert results["held_out_reward"] == pytest.approx(sigmoid(0.5))
     assert any(
         not np.array_equal(one, other) for one, other in zip(*map(jax.tree.leaves, (before, after)), strict=True)
     )
@@ -228,8 +261,45 @@ def test_the_policy_with_the_best_held_out_reward_is_kept(train):
 def test_a_policy_that_never_gets_better_is_given_up_and_the_start_is_kept(train):
     results, rows, before, after = train(held_out=[1.0, 0.5, 0.5, 0.5], evaluate_every=2, patience=2)
     assert (results["iterations"], results["best_iteration"], results["stopped_early"]) == (4, 0, True)
-    assert curve(rows, "held_out_reward") == pytest.approx([1 / (1 + np.exp(-x)) for x in (1.0, 0.5, 0.5)])
+    assert curve(rows, "held_out_reward") == pytest.approx([sigmoid(x) for x in (1.0, 0.5, 0.5)])
     jax.tree.map(np.testing.assert_array_equal, before, after)
+
+
+def test_the_final_answers_are_drawn_again_and_with_the_same_randomness_for_both_policies(train, monkeypatch):
+    """The start stays the best here: both policies are the same, so are their answers, and none is an old one."""
+    honest, drawn = ppo.answer_and_score, []
+
+    def watched(config, frozen, policy, prompts, key):
+        samples, scores = honest(config, frozen, policy, prompts, key)
+        drawn.append([tuple(sample.tokens) for sample in samples])
+        return samples, scores
+
+    monkeypatch.setattr(ppo, "answer_and_score", watched)
+    results, *_ = train(iterations=1, critic_warmup_iterations=1, evaluate_every=1)
+    assert len(drawn) == 4 and drawn[0] == drawn[1], "the evaluations that choose use one draw"
+    assert drawn[2] == drawn[3] != drawn[0]
+    assert (results["held_out_gain"], results["held_out_gain_standard_error"]) == (0.0, 0.0)
+
+
+def test_evaluations_while_the_critic_warms_up_do_not_end_the_run(train):
+    results, rows, *_ = train(
+        held_out=[0.5] * 20, iterations=12, critic_warmup_iterations=5, evaluate_every=1, patience=2
+    )
+    # The sixth iteration is the first with a policy step: two evaluations later the patience is used up.
+    assert results["iterations"] == 7 and results["stopped_early"] and results["best_iteration"] == 0
+    assert len(curve(rows, "policy_loss")) == 2
+
+
+def test_accumulation_changes_no_number(train, tmp_path):
+    _, once, _, policy = train(iterations=1, critic_warmup_iterations=0)
+    for path in ("iterations", "checkpoints", "metrics.jsonl"):
+        (tmp_path / path).rename(tmp_path / f"{path}_of_the_whole_one")
+    _, parts, _, policy_of_parts = train(iterations=1, critic_warmup_iterations=0, accumulation=4)
+    for name in ("policy_loss", "critic_loss", "policy_grad_norm", "critic_grad_norm", "policy_clip_fraction"):
+        # float32 sums in another order, through two steps.
+        np.testing.assert_allclose(curve(parts, name), curve(once, name), rtol=1e-3, atol=1e-5, err_msg=name)
+    for one, other in zip(*map(jax.tree.leaves, (policy, policy_of_parts)), strict=True):
+        np.testing.assert_allclose(one, other, atol=2e-3)
 
 
 def test_a_reward_that_is_not_a_number_stops_the_run(train):

@@ -3,9 +3,11 @@
 import collections
 import gc
 import itertools
+import json
 import types
 import weakref
 
+import jax
 import numpy as np
 import pytest
 from etils import epath
@@ -13,9 +15,18 @@ from ml_collections import ConfigDict
 
 from llama2_jax.inference.generate import Sample
 from llama2_jax.pipeline import encoding
-from llama2_jax.pipeline.best_of_n import Candidates, best_of_all_rounds, best_of_curve, keep_best, rescored
+from llama2_jax.pipeline.best_of_n import (
+    Candidates,
+    best_of_all_rounds,
+    best_of_curve,
+    best_of_each_prompt,
+    distinct_prompts,
+    keep_best,
+    proportional_shares,
+    rescored,
+)
 from llama2_jax.pipeline.reward_models import Scores
-from llama2_jax.pipeline.stage_files import write_json, write_jsonl
+from llama2_jax.pipeline.stage_files import read_jsonl, write_json, write_jsonl
 from llama2_jax.stages import rejection_sampling
 from tests.smallest import Letters, smallest_runtime
 
@@ -177,8 +188,7 @@ def test_the_reward_models_are_freed_before_the_fine_tuning(monkeypatch, tmp_pat
 
     def sample(config, inputs, tokenizer, reward_models, runtime):
         write_jsonl(runtime.folder / "samples.jsonl", rows)
-        sweep = dict.fromkeys(("chosen", "temperatures", "best_of", "prompts", "prompts_without_finished_answer"), 1)
-        write_json(runtime.folder / "sweep.json", sweep)
+        write_json(runtime.folder / "sweep.json", dict.fromkeys(("chosen", *rejection_sampling.SWEEP_RESULTS), 1))
 
     for name, stand_in in (("load_reward_models", load), ("finetune", finetune), ("_sample_and_keep", sample)):
         monkeypatch.setattr(rejection_sampling, name, stand_in)
@@ -189,8 +199,142 @@ def test_the_reward_models_are_freed_before_the_fine_tuning(monkeypatch, tmp_pat
         write_jsonl(folder / "samples.jsonl", rows)
     (folders[0] / "samples.jsonl").unlink()
     runtime = smallest_runtime(folders[0])
-    config = ConfigDict({"safety_threshold": 0.15, "sources": {}, "finetune": {}, "bag_size": 3})
+    config = ConfigDict(
+        {"safety_threshold": 0.15, "sources": {}, "finetune": {}, "bag_size": 3, "bag_answers_per_prompt": 1}
+    )
     results = rejection_sampling.run(
         config, {"tokenizer": tmp_path, "start": "", "bags": folders[1:] * rounds}, runtime
     )
-    assert results["rows"] == results["bag"] == 2 + rounds and alive == [None]
+    # The earlier round answered the same prompts.
+    assert results["rows"] == results["bag"] == 2 and alive == [None]
+    assert results["bag_repeats_left_out"] == 2 * rounds
+
+
+def row(question, reward, number=1, **more):
+    """A row of a samples file; the fields are in the order of its round, which makes no other prompt of it."""
+    message = {"role": "user", "content": question}
+    messages = [message if number % 2 else dict(reversed(message.items()))]
+    return {"messages": messages, "safety": False, "round": number, "rewards": {"combined": reward}, **more}
+
+
+def test_of_all_rounds_one_answer_to_a_prompt_is_kept_the_best_by_the_newest_reward():
+    rows = [row("a", 0.5, 3), row("b", 0.9, 3), row("a", 0.7, 1), row("c", 0.1, 1), row("a", 0.6, 2), row("b", 0.8, 2)]
+    assert best_of_each_prompt(rows) == [rows[1], rows[2], rows[3]]
+    assert best_of_each_prompt(rows, 2) == [rows[1], rows[2], rows[3], rows[4], rows[5]]
+    assert best_of_each_prompt(rows, 99) == rows
+    with pytest.raises(ValueError, match="bag_answers_per_prompt=0"):
+        best_of_each_prompt(rows, 0)
+
+
+def test_of_equal_answers_the_newest_round_s_is_kept():
+    rows = [row("a", 0.5, 1), row("a", 0.5, 4), row("a", 0.5, 2)]
+    assert best_of_each_prompt(rows) == [rows[1]]
+
+
+def test_another_system_message_or_an_earlier_turn_makes_another_prompt():
+    turns = [{"role": "user", "content": "x"}, {"role": "assistant", "content": "y"}]
+    rows = [row("a", 0.5), row("a", 0.4)]
+    rows[1]["messages"] = [{"role": "system", "content": "s"}, *rows[1]["messages"]]
+    rows.append(row("a", 0.3))
+    rows[2]["messages"] = [*turns, *rows[2]["messages"]]
+    assert best_of_each_prompt(rows) == rows
+
+
+def test_a_prompt_that_the_sources_repeat_is_sampled_once():
+    records = [row(question, 0.0, number) for number, question in enumerate("abacab")]
+    prompts = [[number] for number in range(6)]
+    assert distinct_prompts(records, prompts) == ([records[0], records[1], records[3]], [[0], [1], [3]])
+
+
+@pytest.mark.parametrize(("sizes", "total"), [((5, 5), 3), ((1, 98, 1), 10), ((2, 3), 99), ((7,), 7), ((0, 4), 2)])
+def test_shares_add_up_and_none_is_larger_than_its_group(sizes, total):
+    shares = proportional_shares(sizes, total)
+    assert sum(shares) == min(total, sum(sizes))
+    assert all(0 <= share <= size for share, size in zip(shares, sizes, strict=True))
+
+
+@pytest.fixture
+def sampled(tmp_path, monkeypatch):
+    """Runs the sampling of the stage with answers that `answer(prompt index, temperature, name)` gives."""
+
+    def run(records, answer_of, **changes):
+        asked = {}
+
+        def sample(name, policy, prompts, sampling, key, rows, runtime, samples_per_prompt):
+            asked[name] = (list(prompts), np.asarray(jax.random.key_data(key)).tolist())
+            samples = [
+                answer_of(index, sampling.temperature, name)
+                for index in range(len(prompts))
+                for _ in range(samples_per_prompt)
+            ]
+            return rows(slice(0, len(prompts)), samples)
+
+        def score(rows):
+            # A mark of the answer's length for every answer.
+            logit = np.asarray([len(one["tokens"]) for one in rows], float) / 100
+            return Scores(logit, logit, logit)
+
+        monkeypatch.setattr(rejection_sampling, "sample_resumable", sample)
+        monkeypatch.setattr(rejection_sampling, "load_policy", lambda *_: None)
+        monkeypatch.setattr(
+            rejection_sampling,
+            "read_prompts",
+            lambda *_: (records, [Letters().encode(one["messages"][-1]["content"], bos=True) for one in records]),
+        )
+        config = ConfigDict({
+            "prompts": {}, "max_new_tokens": 6, "samples_per_prompt": 2, "temperatures": (0.4, 0.6, 0.8),
+            "sweep_prompts": 4, "top_p": 1.0, "round": 2, **changes,
+        })  # fmt: skip
+        folder = epath.Path(tmp_path)
+        rejection_sampling._sample_and_keep(
+            config, {"policy": folder / "the_policy"}, Letters(), types.SimpleNamespace(score=score),
+            smallest_runtime(folder),
+        )  # fmt: skip
+        return asked, json.loads((folder / "sweep.json").read_text()), read_jsonl(folder / "samples.jsonl")
+
+    return run
+
+
+def test_each_temperature_answers_the_same_prompts_with_the_same_randomness(sampled):
+    records = [{**row(f"question {index % 9}", 0.0), "source": "ab"[index // 9]} for index in range(18)]
+    asked, sweep, rows = sampled(records, lambda index, temperature, _: answer(index, "fine"))
+    assert asked.keys() == {"sweep 0.4", "sweep 0.6", "sweep 0.8", "samples"}
+    assert asked["sweep 0.4"] == asked["sweep 0.6"] == asked["sweep 0.8"] != asked["samples"]
+    assert len(asked["sweep 0.4"][0]) == sweep["sweep_prompts"] == 4
+    assert asked["sweep 0.4"][1] != asked["samples"][1]
+    # All temperatures did as well: the middle one.
+    assert sweep["chosen"] == 0.6 and len(rows) == sweep["prompts"] == 9
+    assert sweep["repeated_prompts_left_out"] == 9
+
+
+def test_a_temperature_that_is_clearly_better_is_taken(sampled):
+    def better_when_hot(index, temperature, _):
+        return answer(index, "long answer" if temperature == 0.8 else "short" + "er" * (index % 2))
+
+    _, sweep, rows = sampled([row(f"question {index}", 0.0) for index in range(6)], better_when_hot)
+    assert sweep["chosen"] == 0.8 and {one["temperature"] for one in rows} == {0.8}
+    lead = sweep["temperature_rewards"]["0.8"]
+    assert lead["minus_middle"] > lead["minus_middle_standard_error"] > 0
+
+
+def test_where_no_answer_ends_the_error_says_what_was_found_and_what_to_do(sampled):
+    with pytest.raises(ValueError) as error:
+        sampled(
+            [row(f"question {index}", 0.0) for index in range(6)], lambda i, *_: answer(i, "cut of", finished=False)
+        )
+    for words in (
+        "12 answers to 6 prompts",
+        "none of them ended with EOS within max_new_tokens=6",
+        "config.answer_tokens",
+        "'the_policy'",
+        "fine-tune it longer",
+    ):
+        assert words in str(error.value), words
+
+
+def test_one_answer_that_ends_is_enough(sampled):
+    def only_the_first(index, temperature, name):
+        return answer(index, "fine", finished=name == "samples" and index == 0)
+
+    _, sweep, rows = sampled([row(f"question {index}", 0.0) for index in range(6)], only_the_first)
+    assert len(rows) == 1 and sweep["prompts_without_finished_answer"] == 5

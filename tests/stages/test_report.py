@@ -104,8 +104,11 @@ def test_annotation_sampling_and_ppo(whole):
     sampling = content["rejection_sampling"][1]
     assert (sampling["temperature"], sampling["bag"], sampling["bag_by_round"]) == (1.0, 200, {"2": 200})
     assert set(sampling["sweep"]) == {"0.8", "1.0", "1.2"} and len(sampling["best_of"]["max"]) == 8
+    assert sampling["temperature_rewards"]["0.8"]["minus_middle"] == pytest.approx(-0.04)
+    assert (sampling["repeated_prompts_left_out"], sampling["bag_repeats_left_out"]) == (3, 5)
     (ppo,) = content["ppo"]
-    assert ppo["curves"]["held_out_reward"] == [[0, 0.5], [10, 0.75]]
+    assert (ppo["held_out_gain"], ppo["held_out_gain_standard_error"], ppo["selection_reward"]) == (0.25, 0.05, 0.78)
+    assert ppo["curves"]["held_out_reward"] == [[0, 0.51], [10, 0.78]]
     assert ppo["curves"]["policy_clip_fraction"][0] == [4, 0.1]
     assert "policy_ratio" not in ppo["curves"]
 
@@ -147,8 +150,18 @@ def test_page_has_every_section_and_needs_no_network(whole):
 
 def test_page_shows_the_numbers(whole):
     text = " ".join(Page(whole[1]).text.split())
-    shown = ("SFT to V2 + PPO", "40% → 90%", "50% → 10%", "2.0% → 4.0%", "0.500 → 0.750", "92.0%", "round 2", "47.3%")
-    for words in shown:
+    for words in (
+        "SFT to V2 + PPO",
+        "40% → 90%",
+        "50% → 10%",
+        "2.0% → 4.0%",
+        "0.500 → 0.750",
+        "92.0%",
+        "round 2",
+        "47.3%",
+        "gain ± 0.098 (95%), best at iteration 10",
+        "said 0.780 and 0.510",
+    ):
         assert words in text, words
     assert "prompts.world.arguments.round" in text  # in what the rounds' settings differ
 

@@ -30,7 +30,7 @@ class Curve:
 REWARD = Chart(
     "ppo_reward",
     "Reward",
-    "Mean combined reward of the sampled answers, and of answers to held-out prompts.",
+    "Mean combined reward of the sampled answers, and of answers to held-out prompts, by which the policy is chosen.",
     source="section 3.2.3",
     y_label="reward",
     share=False,

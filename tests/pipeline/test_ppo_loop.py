@@ -1,0 +1,114 @@
+"""PPO's loop without a model: what its guards see, whose evaluations count, and what a minibatch is rounded to."""
+
+import dataclasses
+import functools
+import types
+
+import numpy as np
+import pytest
+from ml_collections import ConfigDict
+
+from llama2_jax.pipeline import ppo_loop
+from llama2_jax.pipeline.ppo_loop import Progress
+from tests.smallest import smallest_runtime
+
+
+def evaluated(rewards, warmup):
+    """The progress after an evaluation following each iteration, as resumed from its checkpoint each time."""
+    progress = Progress()
+    for iteration, reward in enumerate(rewards):
+        meta = dataclasses.asdict(progress)
+        progress = Progress(**{**meta, "iteration": iteration}).with_evaluation(reward, warmup)
+        yield progress
+
+
+def test_evaluations_while_the_critic_warms_up_use_up_no_patience():
+    """evaluate_every=1, critic_warmup_iterations=5: the first policy step is in the sixth iteration."""
+    waited = [progress.waited for progress in evaluated([0.5] * 9, warmup=5)]
+    assert waited == [0, 0, 0, 0, 0, 0, 1, 2, 3]
+
+
+def test_without_a_warm_up_every_evaluation_but_the_first_counts():
+    assert [progress.waited for progress in evaluated([0.5] * 4, warmup=0)] == [0, 1, 2, 3]
+
+
+def test_a_better_policy_renews_the_patience_and_the_first_may_stay_the_best():
+    *_, better = evaluated([0.5, 0.5, 0.4, 0.6, 0.5], warmup=1)
+    assert (better.best, better.best_iteration, better.waited, better.first) == (0.6, 3, 1, 0.5)
+    *_, worse = evaluated([0.5, 0.5, 0.4, 0.4], warmup=1)
+    assert (worse.best, worse.best_iteration, worse.waited) == (0.5, 0, 2)
+
+
+@pytest.mark.parametrize("reward", [np.nan, np.inf])
+def test_a_held_out_reward_that_is_not_a_number_ends_the_run(reward):
+    with pytest.raises(FloatingPointError, match="after PPO iteration 2 the mean reward on the held-out prompts is"):
+        list(evaluated([0.5, 0.6, reward], warmup=0))
+
+
+HONEST = {"sampler_log_ratio_abs": 1e-5, "reference_log_ratio_abs": 0.0}
+
+
+@pytest.fixture
+def iteration(tmp_path, monkeypatch):
+    """Runs one iteration of two minibatches on experience with given metrics and steps with given |log ratios|."""
+
+    def run(number=1, metrics=(), log_ratios=(1e-5, 0.5), warmup=0, accumulation=1):
+        rows, ratios = [], iter(log_ratios)
+
+        def minibatch(selected, length, row_multiple):
+            rows.append(row_multiple)
+            return {"tokens": np.zeros((row_multiple, length), np.int32)}
+
+        experience = types.SimpleNamespace(
+            responses=[None] * 8, metrics={**HONEST, **dict(metrics)}, minibatch=minibatch
+        )
+
+        def step(state, batch, rate, numbers):
+            return state, numbers()
+
+        policy_step = functools.partial(step, numbers=lambda: {"loss": 0.0, "log_ratio_abs": next(ratios)})
+        critic_step = functools.partial(step, numbers=lambda: {"loss": 0.0})
+        monkeypatch.setattr(ppo_loop, "configured_steps", lambda *_: (policy_step, critic_step))
+        config = ConfigDict({
+            "minibatch_size": 4, "accumulation": accumulation, "critic_warmup_iterations": warmup, "iterations": 9,
+            "critic_learning_rate": 1e-3, "learning_rate": 1e-3, "warmup_steps": 0, "warmup_fraction": 0.0,
+            "final_learning_rate_fraction": 1.0,
+        })  # fmt: skip
+        environment = types.SimpleNamespace(rollouts=lambda policy, critic, iteration: experience)
+        states = dict.fromkeys(("policy", "critic"), types.SimpleNamespace(params=None))
+        _, row = ppo_loop._iteration(config, states, environment, number, smallest_runtime(tmp_path))
+        return row, rows
+
+    return run
+
+
+def test_only_the_first_minibatch_has_to_agree_and_what_differs_is_logged(iteration):
+    row, _ = iteration()
+    assert row["sampler_log_ratio_abs"] == 1e-5 and row["policy_log_ratio_abs"] == pytest.approx(0.25, rel=1e-4)
+
+
+@pytest.mark.parametrize("difference", [2e-3, np.nan])
+@pytest.mark.parametrize("number", [0, 4], ids=["in the warm-up", "after it"])
+def test_the_sampler_is_compared_with_the_scorer_in_every_iteration(iteration, number, difference):
+    with pytest.raises(AssertionError, match=f"PPO iteration {number}: the sampler's and the scorer's"):
+        iteration(number, {"sampler_log_ratio_abs": difference}, warmup=2)
+
+
+@pytest.mark.parametrize("difference", [2e-3, np.nan])
+def test_the_reference_is_compared_with_the_policy_before_the_first_step_alone(iteration, difference):
+    with pytest.raises(AssertionError, match="PPO iteration 0: the policy's and the reference's"):
+        iteration(0, {"reference_log_ratio_abs": difference})
+    row, _ = iteration(1, {"reference_log_ratio_abs": 2e-3})
+    assert row["reference_log_ratio_abs"] == 2e-3, "later it is how far the policy has moved"
+
+
+@pytest.mark.parametrize("difference", [2e-3, np.nan])
+def test_the_training_step_is_compared_with_the_scorer_before_any_step(iteration, difference):
+    with pytest.raises(AssertionError, match="PPO iteration 1: the training step's and the scorer's"):
+        iteration(log_ratios=(difference, 0.0))
+
+
+@pytest.mark.parametrize(("accumulation", "multiple"), [(1, 8), (2, 8), (3, 24), (16, 16)])
+def test_the_rows_of_a_minibatch_can_be_distributed_to_microbatches(iteration, accumulation, multiple):
+    _, rows = iteration(accumulation=accumulation)
+    assert rows == [multiple] * 2
