@@ -1,4 +1,8 @@
-"""Supervised fine-tuning (section 3.1): dialogues packed to the context length, loss on answers only."""
+"""Supervised fine-tuning (section 3.1): dialogues packed to the context length, loss on answers only.
+
+The dialogues are demonstrations and what models answered in other stages: the best samples of a larger model, say
+(section 3.2.3).
+"""
 
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
@@ -6,14 +10,15 @@ from ml_collections import ConfigDict
 from llama2_jax.models.config import ModelConfig
 from llama2_jax.pipeline.device_programs import held_out_loss, language_model_training
 from llama2_jax.pipeline.encoding import load_tokenizer
-from llama2_jax.pipeline.finetuning import finetune, read_demonstrations
+from llama2_jax.pipeline.finetuning import finetune, read_demonstrations, read_sampled
 from llama2_jax.pipeline.runtime import Inputs, Runtime
 from llama2_jax.sizing.programs import DeviceWork
 
 
 def run(config: ConfigDict, inputs: Inputs, runtime: Runtime) -> dict:
-    """Fine-tunes the starting model on the sources' dialogues.
+    """Fine-tunes the starting model on the sources' dialogues and on those of other stages.
 
+    The inputs `bags` and `dialogues`, which may be absent, are the stages that wrote bag.jsonl and dialogues.jsonl.
     The loss on `held_out` is logged as the run goes: only for sources of the same name, so that replacing the
     sources needs no held-out ones.
     """
@@ -21,7 +26,11 @@ def run(config: ConfigDict, inputs: Inputs, runtime: Runtime) -> dict:
     return finetune(
         config.finetune,
         inputs["start"],
-        read_demonstrations(config.sources, tokenizer, runtime),
+        {
+            **read_demonstrations(config.sources, tokenizer, runtime),
+            **read_sampled(inputs.get("bags", ()), "bag.jsonl", tokenizer),
+            **read_sampled(inputs.get("dialogues", ()), "dialogues.jsonl", tokenizer),
+        },
         tokenizer.bos_id,
         runtime,
         weights={name: source.get("weight", 1.0) for name, source in config.sources.items()},
