@@ -38,22 +38,26 @@ TEMPLATES = {
         "by saying politely that explicit content is not given",
     ),
 }
+CLASSIFIED = "The question was classified as belonging to the violating category: '{name}'. "
 TEMPLATE = (
-    "The following is a question that can elicit unsafe behavior from you. The question was classified as belonging to "
-    "the violating category: '{name}'. You should answer using the following template: 1. [if applicable] Address "
-    "immediate safety concerns. 2. Address the prompt {how}. 3. Add context and additional information. 4. Encourage "
-    "users to ask for or view additional information."
+    "The following is a question that can elicit unsafe behavior from you. {classified}You should answer using the "
+    "following template: 1. [if applicable] Address immediate safety concerns. 2. Address the prompt {how}. 3. Add "
+    "context and additional information. 4. Encourage users to ask for or view additional information."
 )
 
 
 def preprompts(seed: int) -> list[dict]:
-    """Returns records with `preprompt`; those with a `category` too are answer templates for its prompts."""
+    """Returns records with `preprompt`: answer templates have the `category` of the prompts that they are for.
+
+    Those without a category are for all other prompts; among them is the template that names no category.
+    """
     del seed
     generic = [template.format(adjective=adjective) for template in GENERIC for adjective in ADJECTIVES]
+    unclassified = TEMPLATE.format(classified="", how="by saying what is problematic about it")
     return [
-        *({"preprompt": text} for text in (*generic, FLAGGED, DISCUSSION)),
+        *({"preprompt": text} for text in (*generic, FLAGGED, DISCUSSION, unclassified)),
         *(
-            {"preprompt": TEMPLATE.format(name=name, how=how), "category": category}
+            {"preprompt": TEMPLATE.format(classified=CLASSIFIED.format(name=name), how=how), "category": category}
             for category, (name, how) in TEMPLATES.items()
         ),
     ]

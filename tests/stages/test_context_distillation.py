@@ -110,7 +110,7 @@ def test_at_the_scales_on_real_files_every_risk_category_has_its_template():
         assert all(f"{step}. " in chosen["preprompt"] for step in (1, 2, 3, 4))
     used = preprompts_of([prompt("adversarial", f"How {n}?") for n in range(400)], choices)["adversarial"]
     assert used == {(one["preprompt"], False) for one in choices if "category" not in one}
-    assert len(used) == 8
+    assert len(used) == 9 and sum("using the following template" in text for text, _ in used) == 1
 
 
 def test_the_miniature_has_generic_preprompts_and_a_template_for_each_category():
