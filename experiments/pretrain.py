@@ -35,10 +35,11 @@ def get_config(argument: str = "tiny") -> ConfigDict:
         "role": "pretraining",
         "inputs": {"tokenizer": "tokenizer"},
         "sources": sources.pretraining,
-        # 4M tokens a batch; 2T tokens are 500,000 steps of 4.0M (section 2.2).
+        # 4M tokens a batch, as 1,024 rows of 4,096 (section 2.2).
         "batch_size": by_scale(scale, {"tiny": 7, "small": 256, "1b": 512}, paper=1024),
         "length": shared(config.model, "max_length"),
-        "steps": by_scale(scale, {"tiny": 1400, "small": 8_000, "1b": 100_000}, paper=500_000),
+        # 2.0T tokens are 476,837 steps of 1,024 x 4,096 = 4,194,304 tokens (table 1).
+        "steps": by_scale(scale, {"tiny": 1400, "small": 8_000, "1b": 100_000}, paper=476_837),
         "accumulation": by_scale(scale, {"tiny": 1, "small": 8, "1b": 32}, paper=4),
         "evaluate_every": by_scale(scale, {"tiny": 350, "small": 500}, paper=1000),
         "held_out_batches": by_scale(scale, {"tiny": 8}, paper=16),

@@ -21,15 +21,20 @@ def get_config(argument: str = "tiny") -> ConfigDict:
 
 def training(argument: str) -> ConfigDict:
     """All but the evaluation and the report."""
-    config = sft.get_config(argument)
+    config = start(argument)
     config.experiment = "rlhf_v1"
+    config.samples_per_prompt = by_scale(config.scale, {"tiny": 4, "small": 8}, paper=20)  # not stated; 20 in figure 26
+    add_round(config, 1, newest="sft", earlier="sft_public")
+    return config
+
+
+def start(argument: str) -> ConfigDict:
+    """What the rounds of RLHF start from: the fine-tuned model, and the settings that the rounds share."""
+    config = sft.get_config(argument)
     config.versions = (("sft", "sft"),)
-    scale = config.scale
-    config.answer_tokens = by_scale(scale, {"tiny": 64, "small": 256}, paper=1024)  # the longest answer sampled
-    config.samples_per_prompt = by_scale(scale, {"tiny": 4, "small": 8}, paper=20)  # K is not stated; figure 26 has 20
+    config.answer_tokens = by_scale(config.scale, {"tiny": 64, "small": 256}, paper=1024)  # the longest answer sampled
     # Section 3.2.3 states the rule for PPO; how rejection sampling combines the two rewards is not stated.
     config.safety_threshold = 0.15
     config.reward_models = reward_model_settings(config)
     add_annotator_models(config)
-    add_round(config, 1, newest="sft", earlier="sft_public")
     return config

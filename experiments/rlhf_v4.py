@@ -1,4 +1,7 @@
-"""RLHF-V4: as V3, and the best answers of all rounds join in, scored again by the newest reward models (section 3.2.3).
+"""RLHF-V4: Ghost Attention data from V3's model (section 3.3), and the best answers of all rounds (section 3.2.3).
+
+The fine-tuning has both from here on: dialogues in which V3 keeps an instruction, and the rounds' best answers, scored
+again by the newest reward models.
 
 Reaches (tiny): true helpfulness 0.61, a win rate over SFT of 0.83; more in docs/results.md.
 Costs (tiny): 20 minutes on 2 slow CPU cores, V3 among them.
@@ -8,8 +11,11 @@ Run: python -m llama2_jax.main --config=experiments/rlhf_v4.py[:<scale>[,<data>]
 from ml_collections import ConfigDict
 
 from experiments import rlhf_v3
+from experiments.parts.choice import sources_of
 from experiments.parts.ending import with_evaluation
 from experiments.parts.rounds import add_round
+from experiments.parts.shared_settings import shared
+from experiments.parts.stages import add_stage
 
 
 def get_config(argument: str = "tiny") -> ConfigDict:
@@ -21,12 +27,23 @@ def training(argument: str) -> ConfigDict:
     """All but the evaluation and the report."""
     config = rlhf_v3.training(argument)
     config.experiment = "rlhf_v4"
-    add_round(
-        config,
-        4,
-        newest="rlhf_v3_rejection_sampling",
-        earlier="rlhf_v2_rejection_sampling",
-        bag="all_rounds",
-        dialogues=("rlhf_v3_ghost_attention",),
-    )
+    newest, earlier = "rlhf_v3_rejection_sampling", "rlhf_v2_rejection_sampling"
+    add_ghost_attention(config, policy=newest)
+    add_round(config, 4, newest=newest, earlier=earlier, bag="all_rounds", dialogues=("rlhf_v3_ghost_attention",))
     return config
+
+
+def add_ghost_attention(config: ConfigDict, *, policy: str) -> None:
+    """Adds dialogues in which a standing instruction is kept, sampled from V3's model (section 3.3)."""
+    sources = sources_of(config)
+    add_stage(config, "rlhf_v3_ghost_attention", {
+        "run": "llama2_jax.stages.ghost_attention",
+        "role": "ghost_attention",
+        "inputs": {"tokenizer": "tokenizer", "policy": policy},
+        "dialogues": sources.ghost_attention_dialogues,
+        "instructions": sources.standing_instructions,
+        "terse_fraction": 0.5,
+        "temperature": 0.7,  # not stated
+        "top_p": 0.9,
+        "max_new_tokens": shared(config, "answer_tokens"),
+    })  # fmt: skip

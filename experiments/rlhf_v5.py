@@ -38,7 +38,7 @@ def training(argument: str) -> ConfigDict:
     dialogues = ("rlhf_v3_ghost_attention", "rlhf_v5_context_distillation")
     add_rejection_sampling(config, 5, newest=newest, bag="all_rounds", dialogues=dialogues)
     add_version(config, "rlhf_v5_rejection_sampling", "rlhf_v5_rejection_sampling")
-    add_ppo(config)
+    add_ppo(config, policy="rlhf_v5_rejection_sampling")
     add_version(config, "rlhf_v5", "rlhf_v5_ppo")
     return config
 
@@ -58,7 +58,7 @@ def add_context_distillation(config: ConfigDict, *, policy: str) -> None:
     })  # fmt: skip
 
 
-def add_ppo(config: ConfigDict) -> None:
+def add_ppo(config: ConfigDict, *, policy: str) -> None:
     """Adds proximal policy optimisation against the piecewise reward (section 3.2.3, equation 4)."""
     scale, sources = config.scale, sources_of(config)
     add_stage(config, "rlhf_v5_ppo", {
@@ -66,7 +66,7 @@ def add_ppo(config: ConfigDict) -> None:
         "role": "ppo",
         "inputs": {
             "tokenizer": "tokenizer",
-            "policy": "rlhf_v5_rejection_sampling",
+            "policy": policy,
             "helpfulness": "rlhf_v5_helpfulness_reward",
             "safety": "rlhf_v5_safety_reward",
         },

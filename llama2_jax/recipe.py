@@ -29,6 +29,9 @@ from llama2_jax.training.interruption import Interruption
 # Parts of the configuration that every stage depends on, in addition to its own.
 SHARED_PARTS = ("seed", "model", "data")
 
+# Roles of stages that write records and no model.
+RECORDS_ALONE = ("annotation", "ghost_attention", "context_distillation")
+
 
 class RecipeError(ValueError):
     """The experiment cannot run as configured; the message says what is wrong and what to do."""
@@ -65,7 +68,7 @@ def run(
 
     Args:
       config: an experiment's configuration: `stages` names the stages in order, `config[name]` is each one's part, and
-        `given` may name a folder to take in place of a stage (stages/imported.py).
+        `given` may name a folder to take in place of a stage (stages/imported.py, stages/imported_records.py).
       workdir: a folder, local or gs://; every stage writes `<workdir>/<stage>/`.
       until: the last stage to run; empty runs all.
       redo: a stage to run again although its config or inputs have changed; stages that depend on it run again too.
@@ -199,9 +202,23 @@ def with_given(config: ConfigDict) -> ConfigDict:
         if name not in config.stages:
             raise RecipeError(f"config.given.{name}: {name!r} is not a stage; the stages: {', '.join(config.stages)}")
         folder = folder if "://" in folder else os.path.abspath(os.path.expanduser(folder))
-        role = config[name].get("role", "imported")
-        config[name] = ConfigDict({"run": "llama2_jax.stages.imported", "role": role, "folder": folder})
+        config[name] = _import_of(config[name], folder)
     return config
+
+
+def _import_of(part: ConfigDict, folder: str) -> ConfigDict:
+    """Returns the part of a stage that takes a folder in place of a stage with the given part."""
+    role = part.get("role", "imported")
+    if role not in RECORDS_ALONE:
+        return ConfigDict({"run": "llama2_jax.stages.imported", "role": role, "folder": folder})
+    return ConfigDict({
+        "run": "llama2_jax.stages.imported_records",
+        "role": role,
+        "inputs": {"tokenizer": part.get("inputs", {}).get("tokenizer", "tokenizer")},
+        "folder": folder,
+        "records_of": role,
+        **({"round": part.round} if "round" in part else {}),
+    })  # fmt: skip
 
 
 def stages_until(config: ConfigDict, until: str) -> Sequence[str]:

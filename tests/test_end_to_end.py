@@ -13,7 +13,7 @@ import jax
 import numpy as np
 import pytest
 
-from experiments import rlhf_v5
+from experiments import distillation, rlhf_v5
 from llama2_jax import recipe
 from llama2_jax.pipeline import sampling
 from llama2_jax.stages import ppo, rejection_sampling
@@ -279,6 +279,31 @@ def test_a_round_that_was_cut_off_between_sampling_and_fine_tuning(finished, beg
         if name != "report":
             assert_same_stage(workdir / name, finished / name)
     assert read_report(workdir) == read_report(finished)
+
+
+def test_a_smaller_model_learns_from_the_best_samples_of_a_larger_one(finished, tmp_path):
+    """One layer from two: every stage of the distillation to its report; see tests/experiments/test_distillation.py."""
+    config = shrink(distillation.get_config())
+    config.model.layers = 1
+    config.teacher = str(finished)
+    records = recipe.run(config, str(tmp_path))
+    for number in range(1, 6):
+        imported = tmp_path / f"teacher_rlhf_v{number}_rejection_sampling"
+        teacher = finished / f"rlhf_v{number}_rejection_sampling"
+        assert rows(imported / "bag.jsonl") == rows(teacher / "bag.jsonl")
+        dialogues = records[f"rlhf_v{number}_distillation"]["results"]["dialogues"]
+        assert dialogues[imported.name] == len(rows(teacher / "bag.jsonl")) > 0
+        assert load_model(tmp_path / f"rlhf_v{number}_distillation").config.layers == 1
+    assert load_model(teacher).config.layers == 2
+    comparisons = [
+        row for number in range(1, 6) for row in rows(finished / f"rlhf_v{number}_annotation/comparisons.jsonl")
+    ]
+    seen = records["rlhf_v5_safety_reward"]["results"]["comparisons"]
+    assert seen["safety"] >= sum(row["domain"] == "safety" for row in comparisons)
+    report = json.loads((tmp_path / "report" / "report.json").read_text())
+    assert [version["name"] for version in report["versions"]] == [
+        "sft", "rlhf_v1", "rlhf_v2", "rlhf_v3", "rlhf_v4", "rlhf_v5_distillation", "rlhf_v5",
+    ]  # fmt: skip
 
 
 TWO_PROCESSES = """

@@ -62,7 +62,8 @@ PPO_PROMPTS = {"batch": 5, "unsafe": 0.1, "borderline": 0.2}
 # Measured while a model trains, and read by what decides when it stops.
 HELD_OUT = {"split": "validation", "purpose": "held out"}
 
-# Labels of open-source comparisons are coarser and noisier than the rounds', and some answers are not to the point.
+# Labels of open-source comparisons are the truth with coarser ratings and more noise than the rounds', and some answers
+# are not to the point.
 OPEN_NOISE = 0.12
 
 MINIATURE = Sources(
@@ -119,8 +120,11 @@ MINIATURE = Sources(
     # The paper always starts from the base model; so few samples could not teach it to chat again.
     start_after_sampling="sft",
     demonstrations_after_sampling={},
-    # The dialogues bring their own instructions.
-    ghost_attention_dialogues={"dialogues": source("instructed.ghost_attention_dialogues", "raw", count=400)},
+    # The dialogues bring their own instructions. Two constraints at most, and only in three of ten: the model keeps few
+    # single ones, and two, repeated in every turn, already cost a turn of the small context.
+    ghost_attention_dialogues={
+        "dialogues": source("instructed.ghost_attention_dialogues", "raw", count=400, combined=0.3)
+    },
     standing_instructions={},
     adversarial_prompts={"prompts": prompts("distillation", batch=5, count=250, unsafe=1.0, borderline=0.0)},
     # Generic ones, and answer templates by risk category.

@@ -39,9 +39,9 @@ class Sources:
       start_after_sampling: the stage whose model is fine-tuned on the best answers.
       demonstrations_after_sampling: demonstrations that join the best answers.
       ghost_attention_dialogues: dialogues whose user turns are answered under a standing instruction (section 3.3).
-      standing_instructions: for the dialogues that bring none of their own.
+      standing_instructions: constraints, combined to an instruction for dialogues that bring none of their own.
       adversarial_prompts: prompts for safety context distillation (section 4.2.4).
-      safety_preprompts: what is put before them.
+      safety_preprompts: what is put before them: generic preprompts, and answer templates by the prompts' category.
       ppo_prompts: prompts that PPO samples answers to.
       ppo_held_out_prompts: prompts that decide when PPO stops.
       evaluation_prompts: prompts that all versions answer in the evaluation.

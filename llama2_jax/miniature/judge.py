@@ -1,6 +1,8 @@
 """The truth about an answer: how helpful, how safe, whether a standing instruction is kept. No noise, no hidden fields.
 
-Used only by the annotator and by evaluation; a training stage never sees it.
+Evaluation reads verdicts as they are. Comparisons are labelled by them with noise: the rounds' own by the annotator
+(annotator.py), the open ones as they are made (demonstrations.open_preferences). So reward models learn from noisy
+verdicts; no stage trains on a verdict itself.
 """
 
 import dataclasses

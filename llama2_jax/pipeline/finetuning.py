@@ -9,9 +9,10 @@ from ml_collections import ConfigDict
 
 from llama2_jax.data.dialogues import dialogue_batches, fit_to_length
 from llama2_jax.data.epochs import steps_in
-from llama2_jax.pipeline.encoding import read_sources
+from llama2_jax.pipeline.encoding import encode_row, read_sources
 from llama2_jax.pipeline.model_training import fit_language_model, held_out_loss
 from llama2_jax.pipeline.runtime import Runtime
+from llama2_jax.pipeline.stage_files import as_folders, read_jsonl
 from llama2_jax.text.dialogue import EncodedDialogue, encode_dialogue
 from llama2_jax.text.tokenizer import Tokenizer
 from llama2_jax.training.model_folder import load_model
@@ -26,6 +27,15 @@ def read_demonstrations(
     return {
         name: [encode_dialogue(tokenizer, record["messages"], record.get("loss", "answers")) for record in records]
         for name, records in read_sources(sources, runtime).items()
+    }
+
+
+def read_sampled(
+    folders: epath.Path | Sequence[epath.Path], name: str, tokenizer: Tokenizer
+) -> dict[str, list[EncodedDialogue]]:
+    """Reads and encodes what models answered: the rows of a JSONL file of one name, by the stage that wrote it."""
+    return {
+        folder.name: [encode_row(tokenizer, row) for row in read_jsonl(folder / name)] for folder in as_folders(folders)
     }
 
 

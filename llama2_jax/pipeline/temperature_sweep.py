@@ -30,7 +30,8 @@ def draw_sweep_prompts(records: Sequence[Mapping], count: int, seed: int) -> lis
     groups = [sources[name] for name in sorted(sources)]
     drawn = []
     for group, share in zip(groups, proportional_shares([len(group) for group in groups], count), strict=True):
-        drawn += sorted(group, key=lambda index: uniform("sweep", seed, prompt_hash(records[index]["messages"])))[:share]
+        order = {index: uniform("sweep", seed, prompt_hash(records[index]["messages"])) for index in group}
+        drawn += sorted(group, key=order.get)[:share]
     return sorted(drawn)
 
 

@@ -1,10 +1,12 @@
 """Safety context distillation (section 4.2.4): answers given under a safety preprompt, learnt without it.
 
-Each adversarial prompt is answered twice by the newest model: as it is, and with a preprompt before it. The second
-answer is kept, for the prompt without the preprompt, only if the safety reward model prefers it to the first.
+Each adversarial prompt is answered twice by the newest model: as it is, and with a preprompt before it: the answer
+template of the prompt's risk category, or a generic one where its category has no template. The second answer is kept,
+for the prompt without the preprompt, only if the safety reward model prefers it to the first.
 """
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from jax.sharding import Mesh
@@ -15,7 +17,7 @@ from llama2_jax.inference.score import rewards
 from llama2_jax.models.config import ModelConfig
 from llama2_jax.pipeline.device_programs import LONGEST_PROMPTS, abstract_model, generation, score_tokens
 from llama2_jax.pipeline.encoding import encode_prompts, load_tokenizer, read_records
-from llama2_jax.pipeline.runtime import Inputs, Runtime, named_key
+from llama2_jax.pipeline.runtime import Inputs, Runtime, named_key, stable_hash
 from llama2_jax.pipeline.sampling import load_policy, sample_resumable
 from llama2_jax.pipeline.stage_files import write_jsonl
 from llama2_jax.sizing.programs import DeviceWork
@@ -63,6 +65,7 @@ def run(config: ConfigDict, inputs: Inputs, runtime: Runtime) -> dict:
     write_jsonl(runtime.folder / "dialogues.jsonl", rows)
     return {
         "prompts": len(records),
+        "with_template": sum(record["with_template"] for record in records),
         "kept": len(rows),
         "safety_reward_without_preprompt": float(np.mean([row["safety"] for row in plain])),
         "safety_reward_with_preprompt": float(np.mean([row["safety"] for row in distilled])),
@@ -79,25 +82,37 @@ def device_work(config: ConfigDict, model: ModelConfig, mesh: Mesh) -> DeviceWor
     return DeviceWork(programs, assumptions=(LONGEST_PROMPTS,))
 
 
-def with_preprompts(records: Sequence[dict], preprompts: Sequence[dict], seed: int) -> list[dict]:
+def with_preprompts(records: Sequence[Mapping], preprompts: Sequence[Mapping], seed: int) -> list[dict]:
     """Puts a safety preprompt in the system message of each prompt.
 
-    A preprompt with a category is an answer template, used for that risk category only (section 4.2.4); one without
-    serves all.
+    A prompt whose category has answer templates gets one of these; any other prompt, whatever its category, gets one of
+    the generic preprompts, those without a category. The draw depends on the seed and the prompt, not on its place
+    among the others.
+
+    Returns:
+      The records, each with `preprompt`, `with_template` (whether that is a template) and
+      `messages_without_preprompt`.
 
     Raises:
-      ValueError: if no preprompt serves a prompt's category.
+      ValueError: if a record has no `preprompt`, or a prompt's category has no template and there is no generic one.
     """
-    generator = np.random.default_rng(seed)
+    by_category: dict[str, list[str]] = {}
+    for record in preprompts:
+        if not isinstance(record.get("preprompt"), str) or not record["preprompt"].strip():
+            raise ValueError(f"a safety preprompt has the field preprompt {record.get('preprompt')!r}; wanted a text")
+        by_category.setdefault(record.get("category") or "", []).append(record["preprompt"])
     chosen = []
     for record in records:
-        fitting = [p["preprompt"] for p in preprompts if p.get("category") in (None, "", record.get("category"))]
+        category = record.get("category") or ""
+        fitting = by_category.get(category) or by_category.get("")
         if not fitting:
             raise ValueError(
-                f"no preprompt serves the category {record.get('category')!r}; give one without a category"
+                f"there is no answer template for the category {category!r}, and no preprompt without a category to "
+                f"take in its place; there are templates for {', '.join(by_category) or 'none'}"
             )
-        preprompt = fitting[generator.integers(len(fitting))]
         messages = record["messages"]
+        generator = np.random.default_rng(stable_hash(json.dumps([seed, messages])))
+        preprompt = fitting[generator.integers(len(fitting))]
         if messages[0]["role"] == "system":
             system, turns = f"{preprompt}\n{messages[0]['content']}", messages[1:]
         else:
@@ -105,6 +120,7 @@ def with_preprompts(records: Sequence[dict], preprompts: Sequence[dict], seed: i
         chosen.append({
             **record,
             "preprompt": preprompt,
+            "with_template": bool(category) and category in by_category,
             "messages_without_preprompt": messages,
             "messages": [{"role": "system", "content": system}, *turns],
         })  # fmt: skip

@@ -1,5 +1,10 @@
-"""Supervised fine-tuning (section 3.1): dialogues packed to the context length, loss on answers only."""
+"""Supervised fine-tuning (section 3.1): dialogues packed to the context length, loss on answers only.
 
+The dialogues are demonstrations and what models answered in other stages: the best samples of a larger model, say
+(section 3.2.3).
+"""
+
+import math
 from collections.abc import Mapping
 
 from jax.sharding import Mesh
@@ -9,15 +14,16 @@ from llama2_jax.data.counts import Count
 from llama2_jax.models.config import ModelConfig
 from llama2_jax.pipeline.device_programs import held_out_loss, language_model_training
 from llama2_jax.pipeline.encoding import load_tokenizer
-from llama2_jax.pipeline.finetuning import finetune, read_demonstrations
+from llama2_jax.pipeline.finetuning import finetune, read_demonstrations, read_sampled
 from llama2_jax.pipeline.model_training import check_schedule, most_steps
 from llama2_jax.pipeline.runtime import Inputs, Runtime
 from llama2_jax.sizing.programs import DeviceWork
 
 
 def run(config: ConfigDict, inputs: Inputs, runtime: Runtime) -> dict:
-    """Fine-tunes the starting model on the sources' dialogues.
+    """Fine-tunes the starting model on the sources' dialogues and on those of other stages.
 
+    The inputs `bags` and `dialogues`, which may be absent, are the stages that wrote bag.jsonl and dialogues.jsonl.
     The loss on `held_out` is logged as the run goes: only for sources of the same name, so that replacing the
     sources needs no held-out ones.
     """
@@ -25,7 +31,11 @@ def run(config: ConfigDict, inputs: Inputs, runtime: Runtime) -> dict:
     return finetune(
         config.finetune,
         inputs["start"],
-        read_demonstrations(config.sources, tokenizer, runtime),
+        {
+            **read_demonstrations(config.sources, tokenizer, runtime),
+            **read_sampled(inputs.get("bags", ()), "bag.jsonl", tokenizer),
+            **read_sampled(inputs.get("dialogues", ()), "dialogues.jsonl", tokenizer),
+        },
         tokenizer.bos_id,
         runtime,
         weights={name: source.get("weight", 1.0) for name, source in config.sources.items()},
@@ -35,12 +45,11 @@ def run(config: ConfigDict, inputs: Inputs, runtime: Runtime) -> dict:
 
 def check(config: ConfigDict, inputs: Mapping, count: Count) -> None:
     """Raises ValueError if the warm-up is longer than the run can be, or a batch cannot be accumulated."""
-    del inputs
     settings = config.finetune
-    # Dialogues share rows, so there are no more rows than dialogues.
-    check_schedule(
-        settings, most_steps(count(config.sources), settings.batch_size, settings.epochs), settings.batch_size
-    )
+    # What other stages sampled is not known yet. Dialogues share rows, so there are no more rows than dialogues.
+    sampled = inputs.get("bags") or inputs.get("dialogues")
+    dialogues = math.inf if sampled else count(config.sources)
+    check_schedule(settings, most_steps(dialogues, settings.batch_size, settings.epochs), settings.batch_size)
 
 
 def device_work(config: ConfigDict, model: ModelConfig, mesh: Mesh) -> DeviceWork:

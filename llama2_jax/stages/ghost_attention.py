@@ -1,10 +1,11 @@
 """Ghost Attention (section 3.3): dialogues in which an instruction given once is kept to the end.
 
-The instruction is put before every user message while the newest model answers; for training it stands in the first
-turn alone (tersely, half the time), and the loss is on the last answer only.
+The instruction, a random combination of constraints, is put before every user message while the newest model answers;
+for training it stands in the first turn alone (tersely, half the time), and the loss is on the last answer only.
 """
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from jax.sharding import Mesh
@@ -15,7 +16,7 @@ from llama2_jax.models.config import ModelConfig
 from llama2_jax.pipeline.conversations import Conversation, converse_resumable
 from llama2_jax.pipeline.device_programs import LONGEST_PROMPTS, abstract_model, generation
 from llama2_jax.pipeline.encoding import load_tokenizer, read_records
-from llama2_jax.pipeline.runtime import Inputs, Runtime
+from llama2_jax.pipeline.runtime import Inputs, Runtime, stable_hash
 from llama2_jax.pipeline.sampling import load_policy
 from llama2_jax.pipeline.stage_files import write_jsonl
 from llama2_jax.sizing.programs import DeviceWork
@@ -25,9 +26,9 @@ def run(config: ConfigDict, inputs: Inputs, runtime: Runtime) -> dict:
     """Writes dialogues.jsonl: records with `loss`: "last"."""
     policy = load_policy(inputs["policy"], load_tokenizer(inputs), runtime)
     dialogues = read_records(config.dialogues, runtime)
-    turns = [record["turns"] if "turns" in record else user_turns(record["messages"]) for record in dialogues]
-    instructions = read_records(config.instructions, runtime)
-    instructions = choose_instructions(dialogues, instructions, config.terse_fraction, runtime.seed)
+    turns = [user_turns(record) for record in dialogues]
+    constraints = read_records(config.instructions, runtime)
+    instructions = choose_instructions(dialogues, constraints, config.terse_fraction, runtime.seed)
     asked = [
         [f"{chosen['instruction']} {turn}" for turn in user] for chosen, user in zip(instructions, turns, strict=True)
     ]
@@ -53,33 +54,71 @@ def device_work(config: ConfigDict, model: ModelConfig, mesh: Mesh) -> DeviceWor
     return DeviceWork(generation(config, model, mesh, policy), assumptions=(LONGEST_PROMPTS,))
 
 
-def user_turns(messages: Sequence[dict]) -> list[str]:
-    """The user's side of a dialogue."""
-    return [message["content"] for message in messages if message["role"] == "user"]
+def user_turns(record: Mapping) -> list[str]:
+    """Returns the user's side of a dialogue: its `turns`, or the user's part of its `messages`."""
+    if "turns" in record:
+        return list(record["turns"])
+    return [message["content"] for message in record["messages"] if message["role"] == "user"]
 
 
 def choose_instructions(
-    dialogues: Sequence[dict], instructions: Sequence[dict], terse_fraction: float, seed: int
+    dialogues: Sequence[Mapping], constraints: Sequence[Mapping], terse_fraction: float, seed: int
 ) -> list[dict]:
-    """An instruction for each dialogue, and the form in which training shows it: as it is, or tersely.
+    """Chooses an instruction for each dialogue, and the form in which training shows it: as it is, or tersely.
+
+    A dialogue's draw depends on the seed and on what is said in it, not on its place among the others.
 
     Args:
       dialogues: a record that has an `instruction` of its own, and its `terse` form, keeps it.
-      instructions: records with `instruction` and `terse`, drawn from for the other dialogues.
+      constraints: records with `instruction`, `terse` and perhaps `kind`, combined at random for the other dialogues:
+        every set of kinds that is not empty is as likely as another, and so is every constraint of a kind.
+      terse_fraction: the share of dialogues that training shows the terse form of.
+      seed: of the draws.
+
+    Raises:
+      ValueError: if a record lacks a form, or there is no constraint for a dialogue without an instruction.
     """
-    generator = np.random.default_rng(seed)
-    chosen = []
-    for dialogue in dialogues:
-        record = dialogue if "instruction" in dialogue else instructions[generator.integers(len(instructions))]
-        terse = bool(generator.random() < terse_fraction)
-        chosen.append(
-            {
-                "instruction": record["instruction"],
-                "terse": terse,
-                "shown": record["terse"] if terse else record["instruction"],
-            }
+    for record in constraints:
+        _check_forms(record)
+    kinds: dict[str, list[Mapping]] = {}
+    for record in constraints:
+        kinds.setdefault(record.get("kind", ""), []).append(record)
+    return [_choose(dialogue, tuple(kinds.values()), terse_fraction, seed) for dialogue in dialogues]
+
+
+def _choose(
+    dialogue: Mapping, kinds: Sequence[Sequence[Mapping]], terse_fraction: float, seed: int
+) -> dict[str, str | bool]:
+    said = json.dumps([seed, user_turns(dialogue), dialogue.get("instruction")])
+    generator = np.random.default_rng(stable_hash(said))
+    if "instruction" in dialogue:
+        _check_forms(dialogue)
+        chosen = [dialogue]
+    elif kinds:
+        # The bits of a number from 1 on: which kinds are combined.
+        combined = 1 + generator.integers(2 ** len(kinds) - 1)
+        chosen = [kind[generator.integers(len(kind))] for bit, kind in enumerate(kinds) if combined >> bit & 1]
+    else:
+        raise ValueError(
+            f"the dialogue {user_turns(dialogue)[0][:60]!r} brings no instruction of its own, and "
+            "config.<stage>.instructions has no constraints to draw one from"
         )
-    return chosen
+    forms = {form: " ".join(record[form] for record in chosen) for form in ("instruction", "terse")}
+    terse = bool(generator.random() < terse_fraction)
+    return {
+        "instruction": forms["instruction"],
+        "terse": terse,
+        "shown": forms["terse"] if terse else forms["instruction"],
+    }
+
+
+def _check_forms(record: Mapping) -> None:
+    for form in ("instruction", "terse"):
+        if not isinstance(record.get(form), str) or not record[form].strip():
+            raise ValueError(
+                f"an instruction for Ghost Attention has the field {form} {record.get(form)!r}; wanted a text, as in "
+                '{"instruction": "Always act as Napoleon.", "terse": "Figure: Napoleon."}'
+            )
 
 
 def ghost_dialogue(user: Sequence[str], conversation: Conversation, instruction: str) -> dict:

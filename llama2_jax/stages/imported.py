@@ -11,6 +11,9 @@ from llama2_jax.pipeline.runtime import Inputs, Runtime
 from llama2_jax.sharding.processes import from_first
 from llama2_jax.training.model_folder import load_model_description, tokenizer_path
 
+# Beside the model of a rejection sampling: later rounds pool its best samples.
+_SAMPLES = ("samples.jsonl", "bag.jsonl")
+
 # A checkpoint cannot be used with other values of these; lengths and execution fields may differ.
 _MUST_AGREE = ("vocab_size", "dim", "layers", "heads", "kv_heads", "ffn_hidden", "norm_eps", "rope_theta")
 
@@ -45,6 +48,9 @@ def _import_folder(folder: epath.Path, tokenizer: epath.Path | None, runtime: Ru
         _check_sizes(model, runtime.model, folder)
         (folder / "model.json").copy(runtime.folder / "model.json", overwrite=True)
         _link(folder / "checkpoints", runtime.folder / "checkpoints")
+        for name in _SAMPLES:
+            if (folder / name).exists():
+                (folder / name).copy(runtime.folder / name, overwrite=True)
 
 
 def _check_sizes(found: ModelConfig, wanted: ModelConfig, folder: epath.Path) -> None:

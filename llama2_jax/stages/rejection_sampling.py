@@ -27,7 +27,7 @@ from llama2_jax.pipeline.best_of_n import (
 )
 from llama2_jax.pipeline.device_programs import LONGEST_PROMPTS, abstract_model, generation, language_model_training
 from llama2_jax.pipeline.encoding import encode_row, load_tokenizer, read_prompts
-from llama2_jax.pipeline.finetuning import finetune, read_demonstrations
+from llama2_jax.pipeline.finetuning import finetune, read_demonstrations, read_sampled
 from llama2_jax.pipeline.resumable import map_resumable
 from llama2_jax.pipeline.reward_models import (
     RewardModels,
@@ -39,7 +39,6 @@ from llama2_jax.pipeline.reward_models import (
 from llama2_jax.pipeline.runtime import Inputs, Runtime, named_key
 from llama2_jax.pipeline.sampling import load_policy, sample_resumable
 from llama2_jax.pipeline.stage_files import (
-    as_folders,
     read_all_jsonl,
     read_json,
     read_jsonl,
@@ -66,9 +65,8 @@ def run(config: ConfigDict, inputs: Inputs, runtime: Runtime) -> dict:
     dialogues = {
         "bag": [encode_row(tokenizer, row) for row in bag],
         **read_demonstrations(config.sources, tokenizer, runtime),
+        **read_sampled(inputs.get("dialogues", ()), "dialogues.jsonl", tokenizer),
     }
-    for folder in as_folders(inputs.get("dialogues", ())):
-        dialogues[folder.name] = [encode_row(tokenizer, row) for row in read_jsonl(folder / "dialogues.jsonl")]
     results = finetune(config.finetune, inputs["start"], dialogues, tokenizer.bos_id, runtime)
     sweep = read_json(runtime.folder / "sweep.json")
     return {

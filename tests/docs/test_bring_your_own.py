@@ -54,9 +54,9 @@ def test_every_line_works(tmp_path, kind):
             for line in text.strip().splitlines():
                 command = shlex.split(line)
                 assert command[:2] == ["python", "-m"]
-                if "experiments/rlhf_v5.py:7b" in line:
-                    # Only as far as the model from outside: the rounds' data are not here.
-                    command += ["--until=pretrain"]
+                if "experiments/" in line:
+                    # Only as far as the model from outside: the rounds' data, and a teacher's run, are not here.
+                    command += ["--print_config" if "distillation" in line else "--until=pretrain"]
                     command = [word.replace("experiments/", f"{ROOT}/experiments/") for word in command]
                 command += SMALL if "llama2_jax.main" in line else []
                 out = run([sys.executable, *command[1:]], given="the river\n/quit\n" if "chat" in line else "")

@@ -2,8 +2,10 @@
 
 import pytest
 
-from experiments import rlhf_v5
+from experiments import distillation, rlhf_v5
+from experiments.parts import ghost_instructions, safety_preprompts
 from experiments.parts.stages import stages_with_role
+from llama2_jax.training.schedules import cosine
 
 PAPER_SCALES = ("7b", "13b", "34b", "70b")
 
@@ -41,8 +43,20 @@ def test_pretraining(config):
     assert pretrain.warmup_steps == 2000
     assert pretrain.final_learning_rate_fraction == 0.1
     assert pretrain.optimizer.to_dict() == ADAMW
-    assert pretrain.batch_size * pretrain.length == 1024 * 4096  # "4M tokens"
-    assert pretrain.steps == 500_000  # 2T tokens at exactly 4.0M
+    assert pretrain.batch_size * pretrain.length == 4_194_304  # "4M tokens"
+    assert pretrain.steps == 476_837
+    tokens = pretrain.steps * pretrain.batch_size * pretrain.length
+    assert abs(tokens - 2.0e12) <= pretrain.batch_size * pretrain.length / 2  # to the nearest step
+
+
+def test_the_learning_rate_of_pretraining(config):
+    """Section 2.2: 2000 steps of warm-up, then a cosine to 10 % of the peak."""
+    pretrain, peak = config.pretrain, PAPER[config.scale][6]
+    rate = cosine(pretrain.learning_rate, pretrain.steps, pretrain.warmup_steps, pretrain.final_learning_rate_fraction)
+    for step, part in {0: 1 / 2000, 999: 0.5, 1999: 1.0, 2000: 1.0, pretrain.steps - 1: 0.1}.items():
+        assert rate(step) == pytest.approx(part * peak), step
+    # Half-way through the cosine, the mean of its ends.
+    assert rate((2000 + pretrain.steps - 1) // 2) == pytest.approx(0.55 * peak, rel=1e-4)
 
 
 def test_supervised_fine_tuning(config):
@@ -110,7 +124,44 @@ def test_rejection_sampling(config):
         earlier = tuple(f"rlhf_v{i}_rejection_sampling" for i in range(1, number))
         assert sampling.inputs.bags == (earlier if number >= 4 else ())  # all rounds from V4 on
         assert sampling.safety_threshold == 0.15
-        assert ("rlhf_v3_ghost_attention" in sampling.inputs.dialogues) == (number >= 3)
+        assert max(sampling.temperatures) == 1.3 and 1.2 in sampling.temperatures  # figure 8: best between the two
+        assert ("rlhf_v3_ghost_attention" in sampling.inputs.dialogues) == (number >= 4)
+
+
+def test_smaller_models_are_fine_tuned_on_the_best_samples_of_70b():
+    """Section 3.2.3; tests/experiments/test_distillation.py has the rest."""
+    for scale in ("7b", "13b", "34b"):
+        config = distillation.get_config(scale)
+        assert config.teacher == "runs/rlhf_v5-70b"
+        assert config.rlhf_v5_ppo.kl_coefficient == PAPER[scale][7]
+        for name, settings in fine_tunings(config).items():
+            assert (settings.learning_rate, settings.batch_size, settings.length) == (2e-5, 64, 4096), name
+
+
+def test_ghost_attention(config):
+    """Section 3.3: sampled after RLHF-V3, constraints of three kinds, half of them terse."""
+    stage = config.rlhf_v3_ghost_attention
+    assert stage.inputs.policy == "rlhf_v3_rejection_sampling"
+    assert config.stages.index("rlhf_v3_ghost_attention") < config.stages.index("rlhf_v4_annotation")
+    assert stage.terse_fraction == 0.5
+    (source,) = stage.instructions.values()
+    assert source.function == "experiments.parts.ghost_instructions.instructions"
+    constraints = ghost_instructions.instructions(seed=0)
+    assert {record["kind"] for record in constraints} == {"hobby", "language", "figure"}
+    assert {"instruction": "Always act as Napoleon from now on.", "terse": "Figure: Napoleon.", "kind": "figure"} in (
+        constraints
+    )
+
+
+def test_context_distillation(config):
+    """Section 4.2.4, table 39: adjectives in generic preprompts, answer templates for categories of risk."""
+    (source,) = config.rlhf_v5_context_distillation.preprompts.values()
+    assert source.function == "experiments.parts.safety_preprompts.preprompts"
+    texts = [record["preprompt"] for record in safety_preprompts.preprompts(seed=0)]
+    for adjective in ("responsible", "respectful", "wise"):
+        assert sum(f" {adjective} " in text for text in texts) == 2
+    for name in ("False Information / Disinformation", "Criminal / Fraudulent Content", "Explicit Content"):
+        assert sum(f"violating category: '{name}'" in text for text in texts) == 1
 
 
 def test_versions_that_are_reported(config):

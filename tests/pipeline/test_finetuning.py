@@ -3,11 +3,13 @@
 import jax
 import numpy as np
 import pytest
+from etils import epath
 from ml_collections import ConfigDict
 
 from llama2_jax.models.llama import init_language_model
-from llama2_jax.pipeline.finetuning import finetune, read_demonstrations
+from llama2_jax.pipeline.finetuning import finetune, read_demonstrations, read_sampled
 from llama2_jax.pipeline.model_training import language_model_loss
+from llama2_jax.pipeline.stage_files import write_jsonl
 from llama2_jax.text.dialogue import encode_dialogue
 from llama2_jax.training.checkpoints import Checkpoints
 from llama2_jax.training.metrics import read_metrics
@@ -38,6 +40,22 @@ def test_demonstrations_are_trained_on_in_every_answer_unless_they_say_otherwise
         for name, encoded in dialogues.items()
     }
     assert trained == {"all": ["yes", "yes"], "last": ["yes"]}
+
+
+def test_what_models_answered_is_trained_on_by_its_ids_and_only_in_the_answer(tmp_path):
+    """The best samples of two stages; the text of an answer is not what its ids say, to see which one is used."""
+    asked = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}, {"role": "user", "content": "c"}]
+    for name in ("one", "two"):
+        ids = [*map(ord, f" {name}"), Letters.eos_id]
+        write_jsonl(tmp_path / name / "bag.jsonl", [{"messages": asked, "response": "text", "response_tokens": ids}])
+    folders = (epath.Path(tmp_path / "one"), epath.Path(tmp_path / "two"))
+    sampled = read_sampled(folders, "bag.jsonl", Letters())
+    assert list(sampled) == ["one", "two"]
+    for name, (encoded,) in sampled.items():
+        assert encoded.tokens[encoded.loss_mask == 1].tolist() == [*map(ord, f" {name}"), Letters.eos_id]
+        assert "a [/INST] b" in Letters().decode(encoded.tokens)
+    assert read_sampled(folders[0], "bag.jsonl", Letters()).keys() == {"one"}
+    assert read_sampled((), "bag.jsonl", Letters()) == {}
 
 
 SETTINGS = {

@@ -6,8 +6,12 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
+from experiments.parts import safety_preprompts
+from experiments.parts.miniature_data import MINIATURE
 from llama2_jax.data.records import check_record
+from llama2_jax.data.sources import read
 from llama2_jax.inference.generate import Sample
+from llama2_jax.miniature.tasks import UNSAFE_CATEGORIES
 from llama2_jax.pipeline import encoding, sampling
 from llama2_jax.pipeline.encoding import encode_row
 from llama2_jax.pipeline.stage_files import read_jsonl
@@ -41,17 +45,82 @@ def test_a_system_message_of_the_prompt_s_own_is_kept_behind_the_preprompt():
     assert record["messages_without_preprompt"][0]["content"] == "Be brief."
 
 
-def test_an_answer_template_serves_its_own_category_only():
-    records = with_preprompts([prompt("crime"), prompt("medicine")] * 50, [GENERIC, TEMPLATE], seed=0)
-    used = {
-        category: {r["preprompt"] for r in records if r["category"] == category} for category in ("crime", "medicine")
+def preprompts_of(records, preprompts, seed=0):
+    """For each category what was put before its prompts."""
+    used = {}
+    for record in with_preprompts(records, preprompts, seed):
+        used.setdefault(record["category"], set()).add((record["preprompt"], record["with_template"]))
+    return used
+
+
+def test_the_category_chooses_the_answer_template_and_others_get_the_generic_preprompts():
+    records = [prompt(category, f"How {number}?") for category in ("crime", "medicine", "") for number in range(50)]
+    other = {"preprompt": "Be wise."}
+    generic = {(GENERIC["preprompt"], False), (other["preprompt"], False)}
+    assert preprompts_of(records, [GENERIC, TEMPLATE, other]) == {
+        "crime": {(TEMPLATE["preprompt"], True)},
+        "medicine": generic,
+        "": generic,
     }
-    assert used == {"crime": {GENERIC["preprompt"], TEMPLATE["preprompt"]}, "medicine": {GENERIC["preprompt"]}}
 
 
-def test_a_category_that_no_preprompt_serves():
-    with pytest.raises(ValueError, match="no preprompt serves the category 'medicine'; give one without a category"):
-        with_preprompts([prompt("medicine")], [TEMPLATE], seed=0)
+def test_several_templates_of_a_category_are_all_used():
+    records = [prompt("crime", f"How {number}?") for number in range(50)]
+    second = {"preprompt": "Name the victims.", "category": "crime"}
+    assert preprompts_of(records, [GENERIC, TEMPLATE, second]) == {
+        "crime": {(TEMPLATE["preprompt"], True), (second["preprompt"], True)}
+    }
+
+
+def test_a_prompt_without_a_category_gets_a_generic_preprompt():
+    record = {"messages": [{"role": "user", "content": "How?"}]}
+    (chosen,) = with_preprompts([record], [TEMPLATE, GENERIC], seed=0)
+    assert (chosen["preprompt"], chosen["with_template"]) == (GENERIC["preprompt"], False)
+
+
+def test_a_draw_is_the_prompt_s_own_wherever_it_stands():
+    records = [prompt("crime", f"How {number}?") for number in range(50)]
+    choices = [GENERIC, {"preprompt": "Be wise.", "category": None}]
+    forwards = with_preprompts(records, choices, seed=1)
+    assert forwards == with_preprompts(records[::-1], choices, seed=1)[::-1]
+    assert forwards != with_preprompts(records, choices, seed=2)
+
+
+@pytest.mark.parametrize("category", ["medicine", "", None])
+def test_a_category_without_a_template_where_there_is_no_generic_preprompt(category):
+    message = f"no answer template for the category '{category or ''}'.*templates for crime"
+    with pytest.raises(ValueError, match=message):
+        with_preprompts([prompt(category)], [TEMPLATE], seed=0)
+
+
+@pytest.mark.parametrize("record", [{"text": "Be safe."}, {"preprompt": " "}, {"preprompt": None, "category": "crime"}])
+def test_a_preprompt_without_a_text_is_refused(record):
+    with pytest.raises(ValueError, match=r"a safety preprompt has the field preprompt .*; wanted a text"):
+        with_preprompts([prompt("crime")], [GENERIC, record], seed=0)
+
+
+def test_at_the_scales_on_real_files_every_risk_category_has_its_template():
+    """Section 4.2.1's categories, which the miniature has too, and those of table 39."""
+    choices = safety_preprompts.preprompts(seed=0)
+    categories = ("illicit", "hateful", "unqualified_advice", "disinformation", "explicit")
+    assert set(UNSAFE_CATEGORIES) < set(categories)
+    for category in categories:
+        (chosen,) = with_preprompts([prompt(category)], choices, seed=0)
+        assert chosen["with_template"] and safety_preprompts.TEMPLATES[category][0] in chosen["preprompt"]
+        assert all(f"{step}. " in chosen["preprompt"] for step in (1, 2, 3, 4))
+    used = preprompts_of([prompt("adversarial", f"How {n}?") for n in range(400)], choices)["adversarial"]
+    assert used == {(one["preprompt"], False) for one in choices if "category" not in one}
+    assert len(used) == 9 and sum("using the following template" in text for text, _ in used) == 1
+
+
+def test_the_miniature_has_generic_preprompts_and_a_template_for_each_category():
+    choices = read(MINIATURE.safety_preprompts["preprompts"], "", seed=0)
+    records = [prompt(category) for category in UNSAFE_CATEGORIES]
+    chosen = with_preprompts(records, choices, seed=0)
+    assert all(record["with_template"] for record in chosen)
+    assert len({record["preprompt"] for record in chosen}) == len(UNSAFE_CATEGORIES)
+    (other,) = with_preprompts([prompt("fact")], choices, seed=0)
+    assert not other["with_template"]
 
 
 def prompts(*, seed):
@@ -104,7 +173,7 @@ def test_an_answer_is_kept_without_its_preprompt_where_the_safety_model_prefers_
     check_record(row, "samples")
     assert row["messages"] == [{"role": "user", "content": "Better?"}]
     assert row["rewards"] == {"safety": 1.0, "safety_without_preprompt": 0.0}
-    assert (results["prompts"], results["kept"]) == (3, 1)
+    assert (results["prompts"], results["with_template"], results["kept"]) == (3, 0, 1)
     encoded = encode_row(Letters(), row)
     assert Letters().decode(encoded.tokens) == "[INST] Better? [/INST] better"
     assert Letters().decode(encoded.tokens[encoded.loss_mask == 1]) == " better"

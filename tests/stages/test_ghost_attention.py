@@ -1,11 +1,16 @@
 """An instruction given once, kept to the end."""
 
+import itertools
 import json
+import re
 import types
+from collections import Counter
 
 import numpy as np
+import pytest
 from ml_collections import ConfigDict
 
+from experiments.parts import ghost_instructions
 from llama2_jax.pipeline import conversations, encoding, sampling
 from llama2_jax.pipeline.conversations import Conversation
 from llama2_jax.pipeline.encoding import encode_row
@@ -35,8 +40,12 @@ def conversation():
     )
 
 
+def asking(count):
+    return [{"turns": [f"question {number}"]} for number in range(count)]
+
+
 def test_the_instruction_is_shown_tersely_half_the_time():
-    chosen = choose_instructions([{}] * 4000, INSTRUCTIONS, terse_fraction=0.5, seed=0)
+    chosen = choose_instructions(asking(4000), INSTRUCTIONS, terse_fraction=0.5, seed=0)
     # Of 4000 draws the share has a standard deviation of 0.008; five of them.
     assert abs(np.mean([one["terse"] for one in chosen]) - 0.5) < 0.04
     for one in chosen:
@@ -45,10 +54,41 @@ def test_the_instruction_is_shown_tersely_half_the_time():
 
 
 def test_all_instructions_are_drawn_from_and_the_seed_decides():
-    chosen = choose_instructions([{}] * 50, INSTRUCTIONS, terse_fraction=0.5, seed=1)
+    chosen = choose_instructions(asking(50), INSTRUCTIONS, terse_fraction=0.5, seed=1)
     assert {one["instruction"] for one in chosen} == {one["instruction"] for one in INSTRUCTIONS}
-    assert chosen == choose_instructions([{}] * 50, INSTRUCTIONS, terse_fraction=0.5, seed=1)
-    assert chosen != choose_instructions([{}] * 50, INSTRUCTIONS, terse_fraction=0.5, seed=2)
+    assert chosen == choose_instructions(asking(50), INSTRUCTIONS, terse_fraction=0.5, seed=1)
+    assert chosen != choose_instructions(asking(50), INSTRUCTIONS, terse_fraction=0.5, seed=2)
+
+
+def test_a_draw_is_the_dialogue_s_own_wherever_it_stands():
+    forwards = choose_instructions(asking(50), ghost_instructions.instructions(seed=0), terse_fraction=0.5, seed=1)
+    backwards = choose_instructions(
+        asking(50)[::-1], ghost_instructions.instructions(seed=0), terse_fraction=0.5, seed=1
+    )
+    assert forwards == backwards[::-1]
+    source = [{**dialogue, "source": "renamed"} for dialogue in asking(50)]
+    assert forwards == choose_instructions(source, ghost_instructions.instructions(seed=0), terse_fraction=0.5, seed=1)
+
+
+def test_constraints_of_different_kinds_are_combined_and_all_combinations_are_as_likely():
+    """Section 3.3: "we construct the final instruction by randomly combining the above constraints"."""
+    chosen = choose_instructions(asking(7000), ghost_instructions.instructions(seed=0), terse_fraction=1.0, seed=0)
+    counts = Counter(tuple(re.findall(r"(\w+): ", one["shown"])) for one in chosen)
+    kinds = ("Hobby", "Language", "Figure")
+    assert counts.keys() == {c for n in (1, 2, 3) for c in itertools.combinations(kinds, n)}
+    # Each of the seven is drawn 1000 times on average, with a standard deviation of 29; five of them.
+    assert all(abs(count - 1000) < 145 for count in counts.values())
+    assert {one["shown"] for one in chosen if one["shown"].count(":") == 1} == {
+        record["terse"] for record in ghost_instructions.instructions(seed=0)
+    }
+
+
+def test_both_forms_of_a_combination_say_the_same():
+    constraints = ghost_instructions.instructions(seed=0)
+    full = {record["terse"]: record["instruction"] for record in constraints}
+    for one in choose_instructions(asking(200), constraints, terse_fraction=1.0, seed=0):
+        parts = [f"{part}." for part in one["shown"].removesuffix(".").split(". ")]
+        assert one["instruction"] == " ".join(full[part] for part in parts)
 
 
 def test_a_dialogue_that_brings_an_instruction_keeps_it():
@@ -59,8 +99,23 @@ def test_a_dialogue_that_brings_an_instruction_keeps_it():
     assert chosen["shown"] == "Answer in French."
 
 
+@pytest.mark.parametrize("record", [{"instruction": "Act as Mozart."}, {"instruction": "", "terse": "Figure: Mozart."}])
+def test_an_instruction_without_one_of_its_forms_is_refused(record):
+    field = "instruction" if "terse" in record else "terse"
+    with pytest.raises(ValueError, match=f"has the field {field} .*wanted a text, as in"):
+        choose_instructions(asking(1), [record], terse_fraction=0.5, seed=0)
+    with pytest.raises(ValueError, match=f"has the field {field} .*wanted a text, as in"):
+        choose_instructions([{"turns": ["hello"], **record}], [], terse_fraction=0.5, seed=0)
+
+
+def test_a_dialogue_without_an_instruction_and_nothing_to_draw_from():
+    with pytest.raises(ValueError, match=r"the dialogue 'question 0' brings no instruction of its own"):
+        choose_instructions(asking(1), [], terse_fraction=0.5, seed=0)
+
+
 def test_the_user_s_side_of_a_dialogue():
-    assert user_turns(conversation().messages) == ["Act as Mozart. Who are you?", "Act as Mozart. And where?"]
+    said = ["Act as Mozart. Who are you?", "Act as Mozart. And where?"]
+    assert user_turns({"messages": conversation().messages}) == user_turns({"turns": said}) == said
 
 
 def test_the_instruction_stands_in_the_first_turn_alone():

@@ -1,6 +1,7 @@
 """A model from outside the run takes the place of the stages that would have made it."""
 
 import json
+import shutil
 
 import jax
 import numpy as np
@@ -35,6 +36,18 @@ def test_model_and_tokenizer_are_taken_over_and_not_changed(outside, tmp_path):
     jax.tree.map(np.testing.assert_array_equal, load_model(tmp_path).params, load_model(outside).params)
     assert (tmp_path / "tokenizer.model").read_bytes() == (outside / "tokenizer.model").read_bytes()
     assert sorted((path, path.read_bytes()) for path in outside.rglob("*") if path.is_file()) == before
+
+
+def test_the_best_samples_of_a_rejection_sampling_come_with_its_model(outside, tmp_path):
+    """From V4 on they are pooled with the later rounds'."""
+    shutil.copytree(outside, tmp_path / "sampled")
+    for name in ("samples.jsonl", "bag.jsonl", "metrics.jsonl"):
+        (tmp_path / "sampled" / name).write_text(f"{name}\n")
+    (tmp_path / "stage").mkdir()
+    take_over(tmp_path / "sampled", tmp_path / "stage")
+    assert {path.name: path.read_text() for path in (tmp_path / "stage").glob("*.jsonl")} == {
+        name: f"{name}\n" for name in ("samples.jsonl", "bag.jsonl")
+    }
 
 
 @pytest.mark.parametrize("name", ["tokenizer.model", "model.json"])

@@ -8,12 +8,12 @@ from llama2_jax.training.schedules import cosine
 
 
 def test_cosine_of_pretraining():
-    rate = cosine(peak=3e-4, steps=500_000, warmup=2000, final_fraction=0.1)
-    table = {0: 3e-4 / 2000, 999: 1.5e-4, 1999: 3e-4, 2000: 3e-4, 499_999: 3e-5, 600_000: 3e-5}
+    rate = cosine(peak=3e-4, steps=476_837, warmup=2000, final_fraction=0.1)
+    table = {0: 3e-4 / 2000, 999: 1.5e-4, 1999: 3e-4, 2000: 3e-4, 476_836: 3e-5, 600_000: 3e-5}
     for step, wanted in table.items():
         assert rate(step) == pytest.approx(wanted, rel=1e-12), step
     # Half-way between the two, the mean of peak and final.
-    assert rate(2000 + (500_000 - 1 - 2000) // 2) == pytest.approx((3e-4 + 3e-5) / 2, rel=1e-5)
+    assert rate(2000 + (476_837 - 1 - 2000) // 2) == pytest.approx((3e-4 + 3e-5) / 2, rel=1e-5)
 
 
 def test_cosine_equals_its_formula_and_never_rises_after_the_warmup():

@@ -3,7 +3,7 @@
 import pytest
 from ml_collections import ConfigDict
 
-from experiments import gqa_uptraining, rlhf_v5
+from experiments import distillation, gqa_uptraining, rlhf_v5
 from experiments.parts.ending import newest_reward_model
 from experiments.parts.stages import ROLES, add_stage, stages_with_role
 
@@ -32,6 +32,12 @@ def test_uptraining_is_pretraining_of_an_imported_model():
     config = gqa_uptraining.get_config()
     assert stages_with_role(config, "imported") == ("base",)
     assert stages_with_role(config, "pretraining") == ("uptrain",)
+
+
+def test_what_is_taken_from_a_teacher_s_run_is_imported():
+    config = distillation.get_config("small")
+    assert len(stages_with_role(config, "imported")) == 12
+    assert stages_with_role(config, "rejection_sampling") == stages_with_role(config, "annotation") == ()
 
 
 def test_names_do_not_matter():
