@@ -14,12 +14,14 @@ class HubServer:
       address: http://127.0.0.1:<port>.
       requests: (method, path, range) of all requests so far.
       refusals: paths of files with the status and the X-Error-Code that they are refused with.
+      unknown: status and X-Error-Code of what does not exist; without a login the hub says 401.
       cuts: paths of files with the number of bytes after which the connection breaks, once.
     """
 
     def __init__(self):
         self.repositories = {}
         self.requests, self.refusals, self.cuts = [], {}, {}
+        self.unknown = (401, "")
         hub = self
 
         class Handler(http.server.BaseHTTPRequestHandler):
@@ -39,7 +41,7 @@ class HubServer:
         self.address = f"http://127.0.0.1:{self._server.server_port}"
 
     def __enter__(self):
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+        threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
         return self
 
     def __exit__(self, *_):
@@ -69,6 +71,8 @@ class HubServer:
 def answer(hub, request):
     path = urllib.parse.urlsplit(request.path).path
     query = dict(urllib.parse.parse_qsl(urllib.parse.urlsplit(request.path).query))
+    if path.startswith("/api/") and path.count("/") < 6:
+        return send(request, 404, {})
     if path.startswith("/api/"):
         kind, org, name, verb, revision, *rest = path.removeprefix("/api/").split("/")
         repository = f"{org}/{name}" if kind == "models" else f"{kind}/{org}/{name}"
@@ -76,7 +80,8 @@ def answer(hub, request):
         repository, rest = path[1:].split("/resolve/")
         verb, (revision, *rest) = "resolve", rest.split("/")
     if repository not in hub.repositories:
-        return send(request, 401, {"X-Error-Message": "Invalid username or password."})
+        status, code = hub.unknown
+        return send(request, status, {"X-Error-Code": code} if code else {})
     commits, branches = hub.repositories[repository]
     commit = branches.get(urllib.parse.unquote(revision), revision)
     if commit not in commits:

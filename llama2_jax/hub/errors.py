@@ -50,7 +50,8 @@ def _reason(address: Address, error: Exception, errors: types.ModuleType) -> str
     status = getattr(getattr(error, "response", None), "status_code", None)
     if isinstance(error, errors.GatedRepoError):
         return f"access is restricted: accept the licence at {_page(address)}, then {LOG_IN}"
-    if isinstance(error, errors.RepositoryNotFoundError):
+    # Who is not logged in gets 401 also for what does not exist.
+    if isinstance(error, errors.RepositoryNotFoundError) or status == 401:
         return (
             f"there is no such repository, or it is private: check the name at {_page(address)}; for a private one "
             f"{LOG_IN}"
@@ -59,8 +60,8 @@ def _reason(address: Address, error: Exception, errors: types.ModuleType) -> str
         return f"the repository has no revision {address.revision!r}; its branches and commits: {_page(address)}"
     if isinstance(error, errors.EntryNotFoundError) and not isinstance(error, errors.LocalEntryNotFoundError):
         return f"no file {address.path!r} there; the files: {_page(address)}/tree/{address.revision}"
-    if status in (401, 403):
-        return f"access was refused ({status}): accept the licence at {_page(address)} if it has one, then {LOG_IN}"
+    if status == 403:
+        return f"access was refused (403): accept the licence at {_page(address)} if it has one, then {LOG_IN}"
     if status == 429:
         return f"the hub asks to wait (429, too many requests): try again later; for a higher limit {LOG_IN}"
     return (

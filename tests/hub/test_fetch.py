@@ -89,7 +89,6 @@ def test_what_was_complete_is_not_fetched_again(published):
 @pytest.mark.parametrize(
     ("address", "message"),
     [
-        ("hf://datasets/org/other/x.jsonl", "there is no such repository, or it is private: check the name at "),
         ("hf://datasets/org/set@v9/x.jsonl", "has no revision 'v9'"),
         ("hf://datasets/org/set/data/x.jsonl", "no file 'data/x.jsonl' there"),
         ("hf://datasets/org/set/data", "no file 'data' there"),
@@ -104,6 +103,17 @@ def test_what_is_not_there_is_named(published, address, message):
         fetch_files(parse_address(address))
     assert str(error.value).startswith("hf://datasets/") and message in str(error.value)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("unknown", [(401, ""), (401, "RepoNotFound"), (404, "RepoNotFound")])
+def test_an_unknown_repository_may_be_a_private_one(published, unknown):
+    published.unknown = unknown
+    with pytest.raises(HubError) as error:
+        fetch_files(parse_address("hf://datasets/org/other/x.jsonl"))
+    assert str(error.value) == (
+        "hf://datasets/org/other/x.jsonl: there is no such repository, or it is private: check the name at "
+        "https://huggingface.co/datasets/org/other; for a private one log in with `hf auth login`, or set HF_TOKEN"
+    )
 
 
 @pytest.mark.parametrize(
