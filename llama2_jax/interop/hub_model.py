@@ -45,4 +45,5 @@ def model_files(names: Sequence[str]) -> list[str]:
     top = [name for name in names if "/" not in name]
     found = (fnmatch.filter(names if "/" in pattern else top, pattern) for pattern in _WEIGHTS[mark])
     weights = next((files for files in found if files), [])
-    return sorted({*weights, *(name for name in top if name.endswith(".json") or name == "tokenizer.model")})
+    described = (name for name in top if name.endswith(".json") and (name == mark or name not in _WEIGHTS))
+    return sorted({*weights, *described, *({"tokenizer.model"} & set(top))})
