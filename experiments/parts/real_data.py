@@ -5,7 +5,6 @@ loss, of the comparisons one to train the reward models, one to train the annota
 of hashes, so the same conversation is in the same part at every scale, and in the published training and test files.
 """
 
-from experiments.parts.scales import by_scale
 from experiments.parts.sources import Limit, SourceDict, Sources
 
 ALL = 1_000_000_000  # a limit that can be turned down
@@ -41,23 +40,15 @@ def text(path: str, weight: float, **fields) -> dict:
 def pretraining(scale: str) -> SourceDict:
     """Returns the text for pretraining; the encyclopedic and other factual sources weigh more, as the paper has it.
 
-    All of it is held in memory: of the published sets only as many files are read as the scale can use.
+    All of it is held in memory, so only some files of the published sets are read.
     """
-    shards = by_scale(
-        scale,
-        {
-            "tiny": {"web": "0000[0-3]", "wikipedia": "0000[0-1]", "books": "00000"},
-            "small": {"web": "0000[0-3]", "wikipedia": "0000[0-1]", "books": "00000"},
-            "1b": {"web": "0000?", "wikipedia": "0000?", "books": "0000[0-3]"},
-        },
-        paper={"web": "000[0-3]?", "wikipedia": "*", "books": "000[0-1]?"},
-    )
-    web = {"path": f"{C4}/en/c4-train.{shards['web']}-of-01024.json.gz", "weight": 8.0}
-    wikipedia = {"path": f"{WIKIPEDIA}/20231101.en/train-{shards['wikipedia']}-of-*.parquet", "weight": 2.0}
-    books = {"path": f"{GUTENBERG}/data/train-{shards['books']}-of-*.parquet", "weight": 1.0}
+    c4, wiki, gutenberg = ("0000[0-3]", "0000[0-1]", "00000") if scale in LITTLE else ("0000?", "0000?", "0000[0-3]")
+    web = {"path": f"{C4}/en/c4-train.{c4}-of-01024.json.gz", "weight": 8.0}
+    wikipedia = {"path": f"{WIKIPEDIA}/20231101.en/train-{wiki}-of-*.parquet", "weight": 2.0}
+    books = {"path": f"{GUTENBERG}/data/train-{gutenberg}-of-*.parquet", "weight": 1.0, "columns": {"text": "TEXT"}}
     large = {
         "wikipedia": text("pretrain/wiki_demo/wiki_demo.txt.gz", weight=0.5, text_unit="line", hub=wikipedia),
-        "books": text("pretrain/standardebooks/*.txt.gz", weight=3.0, hub={**books, "columns": {"text": "TEXT"}}),
+        "books": text("pretrain/standardebooks/*.txt.gz", weight=3.0, hub=books),
         "web": text("pretrain/c4_demo/c4_demo.jsonl.gz", weight=0.5, hub=web),
     }
     if scale not in LITTLE:
