@@ -33,7 +33,7 @@ class Source:
       path: a file, a glob or several of them, relative to the data root: .jsonl, .json, .csv, .txt, each also .gz, and
         .parquet; or files on the Hugging Face hub, hf://datasets/<org>/<name>[@<revision>]/<path>.
       hub: where the set is published: the `path`, and other fields that differ there. Read where the data root has no
-        file at `path`, nor a copy of the published files in the folder <org>/<name>.
+        file at `path`, nor a copy of the published files in the folder <org>/<name>. An empty path turns it off.
       optional: whether to do without the source where it is neither in the data root nor on the hub.
       function: instead of a path, a function's dotted path; called as function(seed=seed, **arguments), it returns a
         list of records.
@@ -73,7 +73,7 @@ class Source:
             raise ValueError(f"a source needs either a path or a function: {self}")
         if (self.hub or self.optional) and not self.path:
             raise ValueError(f"hub and optional belong to a path, for where it has no files: {self}")
-        if self.hub and not is_address(self.hub.get("path")):
+        if self.hub and self.hub.get("path") != "" and not is_address(self.hub.get("path")):
             raise ValueError(f"hub={dict(self.hub)}: wanted its path, hf://datasets/<org>/<name>[@<revision>]/<path>")
         kind_of(self.format)  # raises if it is unknown
         if self.kind and self.kind not in KINDS:
@@ -133,11 +133,12 @@ def available(source: Source | Mapping, root: epath.PathLike) -> Source | None:
       FileNotFoundError: if the root is not a folder, or nothing is found and the source has no hub.
     """
     source = as_source(source)
-    if not (source.hub or source.optional) or exists(source.path, root):
+    is_published = bool(source.hub.get("path"))
+    if not (is_published or source.optional) or exists(source.path, root):
         return source
     if root and not epath.Path(root).is_dir():
         raise FileNotFoundError(f"the data root {str(root)!r} is not a folder; leave it out to read from the hub alone")
-    if not source.hub:
+    if not is_published:
         logging.warning("no file at %r under the data root %r: the source is left out", source.path, str(root))
         return None
     fields = {field.name: getattr(source, field.name) for field in dataclasses.fields(Source)}

@@ -91,7 +91,7 @@ def with_origins(part: Mapping, origins: Origins) -> dict:
 def _sources(part: Mapping, place: str = "") -> Iterator[tuple[str, Mapping]]:
     for name, value in part.items():
         if isinstance(value, Mapping):
-            if value.get("path") and (value.get("hub") or value.get("optional")):
+            if value.get("path") and (value.get("hub", {}).get("path") or value.get("optional")):
                 yield f"{place}{name}", value
             else:
                 yield from _sources(value, f"{place}{name}.")

@@ -60,6 +60,12 @@ def test_an_optional_source_is_left_out_of_several(tmp_path, caplog):
     assert "absent/x.jsonl" in caplog.text and "left out" in caplog.text
 
 
+def test_an_empty_path_turns_the_hub_off(published, tmp_path):
+    with pytest.raises(FileNotFoundError, match="mine/"):
+        read({**SOURCE, "hub": {**SOURCE["hub"], "path": ""}}, tmp_path, seed=0)
+    assert not published.requests
+
+
 def test_a_mistyped_data_root_is_no_reason_to_download(published, tmp_path):
     with pytest.raises(FileNotFoundError, match=r"the data root '.*/dta' is not a folder"):
         read(SOURCE, tmp_path / "dta", seed=0)
