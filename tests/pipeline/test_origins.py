@@ -7,18 +7,21 @@ from etils import epath
 
 from llama2_jax.pipeline.origins import decide_origins, stage_origins, with_origins
 
+TEXT = {"format": "text"}
 PART = {
     "run": "a.stage",
     "limit": None,
     "inputs": {"start": "sft", "bags": ("a", "b")},
     "sources": {
-        "one": {"path": "one/*.txt", "hub": {"path": "hf://datasets/org/one/*.json", "weight": 2.0}, "weight": 1.0},
-        "two": {"path": ("two/a.txt", "two/b.txt"), "hub": {"path": "hf://datasets/org/two/x.json"}},
-        "three": {"path": "three.txt", "optional": True},
-        "four": {"path": "hf://datasets/org/four@v1/x.json"},
-        "five": {"function": "some.function", "arguments": {"model": "hf://org/five"}},
+        "one": {
+            **TEXT, "path": "one/*.txt", "hub": {"path": "hf://datasets/org/one/*.json", "weight": 2.0}, "weight": 1.0
+        },
+        "two": {**TEXT, "path": ("two/a.txt", "two/b.txt"), "hub": {"path": "hf://datasets/org/two/x.json"}},
+        "three": {**TEXT, "path": "three.txt", "optional": True},
+        "four": {**TEXT, "path": "hf://datasets/org/four@v1/x.json"},
+        "five": {**TEXT, "function": "some.function", "arguments": {"model": "hf://org/five"}},
     },
-}
+}  # fmt: skip
 
 
 @pytest.fixture

@@ -171,8 +171,8 @@ def test_from_1b_on_the_training_files_are_read_and_no_test_is_trained_on(compar
     }
     found = {name: set().union(*(openings(one, comparisons / root) for one in parts)) for name, parts in uses.items()}
     assert len(set().union(*found.values())) == sum(map(len, found.values())) == expected
-    prompts = set().union(*(openings(data.annotation_prompts(n), comparisons / root) for n in ROUNDS))
-    assert not prompts & found["test"] and not prompts & found["annotators"]
+    # Those of all rounds, and PPO's.
+    assert openings(data.ppo_prompts, comparisons / root) == found["models"]
 
 
 def test_what_is_published_gives_the_rounds_their_counts():
