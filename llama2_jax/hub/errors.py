@@ -33,9 +33,11 @@ def library(address: Address) -> types.ModuleType:
 def explained(address: Address) -> Iterator[None]:
     """Turns the errors of huggingface_hub into a HubError."""
     errors = library(address).errors
+    of_the_hub = (errors.HTTPError, errors.EntryNotFoundError, errors.RevisionResolutionError)
     try:
         yield
-    except (errors.HTTPError, errors.EntryNotFoundError, errors.RevisionResolutionError, OSError) as error:
+    # hf_xet, which fetches large files, raises OSError and RuntimeError.
+    except (*of_the_hub, OSError, RuntimeError) as error:
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise
         # What is missing in the cache is only the consequence of why the hub did not give it.
