@@ -1,6 +1,6 @@
-"""Talk to a model: python -m llama2_jax.chat --checkpoint=<folder>
+"""Talk to a model: python -m llama2_jax.chat --checkpoint=<folder or hf://org/name>
 
-The folder may have any format that llama2_jax.load reads. Answers are printed as they are generated; Ctrl-C stops one.
+It may have any format that llama2_jax.load reads. Answers are printed as they are generated; Ctrl-C stops one.
 """
 
 import contextlib
@@ -26,7 +26,9 @@ from llama2_jax.sharding.mesh import make_mesh
 from llama2_jax.text.dialogue import check_messages
 from llama2_jax.text.tokenizer import Tokenizer
 
-_CHECKPOINT = flags.DEFINE_string("checkpoint", None, "The model: a folder of this project, Hugging Face or Meta.")
+_CHECKPOINT = flags.DEFINE_string(
+    "checkpoint", None, "The model: a folder of this project, Hugging Face or Meta; or hf://<org>/<name>."
+)
 _SYSTEM = flags.DEFINE_string("system", "", "The system message; none by default.")
 _TEMPERATURE = flags.DEFINE_float("temperature", 0.6, "Divides the logits; 0 takes the likeliest token.")
 _TOP_P = flags.DEFINE_float("top_p", 0.9, "The nucleus: the share of probability that is sampled from; 1: all.")

@@ -37,7 +37,9 @@ from llama2_jax.loading import open_checkpoint
 from llama2_jax.training.model_folder import save_model_description
 from llama2_jax.training.stored_params import ParamsWriter
 
-_SOURCE = flags.DEFINE_string("source", None, "The model: a folder in this project's, Hugging Face's or Meta's format.")
+_SOURCE = flags.DEFINE_string(
+    "source", None, "The model: a folder in this project's, Hugging Face's or Meta's format; or hf://<org>/<name>."
+)
 _TARGET = flags.DEFINE_string("target", None, "The folder to write; must not exist.")
 _TO = flags.DEFINE_enum("to", None, list(KINDS), "The format to write; orbax is this project's own.")
 _DTYPE = flags.DEFINE_enum("dtype", None, list(DTYPES), "The dtype of the weights written; by default the source's.")

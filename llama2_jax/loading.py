@@ -2,7 +2,7 @@
 
     import llama2_jax
 
-    llama = llama2_jax.load("checkpoints/llama-2-7b-chat")
+    llama = llama2_jax.load("checkpoints/llama-2-7b-chat")  # or "hf://meta-llama/Llama-2-7b-chat-hf"
     print(llama.complete("The capital of France is", max_new_tokens=20))
     print(llama.reply([{"role": "user", "content": "Name three rivers."}]))
 
@@ -26,6 +26,7 @@ from llama2_jax.interop.checkpoint import (
     parameter_shapes,
     widest,
 )
+from llama2_jax.interop.hub_model import local_model
 from llama2_jax.interop.huggingface import open_huggingface
 from llama2_jax.interop.loading import load_params
 from llama2_jax.interop.meta import LENGTH, open_meta
@@ -118,7 +119,8 @@ def load(path: str | pathlib.Path, mesh: Mesh | None = None, dtype: str | None =
 
     Args:
       path: a local folder in one of three formats, recognised by its files: this project's (model.json with
-        checkpoints/, such as a stage's folder), Hugging Face's (config.json), or Meta's (params.json).
+        checkpoints/, such as a stage's folder), Hugging Face's (config.json), or Meta's (params.json). Or a model on
+        the Hugging Face hub in one of them, hf://<org>/<name>[@<revision>], which is downloaded once.
       mesh: devices to split the parameters over (sharding.mesh.make_mesh); each part is read directly onto its device.
         By default all are on the first one.
       dtype: of the parameters: `float32`, which training and the objectives need; None for the network's compute
@@ -128,7 +130,7 @@ def load(path: str | pathlib.Path, mesh: Mesh | None = None, dtype: str | None =
       ValueError: if the folder has no such format, or a file is missing, broken or does not fit another; the message
         names it.
     """
-    checkpoint = open_checkpoint(pathlib.Path(path).expanduser().absolute())
+    checkpoint = open_checkpoint(pathlib.Path(local_model(path)).expanduser().absolute())
     config = checkpoint.config
     params = load_params(checkpoint, mesh, DTYPES[dtype or config.compute_dtype])
     tokenizer = checkpoint.tokenizer_model and Tokenizer.load(checkpoint.tokenizer_model)
@@ -139,13 +141,13 @@ def open_checkpoint(path: str | pathlib.Path, max_length: int = LENGTH) -> Check
     """Opens a model in any of the three formats without reading its values.
 
     Args:
-      path: a local folder.
+      path: a local folder, or a model on the Hugging Face hub, hf://<org>/<name>[@<revision>].
       max_length: the longest sequence in tokens; only used for Meta's format, which does not store it.
 
     Raises:
       ValueError: if it is not a model or a broken one; the message names the file and what is wrong with it.
     """
-    folder = local_folder(path)
+    folder = local_folder(local_model(path))
     kind = recognise(folder)
     if kind == "huggingface":
         return open_huggingface(folder)

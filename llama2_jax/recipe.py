@@ -19,6 +19,7 @@ from ml_collections import ConfigDict
 
 from llama2_jax.data.counts import Count, most_records
 from llama2_jax.models.config import EXECUTION_FIELDS, ModelConfig
+from llama2_jax.pipeline.origins import NO_ORIGINS, Origins, stage_origins, with_origins
 from llama2_jax.pipeline.resumable import remove_shards
 from llama2_jax.pipeline.runtime import Runtime, stage_key, stage_seed, versions
 from llama2_jax.pipeline.stage_files import write_json
@@ -39,10 +40,11 @@ class RecipeError(ValueError):
 
 @dataclasses.dataclass(frozen=True)
 class Identity:
-    """What a stage was run with: its configuration and the fingerprints of its inputs."""
+    """What a stage was run with: its configuration, the fingerprints of its inputs, and where its data came from."""
 
     config: dict
     inputs: dict[str, str]
+    origins: Origins = dataclasses.field(default_factory=lambda: NO_ORIGINS)
 
     @property
     def identity_config(self) -> dict:
@@ -53,7 +55,9 @@ class Identity:
     @property
     def fingerprint(self) -> str:
         """A hash of what the result depends on; through the inputs it covers everything upstream."""
-        return hashlib.sha256(json.dumps(self.identity_config, sort_keys=True).encode()).hexdigest()
+        revisions = self.origins["revisions"]
+        depends_on = {**self.identity_config, **({"revisions": revisions} if revisions else {})}
+        return hashlib.sha256(json.dumps(depends_on, sort_keys=True).encode()).hexdigest()
 
 
 def run(
@@ -86,7 +90,14 @@ def run(
     for name in names:
         folder = epath.Path(workdir) / name
         identity = _identity(config, name, records)
-        records[name] = from_first(functools.partial(_done, folder, identity, name, name in redone)) or _run_stage(
+        done = from_first(functools.partial(_done, folder, identity, name, name in redone))
+        if done is None:
+            decide = functools.partial(
+                stage_origins, config[name].to_dict(), config.data.root, folder, records.values()
+            )
+            origins = from_first(decide)
+            identity = dataclasses.replace(identity, origins=origins)
+        records[name] = done or _run_stage(
             config, name, folder, identity, Runtime(
                 stage=name,
                 folder=folder,
@@ -322,8 +333,9 @@ def _run_stage(config: ConfigDict, name: str, folder: epath.Path, identity: Iden
     }
     logging.info("stage %s starts in %s", name, folder)
     start = time.monotonic()
+    part = ConfigDict(with_origins(config[name].to_dict(), identity.origins))
     with jax.set_mesh(runtime.mesh):
-        results = module.run(config[name], inputs, runtime)
+        results = module.run(part, inputs, runtime)
     seconds = round(time.monotonic() - start, 2)
     record |= {"results": results, "seconds": seconds, "versions": versions()}
     write_json(folder / "stage.json", record)

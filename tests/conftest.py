@@ -25,6 +25,8 @@ if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
 import jax
 import pytest
 
+from tests.hub_server import HubServer
+
 jax.config.update("jax_num_cpu_devices", 8)
 
 
@@ -40,6 +42,24 @@ def small_disk(tmp_path):
         pytest.skip(f"mounting a small disk is not allowed here: {mounted.stderr.decode().strip()}")
     yield folder
     subprocess.run(["umount", str(folder)], check=True)
+
+
+@pytest.fixture
+def hub(tmp_path, monkeypatch):
+    """A server on this machine in the place of the Hugging Face hub, and a cache of its own."""
+    from huggingface_hub import close_session, constants
+
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    with HubServer() as server:
+        monkeypatch.setattr(constants, "ENDPOINT", server.address)
+        template = f"{server.address}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
+        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub cache"))
+        # A dropped connection loses less than a chunk.
+        monkeypatch.setattr(constants, "DOWNLOAD_CHUNK_SIZE", 1024)
+        close_session()
+        yield server
+    close_session()
 
 
 def pytest_collection_modifyitems(items):

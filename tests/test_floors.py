@@ -12,7 +12,7 @@ EXPERIMENTS = PACKAGE.parent / "experiments"
 
 # From the ground up; docs/architecture.md has a sentence about each.
 FLOORS = (
-    ("models", "objectives", "text", "sharding", "sizing"),
+    ("models", "objectives", "text", "sharding", "sizing", "hub"),
     ("training", "inference", "data", "interop"),
     ("annotation", "evaluation"),
     ("pipeline", "report"),

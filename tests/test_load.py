@@ -85,6 +85,21 @@ def test_every_kind_gives_the_same_model(folders, ours, kind):
     assert theirs.reply(QUESTION, max_new_tokens=9) == ours.reply(QUESTION, max_new_tokens=9)
 
 
+def files_of(folder):
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("kind", ["orbax", "huggingface", "meta"])
+def test_a_model_on_the_hub_is_loaded_by_its_address_and_cached(folders, ours, hub, kind):
+    hub.publish("org/model", {**files_of(folders / kind), "README.md": "about", "other/weights.bin": "x"})
+    loaded = llama2_jax.load("hf://org/model")
+    jax.tree.map(np.testing.assert_array_equal, loaded.params, ours.params)
+    assert loaded.tokenizer.vocab_size == ours.tokenizer.vocab_size
+    assert not {"README.md", "other/weights.bin"} & set(hub.downloads())
+    hub.stop()
+    assert convert.open_checkpoint("hf://org/model").kind == kind
+
+
 def test_a_text_is_completed_greedily(ours):
     prompt = ours.tokenizer.encode("the river", bos=True)
     config = dataclasses.replace(ours.config, generation_rows=1)

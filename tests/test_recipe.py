@@ -227,3 +227,48 @@ def test_every_scale_can_work_out(scale):
     config = rlhf_v5.get_config(scale).copy_and_resolve_references()
     for name in config.stages:
         recipe.check_stage(config, name, most_records)
+
+
+def reading(path="mine.jsonl", **fields):
+    config = experiment(second__failures=fields.pop("failures", 0))
+    hub = {"path": "hf://datasets/org/set/x.jsonl"}
+    for name in ("first", "second", "third"):
+        config[name].sources = {"mine": {"path": path, "hub": hub, "format": "text"}}
+    config.data.root = fields.get("root", "")
+    return config
+
+
+def test_a_run_reads_one_commit_and_records_it(hub, tmp_path):
+    """A branch that moves in the middle of a run changes nothing, also for a stage cut off; a new run reads anew."""
+    commit = hub.publish("datasets/org/set", {"x.jsonl": "{}"})
+    with pytest.raises(RuntimeError, match="cut off"):
+        recipe.run(reading(failures=1), str(tmp_path / "run"))
+    moved = hub.publish("datasets/org/set", {"x.jsonl": "{} "})
+    records = recipe.run(reading(failures=1), str(tmp_path / "run"))
+    version = "hf://datasets/org/set@main"
+    for name in ("first", "second", "third"):
+        assert records[name]["origins"]["revisions"] == {version: commit}
+        assert records[name]["origins"]["sources"] == {"sources.mine": "hf://datasets/org/set/x.jsonl"}
+    assert records["aside"]["origins"] == {"sources": {}, "revisions": {}}
+    other = recipe.run(reading(failures=1), str(tmp_path / "other"), until="first")
+    assert other["first"]["origins"]["revisions"] == {version: moved}
+    assert other["first"]["fingerprint"] != records["first"]["fingerprint"]
+
+
+def test_a_download_by_hand_or_a_lost_connection_changes_no_finished_stage(hub, tmp_path):
+    hub.publish("datasets/org/set", {"x.jsonl": "{}"})
+    (tmp_path / "data").mkdir()
+    config = reading(root=str(tmp_path / "data"))
+    first = recipe.run(config, str(tmp_path / "run"), until="second")
+    (tmp_path / "data/mine.jsonl").write_text("{}")
+    hub.stop()
+    records = recipe.run(config, str(tmp_path / "run"))
+    assert {name: records[name] for name in first} == first
+    assert records["third"]["origins"]["sources"] == {"sources.mine": "mine.jsonl"}
+    assert runs(tmp_path / "run") == {"first": 1, "second": 1, "third": 1, "aside": 1}
+
+
+def test_what_the_hub_refuses_ends_the_run_before_the_stage(hub, tmp_path):
+    with pytest.raises(ValueError, match=r"hf://datasets/org/set: there is no such repository"):
+        recipe.run(reading(), str(tmp_path / "run"))
+    assert not runs(tmp_path / "run")

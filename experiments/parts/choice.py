@@ -2,16 +2,19 @@
 
 import dataclasses
 import types
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from ml_collections import ConfigDict
 
 from experiments.parts.miniature_data import MINIATURE
-from experiments.parts.real_data import REAL
+from experiments.parts.real_data import real_data
 from experiments.parts.scales import SCALES
 from experiments.parts.sources import Sources
 
-DATA: Mapping[str, Sources] = types.MappingProxyType({"miniature": MINIATURE, "real": REAL})
+# The data at a scale, by name.
+DATA: Mapping[str, Callable[[str], Sources]] = types.MappingProxyType(
+    {"miniature": lambda scale: MINIATURE, "real": real_data}
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,5 +55,5 @@ def default_data(scale: str) -> str:
 
 
 def sources_of(config: ConfigDict) -> Sources:
-    """Returns the sources of an experiment's data."""
-    return DATA[config.data.name]
+    """Returns the sources of an experiment's data at its scale."""
+    return DATA[config.data.name](config.scale)

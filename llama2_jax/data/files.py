@@ -1,4 +1,4 @@
-"""Rows of JSONL, JSON, CSV and text files, also gzipped; each row with its place in the file."""
+"""Rows of JSONL, JSON, CSV, text and Parquet files, all but the last also gzipped; each row with its place."""
 
 import csv
 import gzip
@@ -9,7 +9,11 @@ from collections.abc import Iterator, Sequence
 
 from etils import epath
 
-ENDINGS = (".jsonl", ".json", ".csv", ".txt")
+from llama2_jax.data.parquet import parquet_rows
+from llama2_jax.hub.address import is_address, parse_address
+from llama2_jax.hub.fetch import fetch_files
+
+ENDINGS = (".jsonl", ".json", ".csv", ".txt", ".parquet")
 
 
 class BadLine(ValueError):
@@ -25,15 +29,20 @@ def find_files(patterns: str | Sequence[str], root: epath.PathLike = "") -> list
     """Returns the files that match paths or globs, sorted within each.
 
     Args:
-      patterns: a path or several, relative to the root or absolute; `*`, `?` and `[..]` match parts of a name.
+      patterns: a path or several, relative to the root or absolute; `*`, `?` and `[..]` match parts of a name. An
+        address that begins with hf:// names files on the Hugging Face hub, which are downloaded (hub/address.py).
       root: a folder, local or gs://.
 
     Raises:
       FileNotFoundError: if a pattern matches no file.
-      ValueError: if a pattern has `**`, which an object store such as gs:// cannot look up at once.
+      ValueError: if a pattern has `**`, which an object store such as gs:// cannot look up at once, or if a file
+        cannot be had from the hub.
     """
     files = []
     for pattern in [patterns] if isinstance(patterns, str) else patterns:
+        if is_address(pattern):
+            files += map(epath.Path, fetch_files(parse_address(pattern)))
+            continue
         if "**" in pattern:
             raise ValueError(f"path {pattern!r}: ** is not supported; write out the folders, with * for their names")
         path = epath.Path(root) / pattern
@@ -50,12 +59,23 @@ def find_files(patterns: str | Sequence[str], root: epath.PathLike = "") -> list
     return files
 
 
+def exists(patterns: str | Sequence[str], root: epath.PathLike = "") -> bool:
+    """Returns whether all paths and globs have files; what is on the hub is not asked for, but taken to be there."""
+    patterns = [patterns] if isinstance(patterns, str) else patterns
+    try:
+        find_files([pattern for pattern in patterns if not is_address(pattern)], root)
+    except FileNotFoundError:
+        return False
+    return True
+
+
 def rows(path: epath.Path, text_unit: str = "file") -> Iterator[tuple[str, dict | BadLine]]:
     """Yields the rows of a file, each with its place ("file:line"); for a broken row a BadLine.
 
     Args:
       path: ends in one of ENDINGS, optionally followed by .gz. JSONL: an object a line (blank lines are skipped); JSON:
-        a list of objects; CSV: a header, then rows; text: rows of one field, `text`.
+        a list of objects, or an object a line as in JSONL; CSV: a header, then rows; text: rows of one field, `text`;
+        Parquet: rows of its columns.
       text_unit: "file" (a text file is one row) or "line" (each line that is not blank is one).
 
     Raises:
@@ -71,10 +91,12 @@ def rows(path: epath.Path, text_unit: str = "file") -> Iterator[tuple[str, dict 
         raise ValueError(f'text_unit={text_unit!r}: choose "file" or "line"')
     try:
         with path.open("rb") as stored, gzip.open(stored) if name.endswith(".gz") else stored as file:
-            if ending == ".jsonl":
+            if ending == ".jsonl" or (ending == ".json" and _is_jsonl(file)):
                 yield from _jsonl(name, file)
             elif ending == ".json":
                 yield from _json(name, file.read())
+            elif ending == ".parquet":
+                yield from parquet_rows(name, file)
             elif ending == ".csv":
                 yield from _csv(name, file)
             else:
@@ -96,6 +118,17 @@ def _jsonl(name: str, file: io.BufferedIOBase) -> Iterator[tuple[str, dict | Bad
             yield place, BadLine(place, f"not JSON ({error}); the line begins {line[:60]!r}")
             continue
         yield place, row if isinstance(row, dict) else BadLine(place, _not_an_object(row))
+
+
+def _is_jsonl(file: io.BufferedIOBase) -> bool:
+    """Returns whether a .json file has an object a line, as many sets on the hub do, and more than one."""
+    lines = (line for line in file if line.strip())
+    first, second = next(lines, b""), next(lines, b"")
+    file.seek(0)
+    try:
+        return isinstance(json.loads(first), dict) and bool(second)
+    except ValueError:
+        return False
 
 
 def _json(name: str, content: bytes) -> Iterator[tuple[str, dict | BadLine]]:

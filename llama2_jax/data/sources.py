@@ -6,6 +6,7 @@ A source in a config is a mapping with the fields of `Source`:
      "columns": {"user": "instruction", "context": "context", "assistant": "response"}}
     {"path": "hh_rlhf/*/train.jsonl.gz", "format": "hh_rlhf", "on_bad_line": "skip",
      "defaults": {"domain": "helpfulness"}, "part": (0.0, 0.9)}
+    {"path": "hf://datasets/databricks/databricks-dolly-15k/*.jsonl", "format": "dialogues", "columns": {...}}
     {"function": "my_package.my_module.my_dialogues", "arguments": {"count": 1000}, "format": "dialogues"}
 """
 
@@ -18,9 +19,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from absl import logging
 from etils import epath
 
-from llama2_jax.data.files import BadLine, find_files, rows
+from llama2_jax.data.files import BadLine, exists, find_files, rows
 from llama2_jax.data.formats import kind_of, to_record
 from llama2_jax.data.records import KINDS, check_record, convert, opening
+from llama2_jax.hub.address import is_address, parse_address
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,7 +30,11 @@ class Source:
     """One source of records.
 
     Attributes:
-      path: a file, a glob or several of them, relative to the data root: .jsonl, .json, .csv, .txt, each also .gz.
+      path: a file, a glob or several of them, relative to the data root: .jsonl, .json, .csv, .txt, each also .gz, and
+        .parquet; or files on the Hugging Face hub, hf://datasets/<org>/<name>[@<revision>]/<path>.
+      hub: where the set is published: the `path`, and other fields that differ there. Read where the data root has no
+        file at `path`, nor a copy of the published files in the folder <org>/<name>. An empty path turns it off.
+      optional: whether to do without the source where it is neither in the data root nor on the hub.
       function: instead of a path, a function's dotted path; called as function(seed=seed, **arguments), it returns a
         list of records.
       arguments: for the function.
@@ -47,6 +53,8 @@ class Source:
     """
 
     path: str | Sequence[str] = ""
+    hub: Mapping[str, object] = dataclasses.field(default_factory=dict)
+    optional: bool = False
     function: str = ""
     arguments: Mapping[str, object] = dataclasses.field(default_factory=dict)
     format: str = ""
@@ -63,6 +71,10 @@ class Source:
     def __post_init__(self):
         if bool(self.path) == bool(self.function):
             raise ValueError(f"a source needs either a path or a function: {self}")
+        if (self.hub or self.optional) and not self.path:
+            raise ValueError(f"hub and optional belong to a path, for where it has no files: {self}")
+        if self.hub and self.hub.get("path") != "" and not is_address(self.hub.get("path")):
+            raise ValueError(f"hub={dict(self.hub)}: wanted its path, hf://datasets/<org>/<name>[@<revision>]/<path>")
         kind_of(self.format)  # raises if it is unknown
         if self.kind and self.kind not in KINDS:
             raise ValueError(f"unknown kind {self.kind!r}; choose one of {', '.join(KINDS)}")
@@ -107,8 +119,35 @@ def read(source: Source | Mapping, root: epath.PathLike, seed: int, name: str = 
 
 
 def read_all(sources: Mapping[str, Source | Mapping], root: epath.PathLike, seed: int) -> dict[str, list[dict]]:
-    """Returns the records of several sources, by name; see `read_and_report`."""
-    return {name: read(source, root, seed, name) for name, source in sources.items()}
+    """Returns the records of several sources, by name, without optional ones that are absent; see `read_and_report`."""
+    chosen = {name: available(source, root) for name, source in sources.items()}
+    return {name: read(source, root, seed, name) for name, source in chosen.items() if source is not None}
+
+
+def available(source: Source | Mapping, root: epath.PathLike) -> Source | None:
+    """Returns what is read for a source: itself if its path has files, else a copy of what is published, or the hub's.
+
+    None stands for an optional source that is nowhere.
+
+    Raises:
+      FileNotFoundError: if the root is not a folder, or nothing is found and the source has no hub.
+    """
+    source = as_source(source)
+    is_published = bool(source.hub.get("path"))
+    if not (is_published or source.optional) or exists(source.path, root):
+        return source
+    if root and not epath.Path(root).is_dir():
+        raise FileNotFoundError(f"the data root {str(root)!r} is not a folder; leave it out to read from the hub alone")
+    if not is_published:
+        logging.warning("no file at %r under the data root %r: the source is left out", source.path, str(root))
+        return None
+    fields = {field.name: getattr(source, field.name) for field in dataclasses.fields(Source)}
+    published = as_source({**fields, **_plain(source.hub), "hub": {}, "optional": False})
+    copy = parse_address(published.path).copy
+    if exists(copy, root):
+        return dataclasses.replace(published, path=copy)
+    logging.warning("no file at %r under the data root %r: reading %s", source.path, str(root), published.path)
+    return published
 
 
 def read_and_report(source: Source | Mapping, root: epath.PathLike, seed: int, name: str = "") -> Reading:
@@ -127,7 +166,7 @@ def read_and_report(source: Source | Mapping, root: epath.PathLike, seed: int, n
       BadLine: at the first bad line under on_bad_line="raise", with file, line, field and what was wanted.
       FileNotFoundError, ValueError: if a path has no files, no records are left, or the source has wrong fields.
     """
-    source = as_source(source)
+    source = available(source, root) or as_source(source)
     records: list[dict] = []
     skipped: list[BadLine] = []
     for place, row in _rows(source, root, seed):

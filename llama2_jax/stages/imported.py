@@ -5,7 +5,9 @@ import os
 from etils import epath
 from ml_collections import ConfigDict
 
+from llama2_jax.hub.address import is_address
 from llama2_jax.interop.checkpoint import check_tokenizer
+from llama2_jax.interop.hub_model import local_model
 from llama2_jax.models.config import ModelConfig
 from llama2_jax.pipeline.runtime import Inputs, Runtime
 from llama2_jax.sharding.processes import from_first
@@ -21,6 +23,8 @@ _MUST_AGREE = ("vocab_size", "dim", "layers", "heads", "kv_heads", "ffn_hidden",
 def run(config: ConfigDict, inputs: Inputs, runtime: Runtime) -> dict:
     """Imports the folder that the config names: its model.json with checkpoints/, its tokenizer.model, or both.
 
+    The folder is local, on gs://, or a repository on the Hugging Face hub, hf://<org>/<name>[@<revision>].
+
     Raises:
       ValueError: if no folder is named, if it has neither, or if the model or tokenizer is not of the experiment's
         sizes.
@@ -28,18 +32,18 @@ def run(config: ConfigDict, inputs: Inputs, runtime: Runtime) -> dict:
     del inputs
     if not config.folder:
         raise ValueError(f"{runtime.stage}: config.{runtime.stage}.folder is empty; name the folder to import")
-    folder = epath.Path(config.folder)
+    from_first(lambda: _import_model(config.folder, runtime))
+    return {"given": config.folder}
+
+
+def _import_model(source: str, runtime: Runtime) -> None:
+    folder = epath.Path(local_model(source))
     tokenizer = tokenizer_path(folder)
     if tokenizer is None and not (folder / "model.json").exists():
         raise ValueError(
-            f"{runtime.stage}: {folder} has neither model.json nor tokenizer.model. Convert a checkpoint of Meta or "
-            "Hugging Face first: python -m llama2_jax.convert --source=<folder> --target=<folder> --to=orbax"
+            f"{runtime.stage}: {source} has neither model.json nor tokenizer.model. Convert a checkpoint of Meta or "
+            f"Hugging Face first: python -m llama2_jax.convert --source={source} --target=<folder> --to=orbax"
         )
-    from_first(lambda: _import_folder(folder, tokenizer, runtime))
-    return {"given": str(folder)}
-
-
-def _import_folder(folder: epath.Path, tokenizer: epath.Path | None, runtime: Runtime) -> None:
     if tokenizer is not None:
         check_tokenizer(tokenizer, runtime.model.vocab_size)
         tokenizer.copy(runtime.folder / "tokenizer.model", overwrite=True)
@@ -47,7 +51,8 @@ def _import_folder(folder: epath.Path, tokenizer: epath.Path | None, runtime: Ru
         model, _ = load_model_description(folder)
         _check_sizes(model, runtime.model, folder)
         (folder / "model.json").copy(runtime.folder / "model.json", overwrite=True)
-        _link(folder / "checkpoints", runtime.folder / "checkpoints")
+        # The hub's cache may be emptied, and other machines do not have it: what is from there is copied.
+        _link(folder / "checkpoints", runtime.folder / "checkpoints", copy=is_address(source))
         for name in _SAMPLES:
             if (folder / name).exists():
                 (folder / name).copy(runtime.folder / name, overwrite=True)
@@ -63,14 +68,14 @@ def _check_sizes(found: ModelConfig, wanted: ModelConfig, folder: epath.Path) ->
         raise ValueError(f"the model in {folder} is not the experiment's. To use it, set: {' '.join(different)}")
 
 
-def _link(source: epath.Path, target: epath.Path) -> None:
-    """Links a folder of checkpoints, which may be large; copies it on storage without links."""
-    if "://" in f"{source} {target}":
+def _link(source: epath.Path, target: epath.Path, copy: bool) -> None:
+    """Links a folder of checkpoints, which may be large; copies it if that is wanted, or on storage without links."""
+    if copy or "://" in f"{source} {target}":
         for file in source.rglob("*"):
             if not file.is_dir():
-                copy = target / file.relative_to(source)
-                copy.parent.mkdir(parents=True, exist_ok=True)
-                file.copy(copy, overwrite=True)
+                copied = target / file.relative_to(source)
+                copied.parent.mkdir(parents=True, exist_ok=True)
+                file.copy(copied, overwrite=True)
         return
     if os.path.islink(target):
         os.unlink(target)

@@ -2,11 +2,14 @@
 
 import gzip
 import json
+import sys
 
+import pyarrow
+import pyarrow.parquet
 import pytest
 from etils import epath
 
-from llama2_jax.data.files import BadLine, find_files, rows
+from llama2_jax.data.files import BadLine, exists, find_files, rows
 
 
 def written(folder, name, content):
@@ -30,6 +33,30 @@ def test_each_format_yields_its_rows_and_places(tmp_path, ending):
         assert [row for _, row in rows(path)] == records
     places = [place.rpartition("/")[2] for place, _ in rows(written(tmp_path, f"y.jsonl{ending}", "{}\n\n{}"))]
     assert places == [f"y.jsonl{ending}:1", f"y.jsonl{ending}:3"]
+
+
+@pytest.mark.parametrize("ending", ["", ".gz"])
+def test_json_files_with_an_object_a_line_are_read_as_jsonl(tmp_path, ending):
+    path = written(tmp_path, f"c4.json{ending}", '{"text": "a"}\n{"text": "b"}\n{"text": \n')
+    *good, (place, bad) = rows(path)
+    assert [row for _, row in good] == [{"text": "a"}, {"text": "b"}]
+    assert isinstance(bad, BadLine) and place.endswith(f"c4.json{ending}:3")
+
+
+def test_parquet_files_have_rows_of_their_columns(tmp_path):
+    table = {"text": ["a", None, "ü"] * 700, "turns": [[{"from": "human", "value": "x"}], [], None] * 700}
+    pyarrow.parquet.write_table(pyarrow.table(table), tmp_path / "x.parquet", row_group_size=1000)
+    found = list(rows(epath.Path(tmp_path / "x.parquet")))
+    assert [row for _, row in found] == [
+        dict(zip(table, values, strict=True)) for values in zip(*table.values(), strict=True)
+    ]
+    assert found[2000][0] == f"{tmp_path}/x.parquet:row 2000"
+
+
+def test_without_pyarrow_the_command_that_installs_it_is_named(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    with pytest.raises(ValueError, match=r'x\.parquet: .*pip install -e "\.\[hub\]"'):
+        list(rows(written(tmp_path, "x.parquet", "")))
 
 
 def test_a_text_file_is_one_record_or_one_a_line(tmp_path):
@@ -63,7 +90,8 @@ def test_a_broken_row_comes_with_its_place(tmp_path, name, content, place, reaso
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("x.parquet", "", "unknown format; wanted a name that ends in .jsonl"),
+        ("x.arrow", "", "unknown format; wanted a name that ends in .jsonl"),
+        ("x.parquet", "PAR1", "not a Parquet file, or a broken one"),
         ("x.json", "{", "not JSON"),
         ("x.json", "{}", "contains a dict, wanted a list"),
         ("x.txt", b"\xff\xfe", "not UTF-8"),
@@ -109,3 +137,17 @@ def test_a_path_without_files_is_refused(tmp_path, pattern):
 def test_folders_of_any_depth_are_refused(tmp_path):
     with pytest.raises(ValueError, match=r"\*\* is not supported"):
         find_files("**/*.jsonl", tmp_path)
+
+
+def test_files_of_the_hub_are_found_among_local_ones(tmp_path, hub):
+    hub.publish("datasets/org/set", {"data/a.jsonl": "{}", "data/b.jsonl": "{}", "c.csv": "a"})
+    written(tmp_path, "mine.jsonl", "{}")
+    found = find_files(["mine.jsonl", "hf://datasets/org/set/data/*.jsonl"], tmp_path)
+    assert [path.name for path in found] == ["mine.jsonl", "a.jsonl", "b.jsonl"]
+    assert all(path.is_file() for path in found)
+
+
+def test_paths_exist_or_not_and_the_hub_is_not_asked(tmp_path):
+    written(tmp_path, "a/1.jsonl", "")
+    assert exists("a/*.jsonl", tmp_path) and exists(("a/1.jsonl", "hf://datasets/org/set/x.jsonl"), tmp_path)
+    assert not exists("b/*.jsonl", tmp_path) and not exists(["a/*.jsonl", "b.jsonl"], tmp_path)

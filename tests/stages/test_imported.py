@@ -65,6 +65,22 @@ def test_a_folder_without_either_is_refused(tmp_path):
         take_over(tmp_path, tmp_path / "stage")
 
 
+def test_a_model_of_the_hub_is_taken_over_whole(outside, tmp_path, hub):
+    """The stage does not depend on the cache afterwards."""
+    files = {str(path.relative_to(outside)): path.read_bytes() for path in outside.rglob("*") if path.is_file()}
+    commit = hub.publish("org/model", files)
+    assert take_over(f"hf://org/model@{commit}", tmp_path / "stage") == {"given": f"hf://org/model@{commit}"}
+    shutil.rmtree(tmp_path / "hub cache")
+    jax.tree.map(np.testing.assert_array_equal, load_model(tmp_path / "stage").params, load_model(outside).params)
+    assert (tmp_path / "stage/tokenizer.model").read_bytes() == files["tokenizer.model"]
+
+
+def test_a_model_of_the_hub_in_another_format_is_to_be_converted(tmp_path, hub):
+    hub.publish("org/model", {"config.json": "{}", "model.safetensors": "x"})
+    with pytest.raises(ValueError, match=r"hf://org/model has neither .* --source=hf://org/model --target=<folder>"):
+        take_over("hf://org/model", tmp_path / "stage")
+
+
 def test_a_folder_must_be_named(tmp_path):
     with pytest.raises(ValueError, match=r"config\.the_stage\.folder is empty"):
         take_over("", tmp_path)

@@ -45,8 +45,9 @@ def stages_of(argument, *roles):
     return [config[name] for role in roles for name in stages_with_role(config, role)]
 
 
-@pytest.mark.parametrize("scales", [("tiny", "small"), ("small", "7b")])
-@pytest.mark.parametrize("data", DATA)
+@pytest.mark.parametrize(
+    ("data", "scales"), [(data, ("tiny", "small")) for data in DATA] + [("miniature", ("small", "7b"))]
+)
 def test_what_a_stage_reads_follows_the_data(data, scales):
     one, other = (rlhf_v5.get_config(f"{scale},{data}") for scale in scales)
     assert one.stages == other.stages
@@ -81,6 +82,12 @@ def test_settings_that_follow_the_data(scale, data, too_long, pairs_too_long, st
 )
 def test_held_out_comparisons(argument, expected):
     assert {stage.test_comparisons for stage in stages_of(argument, "annotation")} == {expected}
+
+
+@pytest.mark.parametrize("argument", ["tiny,real", "small", "1b", "7b", "13b", "34b", "70b"])
+def test_of_real_data_a_round_has_more_prompts_than_it_holds_out(argument):
+    for stage in stages_of(argument, "annotation"):
+        assert 2 * stage.test_comparisons < sum(source.limit for source in stage.prompts.values())
 
 
 def test_of_the_miniature_a_round_leaves_comparisons_to_train_on():

@@ -1,0 +1,1 @@
+"""Files and models on the Hugging Face hub, by their hf:// address."""
