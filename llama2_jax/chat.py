@@ -5,7 +5,6 @@ The folder may have any format that llama2_jax.load reads. Answers are printed a
 
 import contextlib
 import dataclasses
-import os
 import re
 import signal
 import sys
@@ -21,6 +20,7 @@ from llama2_jax.inference.stream import Context, Streamer, begin, make_streamer,
 from llama2_jax.inference.text_stream import text_pieces
 from llama2_jax.loading import load
 from llama2_jax.models.llama import LanguageModel
+from llama2_jax.paths import expand_home
 from llama2_jax.sharding.machine import enable_compilation_cache, keep_freed_memory
 from llama2_jax.sharding.mesh import make_mesh
 from llama2_jax.text.dialogue import check_messages
@@ -208,7 +208,7 @@ def main(argv: list[str]) -> None:
     sys.stdin.reconfigure(encoding="utf-8", errors="replace")
     sys.stdout.reconfigure(errors="replace")
     keep_freed_memory()
-    enable_compilation_cache(os.path.expanduser("~/.cache/llama2_jax/compiled"))
+    enable_compilation_cache(expand_home("~/.cache/llama2_jax/compiled"))
     try:
         chat = open_chat(
             _CHECKPOINT.value, _SYSTEM.value, _TEMPERATURE.value, _TOP_P.value, _MAX_NEW_TOKENS.value, _SEED.value,

@@ -34,6 +34,7 @@ from llama2_jax.interop.meta import LENGTH
 from llama2_jax.interop.meta_export import write_meta
 from llama2_jax.interop.recognise import KINDS
 from llama2_jax.loading import open_checkpoint
+from llama2_jax.paths import expand_home
 from llama2_jax.training.model_folder import save_model_description
 from llama2_jax.training.stored_params import ParamsWriter
 
@@ -143,7 +144,7 @@ def main(argv: list[str]) -> None:
     try:
         checkpoint = open_checkpoint(_SOURCE.value, _MAX_LENGTH.value)
         if _TOKENIZER.value:
-            tokenizer = pathlib.Path(_TOKENIZER.value)
+            tokenizer = pathlib.Path(expand_home(_TOKENIZER.value))
             check_tokenizer(tokenizer, checkpoint.config.vocab_size)
             checkpoint = dataclasses.replace(checkpoint, tokenizer_model=tokenizer)
         if checkpoint.tokenizer_model is None:

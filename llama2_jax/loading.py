@@ -33,6 +33,7 @@ from llama2_jax.interop.recognise import recognise
 from llama2_jax.models.config import ModelConfig
 from llama2_jax.models.heads import build_model
 from llama2_jax.models.llama import LanguageModel, ScalarModel
+from llama2_jax.paths import absolute
 from llama2_jax.text.dialogue import Message, encode_prompt
 from llama2_jax.text.tokenizer import Tokenizer
 from llama2_jax.training.model_folder import load_model_description, tokenizer_path
@@ -128,7 +129,7 @@ def load(path: str | pathlib.Path, mesh: Mesh | None = None, dtype: str | None =
       ValueError: if the folder has no such format, or a file is missing, broken or does not fit another; the message
         names it.
     """
-    checkpoint = open_checkpoint(pathlib.Path(path).expanduser().absolute())
+    checkpoint = open_checkpoint(absolute(path))
     config = checkpoint.config
     params = load_params(checkpoint, mesh, DTYPES[dtype or config.compute_dtype])
     tokenizer = checkpoint.tokenizer_model and Tokenizer.load(checkpoint.tokenizer_model)

@@ -5,7 +5,6 @@ import functools
 import hashlib
 import importlib
 import json
-import os
 import time
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
@@ -17,6 +16,7 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from llama2_jax.models.config import EXECUTION_FIELDS, ModelConfig
+from llama2_jax.paths import absolute, expand_home
 from llama2_jax.pipeline.resumable import remove_shards
 from llama2_jax.pipeline.runtime import Runtime, stage_key, stage_seed, versions
 from llama2_jax.pipeline.stage_files import write_json
@@ -79,13 +79,13 @@ def run(
     redone = _with_dependents(config, redo)
     records: dict[str, dict] = {}
     for name in names:
-        folder = epath.Path(workdir) / name
+        folder = epath.Path(expand_home(workdir)) / name
         identity = _identity(config, name, records)
         records[name] = from_first(functools.partial(_done, folder, identity, name, name in redone)) or _run_stage(
             config, name, folder, identity, Runtime(
                 stage=name,
                 folder=folder,
-                data_root=config.data.root,
+                data_root=expand_home(config.data.root),
                 seed=stage_seed(config.seed, name),
                 experiment_seed=config.seed,
                 key=stage_key(config.seed, name),
@@ -156,9 +156,11 @@ def with_given(config: ConfigDict) -> ConfigDict:
             continue
         if name not in config.stages:
             raise RecipeError(f"config.given.{name}: {name!r} is not a stage; the stages: {', '.join(config.stages)}")
-        folder = folder if "://" in folder else os.path.abspath(os.path.expanduser(folder))
         role = config[name].get("role", "imported")
-        config[name] = ConfigDict({"run": "llama2_jax.stages.imported", "role": role, "folder": folder})
+        tokenizer = config[name].get("inputs", {}).get("tokenizer")
+        config[name] = ConfigDict({"run": "llama2_jax.stages.imported", "role": role, "folder": absolute(folder)})
+        if tokenizer:
+            config[name].inputs = {"tokenizer": tokenizer}  # compared with the model's own
     return config
 
 

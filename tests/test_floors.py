@@ -12,12 +12,13 @@ EXPERIMENTS = PACKAGE.parent / "experiments"
 
 # From the ground up; docs/architecture.md has a sentence about each.
 FLOORS = (
+    ("paths",),
     ("models", "objectives", "text", "sharding", "sizing"),
     ("training", "inference", "data", "interop"),
     ("annotation", "evaluation"),
     ("pipeline", "report"),
     ("stages",),
-    ("recipe", "main", "dry_run", "print_config", "convert", "loading", "chat"),
+    ("recipe", "main", "dry_run", "print_config", "config_paths", "convert", "loading", "chat"),
 )
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 # Models name the axes that sharding splits; a door hands over to what it opens.
@@ -26,6 +27,7 @@ NEIGHBOURS = {
     ("main", "recipe"),
     ("main", "dry_run"),
     ("main", "print_config"),
+    ("main", "config_paths"),
     ("print_config", "recipe"),
     ("dry_run", "recipe"),
     ("chat", "loading"),

@@ -7,6 +7,7 @@ from ml_collections import ConfigDict
 
 from llama2_jax.interop.checkpoint import check_tokenizer
 from llama2_jax.models.config import ModelConfig
+from llama2_jax.paths import expand_home
 from llama2_jax.pipeline.runtime import Inputs, Runtime
 from llama2_jax.sharding.processes import from_first
 from llama2_jax.training.model_folder import load_model_description, tokenizer_path
@@ -25,7 +26,7 @@ def run(config: ConfigDict, inputs: Inputs, runtime: Runtime) -> dict:
     del inputs
     if not config.folder:
         raise ValueError(f"{runtime.stage}: config.{runtime.stage}.folder is empty; name the folder to import")
-    folder = epath.Path(config.folder)
+    folder = epath.Path(expand_home(config.folder))
     tokenizer = tokenizer_path(folder)
     if tokenizer is None and not (folder / "model.json").exists():
         raise ValueError(

@@ -8,6 +8,8 @@ import sentencepiece
 from etils import epath
 from jaxtyping import Int
 
+from llama2_jax.paths import expand_home
+
 # SentencePiece ignores training sentences of more than 4192 bytes; a UTF-8 character has at most 4.
 _MAX_SENTENCE_CHARACTERS = 1024
 # Texts are encoded in chunks, after each of which the ids become arrays, with a seventh of a list's memory.
@@ -39,7 +41,7 @@ class Tokenizer:
           FileNotFoundError: if there is no such file.
           ValueError: if the file is not a SentencePiece model with BOS and EOS.
         """
-        content = epath.Path(path).read_bytes()
+        content = epath.Path(expand_home(path)).read_bytes()
         processor = sentencepiece.SentencePieceProcessor()
         try:
             processor.LoadFromSerializedProto(content)
