@@ -237,7 +237,7 @@ def test_a_tied_matrix_is_read_under_either_name(folder, dropped):
 
 def test_a_tied_model_with_two_matrices_contradicts_itself(folder):
     change(folder / "config.json", tie_word_embeddings=True)
-    with pytest.raises(BadCheckpoint, match="tie_word_embeddings is true, but .*embed_tokens.* and lm_head.* differ"):
+    with pytest.raises(BadCheckpoint, match=r"tie_word_embeddings is true, but .*embed_tokens.* and lm_head.* differ"):
         open_huggingface(folder)
 
 
@@ -272,7 +272,7 @@ def test_a_prefix_that_some_names_have_is_said(folder):
         open_huggingface(folder)
     rewrite(folder, lambda arrays: arrays.pop("v_head.bias"))
     rewrite(folder, lambda arrays: arrays.update({"pretrained_model.model.layers.0.mlp.up_proj.lora_A": np.ones(1)}))
-    with pytest.raises(BadCheckpoint, match="1 tensors of adapters, such as .*lora_A: merge them into the model first"):
+    with pytest.raises(BadCheckpoint, match=r"1 tensors of adapters, such as .*lora_A: merge them into the model first"):
         open_huggingface(folder)
 
 
@@ -290,14 +290,14 @@ def test_shards_without_an_index(folder):
     assert_same(open_huggingface(folder), random_arrays(GROUPED))
     shutil.copyfile(folder / shards[0], folder / "other")
     (folder / shards[1]).rename(folder / "second")
-    with pytest.raises(BadCheckpoint, match="has 2 of 3 files of weights .*no index: number 2 is missing; download it"):
+    with pytest.raises(BadCheckpoint, match=r"has 2 of 3 files of weights .*no index: number 2 is missing; download it"):
         open_huggingface(folder)
     shutil.copyfile(folder / shards[0], folder / shards[1])
     with pytest.raises(BadCheckpoint, match=r"model-00002.* and model-00001.* both have '.*': two models' files"):
         open_huggingface(folder)
     shutil.copyfile(folder / "second", folder / shards[1])
     shutil.copyfile(folder / shards[0], folder / "model-00001-of-00002.safetensors")
-    with pytest.raises(BadCheckpoint, match="has files of several models, .*, and no index"):
+    with pytest.raises(BadCheckpoint, match=r"has files of several models, .*, and no index"):
         open_huggingface(folder)
 
 
