@@ -2,6 +2,7 @@
 
 import os
 
+from absl import logging
 from etils import epath
 from ml_collections import ConfigDict
 
@@ -10,20 +11,30 @@ from llama2_jax.models.config import ModelConfig
 from llama2_jax.paths import expand_home
 from llama2_jax.pipeline.runtime import Inputs, Runtime
 from llama2_jax.sharding.processes import from_first
-from llama2_jax.training.model_folder import load_model_description, tokenizer_path
+from llama2_jax.training.checkpoint_folder import copy_checkpoints
+from llama2_jax.training.model_folder import check_head, load_model_description, tokenizer_path
 
 # A checkpoint cannot be used with other values of these; lengths and execution fields may differ.
 _MUST_AGREE = ("vocab_size", "dim", "layers", "heads", "kv_heads", "ffn_hidden", "norm_eps", "rope_theta")
+# The heads of the models that stages of these roles make; other roles may take either.
+_HEADS = {
+    **dict.fromkeys(("pretraining", "finetuning", "rejection_sampling", "ppo"), "language"),
+    **dict.fromkeys(("reward_model", "annotator_model"), "scalar"),
+}
 
 
 def run(config: ConfigDict, inputs: Inputs, runtime: Runtime) -> dict:
     """Imports the folder that the config names: its model.json with checkpoints/, its tokenizer.model, or both.
 
+    Args:
+      config: has `folder`, and perhaps the `role` of the stage that it replaces.
+      inputs: if there is a `tokenizer`, the run's, the folder has a model for it.
+      runtime: the stage's.
+
     Raises:
-      ValueError: if no folder is named, if it has neither, or if the model or tokenizer is not of the experiment's
-        sizes.
+      ValueError: if no folder is named, if it has neither, if the model or tokenizer is not of the experiment's sizes,
+        if the model has another head than the role needs, or if it was trained with another tokenizer than the run's.
     """
-    del inputs
     if not config.folder:
         raise ValueError(f"{runtime.stage}: config.{runtime.stage}.folder is empty; name the folder to import")
     folder = epath.Path(expand_home(config.folder))
@@ -33,8 +44,31 @@ def run(config: ConfigDict, inputs: Inputs, runtime: Runtime) -> dict:
             f"{runtime.stage}: {folder} has neither model.json nor tokenizer.model. Convert a checkpoint of Meta or "
             "Hugging Face first: python -m llama2_jax.convert --source=<folder> --target=<folder> --to=orbax"
         )
+    _check_purpose(config.get("role", ""), folder, tokenizer, runtime.stage)
+    if "tokenizer" in inputs:
+        _check_same_tokenizer(tokenizer, inputs["tokenizer"], folder)
     from_first(lambda: _import_folder(folder, tokenizer, runtime))
     return {"given": str(folder)}
+
+
+def _check_purpose(role: str, folder: epath.Path, tokenizer: epath.Path | None, stage: str) -> None:
+    """Raises if the folder lacks what a stage of the role makes, or has a model with another head."""
+    if role == "tokenizer" and tokenizer is None:
+        raise ValueError(f"{stage}: {folder} has no tokenizer.model, which is what the stage is for")
+    if role in _HEADS:
+        _, head = load_model_description(folder)
+        check_head(head, _HEADS[role], f"{stage}: the model in {folder}")
+
+
+def _check_same_tokenizer(own: epath.Path | None, run: epath.Path, folder: epath.Path) -> None:
+    """Raises if the model's own tokenizer is not the run's: the ids that it learnt would mean other texts."""
+    if own is None:
+        logging.warning("%s has no tokenizer.model: we assume that its tokenizer is that of %s", folder, run)
+    elif own.read_bytes() != (run / "tokenizer.model").read_bytes():
+        raise ValueError(
+            f"the model in {folder} was trained with {own}, which is not the run's tokenizer, {run}/tokenizer.model. "
+            f"To use the model's, set: --config.given.{run.name}={own.parent}"
+        )
 
 
 def _import_folder(folder: epath.Path, tokenizer: epath.Path | None, runtime: Runtime) -> None:
@@ -61,11 +95,7 @@ def _check_sizes(found: ModelConfig, wanted: ModelConfig, folder: epath.Path) ->
 def _link(source: epath.Path, target: epath.Path) -> None:
     """Links a folder of checkpoints, which may be large; copies it on storage without links."""
     if "://" in f"{source} {target}":
-        for file in source.rglob("*"):
-            if not file.is_dir():
-                copy = target / file.relative_to(source)
-                copy.parent.mkdir(parents=True, exist_ok=True)
-                file.copy(copy, overwrite=True)
+        copy_checkpoints(source, target)
         return
     if os.path.islink(target):
         os.unlink(target)
