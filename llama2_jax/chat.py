@@ -12,14 +12,13 @@ from collections.abc import Callable, Iterator
 from typing import TextIO
 
 import jax
-from absl import app, flags
+from absl import app, flags, logging
 
 from llama2_jax.inference.dialogue_window import fit_dialogue
 from llama2_jax.inference.generate import Sampling
 from llama2_jax.inference.stream import Context, Streamer, begin, make_streamer, read, stream
 from llama2_jax.inference.text_stream import text_pieces
 from llama2_jax.loading import load
-from llama2_jax.models.llama import LanguageModel
 from llama2_jax.paths import expand_home
 from llama2_jax.sharding.machine import enable_compilation_cache, keep_freed_memory
 from llama2_jax.sharding.mesh import make_mesh
@@ -185,9 +184,7 @@ def open_chat(
         if not 1 < tensor <= len(jax.devices()):
             raise ValueError(f"--tensor={tensor}: there are {len(jax.devices())} devices")
         mesh = make_mesh(data=1, fsdp=1, tensor=tensor, devices=jax.devices()[:tensor])
-    llama = load(checkpoint, mesh, dtype=None)
-    if not isinstance(llama.model, LanguageModel):
-        raise ValueError(f"{checkpoint} is a reward model, which cannot talk; give a language model's folder")
+    llama = load(checkpoint, mesh, dtype=None, head="language")
     if llama.tokenizer is None:
         raise ValueError(f"{checkpoint} has no tokenizer.model: put the model's own into the folder")
     length = llama.config.max_length
@@ -222,6 +219,14 @@ def main(argv: list[str]) -> None:
     run_chat(chat, lambda: input("> "), sys.stdout)
 
 
+def _read_flags(arguments: list[str]) -> list[str]:
+    """Parses flags as absl does, but logs from WARNING on unless told otherwise: this is a dialogue, not a log."""
+    remaining = app.parse_flags_with_usage(arguments)
+    if flags.FLAGS["verbosity"].using_default_value:
+        flags.FLAGS.verbosity = logging.WARNING  # otherwise absl raises it to INFO after this
+    return remaining
+
+
 if __name__ == "__main__":
     flags.mark_flag_as_required("checkpoint")
-    app.run(main)
+    app.run(main, flags_parser=_read_flags)

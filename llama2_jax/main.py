@@ -18,7 +18,7 @@ from llama2_jax.config_paths import named_fields, what_is_wrong
 from llama2_jax.models.config import EXECUTION_FIELDS
 from llama2_jax.paths import absolute, expand_home
 from llama2_jax.print_config import config_text
-from llama2_jax.sharding.machine import enable_compilation_cache, keep_freed_memory
+from llama2_jax.sharding.machine import enable_compilation_cache, hide_absent_platforms, keep_freed_memory
 from llama2_jax.sharding.processes import HEARTBEAT_SECONDS, FirstProcessError, JoinError, join, leave
 from llama2_jax.sharding.xla_flags import set_xla_flags
 from llama2_jax.training.interruption import InterruptedRunError, watched_signals
@@ -105,6 +105,8 @@ def _prepare(compilation_cache: str) -> None:
     """Sets up the process and, if it is one of several, joins the others, before devices are used."""
     if _XLA_FLAGS.value == "default":
         set_xla_flags()
+    if logging.get_verbosity() < logging.DEBUG:
+        hide_absent_platforms()
     keep_freed_memory()
     enable_compilation_cache(expand_home(compilation_cache))
     if _DISTRIBUTED.value:
