@@ -85,7 +85,7 @@ def run(
             config, name, folder, identity, Runtime(
                 stage=name,
                 folder=folder,
-                data_root=expand_home(config.data.root),
+                data_root=config.data.root,
                 seed=stage_seed(config.seed, name),
                 experiment_seed=config.seed,
                 key=stage_key(config.seed, name),
@@ -149,8 +149,12 @@ def validate(config: ConfigDict) -> None:
 
 
 def with_given(config: ConfigDict) -> ConfigDict:
-    """Replaces each stage for which `config.given` names a folder by one that imports the folder."""
+    """Replaces each stage for which `config.given` names a folder by one that imports the folder.
+
+    Where a path begins with `~`, in `given` or in data.root, it becomes the home folder.
+    """
     config = config.copy_and_resolve_references()
+    config.data.root = expand_home(config.data.root)
     for name, folder in config.get("given", {}).items():
         if not folder:
             continue

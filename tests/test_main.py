@@ -72,6 +72,16 @@ def test_a_run_may_end_early_and_somewhere_else(command, tmp_path):
     assert not (tmp_path / "runs").exists()
 
 
+def test_a_tilde_is_the_home_folder_in_every_path(command, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    (tmp_path / "home").mkdir()
+    (tmp_path / "toy.py").rename(tmp_path / "home/mine.py")
+    done = command("--config=~/mine.py", "--until=first", "--workdir=~/run", "--config.compilation_cache=~/cache")
+    assert done.returncode == 0, done.stderr
+    assert value_of(tmp_path / "home/run/first") == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["home"]
+
+
 def test_a_dry_run_tells_and_runs_nothing(command, tmp_path):
     done = command("--config=toy.py:small", "--dry_run", "--stages=second", "--dry_run_json=report.json")
     assert done.returncode == 0, done.stderr

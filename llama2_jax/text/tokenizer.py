@@ -77,6 +77,19 @@ class Tokenizer:
             raise ValueError(f"ids from {min(ids)} to {max(ids)} in a vocabulary of {self.vocab_size}")
         return self._processor.decode(ids)
 
+    def decode_after(self, before: Sequence[int], ids: Iterable[int]) -> str:
+        """Returns the text that ids add after others, such as a sampled answer's after its prompt's.
+
+        Decoded on their own they would lose a leading space. The text before them may not be the one that was encoded:
+        a tokenizer may normalise it.
+
+        Raises:
+          ValueError: as `decode`.
+        """
+        earlier, text = self.decode(before), self.decode([*before, *ids])
+        # The last bytes before may be the beginning of a character.
+        return text[next((i for i, (a, b) in enumerate(zip(earlier, text, strict=False)) if a != b), len(earlier)) :]
+
 
 def train_tokenizer(texts: Iterable[str], vocab_size: int, character_coverage: float = 0.99995) -> bytes:
     """Trains a tokenizer with the rules of the released one and returns its model, the content of a tokenizer.model.
