@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from llama2_jax.data.records import DOMAINS, RATINGS
 from llama2_jax.evaluation.measures import MEASURES, Measure
 from llama2_jax.evaluation.reward_accuracy import GROUPS
+from llama2_jax.paths import expand_home
 from llama2_jax.report.summary import summary
 
 HEADLINES = tuple(measure for measure in MEASURES if measure.headline)
@@ -29,7 +30,7 @@ def main() -> None:
     parser.add_argument("--at_once", type=int, default=1, help="how many runs share the machine")
     parser.add_argument("--workdir", default="runs/seeds")
     arguments = parser.parse_args()
-    workdir = pathlib.Path(arguments.workdir)
+    workdir = pathlib.Path(expand_home(arguments.workdir))
     run_seeds(arguments.seeds, workdir, arguments.at_once)
     reports = {seed: json.loads(report_path(workdir, seed).read_text()) for seed in arguments.seeds}
     print("\n".join([*versions_table(reports, HEADLINES), "", *versions_table(reports, SEEN), "", *in_words(reports)]))

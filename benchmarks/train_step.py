@@ -38,6 +38,7 @@ from benchmarks.train_step_sizes import SIZES
 from llama2_jax.interop.checkpoint import Checkpoint
 from llama2_jax.interop.huggingface_export import write_huggingface
 from llama2_jax.models.llama import init_language_model
+from llama2_jax.paths import expand_home
 
 # The same as keep_freed_memory of sharding/machine.py, set from outside.
 TUNED_MALLOC = {"GLIBC_TUNABLES": f"glibc.malloc.mmap_max=0:glibc.malloc.trim_threshold={2**64 - 1}"}
@@ -117,8 +118,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     }
     if arguments.gpu:
         report["matrix_rate"] = start(("benchmarks.train_step_ours", "--matrix_rate"), {})["flops_per_second"]
-    arguments.output.parent.mkdir(parents=True, exist_ok=True)
-    arguments.output.write_text(json.dumps(report, indent=2) + "\n")
+    output = pathlib.Path(expand_home(arguments.output))
+    output.parent.mkdir(parents=True, exist_ok=True)
+    output.write_text(json.dumps(report, indent=2) + "\n")
     print("\n".join([*table(report["speeds"], contestants, report.get("matrix_rate")), "", *claims(report["speeds"])]))
 
 

@@ -5,7 +5,6 @@ It may have any format that llama2_jax.load reads. Answers are printed as they a
 
 import contextlib
 import dataclasses
-import os
 import re
 import signal
 import sys
@@ -13,14 +12,14 @@ from collections.abc import Callable, Iterator
 from typing import TextIO
 
 import jax
-from absl import app, flags
+from absl import app, flags, logging
 
 from llama2_jax.inference.dialogue_window import fit_dialogue
 from llama2_jax.inference.generate import Sampling
 from llama2_jax.inference.stream import Context, Streamer, begin, make_streamer, read, stream
 from llama2_jax.inference.text_stream import text_pieces
 from llama2_jax.loading import load
-from llama2_jax.models.llama import LanguageModel
+from llama2_jax.paths import expand_home
 from llama2_jax.sharding.machine import enable_compilation_cache, keep_freed_memory
 from llama2_jax.sharding.mesh import make_mesh
 from llama2_jax.text.dialogue import check_messages
@@ -187,9 +186,7 @@ def open_chat(
         if not 1 < tensor <= len(jax.devices()):
             raise ValueError(f"--tensor={tensor}: there are {len(jax.devices())} devices")
         mesh = make_mesh(data=1, fsdp=1, tensor=tensor, devices=jax.devices()[:tensor])
-    llama = load(checkpoint, mesh, dtype=None)
-    if not isinstance(llama.model, LanguageModel):
-        raise ValueError(f"{checkpoint} is a reward model, which cannot talk; give a language model's folder")
+    llama = load(checkpoint, mesh, dtype=None, head="language")
     if llama.tokenizer is None:
         raise ValueError(f"{checkpoint} has no tokenizer.model: put the model's own into the folder")
     length = llama.config.max_length
@@ -210,7 +207,7 @@ def main(argv: list[str]) -> None:
     sys.stdin.reconfigure(encoding="utf-8", errors="replace")
     sys.stdout.reconfigure(errors="replace")
     keep_freed_memory()
-    enable_compilation_cache(os.path.expanduser("~/.cache/llama2_jax/compiled"))
+    enable_compilation_cache(expand_home("~/.cache/llama2_jax/compiled"))
     try:
         chat = open_chat(
             _CHECKPOINT.value, _SYSTEM.value, _TEMPERATURE.value, _TOP_P.value, _MAX_NEW_TOKENS.value, _SEED.value,
@@ -224,6 +221,14 @@ def main(argv: list[str]) -> None:
     run_chat(chat, lambda: input("> "), sys.stdout)
 
 
+def _read_flags(arguments: list[str]) -> list[str]:
+    """Parses flags as absl does, but logs from WARNING on unless told otherwise: this is a dialogue, not a log."""
+    remaining = app.parse_flags_with_usage(arguments)
+    if flags.FLAGS["verbosity"].using_default_value:
+        flags.FLAGS.verbosity = logging.WARNING  # otherwise absl raises it to INFO after this
+    return remaining
+
+
 if __name__ == "__main__":
     flags.mark_flag_as_required("checkpoint")
-    app.run(main)
+    app.run(main, flags_parser=_read_flags)

@@ -34,6 +34,8 @@ from llama2_jax.interop.meta import LENGTH
 from llama2_jax.interop.meta_export import write_meta
 from llama2_jax.interop.recognise import KINDS
 from llama2_jax.loading import open_checkpoint
+from llama2_jax.paths import expand_home
+from llama2_jax.sharding.machine import hide_absent_platforms
 from llama2_jax.training.model_folder import save_model_description
 from llama2_jax.training.stored_params import ParamsWriter
 
@@ -72,6 +74,7 @@ def write_model_folder(
             piece.name, piece.layer, cast(checkpoint.read(piece.name, piece.layer), dtype, piece.label)
         )  # fmt: skip
         progress(piece.size)
+    writer.close()
     if checkpoint.tokenizer_model is not None:
         shutil.copyfile(checkpoint.tokenizer_model, target / "tokenizer.model")
     save_model_description(target, config, head)
@@ -137,15 +140,30 @@ def _is_full(error: Exception) -> bool:
     return getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) or "No space left" in str(error)
 
 
+def _refuse_unused_flags(source: str) -> None:
+    """Raises if a flag is given that would have no effect."""
+    for flag, used, belongs in (
+        ("shards", _TO.value == "meta", "--to=meta"),
+        ("file_bytes", _TO.value == "huggingface", "--to=huggingface"),
+        ("kv_pooling", _KV_HEADS.value, "--kv_heads"),
+        ("max_length", source == "meta", f"a source in Meta's format; this one, {source}, says its own"),
+    ):
+        if flags.FLAGS[flag].present and not used:
+            raise BadCheckpoint(f"--{flag} belongs to {belongs}")
+
+
 def main(argv: list[str]) -> None:
     """Reads the flags and converts."""
     if len(argv) > 1:
         raise app.UsageError(f"unknown arguments: {' '.join(argv[1:])}")
     options = {"meta": {"shards": _SHARDS.value}, "huggingface": {"file_bytes": _FILE_BYTES.value}}.get(_TO.value, {})
+    if logging.get_verbosity() < logging.DEBUG:
+        hide_absent_platforms()
     try:
         checkpoint = open_checkpoint(_SOURCE.value, _MAX_LENGTH.value)
+        _refuse_unused_flags(checkpoint.kind)
         if _TOKENIZER.value:
-            tokenizer = pathlib.Path(_TOKENIZER.value)
+            tokenizer = pathlib.Path(expand_home(_TOKENIZER.value))
             check_tokenizer(tokenizer, checkpoint.config.vocab_size)
             checkpoint = dataclasses.replace(checkpoint, tokenizer_model=tokenizer)
         if checkpoint.tokenizer_model is None:

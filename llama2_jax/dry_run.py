@@ -18,6 +18,7 @@ from etils import epath
 from ml_collections import ConfigDict
 
 from llama2_jax import recipe
+from llama2_jax.paths import expand_home
 from llama2_jax.sizing.chips import Chip, chip_of
 from llama2_jax.sizing.programs import DeviceWork
 from llama2_jax.sizing.stage_size import size_work
@@ -91,7 +92,7 @@ def main(config: ConfigDict, until: str, stages: Sequence[str], topology: str, j
 
 def write_json(report: dict[str, Any], path: str) -> None:
     """Writes the report as JSON."""
-    file = epath.Path(path)
+    file = epath.Path(expand_home(path))
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(json.dumps(report, indent=2) + "\n")
 

@@ -34,9 +34,10 @@ from llama2_jax.interop.recognise import recognise
 from llama2_jax.models.config import ModelConfig
 from llama2_jax.models.heads import build_model
 from llama2_jax.models.llama import LanguageModel, ScalarModel
+from llama2_jax.paths import absolute
 from llama2_jax.text.dialogue import Message, encode_prompt
 from llama2_jax.text.tokenizer import Tokenizer
-from llama2_jax.training.model_folder import load_model_description, tokenizer_path
+from llama2_jax.training.model_folder import check_head, load_model_description, tokenizer_path
 from llama2_jax.training.stored_params import ParamsReader
 
 
@@ -71,8 +72,7 @@ class Llama:
         """
         prompt = self._tokenizer().encode(text, bos=True)
         answer = self._generate(prompt, max_new_tokens, temperature, top_p, seed)
-        # Decoded together, since a piece decoded on its own would lose its leading space.
-        return self._tokenizer().decode([*prompt, *answer]).removeprefix(text)
+        return self._tokenizer().decode_after(prompt, answer)
 
     def reply(
         self,
@@ -114,7 +114,9 @@ class Llama:
         return self.tokenizer
 
 
-def load(path: str | pathlib.Path, mesh: Mesh | None = None, dtype: str | None = "float32") -> Llama:
+def load(
+    path: str | pathlib.Path, mesh: Mesh | None = None, dtype: str | None = "float32", head: str | None = None
+) -> Llama:
     """Loads a model and its tokenizer.
 
     Args:
@@ -125,13 +127,16 @@ def load(path: str | pathlib.Path, mesh: Mesh | None = None, dtype: str | None =
         By default all are on the first one.
       dtype: of the parameters: `float32`, which training and the objectives need; None for the network's compute
         dtype, which is enough for generation and half the memory if it is bfloat16.
+      head: what the model must be, `language` or `scalar` (a reward model); by default either. Checked before the
+        parameters are read.
 
     Raises:
-      ValueError: if the folder has no such format, or a file is missing, broken or does not fit another; the message
-        names it.
+      ValueError: if the folder has no such format, a file is missing, broken or does not fit another (the message names
+        it), or the model has another head.
     """
-    checkpoint = open_checkpoint(pathlib.Path(local_model(path)).expanduser().absolute())
+    checkpoint = open_checkpoint(absolute(local_model(path)))
     config = checkpoint.config
+    check_head(checkpoint.head, head or checkpoint.head, path)
     params = load_params(checkpoint, mesh, DTYPES[dtype or config.compute_dtype])
     tokenizer = checkpoint.tokenizer_model and Tokenizer.load(checkpoint.tokenizer_model)
     return Llama(config, build_model(config, checkpoint.head, mesh), params, tokenizer)

@@ -4,7 +4,8 @@ Kept short so that the rest can be tested and used from a notebook: see recipe.r
 """
 
 import errno
-import os
+import itertools
+import re
 import sys
 import traceback
 
@@ -13,9 +14,11 @@ from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
 from llama2_jax import dry_run, recipe, rehearsal
+from llama2_jax.config_paths import named_fields, what_is_wrong
 from llama2_jax.models.config import EXECUTION_FIELDS
+from llama2_jax.paths import absolute, expand_home
 from llama2_jax.print_config import config_text
-from llama2_jax.sharding.machine import enable_compilation_cache, keep_freed_memory
+from llama2_jax.sharding.machine import enable_compilation_cache, hide_absent_platforms, keep_freed_memory
 from llama2_jax.sharding.processes import HEARTBEAT_SECONDS, FirstProcessError, JoinError, join, leave
 from llama2_jax.sharding.xla_flags import set_xla_flags
 from llama2_jax.training.interruption import InterruptedRunError, watched_signals
@@ -51,13 +54,15 @@ _XLA_FLAGS = flags.DEFINE_enum(
     "xla_flags", "default", ["default", "none"], "The compiler's flags: our table for the platform, or none of it."
 )
 
+_CONFIG_FILE = re.compile(r"--?config=(.*)", re.DOTALL)
+
 
 def main(argv: list[str]) -> None:
     """Reads the flags and hands over to the recipe."""
     if len(argv) > 1:
         raise app.UsageError(f"unknown arguments: {' '.join(argv[1:])}; fields are set by --config.<stage>.<field>=")
     config = _CONFIG.value
-    workdir = _WORKDIR.value or _default_workdir(config)
+    workdir = expand_home(_WORKDIR.value or _default_workdir(config))
     _check_flags()
     if not _PRINT_CONFIG.value:
         _prepare(config.compilation_cache, rehearsal.devices(config) if _REHEARSE.value else 0)
@@ -71,7 +76,7 @@ def main(argv: list[str]) -> None:
             run = rehearsal.main if _REHEARSE.value else recipe.run
             run(
                 config,
-                os.path.abspath(workdir) if "://" not in workdir else workdir,
+                absolute(workdir),
                 _UNTIL.value,
                 _REDO.value,
                 interruption=interruption,
@@ -96,7 +101,7 @@ def main(argv: list[str]) -> None:
 
 def _default_workdir(config: ConfigDict) -> str:
     variant = config.get("variant", config.scale)
-    return os.path.join("runs", f"{config.experiment}-{variant}{'-rehearsal' if _REHEARSE.value else ''}")
+    return f"runs/{config.experiment}-{variant}{'-rehearsal' if _REHEARSE.value else ''}"
 
 
 def _check_flags() -> None:
@@ -120,8 +125,10 @@ def _prepare(compilation_cache: str, emulated_devices: int) -> None:
         jax.config.update("jax_num_cpu_devices", emulated_devices)
     if _XLA_FLAGS.value == "default":
         set_xla_flags()
+    if logging.get_verbosity() < logging.DEBUG:
+        hide_absent_platforms()
     keep_freed_memory()
-    enable_compilation_cache(os.path.expanduser(compilation_cache))
+    enable_compilation_cache(expand_home(compilation_cache))
     if _DISTRIBUTED.value:
         _join()
 
@@ -154,12 +161,31 @@ def _in_one_line(error: Exception, workdir: str) -> str | None:
 
 def _read_flags(arguments: list[str]) -> list[str]:
     """Parses flags as absl does; a missing field or file ends in one message."""
+    # A shell that sees "--config ~/mine.py" has expanded it.
+    arguments = [_CONFIG_FILE.sub(lambda flag: f"--config={expand_home(flag[1])}", one) for one in arguments]
     try:
         remaining = app.parse_flags_with_usage(arguments)
         _ = _CONFIG.value.stages
-    except (AttributeError, OSError) as error:
+    except OSError as error:
         sys.exit(f"error: --config: {error}")
+    except (AttributeError, LookupError, TypeError, ValueError) as error:
+        if wrong := _wrong_field(arguments):
+            sys.exit(f"error: {wrong}")
+        if isinstance(error, AttributeError):
+            sys.exit(f"error: --config: {error}")
+        raise
     return remaining
+
+
+def _wrong_field(arguments: list[str]) -> str:
+    """Returns what is wrong with the first flag that sets a field which the experiment does not have."""
+    files = [flag[1] for flag in map(_CONFIG_FILE.fullmatch, arguments) if flag]
+    files += [file for flag, file in itertools.pairwise(arguments) if flag in ("--config", "-config")]
+    if files and (fields := named_fields(arguments)):
+        config = flags.FLAGS["config"].parser.parse(files[-1])
+        wrong = {field: what_is_wrong(config, field) for field in fields}
+        return next((f"--config.{field}: {reason}" for field, reason in wrong.items() if reason), "")
+    return ""
 
 
 if __name__ == "__main__":

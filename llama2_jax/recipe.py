@@ -5,7 +5,6 @@ import functools
 import hashlib
 import importlib
 import json
-import os
 import time
 import types
 from collections.abc import Mapping, Sequence
@@ -19,6 +18,7 @@ from ml_collections import ConfigDict
 
 from llama2_jax.data.counts import Count, most_records
 from llama2_jax.models.config import EXECUTION_FIELDS, ModelConfig
+from llama2_jax.paths import absolute, expand_home
 from llama2_jax.pipeline.origins import NO_ORIGINS, Origins, stage_origins, with_origins
 from llama2_jax.pipeline.resumable import remove_shards
 from llama2_jax.pipeline.runtime import Runtime, stage_key, stage_seed, versions
@@ -88,7 +88,7 @@ def run(
     redone = _with_dependents(config, redo)
     records: dict[str, dict] = {}
     for name in names:
-        folder = epath.Path(workdir) / name
+        folder = epath.Path(expand_home(workdir)) / name
         identity = _identity(config, name, records)
         done = from_first(functools.partial(_done, folder, identity, name, name in redone))
         if done is None:
@@ -205,27 +205,33 @@ def _module(name: str, path: str) -> types.ModuleType:
 
 
 def with_given(config: ConfigDict) -> ConfigDict:
-    """Replaces each stage for which `config.given` names a folder by one that imports the folder."""
+    """Replaces each stage for which `config.given` names a folder by one that imports the folder.
+
+    Where a path begins with `~`, in `given` or in data.root, it becomes the home folder.
+    """
     config = config.copy_and_resolve_references()
+    config.data.root = expand_home(config.data.root)
     for name, folder in config.get("given", {}).items():
         if not folder:
             continue
         if name not in config.stages:
             raise RecipeError(f"config.given.{name}: {name!r} is not a stage; the stages: {', '.join(config.stages)}")
-        folder = folder if "://" in folder else os.path.abspath(os.path.expanduser(folder))
-        config[name] = _import_of(config[name], folder)
+        config[name] = _import_of(config[name], absolute(folder))
     return config
 
 
 def _import_of(part: ConfigDict, folder: str) -> ConfigDict:
     """Returns the part of a stage that takes a folder in place of a stage with the given part."""
     role = part.get("role", "imported")
+    # The tokenizer is compared with the model's own.
+    tokenizer = part.get("inputs", {}).get("tokenizer")
     if role not in RECORDS_ALONE:
-        return ConfigDict({"run": "llama2_jax.stages.imported", "role": role, "folder": folder})
+        inputs = {"inputs": {"tokenizer": tokenizer}} if tokenizer else {}
+        return ConfigDict({"run": "llama2_jax.stages.imported", "role": role, "folder": folder, **inputs})
     return ConfigDict({
         "run": "llama2_jax.stages.imported_records",
         "role": role,
-        "inputs": {"tokenizer": part.get("inputs", {}).get("tokenizer", "tokenizer")},
+        "inputs": {"tokenizer": tokenizer or "tokenizer"},
         "folder": folder,
         "records_of": role,
         **({"round": part.round} if "round" in part else {}),

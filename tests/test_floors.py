@@ -12,12 +12,13 @@ EXPERIMENTS = PACKAGE.parent / "experiments"
 
 # From the ground up; docs/architecture.md has a sentence about each.
 FLOORS = (
+    ("paths",),
     ("models", "objectives", "text", "sharding", "sizing", "hub"),
     ("training", "inference", "data", "interop"),
     ("annotation", "evaluation"),
     ("pipeline", "report"),
     ("stages",),
-    ("recipe", "main", "dry_run", "rehearsal", "print_config", "convert", "loading", "chat"),
+    ("recipe", "main", "dry_run", "rehearsal", "print_config", "config_paths", "convert", "loading", "chat"),
 )
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 # Models name the axes that sharding splits; a door hands over to what it opens.
@@ -28,6 +29,7 @@ NEIGHBOURS = {
     ("main", "print_config"),
     ("main", "rehearsal"),
     ("rehearsal", "recipe"),
+    ("main", "config_paths"),
     ("print_config", "recipe"),
     ("dry_run", "recipe"),
     ("chat", "loading"),

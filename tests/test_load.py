@@ -115,6 +115,13 @@ def test_a_text_is_completed_greedily(ours):
     assert expected == "the river" + ours.complete("the river", max_new_tokens=7)
 
 
+@pytest.mark.parametrize("prompt", ["the▁river", " the  river ", "the river\n"])
+def test_a_completion_is_the_answer_alone(ours, prompt):
+    answer = ours.complete(prompt, max_new_tokens=7)
+    ids = ours._generate(ours.tokenizer.encode(prompt, bos=True), 7, 0.0, 1.0, 0)
+    assert answer.strip() == ours.tokenizer.decode(ids).strip()
+
+
 def test_a_reply_is_what_is_sampled_after_the_dialogue(ours):
     config = dataclasses.replace(ours.config, generation_rows=1)
     (sample,) = generate(
@@ -165,8 +172,10 @@ def test_without_a_tokenizer_there_is_no_text(folders, tmp_path):
 
 def test_a_reward_model_gives_scores_and_no_text(tmp_path):
     write_talking_model(tmp_path, head="scalar")
-    judge = llama2_jax.load(tmp_path)
+    judge = llama2_jax.load(tmp_path, head="scalar")
     assert isinstance(judge.model, ScalarModel)
+    with pytest.raises(ValueError, match=r"is a reward model, .* what is needed here is a language model"):
+        llama2_jax.load(tmp_path, head="language")
     with pytest.raises(ValueError, match="this is a reward model, which gives scores"):
         judge.complete("the river")
 

@@ -72,6 +72,16 @@ def test_a_run_may_end_early_and_somewhere_else(command, tmp_path):
     assert not (tmp_path / "runs").exists()
 
 
+def test_a_tilde_is_the_home_folder_in_every_path(command, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    (tmp_path / "home").mkdir()
+    (tmp_path / "toy.py").rename(tmp_path / "home/mine.py")
+    done = command("--config=~/mine.py", "--until=first", "--workdir=~/run", "--config.compilation_cache=~/cache")
+    assert done.returncode == 0, done.stderr
+    assert value_of(tmp_path / "home/run/first") == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["home"]
+
+
 def test_a_dry_run_tells_and_runs_nothing(command, tmp_path):
     done = command("--config=toy.py:small", "--dry_run", "--stages=second", "--dry_run_json=report.json")
     assert done.returncode == 0, done.stderr
@@ -113,7 +123,11 @@ def test_chosen_parts_of_an_experiment_are_printed(command, tmp_path):
     [
         ([], "--config must have a value other than None"),
         (["--config=toy.py", "--until=third"], "error: --until=third is not a stage of this experiment; its stages: "),
-        (["--config=toy.py", "--config.second.valu=3"], 'Did you mean "value" instead of "valu"'),
+        (["--config=toy.py", "--config.second.valu=3"], "config.second has no 'valu' (did you mean 'value'?)"),
+        (
+            ["--config=toy.py", "--config.mesh.mine.limit=1"],
+            "error: --config.mesh.mine.limit: config.mesh has no 'mine'; it has: data, fsdp, tensor",
+        ),
         (["--config=toy.py", "--config.second.value=three"], "--config.second.value=three: invalid literal for int()"),
         (["--config=toy.py", "--untl=first"], "Unknown command line flag 'untl'. Did you mean: until"),
         (["--config=toy.py", "first"], "unknown arguments: first; fields are set by --config.<stage>.<field>="),
@@ -127,8 +141,8 @@ def test_chosen_parts_of_an_experiment_are_printed(command, tmp_path):
         (["--config=toy.py", "--print_config", "--topology=v5e:4x4"], "--dry_run_json belong to --dry_run"),
     ],
     ids=[
-        "nothing", "a stage", "a field", "a value", "a flag", "an argument", "a mesh", "a scale", "a file", "a slice",
-        "data", "stages of a run", "a printed stage", "a printed slice",
+        "nothing", "a stage", "a field", "a deep field", "a value", "a flag", "argument", "a mesh", "a scale", "a file",
+        "a slice", "data", "stages of a run", "a printed stage", "a printed slice",
     ],
 )  # fmt: skip
 def test_what_is_wrong_is_said(command, tmp_path, flags, message):

@@ -67,7 +67,7 @@ def _draw(row: Mapping, stage_seed: int) -> float:
 
 def _scores(folder: epath.PathLike, mesh: Mesh, sequences: Sequence[Sequence[int]]) -> np.ndarray:
     """Returns the scores of one model, which is freed before the next one is loaded."""
-    model = load_model(folder, mesh)
+    model = load_model(folder, mesh, "scalar")
     return rewards(model.config, model.params, sequences)
 
 

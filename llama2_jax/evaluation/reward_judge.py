@@ -61,7 +61,7 @@ def judge(
 
 def _probabilities(folder: epath.PathLike, mesh: Mesh, sequences: Sequence[Sequence[int]]) -> np.ndarray:
     """The sigmoid of one model's scores; the model is freed before the next one is loaded."""
-    model = load_model(folder, mesh)
+    model = load_model(folder, mesh, "scalar")
     return 1 / (1 + np.exp(-rewards(model.config, model.params, sequences).astype(np.float64)))
 
 

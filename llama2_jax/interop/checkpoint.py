@@ -20,6 +20,7 @@ import numpy as np
 
 from llama2_jax.models.config import ModelConfig
 from llama2_jax.models.heads import abstract_params
+from llama2_jax.paths import expand_home
 from llama2_jax.text.tokenizer import Tokenizer
 
 DTYPES = {
@@ -113,14 +114,14 @@ def compute_dtype(stored: np.dtype) -> str:
 
 
 def local_folder(path: str | os.PathLike) -> pathlib.Path:
-    """Returns the path of a folder on this machine.
+    """Returns the path of a folder on this machine, with `~` expanded.
 
     Raises:
       BadCheckpoint: if it is an address of another storage: files are memory-mapped, which needs local ones.
     """
     if "://" in os.fspath(path):
         raise BadCheckpoint(f"{path} is not on this machine: conversion reads and writes local folders, copy it first")
-    return pathlib.Path(path)
+    return pathlib.Path(expand_home(path))
 
 
 def read_json_object(path: pathlib.Path) -> dict[str, Any]:

@@ -8,11 +8,13 @@ from contextlib import ExitStack
 from typing import Any
 
 import numpy as np
+from absl import logging
 
 from llama2_jax.interop.checkpoint import Checkpoint, cast, check_tokenizer
 from llama2_jax.interop.huggingface_tokenizer import tokenizer_config
 from llama2_jax.interop.names import NAMING, Stored, features_of_ours, stored_pieces, transposed
 from llama2_jax.interop.safetensors_file import SafetensorsWriter
+from llama2_jax.interop.tokenizer_check import first_difference
 from llama2_jax.interop.tokenizer_json import tokenizer_json
 from llama2_jax.models.config import ModelConfig
 from llama2_jax.text.tokenizer import Tokenizer
@@ -109,7 +111,15 @@ def _generation_config(tokenizer: Tokenizer | None) -> dict[str, Any]:
 
 def _write_tokenizer(source: pathlib.Path, target: pathlib.Path, max_length: int, padded: bool) -> None:
     shutil.copyfile(source, target / "tokenizer.model")
-    (target / "tokenizer.json").write_text(tokenizer_json(source), encoding="utf-8")
+    content = tokenizer_json(source)
+    if difference := first_difference(source, content):
+        logging.warning(
+            "%s has other rules than Llama's, which tokenizer.json cannot express: %s. It is left out, and so is what "
+            "transformers' AutoTokenizer needs: encode with tokenizer.model and the sentencepiece package",
+            source, difference,
+        )  # fmt: skip
+        return
+    (target / "tokenizer.json").write_text(content, encoding="utf-8")
     _write_json(target / "tokenizer_config.json", tokenizer_config(source, max_length, padded))
 
 

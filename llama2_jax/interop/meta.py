@@ -23,7 +23,7 @@ from llama2_jax.interop.stored_tensor import StoredTensor, check_stored
 from llama2_jax.interop.torch_file import read_torch_file
 from llama2_jax.models.config import ModelConfig, ffn_hidden
 
-# params.json does not give the maximum length; Llama 2 was trained with this one.
+# The released params.json do not give the maximum length; Llama 2 was trained with this one.
 LENGTH = 4096
 _FIELDS = {"dim", "n_layers", "n_heads", "n_kv_heads", "vocab_size", "multiple_of", "ffn_dim_multiplier", "norm_eps",
            "rope_theta", "max_seq_len", "max_batch_size"}  # fmt: skip
@@ -39,7 +39,7 @@ def open_meta(path: str | pathlib.Path, max_length: int = LENGTH) -> Checkpoint:
     Args:
       path: a local folder with params.json and consolidated.*.pth; tokenizer.model there or in its parent folder, where
         Meta's download puts it.
-      max_length: the longest sequence in tokens.
+      max_length: the longest sequence in tokens; params.json's max_seq_len, if it has one.
 
     Raises:
       BadCheckpoint: if a file is missing or cut off, a tensor is missing, unknown or of another shape, the weights do
@@ -123,9 +123,9 @@ def _config(path: pathlib.Path, shards: Shards, max_length: int) -> ModelConfig:
             dim=params["dim"],
             layers=params["n_layers"],
             heads=params["n_heads"],
-            kv_heads=params.get("n_kv_heads") or params["n_heads"],
+            kv_heads=params["n_heads"] if params.get("n_kv_heads") is None else params["n_kv_heads"],
             ffn_hidden=ffn_hidden(params["dim"], params.get("multiple_of", 256), params.get("ffn_dim_multiplier")),
-            max_length=max_length,
+            max_length=_max_length(params, max_length, path),
             norm_eps=float(params.get("norm_eps", 1e-5)),
             rope_theta=float(params.get("rope_theta", 10000.0)),
         )
@@ -144,6 +144,15 @@ def _config(path: pathlib.Path, shards: Shards, max_length: int) -> ModelConfig:
                 f"{path} does not fit the weights: its {what} is {said}, in {len(shards)} file(s) of weights {found}"
             )
     return config
+
+
+def _max_length(params: dict[str, Any], wanted: int, path: pathlib.Path) -> int:
+    own = params.get("max_seq_len")
+    if own is not None and wanted not in (own, LENGTH):
+        raise BadCheckpoint(
+            f"{path}: max_seq_len is {own!r}, but {wanted} is asked for (--max_length): give one of them"
+        )
+    return wanted if own is None else own
 
 
 def _read_params(path: pathlib.Path) -> dict[str, Any]:

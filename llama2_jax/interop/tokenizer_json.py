@@ -10,7 +10,7 @@ import sentencepiece
 from etils import epath
 
 # How SentencePiece writes a space.
-_SPACE = "\u2581"
+SPACE = "\u2581"
 
 
 def tokenizer_json(tokenizer_model: epath.PathLike) -> str:
@@ -35,8 +35,8 @@ def tokenizer_json(tokenizer_model: epath.PathLike) -> str:
         "normalizer": {
             "type": "Sequence",
             "normalizers": [
-                {"type": "Prepend", "prepend": _SPACE},
-                {"type": "Replace", "pattern": {"String": " "}, "content": _SPACE},
+                {"type": "Prepend", "prepend": SPACE},
+                {"type": "Replace", "pattern": {"String": " "}, "content": SPACE},
             ],
         },
         "pre_tokenizer": None,
@@ -49,7 +49,7 @@ def tokenizer_json(tokenizer_model: epath.PathLike) -> str:
         "decoder": {
             "type": "Sequence",
             "decoders": [
-                {"type": "Replace", "pattern": {"String": _SPACE}, "content": " "},
+                {"type": "Replace", "pattern": {"String": SPACE}, "content": " "},
                 {"type": "ByteFallback"},
                 {"type": "Fuse"},
                 {"type": "Strip", "content": " ", "start": 1, "stop": 0},

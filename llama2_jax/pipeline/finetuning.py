@@ -71,7 +71,9 @@ def finetune(
     steps = steps_in(batches)
     unseen = _unseen(held_out or {}, kept, settings, bos_id)
     evaluate = held_out_loss(_first_batches(unseen, settings, runtime.seed), runtime) if any(unseen.values()) else None
-    fit_language_model(settings, load_model(start, runtime.mesh).params, iter(batches), steps, runtime, evaluate)
+    fit_language_model(
+        settings, load_model(start, runtime.mesh, "language").params, iter(batches), steps, runtime, evaluate
+    )
     return {
         "dialogues": {name: len(encoded) for name, encoded in kept.items()},
         "too_long": too_long,

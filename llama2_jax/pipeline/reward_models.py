@@ -94,8 +94,8 @@ def load_reward_models(inputs: Inputs, runtime: Runtime, reward: Reward) -> Rewa
     """Loads the stage's inputs "helpfulness" and "safety"."""
     return RewardModels(
         model=runtime.model,
-        helpfulness=load_model(inputs["helpfulness"], runtime.mesh).params,
-        safety=load_model(inputs["safety"], runtime.mesh).params,
+        helpfulness=load_model(inputs["helpfulness"], runtime.mesh, "scalar").params,
+        safety=load_model(inputs["safety"], runtime.mesh, "scalar").params,
         reward=reward,
     )
 

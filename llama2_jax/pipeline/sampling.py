@@ -27,7 +27,7 @@ class Policy:
 
 def load_policy(folder: epath.Path, tokenizer: Tokenizer, runtime: Runtime) -> Policy:
     """Loads the language model of an earlier stage."""
-    return Policy(runtime.model, load_model(folder, runtime.mesh).params, tokenizer)
+    return Policy(runtime.model, load_model(folder, runtime.mesh, "language").params, tokenizer)
 
 
 def sample_answers(

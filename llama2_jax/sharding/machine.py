@@ -1,6 +1,7 @@
 """Settings of the process and the machine with which the same programs start sooner and run faster."""
 
 import ctypes
+import logging
 import platform
 import sys
 
@@ -26,6 +27,11 @@ def keep_freed_memory() -> bool:
     libc = ctypes.CDLL("libc.so.6")
     accepted = [libc.mallopt(*setting) for setting in ((M_ARENA_MAX, 1), (M_MMAP_MAX, 0), (M_TRIM_THRESHOLD, -1))]
     return all(accepted)
+
+
+def hide_absent_platforms() -> None:
+    """Leaves out what JAX logs, at the level INFO, of each platform that the machine does not have."""
+    logging.getLogger("jax._src.xla_bridge").setLevel(logging.WARNING)
 
 
 def enable_compilation_cache(folder: epath.PathLike) -> None:

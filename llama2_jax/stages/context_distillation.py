@@ -28,7 +28,7 @@ def run(config: ConfigDict, inputs: Inputs, runtime: Runtime) -> dict:
     """Writes dialogues.jsonl: samples rows whose answers the safety reward model prefers."""
     tokenizer = load_tokenizer(inputs)
     policy = load_policy(inputs["policy"], tokenizer, runtime)
-    safety = load_model(inputs["safety"], runtime.mesh).params
+    safety = load_model(inputs["safety"], runtime.mesh, "scalar").params
     preprompts = read_records(config.preprompts, runtime)
     prefixed = with_preprompts(read_records(config.prompts, runtime), preprompts, runtime.seed)
     prefixed, prefixed_prompts = encode_prompts(prefixed, config.max_new_tokens, tokenizer, runtime)

@@ -2,6 +2,7 @@
 
 import os
 
+from absl import logging
 from etils import epath
 from ml_collections import ConfigDict
 
@@ -9,15 +10,22 @@ from llama2_jax.hub.address import is_address
 from llama2_jax.interop.checkpoint import check_tokenizer
 from llama2_jax.interop.hub_model import local_model
 from llama2_jax.models.config import ModelConfig
+from llama2_jax.paths import expand_home
 from llama2_jax.pipeline.runtime import Inputs, Runtime
 from llama2_jax.sharding.processes import from_first
-from llama2_jax.training.model_folder import load_model_description, tokenizer_path
+from llama2_jax.training.checkpoint_folder import copy_checkpoints
+from llama2_jax.training.model_folder import check_head, load_model_description, tokenizer_path
 
 # Beside the model of a rejection sampling: later rounds pool its best samples.
 _SAMPLES = ("samples.jsonl", "bag.jsonl")
 
 # A checkpoint cannot be used with other values of these; lengths and execution fields may differ.
 _MUST_AGREE = ("vocab_size", "dim", "layers", "heads", "kv_heads", "ffn_hidden", "norm_eps", "rope_theta")
+# The heads of the models that stages of these roles make; other roles may take either.
+_HEADS = {
+    **dict.fromkeys(("pretraining", "finetuning", "rejection_sampling", "ppo"), "language"),
+    **dict.fromkeys(("reward_model", "annotator_model"), "scalar"),
+}
 
 
 def run(config: ConfigDict, inputs: Inputs, runtime: Runtime) -> dict:
@@ -25,25 +33,32 @@ def run(config: ConfigDict, inputs: Inputs, runtime: Runtime) -> dict:
 
     The folder is local, on gs://, or a repository on the Hugging Face hub, hf://<org>/<name>[@<revision>].
 
+    Args:
+      config: has `folder`, and perhaps the `role` of the stage that it replaces.
+      inputs: if there is a `tokenizer`, the run's, the folder has a model for it.
+      runtime: the stage's.
+
     Raises:
-      ValueError: if no folder is named, if it has neither, or if the model or tokenizer is not of the experiment's
-        sizes.
+      ValueError: if no folder is named, if it has neither, if the model or tokenizer is not of the experiment's sizes,
+        if the model has another head than the role needs, or if it was trained with another tokenizer than the run's.
     """
-    del inputs
     if not config.folder:
         raise ValueError(f"{runtime.stage}: config.{runtime.stage}.folder is empty; name the folder to import")
-    from_first(lambda: _import_model(config.folder, runtime))
+    from_first(lambda: _import_model(config.folder, config.get("role", ""), inputs, runtime))
     return {"given": config.folder}
 
 
-def _import_model(source: str, runtime: Runtime) -> None:
-    folder = epath.Path(local_model(source))
+def _import_model(source: str, role: str, inputs: Inputs, runtime: Runtime) -> None:
+    folder = epath.Path(expand_home(local_model(source)))
     tokenizer = tokenizer_path(folder)
     if tokenizer is None and not (folder / "model.json").exists():
         raise ValueError(
             f"{runtime.stage}: {source} has neither model.json nor tokenizer.model. Convert a checkpoint of Meta or "
             f"Hugging Face first: python -m llama2_jax.convert --source={source} --target=<folder> --to=orbax"
         )
+    _check_purpose(role, folder, tokenizer, runtime.stage)
+    if "tokenizer" in inputs:
+        _check_same_tokenizer(tokenizer, inputs["tokenizer"], source if is_address(source) else folder)
     if tokenizer is not None:
         check_tokenizer(tokenizer, runtime.model.vocab_size)
         tokenizer.copy(runtime.folder / "tokenizer.model", overwrite=True)
@@ -56,6 +71,27 @@ def _import_model(source: str, runtime: Runtime) -> None:
         for name in _SAMPLES:
             if (folder / name).exists():
                 (folder / name).copy(runtime.folder / name, overwrite=True)
+
+
+def _check_purpose(role: str, folder: epath.Path, tokenizer: epath.Path | None, stage: str) -> None:
+    """Raises if the folder lacks what a stage of the role makes, or has a model with another head."""
+    if role == "tokenizer" and tokenizer is None:
+        raise ValueError(f"{stage}: {folder} has no tokenizer.model, which is what the stage is for")
+    if role in _HEADS:
+        _, head = load_model_description(folder)
+        check_head(head, _HEADS[role], f"{stage}: the model in {folder}")
+
+
+def _check_same_tokenizer(own: epath.Path | None, run: epath.Path, source: epath.Path | str) -> None:
+    """Raises if the model's own tokenizer is not the run's: the ids that it learnt would mean other texts."""
+    if own is None:
+        logging.warning("%s has no tokenizer.model: we assume that its tokenizer is that of %s", source, run)
+    elif own.read_bytes() != (run / "tokenizer.model").read_bytes():
+        given = source if is_address(str(source)) else own.parent
+        raise ValueError(
+            f"the model in {source} was trained with {own}, which is not the run's tokenizer, {run}/tokenizer.model. "
+            f"To use the model's, set: --config.given.{run.name}={given}"
+        )
 
 
 def _check_sizes(found: ModelConfig, wanted: ModelConfig, folder: epath.Path) -> None:
@@ -71,11 +107,7 @@ def _check_sizes(found: ModelConfig, wanted: ModelConfig, folder: epath.Path) ->
 def _link(source: epath.Path, target: epath.Path, copy: bool) -> None:
     """Links a folder of checkpoints, which may be large; copies it if that is wanted, or on storage without links."""
     if copy or "://" in f"{source} {target}":
-        for file in source.rglob("*"):
-            if not file.is_dir():
-                copied = target / file.relative_to(source)
-                copied.parent.mkdir(parents=True, exist_ok=True)
-                file.copy(copied, overwrite=True)
+        copy_checkpoints(source, target)
         return
     if os.path.islink(target):
         os.unlink(target)

@@ -36,7 +36,7 @@ from llama2_jax.training.model_folder import load_model, save_model_description
 def run(config: ConfigDict, inputs: Inputs, runtime: Runtime) -> dict:
     """Runs PPO and leaves the best policy in the stage's folder."""
     tokenizer = load_tokenizer(inputs)
-    reference = load_model(inputs["policy"], runtime.mesh).params
+    reference = load_model(inputs["policy"], runtime.mesh, "language").params
     reward_models = load_reward_models(inputs, runtime, configured_function(config.reward, inputs, runtime))
     frozen = Frozen(runtime.model, reference, reward_models, tokenizer)
     records, ids = read_prompts(config.prompts, config.max_new_tokens, tokenizer, runtime)

@@ -75,7 +75,7 @@ def device_work(config: ConfigDict, model: ModelConfig, mesh: Mesh) -> DeviceWor
 
 def _initial(inputs: Inputs, runtime: Runtime) -> Params:
     if "start" in inputs:
-        return load_model(inputs["start"], runtime.mesh).params
+        return load_model(inputs["start"], runtime.mesh, "language").params
     shardings = parameter_shardings(build_model(runtime.model), runtime.mesh)
     initialise = jax.jit(functools.partial(init_model, runtime.model, "language"), out_shardings=shardings)
     return initialise(named_key(runtime.key, "init"))

@@ -179,7 +179,9 @@ def _fit(config: ConfigDict, start, comparisons: Sequence[Comparison], runtime: 
         accumulation=config.accumulation, row_multiple=row_multiple(runtime.mesh, LEAST_ROWS),
     )  # fmt: skip
     # The language model is freed: only a copy of its trunk is trained.
-    params = scalar_params_from(load_model(start, runtime.mesh).params, runtime.model, named_key(runtime.key, "head"))
+    params = scalar_params_from(
+        load_model(start, runtime.mesh, "language").params, runtime.model, named_key(runtime.key, "head")
+    )
     # The new head is made on one device and moved to where the step expects it.
     params = jax.device_put(params, parameter_shardings(build_model(runtime.model, "scalar"), runtime.mesh))
     step = _configured_step(config, runtime.model, runtime.mesh)

@@ -8,6 +8,8 @@ import sentencepiece
 from etils import epath
 from jaxtyping import Int
 
+from llama2_jax.paths import expand_home
+
 # SentencePiece ignores training sentences of more than 4192 bytes; a UTF-8 character has at most 4.
 _MAX_SENTENCE_CHARACTERS = 1024
 # Texts are encoded in chunks, after each of which the ids become arrays, with a seventh of a list's memory.
@@ -39,7 +41,7 @@ class Tokenizer:
           FileNotFoundError: if there is no such file.
           ValueError: if the file is not a SentencePiece model with BOS and EOS.
         """
-        content = epath.Path(path).read_bytes()
+        content = epath.Path(expand_home(path)).read_bytes()
         processor = sentencepiece.SentencePieceProcessor()
         try:
             processor.LoadFromSerializedProto(content)
@@ -74,6 +76,19 @@ class Tokenizer:
         if ids and not (min(ids) >= 0 and max(ids) < self.vocab_size):
             raise ValueError(f"ids from {min(ids)} to {max(ids)} in a vocabulary of {self.vocab_size}")
         return self._processor.decode(ids)
+
+    def decode_after(self, before: Sequence[int], ids: Iterable[int]) -> str:
+        """Returns the text that ids add after others, such as a sampled answer's after its prompt's.
+
+        Decoded on their own they would lose a leading space. The text before them may not be the one that was encoded:
+        a tokenizer may normalise it.
+
+        Raises:
+          ValueError: as `decode`.
+        """
+        earlier, text = self.decode(before), self.decode([*before, *ids])
+        # The last bytes before may be the beginning of a character.
+        return text[next((i for i, (a, b) in enumerate(zip(earlier, text, strict=False)) if a != b), len(earlier)) :]
 
 
 def train_tokenizer(texts: Iterable[str], vocab_size: int, character_coverage: float = 0.99995) -> bytes:

@@ -6,6 +6,10 @@ from etils import epath
 
 from llama2_jax.training.manifest import damage
 
+# Orbax's mark of a finished checkpoint, and of each item in it. On storage that cannot rename a folder, such as gs://,
+# a checkpoint without it is an unfinished one, and removed; elsewhere older versions of Orbax do not write it.
+COMMIT_MARKER = "commit_success.txt"
+
 
 class CheckpointError(ValueError):
     """A checkpoint is missing, does not fit or is damaged; the message says which and what to do."""
@@ -21,6 +25,25 @@ def tidy(folder: epath.Path) -> None:
         for unfinished in ocp.path.step.all_temporary_paths(folder):
             unfinished.get().rmtree()
         _move_damaged_aside(folder)
+
+
+def mark_finished(checkpoint: epath.Path) -> None:
+    """Marks a checkpoint as finished, on any storage; to be called when all of it is written."""
+    items = [path for path in checkpoint.iterdir() if path.is_dir()]
+    for folder in (*items, checkpoint):
+        (folder / COMMIT_MARKER).write_text(f"Checkpoint commit was successful to {folder}")
+
+
+def copy_checkpoints(source: epath.Path, target: epath.Path) -> None:
+    """Copies a folder of checkpoints, to any storage; they are marked as finished when they are there."""
+    for file in source.rglob("*"):
+        if not file.is_dir() and file.name != COMMIT_MARKER:
+            copy = target / file.relative_to(source)
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            file.copy(copy, overwrite=True)
+    for step in target.iterdir():
+        if step.name.isdigit():
+            mark_finished(step)
 
 
 def check_whole(checkpoint: epath.Path) -> None:

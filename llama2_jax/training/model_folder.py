@@ -73,19 +73,30 @@ def tokenizer_path(folder: epath.PathLike) -> epath.Path | None:
     return next((place / "tokenizer.model" for place in places if (place / "tokenizer.model").exists()), None)
 
 
-def load_model(folder: epath.PathLike, mesh: Mesh | None = None) -> LoadedModel:
+def check_head(found: str, wanted: str, where: object) -> None:
+    """Raises CheckpointError if a model's head is not the wanted one."""
+    if found != wanted:
+        names = {"language": "a language model, which generates text", "scalar": "a reward model, which gives scores"}
+        raise CheckpointError(f"{where} is {names[found]}; what is needed here is {names[wanted]}")
+
+
+def load_model(folder: epath.PathLike, mesh: Mesh | None = None, head: str | None = None) -> LoadedModel:
     """Loads the model that model.json describes, with the parameters of the newest checkpoint.
 
     Args:
       folder: a folder with model.json and checkpoints/.
       mesh: the devices to shard the parameters over, by the rules of sharding/axes.py; by default all are on the first
         one.
+      head: what the model must be, `language` or `scalar`; None for either.
 
     Raises:
-      CheckpointError: if model.json or a checkpoint is absent (the message says which) or does not fit.
+      CheckpointError: if model.json or a checkpoint is absent (the message says which) or does not fit, or if the model
+        has another head.
     """
     folder = epath.Path(folder)
-    config, head = load_model_description(folder)
+    config, found = load_model_description(folder)
+    check_head(found, head or found, folder)
+    head = found
     shapes = abstract_params(config, head)
     if mesh is None:
         alone = SingleDeviceSharding(jax.local_devices()[0])

@@ -14,7 +14,7 @@ import numpy as np
 import tensorstore as ts
 from etils import epath
 
-from llama2_jax.training.checkpoint_folder import CheckpointError, check_whole
+from llama2_jax.training.checkpoint_folder import CheckpointError, check_whole, mark_finished
 from llama2_jax.training.checkpoints import CHUNK_BYTES
 
 # The step of a checkpoint that was not made by a training of ours.
@@ -23,7 +23,7 @@ _HANDLER = "orbax.checkpoint._src.handlers.{0}_checkpoint_handler.{1}CheckpointH
 
 
 class ParamsWriter:
-    """A checkpoint of parameters, written a layer at a time, in any order."""
+    """A checkpoint of parameters, written a layer at a time, in any order; finished by `close`."""
 
     def __init__(self, folder: pathlib.Path, shapes: Mapping[str, tuple[int, ...]], stacked: str, dtype: np.dtype):
         """
@@ -33,11 +33,13 @@ class ParamsWriter:
           stacked: the prefix of the names of stacked parameters.
           dtype: on disk. Parameters are always restored as float32: a narrower one only saves space.
         """
-        step = folder.resolve() / "checkpoints" / str(STEP)
+        self._step = step = folder.resolve() / "checkpoints" / str(STEP)
         self._params = step / "params"
         self._params.mkdir(parents=True)
         self._context, self._arrays = ts.Context(), {}
+        self._missing: set[tuple[str, int | None]] = set()
         for name, shape in shapes.items():
+            self._missing |= {(name, layer) for layer in (range(shape[0]) if name.startswith(stacked) else [None])}
             spec = {
                 "driver": "zarr",
                 "kvstore": _place(self._params, name),
@@ -61,6 +63,18 @@ class ParamsWriter:
         """Writes a parameter, or one layer of a stacked one."""
         place = self._arrays[name] if layer is None else self._arrays[name][layer]
         place.write(array).result()
+        self._missing.discard((name, layer))
+
+    def close(self) -> None:
+        """Marks the checkpoint as finished.
+
+        Raises:
+          ValueError: if parameters are not yet written: they would be read as zeros.
+        """
+        if self._missing:
+            name, layer = min(self._missing, key=str)
+            raise ValueError(f"not written: {len(self._missing)} parameters or layers, such as {name}, layer {layer}")
+        mark_finished(epath.Path(self._step))
 
 
 class ParamsReader:

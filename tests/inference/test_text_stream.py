@@ -3,10 +3,13 @@
 import random
 
 import pytest
+import sentencepiece
 
 from llama2_jax.inference.text_stream import text_pieces
+from llama2_jax.text.tokenizer import Tokenizer
 from tests.text.conftest import released, trained  # noqa: F401  fixtures
 from tests.text.odd_lines import odd_lines
+from tests.text.other_rules import RULES, train_with
 
 
 @pytest.fixture(params=["trained", "released"])
@@ -29,6 +32,16 @@ def test_the_pieces_of_random_ids_join_to_the_decoded_text(tokenizer):
     kinds = ((0, 3), (3, 259), (0x80 + 3, 0xC0 + 3), (0xE0 + 3, 0xF8 + 3), (259, tokenizer.vocab_size))
     for _ in range(2000):
         ids = [draw.randrange(*draw.choice(kinds)) for _ in range(draw.randint(0, 20))]
+        assert "".join(text_pieces(tokenizer, ids)) == tokenizer.decode(ids)
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_the_pieces_are_the_text_whatever_the_rules(name):
+    processor = sentencepiece.SentencePieceProcessor()
+    processor.LoadFromSerializedProto(train_with(RULES[name]))
+    tokenizer = Tokenizer(processor)
+    for line in ["", " ", *odd_lines(100, seed=5)]:
+        ids = tokenizer.encode(line)
         assert "".join(text_pieces(tokenizer, ids)) == tokenizer.decode(ids)
 
 

@@ -1,5 +1,6 @@
 """Hugging Face folders: what is written is read, and what is wrong with one is said."""
 
+import dataclasses
 import json
 import shutil
 
@@ -105,7 +106,15 @@ def test_bin_files_with_an_index_are_read(folder):
         ({"quantization_config": {"bits": 4}}, "quantization_config is"),
         ({"head_dim": 16}, "head_dim is 16; Llama 2 has hidden_size / heads = 8"),
         ({"hidden_size": "absent"}, "the field 'hidden_size' is missing"),
-        ({"num_attention_heads": 5}, "cannot be split among model.heads=5"),
+        ({"num_attention_heads": 5}, "hidden_size 48 cannot be split among num_attention_heads 5"),
+        ({"num_key_value_heads": 4}, "num_key_value_heads is 4, which does not divide num_attention_heads 6"),
+        ({"num_key_value_heads": 0}, "num_key_value_heads is 0, which does not divide"),
+        ({"num_attention_heads": "many"}, "model.heads is 'many'"),
+        ({"partial_rotary_factor": 0.5}, "partial_rotary_factor is 0.5; Llama 2 has 1.0"),
+        ({"sliding_window": 4096}, "sliding_window is 4096; Llama 2 has None"),
+        ({"layer_types": ["full_attention", "sliding_attention"]}, "layer_types has sliding_attention"),
+        ({"num_local_experts": 8}, "num_local_experts is 8; Llama 2 has 0"),
+        ({"final_logit_softcapping": 30.0}, "final_logit_softcapping is 30.0; Llama 2 has None"),
         ({"vocab_size": "many"}, "vocab_size is 'many'"),
         ({"vocab_size": 97}, r"'lm_head.weight' has shape \[96, 48\], expected \[97, 48\]"),
         ({"intermediate_size": 72}, r"mlp.down_proj.weight' has shape \[48, 80\], expected \[48, 72\]"),
@@ -117,6 +126,77 @@ def test_a_config_that_does_not_fit_is_refused(folder, fields, message):
     change(folder / "config.json", **fields)
     with pytest.raises(BadCheckpoint, match=message):
         open_huggingface(folder)
+
+
+BASES = "contradicts itself: rope_theta is 10000.0 and rope_parameters.rope_theta is 500000.0"
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"rope_theta": 1e4, "rope_parameters": {"rope_type": "default", "rope_theta": 5e5}}, BASES),
+        ({"rope_theta": 1e4, "rope_parameters": {"rope_theta": 5e5}}, BASES),
+        (
+            {"rope_scaling": {"rope_type": "default", "rope_theta": 2e4}},
+            "rope_theta is 10000.0 and rope_scaling.rope_theta is 20000.0",
+        ),
+        (
+            {"rope_theta": None, "rope_scaling": {"rope_theta": 1e4}, "rope_parameters": {"rope_theta": 2e4}},
+            "rope_scaling.rope_theta is 10000.0 and rope_parameters.rope_theta is 20000.0",
+        ),
+        ({"rope_parameters": {"rope_type": "default", "factor": 8.0}}, "type is 'default', .* its factor is 8.0"),
+        ({"rope_parameters": {"rope_type": "default", "type": "linear", "factor": 8.0}}, "'linear'.* Llama 2 has None"),
+        ({"rope_parameters": {"partial_rotary_factor": 0.25}}, "its partial_rotary_factor is 0.25"),
+        ({"rope_parameters": {"full_attention": {"rope_theta": 1e4}}}, "its full_attention is"),
+        ({"rope_theta": "10000"}, "rope_theta is '10000', expected a number"),
+        ({"rope_theta": 0}, "rope_theta is 0, expected a number above 0"),
+        ({"rope_scaling": "linear"}, "rope_scaling is 'linear', expected an object"),
+        *(
+            (
+                {field: {name: kind, "factor": 2.0}},
+                f"{field} is .*'{kind}'.*; Llama 2 has None: scaled rotary positions",
+            )
+            for field, name in (
+                ("rope_scaling", "type"),
+                ("rope_scaling", "rope_type"),
+                ("rope_parameters", "rope_type"),
+            )
+            for kind in ("linear", "dynamic", "yarn", "longrope", "llama3", "su", "mrope")
+        ),
+    ],
+)
+def test_rotary_positions_that_contradict_or_are_scaled_are_refused(folder, fields, message):
+    change(folder / "config.json", **fields)
+    with pytest.raises(BadCheckpoint, match=message):
+        open_huggingface(folder)
+
+
+def test_a_contradiction_is_refused_before_anything_else_is_missed(tmp_path):
+    described = {"architectures": ["LlamaForCausalLM"], "model_type": "llama", "rope_theta": 10000.0,
+                 "rope_parameters": {"rope_theta": 500000.0, "rope_type": "default"}}  # fmt: skip
+    (tmp_path / "config.json").write_text(json.dumps(described))
+    with pytest.raises(BadCheckpoint, match=BASES):
+        open_huggingface(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"rope_theta": 5e5, "rope_parameters": {"rope_type": "default", "rope_theta": 500000}},
+        {"rope_theta": "absent", "rope_parameters": {"rope_type": "default", "rope_theta": 5e5}},
+        {"rope_theta": "absent", "rope_scaling": {"type": "default"}, "rope_parameters": {"rope_theta": 5e5}},
+        {"rope_theta": 5e5, "rope_parameters": None, "rope_scaling": None},
+        {"rope_theta": 5e5, "rope_parameters": {}, "pretraining_tp": 2, "attention_dropout": 0.1, "head_dim": 8},
+        {"rope_theta": 5e5, "sliding_window": 4096, "use_sliding_window": False, "layer_types": ["full_attention"] * 2},
+        {"rope_theta": 5e5, "mlp_bias": None, "partial_rotary_factor": 1.0, "attention_bias": "absent"},
+    ],
+)
+def test_what_says_the_same_twice_or_changes_nothing_is_read(folder, fields):
+    change(folder / "config.json", **fields)
+    config = open_huggingface(folder).config
+    assert config == dataclasses.replace(
+        GROUPED, rope_theta=5e5, compute_dtype="float32", scan_layers=config.scan_layers
+    )
 
 
 def test_a_classifier_of_two_labels_is_refused(tmp_path):
@@ -135,6 +215,102 @@ def test_a_missing_tensor(folder):
 def test_a_tensor_too_many(folder):
     rewrite(folder, lambda arrays: arrays.update({"model.layers.0.self_attn.q_proj.bias": np.zeros(48, np.float32)}))
     with pytest.raises(BadCheckpoint, match=r"does not have: model\.layers\.0\.self_attn\.q_proj\.bias"):
+        open_huggingface(folder)
+
+
+EMBEDDING, HEAD = "model.embed_tokens.weight", "lm_head.weight"
+
+
+@pytest.mark.parametrize("dropped", [EMBEDDING, HEAD, ""])
+def test_a_tied_matrix_is_read_under_either_name(folder, dropped):
+    arrays = random_arrays(GROUPED)
+    tied = arrays["trunk/embedding"]
+
+    def tie(stored):
+        stored[HEAD] = tied.copy()
+        stored.pop(dropped, None)
+
+    rewrite(folder, tie)
+    change(folder / "config.json", tie_word_embeddings=True)
+    assert_same(open_huggingface(folder), arrays | {"head/kernel": tied.T})
+
+
+def test_a_tied_model_with_two_matrices_contradicts_itself(folder):
+    change(folder / "config.json", tie_word_embeddings=True)
+    with pytest.raises(BadCheckpoint, match=r"tie_word_embeddings is true, but .*embed_tokens.* and lm_head.* differ"):
+        open_huggingface(folder)
+
+
+@pytest.mark.parametrize("dropped", [EMBEDDING, HEAD])
+def test_one_matrix_of_a_model_that_is_not_tied(folder, dropped):
+    rewrite(folder, lambda arrays: arrays.pop(dropped))
+    with pytest.raises(BadCheckpoint, match=f"tensor '{dropped}' is missing, .*tie_word_embeddings is false there"):
+        open_huggingface(folder)
+
+
+def renamed(prefix, names=lambda name: True):
+    def change(arrays):
+        for name in [name for name in arrays if names(name)]:
+            arrays[prefix + name] = arrays.pop(name)
+
+    return change
+
+
+@pytest.mark.parametrize(
+    "prefix", ["module.", "_orig_mod.", "module._orig_mod.", "base_model.model.", "model.", "anything.at.all."]
+)
+def test_a_prefix_that_all_names_share_is_removed(folder, prefix):
+    rewrite(folder, renamed(prefix))
+    assert_same(open_huggingface(folder), random_arrays(GROUPED))
+
+
+def test_a_prefix_that_some_names_have_is_said(folder):
+    rewrite(folder, lambda arrays: [renamed("pretrained_model.")(arrays), arrays.update({"v_head.bias": np.ones(1)})])
+    with pytest.raises(
+        BadCheckpoint, match=r"is missing.*instead there are pretrained_model\.lm_head\.weight.*wraps it"
+    ):
+        open_huggingface(folder)
+    rewrite(folder, lambda arrays: arrays.pop("v_head.bias"))
+    rewrite(folder, lambda arrays: arrays.update({"pretrained_model.model.layers.0.mlp.up_proj.lora_A": np.ones(1)}))
+    with pytest.raises(BadCheckpoint, match=r"1 tensors of adapters, such as .*lora_A: merge them into the model"):
+        open_huggingface(folder)
+
+
+def in_shards(folder):
+    """The weights in three files, without the index; returns their names."""
+    (folder / "model.safetensors").unlink()
+    write_huggingface(in_memory(GROUPED, random_arrays(GROUPED)), folder, FLOAT32, file_bytes=60_000)
+    (folder / "model.safetensors.index.json").unlink()
+    return sorted(path.name for path in folder.glob("*.safetensors"))
+
+
+def test_shards_without_an_index(folder):
+    shards = in_shards(folder)
+    assert len(shards) == 3
+    assert_same(open_huggingface(folder), random_arrays(GROUPED))
+    shutil.copyfile(folder / shards[0], folder / "other")
+    (folder / shards[1]).rename(folder / "second")
+    with pytest.raises(BadCheckpoint, match=r"has 2 of 3 files of weights .*no index: number 2 is missing; download"):
+        open_huggingface(folder)
+    shutil.copyfile(folder / shards[0], folder / shards[1])
+    with pytest.raises(BadCheckpoint, match=r"model-00002.* and model-00001.* both have '.*': two models' files"):
+        open_huggingface(folder)
+    shutil.copyfile(folder / "second", folder / shards[1])
+    shutil.copyfile(folder / shards[0], folder / "model-00001-of-00002.safetensors")
+    with pytest.raises(BadCheckpoint, match=r"has files of several models, .*, and no index"):
+        open_huggingface(folder)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("adapter_model.safetensors", "has no weights but an adapter's .*merge it into its model first"),
+        ("weights.safetensors", "has no weights under these names; found weights.safetensors: rename a single file"),
+    ],
+)
+def test_weights_under_other_names_are_named(folder, name, message):
+    (folder / "model.safetensors").rename(folder / name)
+    with pytest.raises(BadCheckpoint, match=message):
         open_huggingface(folder)
 
 

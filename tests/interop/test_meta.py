@@ -145,6 +145,10 @@ def folder(tmp_path):
         ({"use_scaled_rope": True}, "fields that Llama 2 does not have: use_scaled_rope: another architecture"),
         ({"moe": {"num_experts": 8}}, "does not have: moe"),
         ({"multiple_of": "x"}, r"params\.json"),
+        ({"n_kv_heads": 0}, "model.kv_heads is 0"),
+        ({"n_kv_heads": 4}, "model.heads=6 cannot share model.kv_heads=4"),
+        ({"rope_scaling": {"factor": 2.0}}, "does not have: rope_scaling"),
+        ({"max_seq_len": "long"}, "model.max_length is 'long'"),
     ],
 )  # fmt: skip
 def test_params_json_at_odds_with_the_weights(folder, fields, message):
@@ -152,6 +156,17 @@ def test_params_json_at_odds_with_the_weights(folder, fields, message):
     path.write_text(json.dumps(json.loads(path.read_text()) | fields))
     with pytest.raises(BadCheckpoint, match=message):
         open_meta(folder)
+
+
+def test_a_length_in_params_json_is_the_models(folder):
+    assert open_meta(folder).config.max_length == 4096
+    path = folder / "params.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"max_seq_len": 2048}))
+    assert open_meta(folder).config.max_length == open_meta(folder, max_length=2048).config.max_length == 2048
+    with pytest.raises(
+        BadCheckpoint, match=r"params\.json: max_seq_len is 2048, but 512 is asked for \(--max_length\)"
+    ):
+        open_meta(folder, max_length=512)
 
 
 @pytest.mark.parametrize("content", ["", "[1]", "{}"])

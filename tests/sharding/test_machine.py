@@ -1,10 +1,12 @@
+import logging
 import os
 import subprocess
 import sys
 
 import pytest
+from jax._src import xla_bridge
 
-from llama2_jax.sharding.machine import keep_freed_memory
+from llama2_jax.sharding.machine import hide_absent_platforms, keep_freed_memory
 
 PROGRAM = """
 import resource, sys
@@ -35,6 +37,13 @@ def test_kept_memory_has_no_page_faults_again():
     if not done:
         pytest.skip("the C library is not glibc")
     assert kept < page_faults("return")[1] / 4
+
+
+def test_platforms_that_are_not_there_are_not_logged(monkeypatch):
+    monkeypatch.setattr(xla_bridge.logger, "level", logging.NOTSET)
+    monkeypatch.setattr(xla_bridge.logger, "_cache", {})
+    hide_absent_platforms()
+    assert not xla_bridge.logger.isEnabledFor(logging.INFO) and xla_bridge.logger.isEnabledFor(logging.WARNING)
 
 
 def test_returns_whether_it_was_done():

@@ -15,6 +15,8 @@ from llama2_jax.stages import imported
 from llama2_jax.training.model_folder import load_model
 from tests.smallest import shrink, smallest_runtime
 from tests.talking import CONFIG, write_talking_model
+from tests.text.conftest import corpus
+from tests.trained_tokenizer import trained_tokenizer
 
 
 @pytest.fixture(scope="module")
@@ -48,6 +50,63 @@ def test_the_best_samples_of_a_rejection_sampling_come_with_its_model(outside, t
     assert {path.name: path.read_text() for path in (tmp_path / "stage").glob("*.jsonl")} == {
         name: f"{name}\n" for name in ("samples.jsonl", "bag.jsonl")
     }
+
+
+@pytest.fixture(scope="module")
+def judge(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("judge")
+    write_talking_model(folder, head="scalar")
+    return folder
+
+
+def as_role(role, folder, workdir, inputs=()):
+    runtime = smallest_runtime(workdir, model=CONFIG)
+    return imported.run(ConfigDict({"folder": str(folder), "role": role}), dict(inputs), runtime)
+
+
+@pytest.mark.parametrize("role", ["pretraining", "finetuning", "rejection_sampling", "ppo"])
+def test_a_reward_model_in_place_of_a_language_model_is_refused(judge, tmp_path, role):
+    with pytest.raises(
+        ValueError, match=rf"the model in {judge} is a reward model, .* needed here is a language model"
+    ):
+        as_role(role, judge, tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("role", ["reward_model", "annotator_model"])
+def test_a_language_model_in_place_of_a_reward_model_is_refused(outside, judge, tmp_path, role):
+    with pytest.raises(ValueError, match=rf"the model in {outside} is a language model, .* here is a reward model"):
+        as_role(role, outside, tmp_path)
+    assert as_role(role, judge, tmp_path) == {"given": str(judge)}
+
+
+def test_a_folder_without_what_the_stage_makes_is_refused(outside, tmp_path):
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model/model.json").write_bytes((outside / "model.json").read_bytes())
+    (tmp_path / "words").mkdir()
+    (tmp_path / "words/tokenizer.model").write_bytes((outside / "tokenizer.model").read_bytes())
+    with pytest.raises(ValueError, match=r"model has no tokenizer\.model, which is what the stage is for"):
+        as_role("tokenizer", tmp_path / "model", tmp_path)
+    with pytest.raises(ValueError, match=r"words/model\.json is missing"):
+        as_role("pretraining", tmp_path / "words", tmp_path)
+
+
+def test_a_model_of_another_tokenizer_is_refused_with_the_flag_to_give(outside, tmp_path):
+    run = tmp_path / "tokenizer"
+    trained_tokenizer(corpus(seed=1), CONFIG.vocab_size, run / "tokenizer.model", 1.0)
+    (tmp_path / "pretrain").mkdir()
+    with pytest.raises(
+        ValueError, match=rf"was trained with {outside}/tokenizer\.model.* set: --config\.given\.tokenizer={outside}$"
+    ):
+        as_role("pretraining", outside, tmp_path / "pretrain", {"tokenizer": run})
+    (run / "tokenizer.model").write_bytes((outside / "tokenizer.model").read_bytes())
+    assert as_role("pretraining", outside, tmp_path / "pretrain", {"tokenizer": run}) == {"given": str(outside)}
+
+
+def test_a_given_model_keeps_the_runs_tokenizer_as_its_input(outside):
+    config = recipe.with_given(experiment(outside))
+    assert config.pretrain.inputs.to_dict() == {"tokenizer": "tokenizer"}
+    assert "inputs" not in config.tokenizer
 
 
 @pytest.mark.parametrize("name", ["tokenizer.model", "model.json"])

@@ -8,6 +8,7 @@ import sentencepiece
 
 from llama2_jax.text.tokenizer import Tokenizer
 from tests.text.conftest import corpus
+from tests.text.other_rules import RULES, train_with
 from tests.trained_tokenizer import trained_tokenizer
 
 ODD_TEXTS = (
@@ -54,6 +55,52 @@ def test_ids_from_the_middle_of_a_text_lose_their_leading_space(tokenizer):
 
 
 @pytest.mark.parametrize("text", ODD_TEXTS)
+def other_rules(name):
+    processor = sentencepiece.SentencePieceProcessor()
+    processor.LoadFromSerializedProto(train_with(RULES[name]))
+    return Tokenizer(processor)
+
+
+PROMPTS = (
+    "the▁river",
+    "the  river",
+    " the river",
+    "the river\n",
+    "the river ",
+    "ﬁne\u3000river",
+    "THE",
+    "é",
+    "\ufeffa",
+)
+
+
+@pytest.mark.parametrize("prompt", PROMPTS)
+def test_the_text_after_a_prompt_is_its_own(tokenizer, prompt):
+    for answer in (" garden", "garden", "  x", "\n", " \U0001f999", " ﬁ"):
+        # What a model samples continues a text: it does not begin with the space that encoding puts in front.
+        _, *ids = tokenizer.encode("|" + answer)
+        ids = ids[1:] if tokenizer.decode([ids[0]]) == "|" else ids
+        assert tokenizer.decode_after(tokenizer.encode(prompt, bos=True), ids) == answer
+
+
+@pytest.mark.parametrize("prompt", PROMPTS)
+@pytest.mark.parametrize("name", RULES)
+def test_a_prompt_that_is_normalised_does_not_come_back(name, prompt):
+    tokenizer = other_rules(name)
+    before, ids = tokenizer.encode(prompt, bos=True), tokenizer.encode("quiet garden")
+    after = tokenizer.decode_after(before, ids)
+    assert after.strip() == "quiet garden"
+    assert tokenizer.decode(before) + after == tokenizer.decode([*before, *ids])
+
+
+def test_a_character_that_begins_before_is_a_part_of_what_follows(tokenizer):
+    first, *rest = (3 + byte for byte in "\U0001f999".encode())
+    before = [*tokenizer.encode("the river", bos=True), first]
+    assert tokenizer.decode_after(before, rest) == "\U0001f999"
+    assert tokenizer.decode_after([tokenizer.bos_id], tokenizer.encode("the river")) == "the river"
+    assert tokenizer.decode_after(before, []) == ""
+
+
 def test_text_never_yields_special_ids(tokenizer, text):
     assert not {0, tokenizer.bos_id, tokenizer.eos_id} & set(tokenizer.encode(text))
 

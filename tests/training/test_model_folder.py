@@ -48,6 +48,16 @@ def test_is_laid_out_over_a_mesh(tmp_path):
     assert jax.tree.map(lambda leaf: leaf.sharding, model.params) == wanted
 
 
+@pytest.mark.parametrize(("head", "other"), [("language", "scalar"), ("scalar", "language")])
+def test_another_head_than_the_wanted_one_is_refused(tmp_path, head, other):
+    write(tmp_path, head)
+    assert load_model(tmp_path, head=head).head == head
+    with pytest.raises(
+        CheckpointError, match=f"{tmp_path} is a .* model, .*; what is needed here is a .* model, which"
+    ):
+        load_model(tmp_path, head=other)
+
+
 def test_what_is_missing_is_named(tmp_path):
     with pytest.raises(CheckpointError, match=r"model\.json is missing"):
         load_model(tmp_path)

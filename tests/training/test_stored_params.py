@@ -4,13 +4,15 @@ import json
 
 import jax
 import numpy as np
+import orbax.checkpoint as ocp
 import pytest
+from etils import epath
 
 from llama2_jax.interop.checkpoint import DTYPES, parameter_shapes
 from llama2_jax.models.llama import LanguageModel, parameter_shardings
 from llama2_jax.sharding.mesh import make_mesh
 from llama2_jax.training import stored_params
-from llama2_jax.training.checkpoint_folder import CheckpointError
+from llama2_jax.training.checkpoint_folder import CheckpointError, check_whole, copy_checkpoints
 from llama2_jax.training.model_folder import load_model, save_model_description, tokenizer_path
 from llama2_jax.training.stored_params import ParamsReader, ParamsWriter
 from tests.random_model import FOR_EIGHT, as_tree, random_arrays, train_like
@@ -27,6 +29,7 @@ def write(folder, arrays, dtype="float32"):
                 writer.write(name, layer, array[layer].astype(DTYPES[dtype]))
         else:
             writer.write(name, None, array.astype(DTYPES[dtype]))
+    writer.close()
     save_model_description(folder, FOR_EIGHT, "language")
 
 
@@ -54,6 +57,45 @@ def test_orbax_restores_what_is_written(tmp_path, monkeypatch, chunk_bytes, dtyp
     reader = ParamsReader(tmp_path, SHAPES)
     assert set(reader.dtypes.values()) == {DTYPES[dtype]}
     assert_read(reader, stored)
+
+
+def test_what_is_written_is_finished_where_a_marker_says_so(tmp_path):
+    """On storage that cannot rename a folder (gs://), Orbax goes by a file in it, which its class here looks for."""
+    arrays = random_arrays(FOR_EIGHT)
+    write(tmp_path, arrays)
+    folder, by_marker = epath.Path(tmp_path) / "checkpoints", ocp.path.atomicity.CommitFileTemporaryPath
+    for part in (folder / "0", folder / "0/params", folder / "0/meta"):
+        assert ocp.path.step.is_path_finalized(part, temporary_path_cls=by_marker)
+    assert not ocp.path.step.all_temporary_paths(folder, temporary_path_cls=by_marker), "a training would remove it"
+    options = ocp.CheckpointManagerOptions(temporary_path_class=by_marker, create=False)
+    with ocp.CheckpointManager(folder, options=options) as manager:
+        assert manager.all_steps() == [0]
+        found = manager.restore(0, args=ocp.args.Composite(params=ocp.args.StandardRestore()))["params"]
+    jax.tree.map(lambda a, b: np.testing.assert_array_equal(a, b, strict=True), found, as_tree(arrays))
+
+
+def test_a_copy_is_finished_whatever_the_original_has(tmp_path):
+    """Older versions of Orbax write no marker where they can rename a folder."""
+    train_like(tmp_path / "here", FOR_EIGHT, random_arrays(FOR_EIGHT))
+    for marker in (tmp_path / "here").rglob("commit_success.txt"):
+        marker.unlink()
+    there = epath.Path(tmp_path) / "there"
+    copy_checkpoints(epath.Path(tmp_path) / "here/checkpoints", there)
+    by_marker = ocp.path.atomicity.CommitFileTemporaryPath
+    assert ocp.path.step.is_path_finalized(there / "7", temporary_path_cls=by_marker)
+    assert not ocp.path.step.all_temporary_paths(there, temporary_path_cls=by_marker)
+    check_whole(there / "7")
+
+
+def test_a_checkpoint_that_lacks_a_layer_is_not_finished(tmp_path):
+    writer = ParamsWriter(tmp_path, SHAPES, STACKED, DTYPES["float32"])
+    for name, array in random_arrays(FOR_EIGHT).items():
+        for layer in range(len(array)) if name.startswith(STACKED) else [None]:
+            if (name, layer) != ("trunk/layers/up", 1):
+                writer.write(name, layer, array if layer is None else array[layer])
+    with pytest.raises(ValueError, match=r"not written: 1 parameters or layers, such as trunk/layers/up, layer 1"):
+        writer.close()
+    assert not list(tmp_path.rglob("commit_success.txt"))
 
 
 def test_what_training_leaves_is_read(tmp_path):
