@@ -59,7 +59,7 @@ def run(config: ConfigDict, inputs: Inputs, runtime: Runtime) -> dict:
     tokenizer = load_tokenizer(inputs)
     examination = Examination(
         *read_prompts(config.prompts, config.max_new_tokens, tokenizer, runtime),
-        dialogues=read_records(config.instruction_dialogues, runtime),
+        dialogues=read_records(config.instruction_dialogues, runtime, "instructed"),
         reward_models=load_reward_models(inputs, runtime, piecewise(config.safety_threshold)),
         judge=configured_function(config.judge, inputs, runtime),
         measures=load_function(config.get("measures", "llama2_jax.evaluation.measures.MEASURES")),

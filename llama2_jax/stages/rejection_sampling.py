@@ -15,7 +15,7 @@ from llama2_jax.inference.generate import Sample, Sampling
 from llama2_jax.models.config import ModelConfig
 from llama2_jax.pipeline.best_of_n import best_of_all_rounds, best_of_curve, keep_best, rescored, score_candidates
 from llama2_jax.pipeline.device_programs import LONGEST_PROMPTS, abstract_model, generation, language_model_training
-from llama2_jax.pipeline.encoding import encode_row, load_tokenizer, read_prompts
+from llama2_jax.pipeline.encoding import encode_row, load_tokenizer, read_prompts, source_weights
 from llama2_jax.pipeline.finetuning import finetune, read_demonstrations
 from llama2_jax.pipeline.resumable import map_resumable
 from llama2_jax.pipeline.reward_models import (
@@ -43,15 +43,18 @@ from llama2_jax.text.tokenizer import Tokenizer
 def run(config: ConfigDict, inputs: Inputs, runtime: Runtime) -> dict:
     """Samples, keeps the best, pools the rounds' bags and fine-tunes the starting model on them."""
     tokenizer = load_tokenizer(inputs)
+    earlier = as_folders(inputs.get("dialogues", ()))
+    if taken := sorted({"bag", *(folder.name for folder in earlier)} & set(config.sources)):
+        raise ValueError(f"{runtime.stage}: a source may not be named {', '.join(taken)}: other dialogues are")
+    # Before anything is sampled: a bad line would stop the stage after hours.
+    demonstrations = read_demonstrations(config.sources, tokenizer, runtime)
     bag = _fill_bag(config, inputs, tokenizer, runtime)
     write_jsonl(runtime.folder / "bag.jsonl", bag)
-    dialogues = {
-        "bag": [encode_row(tokenizer, row) for row in bag],
-        **read_demonstrations(config.sources, tokenizer, runtime),
-    }
-    for folder in as_folders(inputs.get("dialogues", ())):
+    dialogues = {"bag": [encode_row(tokenizer, row) for row in bag], **demonstrations}
+    for folder in earlier:
         dialogues[folder.name] = [encode_row(tokenizer, row) for row in read_jsonl(folder / "dialogues.jsonl")]
-    results = finetune(config.finetune, inputs["start"], dialogues, tokenizer.bos_id, runtime)
+    weights = source_weights(config.sources)
+    results = finetune(config.finetune, inputs["start"], dialogues, tokenizer.bos_id, runtime, weights=weights)
     sweep = read_json(runtime.folder / "sweep.json")
     return {
         "temperature": sweep["chosen"],

@@ -60,8 +60,8 @@ def run(config: ConfigDict, inputs: Inputs, runtime: Runtime) -> dict:
     records = training_records(config, inputs, runtime)
     encode = functools.partial(encode_comparisons, tokenizer, length=config.length, too_long=config.too_long)
     comparisons = encode(records, margins=MARGINS[config.margin], source=runtime.stage)
-    params = _fit(config, inputs["start"], comparisons, runtime)
     test = _held_out(inputs, config, runtime)
+    params = _fit(config, inputs["start"], comparisons, runtime)
     accuracy = {
         domain: held_out_accuracy(runtime.model, params, encode(test[domain], margins=MARGINS["none"], source="test"))
         for domain in test
@@ -106,8 +106,8 @@ def _abstract_pairs(config: ConfigDict, rows: int, mesh: Mesh) -> dict[str, jax.
 def training_records(config: ConfigDict, inputs: Inputs, runtime: Runtime) -> list[dict]:
     """Returns all comparisons so far, human ones from files and open data, in the kind's mix (section 3.2.2)."""
     own = read_all_jsonl(inputs["annotations"], "comparisons.jsonl")
-    own += read_records(config.preferences, runtime)
-    open_data = read_records(config.open_preferences, runtime)
+    own += read_records(config.preferences, runtime, "preferences")
+    open_data = read_records(config.open_preferences, runtime, "preferences")
     helpfulness = [row for row in own if row["domain"] == "helpfulness"]
     safety = [row for row in own if row["domain"] == "safety"]
     if config.kind == "helpfulness":
@@ -125,7 +125,7 @@ def held_out_accuracy(model: ModelConfig, params: dict, comparisons: Sequence[Co
 
 def _held_out(inputs: Inputs, config: ConfigDict, runtime: Runtime) -> dict[str, list[dict]]:
     rows = read_all_jsonl(inputs["annotations"], "comparisons_test.jsonl")
-    human = read_records(config.test_preferences, runtime)
+    human = read_records(config.test_preferences, runtime, "preferences")
     return {
         prefix + domain: [row for row in rows if row["domain"] == domain]
         for prefix, rows in (("", rows), ("human_", human))
