@@ -104,17 +104,21 @@ def _alpaca(row: dict) -> dict:
     fields = _without(row, "instruction", "input", "output", "system", "history")
     turns = _system(row)
     for index, turn in enumerate(_optional_list(row, "history")):
-        if not isinstance(turn, list | tuple) or len(turn) != 2 or not all(isinstance(text, str) for text in turn):
+        if (
+            not isinstance(turn, list | tuple)
+            or len(turn) != 2
+            or not all(isinstance(text, str) and text.strip() for text in turn)
+        ):
             raise ValueError(f"field history, item {index}: {shown(turn)}; wanted [instruction, answer]")
         turns += [_message("user", turn[0]), _message("assistant", turn[1])]
     turns.append(_message("user", _prompt(row, "instruction", "input")))
-    turns.append(_message("assistant", _string(_required(row, "output"), "field output")))
+    turns.append(_message("assistant", _said(row, "output")))
     return {**fields, "messages": turns}
 
 
 def _sharegpt(row: dict) -> dict:
     turns = [
-        message_from(turn, f"turn {index}", _SHAREGPT_ROLES, "from", "value")
+        message_from(turn, f"conversations, item {index}", _SHAREGPT_ROLES, "from", "value")
         for index, turn in enumerate(_list(row, "conversations"))
     ]
     return {**_without(row, "conversations", "system"), "messages": merge([*_system(row), *turns])}
@@ -122,7 +126,7 @@ def _sharegpt(row: dict) -> dict:
 
 def _openai_chat(row: dict) -> dict:
     turns = [
-        message_from(turn, f"turn {index}", _OPENAI_ROLES, "role", "content")
+        message_from(turn, f"messages, item {index}", _OPENAI_ROLES, "role", "content")
         for index, turn in enumerate(_list(row, "messages"))
     ]
     return {**_without(row, "system"), "messages": merge([*_system(row), *turns])}
@@ -170,7 +174,7 @@ def _with_messages(fields: dict, kind: str) -> dict:
     messages = [*_system(fields), _message("user", _prompt(fields, "user", "context"))]
     used = ("system", "user", "context")
     if kind == "dialogues":
-        messages.append(_message("assistant", _string(_required(fields, "assistant"), "field assistant")))
+        messages.append(_message("assistant", _said(fields, "assistant")))
         used = (*used, "assistant")
     return {**_without(fields, *used), "messages": messages}
 
@@ -195,9 +199,16 @@ def _system(row: Mapping) -> list[dict]:
 
 def _prompt(row: Mapping, instruction: str, context: str) -> str:
     """Returns an instruction, with its context (if any) below it."""
-    text = _string(_required(row, instruction), f"field {instruction}")
+    text = _said(row, instruction)
     below = _optional_string(row, context)
     return f"{text.strip()}\n\n{below.strip()}" if below.strip() else text
+
+
+def _said(row: Mapping, field: str) -> str:
+    text = _string(_required(row, field), f"field {field}")
+    if not text.strip():
+        raise ValueError(f"field {field} is {shown(text)}; wanted a string that is not empty")
+    return text
 
 
 def _optional_string(row: Mapping, field: str) -> str:

@@ -88,7 +88,7 @@ def _check_texts(messages: Sequence[Mapping]) -> None:
         if "tokens" in message:
             _check_tokens(message["tokens"], f"message {index}: tokens")
         elif message["role"] != "system" and not message["content"].strip():
-            raise ValueError(f"message {index} ({message['role']}) is empty: it has no content")
+            raise ValueError(f"message {index} ({message['role']}) is empty: its content (or value) has no text")
     check_messages([{"role": message["role"], "content": message["content"]} for message in messages])
 
 
@@ -132,7 +132,7 @@ def _check_instructed(record: Mapping, kind: str) -> None:
         _check_said(record, "terse")
     if kind == "instructions":
         return
-    if kind == "instructed" or "turns" in record:
+    if kind == "instructed" or "turns" in record or "messages" not in record:
         turns = required(record, "turns")
         if not isinstance(turns, list | tuple) or not turns:
             raise ValueError(f"field turns is {shown(turns)}; wanted a list of what the user says, not empty")
@@ -145,7 +145,7 @@ def _check_instructed(record: Mapping, kind: str) -> None:
         if not messages or messages[0].get("role") != "system":
             raise ValueError(f"field messages is {shown(messages)}; wanted a system message with the instruction")
         check_messages([messages[0], {"role": "user", "content": ""}])
-    elif "turns" not in record:
+    elif "messages" in record and "turns" not in record:
         check_messages(messages_of(record))
 
 

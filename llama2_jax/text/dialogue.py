@@ -164,8 +164,8 @@ def _check_fields(message: Message, index: int) -> None:
         raise ValueError(f"message {index}: character {error.start} of content is half of a surrogate pair") from error
     if "tokens" in message and (message["role"] != "assistant" or isinstance(message["tokens"], str | int | float)):
         raise ValueError(
-            f"message {index} ({message['role']}) has tokens {message['tokens']!r}: only an assistant's message may "
-            "bring the ids that it was sampled as, as a list"
+            f"message {index} of role {message['role']!r} has tokens {str(message['tokens'])[:60]}: only an "
+            "assistant's message may bring the ids that it was sampled as, as a list"
         )
     if message.get("weight", 1) not in (0, 1):
         raise ValueError(f"message {index}: weight is {message['weight']!r}; wanted 1 to train on the answer, or 0")
