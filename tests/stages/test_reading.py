@@ -1,6 +1,7 @@
 """A bad line stops a stage before its models are loaded, not hours later."""
 
 import pytest
+from etils import epath
 from ml_collections import ConfigDict
 
 from llama2_jax.data.bad_line import BadLine
@@ -46,8 +47,8 @@ STAGES = {
     "rejection_sampling": (rejection_sampling, "sources", {}),
     "preferences": (reward_model, "preferences", {}),
     "test_preferences": (reward_model, "test_preferences",
-                         {"preferences": good("preferences"), "open_preferences": {}, "kind": "safety", "margin": "none",
-                          "other_fraction": 0.1, "length": 64, "too_long": "raise"}),
+                         {"preferences": good("preferences"), "open_preferences": {}, "kind": "safety",
+                          "margin": "none", "other_fraction": 0.1, "length": 64, "too_long": "raise"}),
 }  # fmt: skip
 
 
@@ -64,4 +65,4 @@ def test_a_bad_line_is_found_before_a_model_is_loaded(tmp_path, monkeypatch, nam
     config = ConfigDict({"max_new_tokens": 8, **rest, field: {"bad": {"path": "x.jsonl", "format": "raw"}}})
     roles = ("tokenizer", "policy", "newest", "earlier", "safety", "helpfulness", "start", "annotations")
     with pytest.raises(BadLine, match=r"x\.jsonl:1: "):
-        stage.run(config, {role: tmp_path for role in roles}, smallest_runtime(tmp_path))
+        stage.run(config, dict.fromkeys(roles, epath.Path(tmp_path)), smallest_runtime(tmp_path))
