@@ -13,8 +13,9 @@ import dataclasses
 import difflib
 import hashlib
 import importlib
+import inspect
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from absl import logging
 from etils import epath
@@ -216,7 +217,7 @@ def load_function(path: str) -> Callable:
 
 def _rows(source: Source, root: epath.PathLike, seed: int) -> Iterator[tuple[str, dict | BadLine]]:
     if source.function:
-        for index, record in enumerate(load_function(source.function)(seed=seed, **source.arguments)):
+        for index, record in enumerate(_called(source, seed)):
             place, fault = f"{source.function}:record {index}", no_text(record)
             yield place, BadLine(place, fault) if fault else record
         return
@@ -230,6 +231,19 @@ def _rows(source: Source, root: epath.PathLike, seed: int) -> Iterator[tuple[str
             yield row
         if empty:
             raise ValueError(f"{path}: the file has no records")
+
+
+def _called(source: Source, seed: int) -> Iterable[object]:
+    """Returns what a source's function returns."""
+    function = load_function(source.function)
+    try:
+        inspect.signature(function).bind(seed=seed, **source.arguments)
+    except TypeError as error:
+        raise ValueError(f"{source.function}(seed=.., {dict(source.arguments)}): {error}; see its arguments") from error
+    records = function(seed=seed, **source.arguments)
+    if not isinstance(records, Iterable) or isinstance(records, str | Mapping):
+        raise ValueError(f"{source.function} returned a {type(records).__name__}; wanted a list of records")
+    return records
 
 
 def _is_wanted(row: object, where: Mapping[str, object]) -> bool:

@@ -236,3 +236,16 @@ def test_a_unit_of_text_needs_a_text_file(tmp_path):
     lines(tmp_path, [{"text": "a"}])
     with pytest.raises(ValueError, match=r'text_unit="line" is for text files, and none of .x\.jsonl. is one'):
         read({"path": "x.jsonl", "format": "text", "text_unit": "line"}, tmp_path, 0)
+
+
+def test_arguments_that_a_function_does_not_have_are_named():
+    source = {"function": f"{__name__}.dialogues", "arguments": {"cuont": 2}, "format": "dialogues"}
+    with pytest.raises(ValueError, match=r"test_sources\.dialogues.*unexpected keyword argument 'cuont'"):
+        read(source, "", 0)
+
+
+@pytest.mark.parametrize("value", [None, 3, "text", {"text": "x"}])
+def test_a_function_that_returns_no_list_is_named(value):
+    source = {"function": f"{__name__}.constant", "arguments": {"value": value}, "format": "text"}
+    with pytest.raises(ValueError, match=r"constant returned a \w+; wanted a list of records"):
+        read(source, "", 0)
