@@ -40,11 +40,22 @@ def lines(*records):
         (lines(GOOD, {"txt": "x"}), r"mine\.jsonl:2: there is no field text; there are txt"),
         (lines(GOOD, {"text": 5}), r"mine\.jsonl:2: field text is 5; wanted a string"),
         (lines({"text": " "}), r"mine\.jsonl:1: field text is ' '; wanted a string that is not empty"),
-        (lines(GOOD).encode() + b'{"text": "\xff"}\n', r"mine\.jsonl:2: not JSON .*utf-8"),
+        (lines(GOOD).encode() + b'{"text": "\xff"}\n', r"mine\.jsonl:2: field text, .*0xff, which is not UTF-8"),
+        (lines(GOOD, '{"text": "hi \\ud83d"}'), r"mine\.jsonl:2: field text, character 3: U\+D83D"),
         ("", r"mine\.jsonl: the file has no records"),
         ("\n\n", r"mine\.jsonl: the file has no records"),
     ],
-    ids=["broken", "no object", "no such field", "wrong type", "blank", "not utf-8", "empty", "blank lines"],
+    ids=[
+        "broken",
+        "no object",
+        "no such field",
+        "wrong type",
+        "blank",
+        "not utf-8",
+        "no unicode",
+        "empty",
+        "blank lines",
+    ],
 )
 def test_a_bad_line_is_named_by_file_and_line(read, content, message):
     with pytest.raises(ValueError, match=message):

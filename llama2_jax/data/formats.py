@@ -8,12 +8,15 @@
 | hh_rlhf     | `chosen`, `rejected`: whole dialogues "\\n\\nHuman: ..\\n\\nAssistant: .." | preferences |
 
 Consecutive turns of one speaker are merged: HH-RLHF and ShareGPT have them, and the chat format cannot represent them.
+A turn's `weight`, `train` or `loss` of 0 or false leaves an answer out of the training (turns.py).
 """
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 
-from llama2_jax.data.records import KINDS, SAFETY_LABELS
+from llama2_jax.data.bad_line import shown
+from llama2_jax.data.records import CONVERSATIONS, KINDS, SAFETY_LABELS
+from llama2_jax.data.turns import merge, message_from, refuse_unsupported, with_weights
 
 _SHAREGPT_ROLES = {
     "system": "system",
@@ -40,6 +43,22 @@ def kind_of(format_name: str) -> str:
     return _FORMATS[format_name][0]
 
 
+def check_columns(format_name: str, columns: Mapping[str, str]) -> None:
+    """Checks that a source's columns name no field that its format does not read.
+
+    Raises:
+      ValueError: with the field.
+    """
+    kind = kind_of(format_name)
+    if kind not in ("text", *CONVERSATIONS):
+        return
+    unused = set() if kind == "dialogues" else {"assistant"}
+    if format_name in _FORMATS or kind == "text" or "messages" in columns:
+        unused = {"user", "context", "assistant"}
+    if found := sorted(unused & columns.keys()):
+        raise ValueError(f"columns name {', '.join(found)}, which the format {format_name} does not read from them")
+
+
 def to_record(row: Mapping, format_name: str, columns: Mapping[str, str], defaults: Mapping[str, object]) -> dict:
     """Converts a row to a record of its format's kind (unchecked: records.check_record checks it).
 
@@ -55,67 +74,70 @@ def to_record(row: Mapping, format_name: str, columns: Mapping[str, str], defaul
       ValueError: if a field is missing or wrong; the message names it.
     """
     kind = kind_of(format_name)
-    fields = {field: _required(row, column) for field, column in columns.items()} if columns else dict(row)
+    fields = _columns(row, columns, defaults) if columns else dict(row)
     for name, value in defaults.items():
         if fields.get(name) is None:
             fields[name] = value
+    if kind in CONVERSATIONS:
+        refuse_unsupported(fields, kind)
     if format_name in _FORMATS:
         return _FORMATS[format_name][1](fields)
-    if kind not in ("text", "raw") and "messages" not in fields and "user" in fields:
+    if kind in CONVERSATIONS:
         fields = _with_messages(fields, kind)
     if kind == "preferences" and "safety_label" not in fields and "chosen_safe" in fields:
         fields = _with_safety_label(fields)
     return fields
 
 
-def merge_turns(turns: Iterable[tuple[str, str]]) -> list[dict[str, str]]:
-    """Returns messages from (role, content), with consecutive ones of one role joined by an empty line."""
-    messages: list[dict[str, str]] = []
-    for role, content in turns:
-        if messages and messages[-1]["role"] == role:
-            messages[-1]["content"] = "\n\n".join(part for part in (messages[-1]["content"], content.strip()) if part)
-        else:
-            messages.append({"role": role, "content": content.strip()})
-    return messages
+def _columns(row: Mapping, columns: Mapping[str, str], defaults: Mapping[str, object]) -> dict:
+    """Returns the fields that have a column; those without one in this row are left to the defaults."""
+    for field, column in columns.items():
+        if column not in row and field not in defaults:
+            raise ValueError(
+                f"there is no field {column}; there are {', '.join(map(str, row)) or 'none'}. If rows may lack it, "
+                f"give {field} in the source's defaults"
+            )
+    return {field: row[column] for field, column in columns.items() if column in row}
 
 
 def _alpaca(row: dict) -> dict:
     fields = _without(row, "instruction", "input", "output", "system", "history")
-    turns = [("system", row["system"])] if row.get("system") else []
-    for index, turn in enumerate(_list(row, "history") if row.get("history") else ()):
-        if not isinstance(turn, list | tuple) or len(turn) != 2:
-            raise ValueError(f"field history, item {index}: {turn!r}; wanted [instruction, answer]")
-        turns += [("user", turn[0]), ("assistant", turn[1])]
-    turns.append(("user", _prompt(_required(row, "instruction"), row.get("input"))))
-    turns.append(("assistant", _required(row, "output")))
-    return {**fields, "messages": [{"role": role, "content": content} for role, content in turns]}
+    turns = _system(row)
+    for index, turn in enumerate(_optional_list(row, "history")):
+        if (
+            not isinstance(turn, list | tuple)
+            or len(turn) != 2
+            or not all(isinstance(text, str) and text.strip() for text in turn)
+        ):
+            raise ValueError(f"field history, item {index}: {shown(turn)}; wanted [instruction, answer]")
+        turns += [_message("user", turn[0]), _message("assistant", turn[1])]
+    turns.append(_message("user", _prompt(row, "instruction", "input")))
+    turns.append(_message("assistant", _said(row, "output")))
+    return {**fields, "messages": turns}
 
 
 def _sharegpt(row: dict) -> dict:
-    turns = [("system", row["system"])] if row.get("system") else []
-    for index, turn in enumerate(_list(row, "conversations")):
-        role, content = _role(turn, "from", _SHAREGPT_ROLES, index), turn.get("value")
-        turns.append((role, _string(content, f"conversations, item {index}, value")))
-    return {**_without(row, "conversations", "system"), "messages": merge_turns(turns)}
+    turns = [
+        message_from(turn, f"conversations, item {index}", _SHAREGPT_ROLES, "from", "value")
+        for index, turn in enumerate(_list(row, "conversations"))
+    ]
+    return {**_without(row, "conversations", "system"), "messages": merge([*_system(row), *turns])}
 
 
 def _openai_chat(row: dict) -> dict:
-    turns = []
-    for index, turn in enumerate(_list(row, "messages")):
-        role, content = _role(turn, "role", _OPENAI_ROLES, index), turn.get("content")
-        if isinstance(content, list):
-            if any(not isinstance(part, dict) or not isinstance(part.get("text"), str) for part in content):
-                raise ValueError(f"messages, item {index}: content has parts that are not text")
-            content = "".join(part["text"] for part in content)
-        turns.append((role, _string(content, f"messages, item {index}, content")))
-    return {**row, "messages": merge_turns(turns)}
+    turns = [
+        message_from(turn, f"messages, item {index}", _OPENAI_ROLES, "role", "content")
+        for index, turn in enumerate(_list(row, "messages"))
+    ]
+    return {**_without(row, "system"), "messages": merge([*_system(row), *turns])}
 
 
 def _hh_rlhf(row: dict) -> dict:
     chosen, rejected = (_hh_rlhf_dialogue(row, name) for name in ("chosen", "rejected"))
     if chosen[:-1] != rejected[:-1]:
         raise ValueError("chosen and rejected differ before their last answers: they must answer the same prompt")
-    return {**row, "messages": chosen[:-1], "chosen": chosen[-1]["content"], "rejected": rejected[-1]["content"]}
+    answers = {"chosen": chosen[-1]["content"], "rejected": rejected[-1]["content"]}
+    return {**_without(row, "system"), "messages": [*_system(row), *chosen[:-1]], **answers}
 
 
 def _hh_rlhf_dialogue(row: dict, field: str) -> list[dict[str, str]]:
@@ -129,7 +151,7 @@ def _hh_rlhf_dialogue(row: dict, field: str) -> list[dict[str, str]]:
             raise ValueError(f"field {field}: turn {number} of {len(pairs)} ({speaker}) is empty")
     if pairs[-1][0] != "Assistant":
         raise ValueError(f"field {field} ends in a turn of {pairs[-1][0]}; wanted the Assistant's answer")
-    return merge_turns((_HH_RLHF_ROLES[speaker], content) for speaker, content in pairs)
+    return merge(_message(_HH_RLHF_ROLES[speaker], content) for speaker, content in pairs)
 
 
 _FORMATS: Mapping[str, tuple[str, Callable[[dict], dict]]] = {
@@ -141,12 +163,18 @@ _FORMATS: Mapping[str, tuple[str, Callable[[dict], dict]]] = {
 
 
 def _with_messages(fields: dict, kind: str) -> dict:
-    """Converts single columns to messages: system, user with its context, and for dialogues the assistant's."""
-    messages = [{"role": "system", "content": fields["system"]}] if fields.get("system") else []
-    messages.append({"role": "user", "content": _prompt(fields["user"], fields.get("context"))})
+    """Returns the fields with messages: their own, or from columns: system, user with its context, the assistant's."""
+    if "messages" in fields:
+        messages = fields["messages"]
+        if not isinstance(messages, list | tuple) or not all(isinstance(message, Mapping) for message in messages):
+            return fields  # which the check refuses
+        return {**_without(fields, "system"), "messages": [*_system(fields), *with_weights(messages)]}
+    if "user" not in fields:
+        return fields
+    messages = [*_system(fields), _message("user", _prompt(fields, "user", "context"))]
     used = ("system", "user", "context")
     if kind == "dialogues":
-        messages.append({"role": "assistant", "content": _required(fields, "assistant")})
+        messages.append(_message("assistant", _said(fields, "assistant")))
         used = (*used, "assistant")
     return {**_without(fields, *used), "messages": messages}
 
@@ -159,23 +187,37 @@ def _with_safety_label(fields: dict) -> dict:
     return {**_without(fields, "chosen_safe", "rejected_safe"), "safety_label": label}
 
 
-def _prompt(instruction: object, context: object) -> object:
+def _message(role: str, content: str) -> dict:
+    return {"role": role, "content": content}
+
+
+def _system(row: Mapping) -> list[dict]:
+    """Returns a row's system message, if it has one, beside its turns."""
+    system = _optional_string(row, "system")
+    return [_message("system", system)] if system else []
+
+
+def _prompt(row: Mapping, instruction: str, context: str) -> str:
     """Returns an instruction, with its context (if any) below it."""
-    if isinstance(context, str) and context.strip() and isinstance(instruction, str):
-        return f"{instruction.strip()}\n\n{context.strip()}"
-    return instruction
+    text = _said(row, instruction)
+    below = _optional_string(row, context)
+    return f"{text.strip()}\n\n{below.strip()}" if below.strip() else text
 
 
-def _role(turn: object, field: str, roles: Mapping[str, str], index: int) -> str:
-    if not isinstance(turn, Mapping) or turn.get(field) not in roles:
-        found = turn.get(field) if isinstance(turn, Mapping) else turn
-        raise ValueError(f"turn {index}: {field} is {found!r}; wanted one of {', '.join(roles)}")
-    return roles[turn[field]]
+def _said(row: Mapping, field: str) -> str:
+    text = _string(_required(row, field), f"field {field}")
+    if not text.strip():
+        raise ValueError(f"field {field} is {shown(text)}; wanted a string that is not empty")
+    return text
+
+
+def _optional_string(row: Mapping, field: str) -> str:
+    return "" if row.get(field) is None else _string(row[field], f"field {field}")
 
 
 def _string(value: object, where: str) -> str:
     if not isinstance(value, str):
-        raise ValueError(f"{where} is of type {type(value).__name__}, not a string")
+        raise ValueError(f"{where} is of type {type(value).__name__}, not a string: {shown(value)}")
     return value
 
 
@@ -184,6 +226,11 @@ def _list(row: Mapping, field: str) -> list:
     if not isinstance(value, list | tuple) or not value:
         raise ValueError(f"field {field} is of type {type(value).__name__}; wanted a list that is not empty")
     return list(value)
+
+
+def _optional_list(row: Mapping, field: str) -> list:
+    """Returns a list; an empty one for null and for the empty string of a CSV file."""
+    return [] if row.get(field) in (None, "", []) else _list(row, field)
 
 
 def _required(row: Mapping, field: str) -> object:

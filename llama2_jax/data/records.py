@@ -1,30 +1,40 @@
 """The project's kinds of records, and their check.
 
-| kind        | fields                                                                                        |
-|-------------|-----------------------------------------------------------------------------------------------|
-| text        | `text`                                                                                        |
-| dialogues   | `messages`, the last one an assistant's                                                       |
-| prompts     | `messages`, the last one the user's; optional `safety` (true if an answer may be unsafe)      |
-| preferences | `messages` as in prompts, `chosen`, `rejected`, `domain`; optional `rating`, `safety_label`   |
-| samples     | `messages` as in prompts, `response`                                                          |
-| raw         | any; for a single stage, which checks what it needs                                           |
+| kind         | fields                                                                                      |
+|--------------|---------------------------------------------------------------------------------------------|
+| text         | `text`                                                                                      |
+| dialogues    | `messages`, the last one an assistant's; optional `loss`: "answers" (all of them) or "last" |
+| prompts      | `messages`, the last one the user's; optional `safety` (true if an answer may be unsafe)    |
+|              | and `category`, by default false and ""                                                     |
+| preferences  | `messages` as in prompts, `chosen`, `rejected`, `domain`; optional `rating`, `safety_label` |
+| samples      | `messages` as in prompts, `response`                                                        |
+| instructions | `instruction`; optional `terse`, a shorter form, by default the same                        |
+| preprompts   | `preprompt`; optional `category` of the prompts that it is for, by default "" (all)         |
+| user_turns   | `turns`: what the user says turn by turn, or `messages`; optional `instruction`, `terse`    |
+| instructed   | `turns`, and `messages`: a system message with an instruction                               |
+| raw          | any                                                                                         |
 
-Further fields are kept. A sampled answer may carry its ids: `response_tokens`, `chosen_tokens`, `rejected_tokens`, or
-`tokens` in an assistant's message.
+Null is the same as absent for a field that may be left out. Further fields are kept. An assistant's message has
+`weight` 0 if it is not trained on. A sampled answer may carry its ids: `response_tokens`, `chosen_tokens`,
+`rejected_tokens`, or `tokens` in an assistant's message.
 """
 
-import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
+import numpy as np
+
+from llama2_jax.data.bad_line import shown
 from llama2_jax.text.dialogue import check_messages
 
-KINDS = ("text", "dialogues", "prompts", "preferences", "samples", "raw")
+CONVERSATIONS = ("dialogues", "prompts", "preferences", "samples")
+KINDS = ("text", *CONVERSATIONS, "instructions", "preprompts", "user_turns", "instructed", "raw")
 RATINGS = ("significantly_better", "better", "slightly_better", "negligibly_better")
 DOMAINS = ("helpfulness", "safety")
 # By whether the chosen and the rejected answer are safe (section 3.2.1). (False, True) is excluded.
 SAFETY_LABELS = {(True, False): "chosen_safe", (True, True): "both_safe", (False, False): "both_unsafe"}
 
-_ANSWERS = {"preferences": ("chosen", "rejected"), "samples": ("response",)}
+# The fields with an answer to the messages.
+ANSWERS = {"preferences": ("chosen", "rejected"), "samples": ("response",)}
 
 
 def check_record(record: Mapping, kind: str) -> None:
@@ -33,71 +43,126 @@ def check_record(record: Mapping, kind: str) -> None:
     Raises:
       ValueError: if it is not; with the field, what was found and what was wanted.
     """
-    if kind == "raw":
-        return
     if kind == "text":
         _check_text(record, "text")
-        return
-    _check_conversation(record, ends_in="assistant" if kind == "dialogues" else "user")
-    for field in _ANSWERS.get(kind, ()):
+    elif kind == "preprompts":
+        _check_said(record, "preprompt")
+    elif kind in ("instructions", "user_turns", "instructed"):
+        _check_instructed(record, kind)
+    elif kind != "raw":
+        _check_conversation(record, ends_in="assistant" if kind == "dialogues" else "user")
+    for field in ANSWERS.get(kind, ()):
         _check_answer(record, field)
+    if kind == "dialogues":
+        _check_loss(record)
     if kind == "preferences":
         _check_comparison(record)
-    if kind == "prompts" and not isinstance(record.get("safety", False), bool):
-        raise ValueError(f"field safety is {record['safety']!r}; wanted true or false")
+    if kind == "prompts":
+        _check_prompt(record)
+    if kind in ("prompts", "samples", "preprompts") and not isinstance(record.get("category", ""), str):
+        raise ValueError(f"field category is {shown(record['category'])}; wanted a string")
 
 
-def convert(record: dict, given: str, wanted: str) -> dict:
-    """Converts a record to another kind: dialogues to prompts, answered prompts to prompts or dialogues.
-
-    Raises:
-      ValueError: if there is no such conversion.
-    """
-    if given == wanted:
-        return record
-    if wanted == "prompts" and given == "dialogues":
-        return {**record, "messages": _field(record, "messages")[:-1]}
-    if given in _ANSWERS and wanted in ("prompts", "dialogues"):
-        dropped = {name for field in _ANSWERS[given] for name in (field, f"{field}_tokens")}
-        converted = {name: value for name, value in record.items() if name not in dropped}
-        if wanted == "dialogues":
-            converted["messages"] = [*_field(record, "messages"), _answer_message(record, _ANSWERS[given][0])]
-        return converted
-    raise ValueError(f"records of kind {given!r} cannot be read as {wanted!r}")
-
-
-def opening(record: Mapping) -> str:
-    """Returns the opening of a record: a conversation's first user message, a text, or else all its fields."""
-    if "messages" in record:
-        return next(message["content"] for message in record["messages"] if message["role"] == "user")
-    return record["text"] if "text" in record else json.dumps(record, sort_keys=True, default=str)
-
-
-def _answer_message(record: Mapping, field: str) -> dict:
-    tokens = {"tokens": record[f"{field}_tokens"]} if f"{field}_tokens" in record else {}
-    return {"role": "assistant", "content": _field(record, field), **tokens}
+def messages_of(record: Mapping) -> list[Mapping]:
+    """Returns a record's messages, or raises a ValueError if they are no list of objects."""
+    messages = required(record, "messages")
+    if not isinstance(messages, list | tuple) or not all(isinstance(message, Mapping) for message in messages):
+        raise ValueError(f"field messages is {shown(messages)}; wanted a list of {{role, content}}")
+    return list(messages)
 
 
 def _check_conversation(record: Mapping, ends_in: str) -> None:
-    messages = _field(record, "messages")
-    if not isinstance(messages, list | tuple) or not all(isinstance(message, Mapping) for message in messages):
-        raise ValueError(f"field messages is {_shown(messages)}; wanted a list of {{role, content}}")
+    messages = messages_of(record)
     check_messages(messages)
-    for index, message in enumerate(messages):
-        if message["role"] != "system" and not message["content"].strip() and "tokens" not in message:
-            raise ValueError(f"message {index} ({message['role']}) is empty")
+    _check_texts(messages)
     if messages[-1]["role"] != ends_in:
         raise ValueError(f"the last message is of {messages[-1]['role']!r}; wanted {ends_in!r}")
 
 
+def _check_texts(messages: Sequence[Mapping]) -> None:
+    """Checks the texts and ids of messages, whose roles are right.
+
+    The ids of a file are not believed to be those of a model: their text may not have the chat format's tags either.
+    """
+    for index, message in enumerate(messages):
+        if "tokens" in message:
+            _check_tokens(message["tokens"], f"message {index}: tokens")
+        elif message["role"] != "system" and not message["content"].strip():
+            raise ValueError(f"message {index} ({message['role']}) is empty: its content (or value) has no text")
+    check_messages([{"role": message["role"], "content": message["content"]} for message in messages])
+
+
+def _check_tokens(tokens: object, place: str) -> None:
+    ids = tokens.tolist() if isinstance(tokens, np.ndarray) else tokens
+    if not isinstance(ids, list | tuple) or not ids or not all(_is_id(one) for one in ids):
+        raise ValueError(f"{place} is {shown(tokens)}; wanted a list of token ids that is not empty")
+
+
+def _is_id(value: object) -> bool:
+    return isinstance(value, int | np.integer) and not isinstance(value, bool) and 0 <= value < 2**31
+
+
 def _check_answer(record: Mapping, field: str) -> None:
     if f"{field}_tokens" in record:
-        if not isinstance(_field(record, field), str):
-            raise ValueError(f"field {field} is {_shown(record[field])}; wanted a string")
-        return
+        _check_tokens(record[f"{field}_tokens"], f"field {field}_tokens")
+        if not isinstance(required(record, field), str):
+            raise ValueError(f"field {field} is {shown(record[field])}; wanted a string")
+    else:
+        _check_text(record, field)
+    _check_no_tags("assistant", record[field], field)
+
+
+def _check_no_tags(role: str, text: str, field: str) -> None:
+    """Checks a text that is encoded as a message, or as part of one."""
+    before = [{"role": "user", "content": ""}] if role == "assistant" else []
+    try:
+        check_messages([*before, {"role": role, "content": text}])
+    except ValueError as error:
+        raise ValueError(f"field {field}: {error}") from error
+
+
+def _check_said(record: Mapping, field: str) -> None:
     _check_text(record, field)
-    # An answer is encoded as an assistant's message, so it may not contain special tags either.
-    check_messages([{"role": "user", "content": ""}, {"role": "assistant", "content": record[field]}])
+    _check_no_tags("user", record[field], field)
+
+
+def _check_instructed(record: Mapping, kind: str) -> None:
+    if kind == "instructions" or record.get("instruction") is not None:
+        _check_said(record, "instruction")
+        _check_said(record, "terse")
+    if kind == "instructions":
+        return
+    if kind == "instructed" or "turns" in record or "messages" not in record:
+        turns = required(record, "turns")
+        if not isinstance(turns, list | tuple) or not turns:
+            raise ValueError(f"field turns is {shown(turns)}; wanted a list of what the user says, not empty")
+        for index, turn in enumerate(turns):
+            if not isinstance(turn, str) or not turn.strip():
+                raise ValueError(f"field turns, item {index}, is {shown(turn)}; wanted a string that is not empty")
+            _check_no_tags("user", turn, f"turns, item {index}")
+    if kind == "instructed":
+        messages = messages_of(record)
+        if not messages or messages[0].get("role") != "system":
+            raise ValueError(f"field messages is {shown(messages)}; wanted a system message with the instruction")
+        check_messages([messages[0], {"role": "user", "content": ""}])
+    elif "messages" in record and "turns" not in record:
+        check_messages(messages_of(record))
+
+
+def _check_loss(record: Mapping) -> None:
+    loss = record.get("loss", "answers")
+    if loss not in ("answers", "last"):
+        raise ValueError(f'field loss is {shown(loss)}; wanted "answers" or "last"')
+    answers = [message for message in record["messages"] if message["role"] == "assistant"]
+    if not any(message.get("weight", 1) for message in (answers[-1:] if loss == "last" else answers)):
+        raise ValueError("no answer is trained on: the weight of each is 0")
+
+
+def _check_prompt(record: Mapping) -> None:
+    if not isinstance(record.get("safety", False), bool):
+        raise ValueError(f"field safety is {shown(record['safety'])}; wanted true or false")
+    if "domain" in record:
+        _check_choice(record, "domain", DOMAINS)
 
 
 def _check_comparison(record: Mapping) -> None:
@@ -111,32 +176,29 @@ def _check_comparison(record: Mapping) -> None:
         )
     if "safety_label" in record:
         _check_choice(record, "safety_label", tuple(SAFETY_LABELS.values()))
-    tokens = record.get("chosen_tokens"), record.get("rejected_tokens")
-    if record["chosen"] == record["rejected"] and (None in tokens or list(tokens[0]) == list(tokens[1])):
+    by_text = "chosen_tokens" not in record or "rejected_tokens" not in record
+    same = by_text or list(record["chosen_tokens"]) == list(record["rejected_tokens"])
+    if record["chosen"] == record["rejected"] and same:
         raise ValueError("chosen and rejected are the same answer: there is nothing to prefer")
 
 
 def _check_choice(record: Mapping, field: str, choices: tuple[str, ...]) -> None:
-    value = _field(record, field)
+    value = required(record, field)
     if value not in choices:
-        raise ValueError(f"field {field} is {_shown(value)}; wanted one of {', '.join(choices)}")
+        raise ValueError(f"field {field} is {shown(value)}; wanted one of {', '.join(choices)}")
 
 
 def _check_text(record: Mapping, field: str) -> None:
-    value = _field(record, field)
+    value = required(record, field)
     if not isinstance(value, str) or not value.strip():
-        raise ValueError(f"field {field} is {_shown(value)}; wanted a string that is not empty")
+        raise ValueError(f"field {field} is {shown(value)}; wanted a string that is not empty")
 
 
-def _field(record: Mapping, field: str) -> object:
+def required(record: Mapping, field: str) -> object:
+    """Returns a field of a record, or raises a ValueError that says how a source can give it."""
     if field not in record:
         raise ValueError(
             f"there is no field {field}; there are {', '.join(map(str, record)) or 'none'}. Name its column in the "
             "source's columns, or give it in the source's defaults"
         )
     return record[field]
-
-
-def _shown(value: object) -> str:
-    shown = repr(value)
-    return shown if len(shown) <= 60 else f"{shown[:60]}.."

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from absl import logging
 from ml_collections import ConfigDict
 
-from llama2_jax.data.sources import read_all
+from llama2_jax.data.sources import as_source, read_all
 from llama2_jax.pipeline.runtime import Inputs, Runtime
 from llama2_jax.text.dialogue import EncodedDialogue, encode_dialogue, encode_prompt, encode_with_answer
 from llama2_jax.text.tokenizer import Tokenizer
@@ -19,21 +19,45 @@ def load_tokenizer(inputs: Inputs) -> Tokenizer:
     return Tokenizer.load(inputs["tokenizer"] / "tokenizer.model")
 
 
-def read_sources(sources: ConfigDict, runtime: Runtime) -> dict[str, list[dict]]:
-    """Reads the records of each source."""
-    return read_all(sources, root=runtime.data_root, seed=runtime.experiment_seed)
+def read_sources(sources: ConfigDict, runtime: Runtime, kind: str) -> dict[str, list[dict]]:
+    """Reads the records of each source, which are of a kind (data/records.py)."""
+    return read_all(sources, runtime.data_root, runtime.experiment_seed, kind)
 
 
-def read_records(sources: ConfigDict, runtime: Runtime) -> list[dict]:
-    """Reads the records of several sources, one source after the other."""
-    return [record for records in read_sources(sources, runtime).values() for record in records]
+def source_weights(sources: ConfigDict) -> dict[str, float]:
+    """Returns each source's weight, for a stage that mixes them."""
+    return {name: as_source(source).weight for name, source in sources.items()}
+
+
+def unweighted(sources: ConfigDict, runtime: Runtime) -> ConfigDict:
+    """Returns the sources of a reader that takes them as they are.
+
+    Raises:
+      ValueError: if one has a weight, which would have no effect.
+    """
+    for name, weight in source_weights(sources).items():
+        if weight != 1:
+            raise ValueError(
+                f"{runtime.stage}: source {name!r} has weight={weight}, but its records are read once each, and not "
+                "mixed. Leave the weight out; limit and part take fewer records"
+            )
+    return sources
+
+
+def read_records(sources: ConfigDict, runtime: Runtime, kind: str) -> list[dict]:
+    """Reads the records of several sources, one source after the other; see `unweighted`."""
+    by_source = read_sources(unweighted(sources, runtime), runtime, kind)
+    return [record for records in by_source.values() for record in records]
 
 
 def read_prompts(
     sources: ConfigDict, max_new_tokens: int, tokenizer: Tokenizer, runtime: Runtime
 ) -> tuple[list[dict], list[list[int]]]:
-    """Reads and encodes the prompts that leave room for an answer; see `encode_prompts`."""
-    return encode_prompts(read_records(sources, runtime), max_new_tokens, tokenizer, runtime)
+    """Reads and encodes the prompts that leave room for an answer; see `encode_prompts`.
+
+    Every record has `safety` and `category`; rows may leave them out.
+    """
+    return encode_prompts(read_records(sources, runtime, "prompts"), max_new_tokens, tokenizer, runtime)
 
 
 def encode_prompts(

@@ -26,7 +26,7 @@ def read_demonstrations(
     """Reads and encodes the sources' dialogues, the loss on every answer."""
     return {
         name: [encode_dialogue(tokenizer, record["messages"], record.get("loss", "answers")) for record in records]
-        for name, records in read_sources(sources, runtime).items()
+        for name, records in read_sources(sources, runtime, "dialogues").items()
     }
 
 

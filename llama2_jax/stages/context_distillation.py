@@ -27,14 +27,14 @@ from llama2_jax.training.model_folder import load_model
 def run(config: ConfigDict, inputs: Inputs, runtime: Runtime) -> dict:
     """Writes dialogues.jsonl: samples rows whose answers the safety reward model prefers."""
     tokenizer = load_tokenizer(inputs)
-    policy = load_policy(inputs["policy"], tokenizer, runtime)
-    safety = load_model(inputs["safety"], runtime.mesh, "scalar").params
-    preprompts = read_records(config.preprompts, runtime)
-    prefixed = with_preprompts(read_records(config.prompts, runtime), preprompts, runtime.seed)
+    preprompts = read_records(config.preprompts, runtime, "preprompts")
+    prefixed = with_preprompts(read_records(config.prompts, runtime, "prompts"), preprompts, runtime.seed)
     prefixed, prefixed_prompts = encode_prompts(prefixed, config.max_new_tokens, tokenizer, runtime)
     # A prompt that fits with its preprompt fits without it.
     records = [{**record, "messages": record["messages_without_preprompt"]} for record in prefixed]
     records, prompts = encode_prompts(records, config.max_new_tokens, tokenizer, runtime)
+    policy = load_policy(inputs["policy"], tokenizer, runtime)
+    safety = load_model(inputs["safety"], runtime.mesh, "scalar").params
 
     def score(shard: slice, samples: Sequence[Sample]) -> list[dict]:
         # Both answers are scored after the prompt without the preprompt: that is the context they are learnt in.

@@ -66,7 +66,7 @@ def run(config: ConfigDict, inputs: Inputs, runtime: Runtime) -> dict:
     measures = load_function(config.get("measures", "llama2_jax.evaluation.measures.MEASURES"))
     examination = Examination(
         *read_prompts(config.prompts, config.max_new_tokens, tokenizer, runtime),
-        dialogues=read_records(config.instruction_dialogues, runtime),
+        dialogues=read_records(config.instruction_dialogues, runtime, "instructed"),
         reward_models=load_reward_models(inputs, runtime, piecewise(config.safety_threshold)),
         judge=_checked_judge(config, inputs, runtime, measures),
         measures=measures,

@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 from llama2_jax.data.counts import Count
 from llama2_jax.models.config import ModelConfig
 from llama2_jax.pipeline.device_programs import held_out_loss, language_model_training
-from llama2_jax.pipeline.encoding import load_tokenizer
+from llama2_jax.pipeline.encoding import load_tokenizer, source_weights, unweighted
 from llama2_jax.pipeline.finetuning import finetune, read_demonstrations, read_sampled
 from llama2_jax.pipeline.model_training import check_schedule, most_steps
 from llama2_jax.pipeline.runtime import Inputs, Runtime
@@ -38,8 +38,8 @@ def run(config: ConfigDict, inputs: Inputs, runtime: Runtime) -> dict:
         },
         tokenizer.bos_id,
         runtime,
-        weights={name: source.get("weight", 1.0) for name, source in config.sources.items()},
-        held_out=read_demonstrations(_held_out(config), tokenizer, runtime),
+        weights=source_weights(config.sources),
+        held_out=read_demonstrations(unweighted(_held_out(config), runtime), tokenizer, runtime),
     )
 
 

@@ -25,13 +25,14 @@ from llama2_jax.sizing.programs import DeviceWork
 def run(config: ConfigDict, inputs: Inputs, runtime: Runtime) -> dict:
     """Writes dialogues.jsonl: records with `loss`: "last"."""
     policy = load_policy(inputs["policy"], load_tokenizer(inputs), runtime)
-    dialogues = read_records(config.dialogues, runtime)
-    turns = [user_turns(record) for record in dialogues]
-    constraints = read_records(config.instructions, runtime)
+    dialogues = read_records(config.dialogues, runtime, "user_turns")
+    turns = [record["turns"] if "turns" in record else user_turns(record["messages"]) for record in dialogues]
+    constraints = read_records(config.instructions, runtime, "instructions")
     instructions = choose_instructions(dialogues, constraints, config.terse_fraction, runtime.seed)
     asked = [
         [f"{chosen['instruction']} {turn}" for turn in user] for chosen, user in zip(instructions, turns, strict=True)
     ]
+    policy = load_policy(inputs["policy"], load_tokenizer(inputs), runtime)
     sampling = Sampling(config.temperature, config.top_p, config.max_new_tokens)
     conversations = converse_resumable("dialogues", policy, asked, sampling, runtime.key, runtime)
     rows = [

@@ -36,12 +36,12 @@ from llama2_jax.training.model_folder import load_model, save_model_description
 def run(config: ConfigDict, inputs: Inputs, runtime: Runtime) -> dict:
     """Runs PPO and leaves the best policy in the stage's folder."""
     tokenizer = load_tokenizer(inputs)
-    reference = load_model(inputs["policy"], runtime.mesh, "language").params
-    reward_models = load_reward_models(inputs, runtime, configured_function(config.reward, inputs, runtime))
-    frozen = Frozen(runtime.model, reference, reward_models, tokenizer)
     records, ids = read_prompts(config.prompts, config.max_new_tokens, tokenizer, runtime)
     batches = iter(prompt_batches(list(zip(records, ids, strict=True)), config.batch_size, runtime.seed))
     held_out = Prompts(*read_prompts(config.held_out_prompts, config.max_new_tokens, tokenizer, runtime))
+    reference = load_model(inputs["policy"], runtime.mesh, "language").params
+    reward_models = load_reward_models(inputs, runtime, configured_function(config.reward, inputs, runtime))
+    frozen = Frozen(runtime.model, reference, reward_models, tokenizer)
 
     def rollouts(policy: Params, critic: Params, iteration: int) -> Rollouts:
         prompts = Prompts(*zip(*next(batches), strict=True))

@@ -14,7 +14,7 @@ from llama2_jax.models.config import ModelConfig
 from llama2_jax.models.heads import build_model, init_model
 from llama2_jax.models.llama import Params, parameter_shardings
 from llama2_jax.pipeline import device_programs
-from llama2_jax.pipeline.encoding import load_tokenizer, read_sources
+from llama2_jax.pipeline.encoding import load_tokenizer, read_sources, source_weights
 from llama2_jax.pipeline.model_training import check_schedule, fit_language_model, held_out_loss
 from llama2_jax.pipeline.runtime import Inputs, Runtime, named_key
 from llama2_jax.sizing.programs import DeviceWork
@@ -32,10 +32,10 @@ def run(config: ConfigDict, inputs: Inputs, runtime: Runtime) -> dict:
     tokenizer = load_tokenizer(inputs)
     documents = {
         name: tokenizer.encode_many([record["text"] for record in records])
-        for name, records in read_sources(config.sources, runtime).items()
+        for name, records in read_sources(config.sources, runtime, "text").items()
     }
     training, held_out = _hold_out(documents)
-    weights = {name: source.get("weight", 1.0) for name, source in config.sources.items()}
+    weights = source_weights(config.sources)
 
     def batches(documents: dict, seed: int):
         return pretraining_batches(

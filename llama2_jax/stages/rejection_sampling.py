@@ -26,7 +26,7 @@ from llama2_jax.pipeline.best_of_n import (
     score_candidates,
 )
 from llama2_jax.pipeline.device_programs import LONGEST_PROMPTS, abstract_model, generation, language_model_training
-from llama2_jax.pipeline.encoding import encode_row, load_tokenizer, read_prompts
+from llama2_jax.pipeline.encoding import encode_row, load_tokenizer, read_prompts, source_weights
 from llama2_jax.pipeline.finetuning import finetune, read_demonstrations, read_sampled
 from llama2_jax.pipeline.resumable import map_resumable
 from llama2_jax.pipeline.reward_models import (
@@ -60,14 +60,16 @@ SWEEP_RESULTS = (
 def run(config: ConfigDict, inputs: Inputs, runtime: Runtime) -> dict:
     """Samples, keeps the best, pools the rounds' bags and fine-tunes the starting model on them."""
     tokenizer = load_tokenizer(inputs)
+    sampled = read_sampled(inputs.get("dialogues", ()), "dialogues.jsonl", tokenizer)
+    if taken := sorted({"bag", *sampled} & set(config.sources)):
+        raise ValueError(f"{runtime.stage}: a source may not be named {', '.join(taken)}: other dialogues are")
+    # Before anything is sampled: a bad line would stop the stage after hours.
+    demonstrations = read_demonstrations(config.sources, tokenizer, runtime)
     bag, repeats = _fill_bag(config, inputs, tokenizer, runtime)
     write_jsonl(runtime.folder / "bag.jsonl", bag)
-    dialogues = {
-        "bag": [encode_row(tokenizer, row) for row in bag],
-        **read_demonstrations(config.sources, tokenizer, runtime),
-        **read_sampled(inputs.get("dialogues", ()), "dialogues.jsonl", tokenizer),
-    }
-    results = finetune(config.finetune, inputs["start"], dialogues, tokenizer.bos_id, runtime)
+    dialogues = {"bag": [encode_row(tokenizer, row) for row in bag], **demonstrations, **sampled}
+    weights = source_weights(config.sources)
+    results = finetune(config.finetune, inputs["start"], dialogues, tokenizer.bos_id, runtime, weights=weights)
     sweep = read_json(runtime.folder / "sweep.json")
     return {
         "temperature": sweep["chosen"],

@@ -141,9 +141,11 @@ def training_records(
       test: the test comparisons of each domain. A comparison of a prompt that occurs among them is left out.
     """
     tested = [row for rows in test.values() for row in rows]
-    files = read_records(config.preferences, runtime)
+    files = read_records(config.preferences, runtime, "preferences")
     own, left_out = without_test_prompts([*read_all_jsonl(inputs["annotations"], "comparisons.jsonl"), *files], tested)
-    open_data, open_left_out = without_test_prompts(read_records(config.open_preferences, runtime), tested)
+    open_data, open_left_out = without_test_prompts(
+        read_records(config.open_preferences, runtime, "preferences"), tested
+    )
     return TrainingRecords(_mixed(config, own, open_data, runtime.seed), left_out + open_left_out)
 
 
@@ -165,7 +167,7 @@ def held_out_accuracy(model: ModelConfig, params: dict, comparisons: Sequence[Co
 
 def _test_records(inputs: Inputs, config: ConfigDict, runtime: Runtime) -> dict[str, list[dict]]:
     rows = read_all_jsonl(inputs["annotations"], "comparisons_test.jsonl")
-    human = read_records(config.test_preferences, runtime)
+    human = read_records(config.test_preferences, runtime, "preferences")
     return {
         prefix + domain: [row for row in rows if row["domain"] == domain]
         for prefix, rows in (("", rows), ("human_", human))

@@ -3,7 +3,7 @@
 import numpy as np
 from ml_collections import ConfigDict
 
-from llama2_jax.pipeline.encoding import read_sources
+from llama2_jax.pipeline.encoding import read_sources, source_weights
 from llama2_jax.pipeline.runtime import Inputs, Runtime
 from llama2_jax.sharding.processes import from_first
 from llama2_jax.text.dialogue import dialogue_text
@@ -39,7 +39,9 @@ def _sample(config: ConfigDict, runtime: Runtime) -> list[str]:
         raise ValueError(
             f"tokenizer.sources and tokenizer.dialogues both have the source(s) {', '.join(both)}: give other names"
         )
-    weights = {name: source.get("weight", 1.0) for name, source in (*config.dialogues.items(), *config.sources.items())}
+    weights = source_weights(config.dialogues) | source_weights(config.sources)
+    if wrong := sorted(name for name, weight in weights.items() if not weight):
+        raise ValueError(f"tokenizer: the weight of {', '.join(wrong)} is 0; wanted more, or leave the source out")
     pieces = {name: _pieces(texts, runtime.seed) for name, texts in _texts(config, runtime).items()}
     texts, taken = [], dict.fromkeys(pieces, 0)
     while pieces and sum(taken.values()) < config.max_characters:
@@ -52,7 +54,8 @@ def _sample(config: ConfigDict, runtime: Runtime) -> list[str]:
 
 
 def _texts(config: ConfigDict, runtime: Runtime) -> dict[str, list[str]]:
-    dialogues, documents = read_sources(config.dialogues, runtime), read_sources(config.sources, runtime)
+    dialogues = read_sources(config.dialogues, runtime, "dialogues")
+    documents = read_sources(config.sources, runtime, "text")
     return {
         **{name: [dialogue_text(record["messages"]) for record in records] for name, records in dialogues.items()},
         **{name: [record["text"] for record in records] for name, records in documents.items()},

@@ -16,6 +16,8 @@ id that differs from the prompt's, so that a piece with a part of the answer in 
 Sampled answers are never encoded again: an assistant message may carry its ids in addition to its text, as "tokens",
 and these are then used; `encode_with_answer` appends sampled ids to a prompt. A model may sample any id, BOS too: where
 a pair begins is known from its encoding (`EncodedDialogue.starts`), and not looked for in the ids.
+
+An assistant message with "weight" 0 is context alone: later answers see it, and the loss does not.
 """
 
 import dataclasses
@@ -61,7 +63,8 @@ def encode_dialogue(tokenizer: Tokenizer, messages: Sequence[Message], loss: Los
     Args:
       tokenizer: the tokenizer.
       messages: {"role", "content"}: an optional system message, then user and assistant in turn. An assistant message
-        may carry its sampled ids under "tokens"; they replace its content, and EOS is added if they lack it.
+        may carry its sampled ids under "tokens"; they replace its content, and EOS is added if they lack it. One with
+        "weight" 0 is not trained on.
       loss: "answers": the tokens of all answers and their EOS are trained on; "last": only those of the last answer
         (Ghost Attention, section 3.3); "none". An EOS that was added to sampled ids is not trained on: the answer was
         cut off there, not finished.
@@ -71,7 +74,8 @@ def encode_dialogue(tokenizer: Tokenizer, messages: Sequence[Message], loss: Los
 
     Raises:
       SpecialTagError: if a message contains one of SPECIAL_TAGS.
-      ValueError: if roles are out of order, a message lacks a field, or loss="last" and the last message is no answer.
+      ValueError: if roles are out of order, a message lacks a field, a sampled id is outside the vocabulary, or
+        loss="last" and the last message is no answer.
     """
     if loss not in ("answers", "last", "none"):
         raise ValueError(f'loss={loss!r}: choose "answers", "last" or "none"')
@@ -84,6 +88,7 @@ def encode_dialogue(tokenizer: Tokenizer, messages: Sequence[Message], loss: Los
     for index, user in enumerate(users):
         trained = loss == "answers" or (loss == "last" and index == len(users) - 1)
         answer = answers[index] if index < len(answers) else None
+        trained = trained and (answer is None or answer.get("weight", 1) != 0)
         ids, first, end = _encode_turn(tokenizer, user, answer, trained)
         starts.append(len(tokens))
         tokens += ids
@@ -134,11 +139,7 @@ def check_messages(messages: Sequence[Message]) -> None:
     if not messages:
         raise ValueError("a dialogue has at least one message; this one has none")
     for index, message in enumerate(messages):
-        missing = {"role", "content"} - message.keys()
-        if missing:
-            raise ValueError(f"message {index} has the fields {sorted(message)}: it lacks {sorted(missing)}")
-        if not isinstance(message["content"], str):
-            raise ValueError(f"message {index}: content is of type {type(message['content']).__name__}, not a string")
+        _check_fields(message, index)
         # Sampled ids are used unchanged: their text is never encoded, so its tags have no effect.
         found = [] if "tokens" in message else [tag for tag in SPECIAL_TAGS if tag in message["content"]]
         if found:
@@ -162,6 +163,26 @@ def _encode_prompt(tokenizer: Tokenizer, messages: Sequence[Message]) -> Encoded
             f"a prompt ends in a user message; the last of {len(messages)} is of {messages[-1].get('role')!r}"
         )
     return encode_dialogue(tokenizer, messages, loss="none")
+
+
+def _check_fields(message: Message, index: int) -> None:
+    """Checks a message by itself: its fields, their types, and that its text is Unicode."""
+    missing = {"role", "content"} - message.keys()
+    if missing:
+        raise ValueError(f"message {index} has the fields {sorted(message)}: it lacks {sorted(missing)}")
+    if not isinstance(message["content"], str):
+        raise ValueError(f"message {index}: content is of type {type(message['content']).__name__}, not a string")
+    try:
+        message["content"].encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(f"message {index}: character {error.start} of content is half of a surrogate pair") from error
+    if "tokens" in message and (message["role"] != "assistant" or isinstance(message["tokens"], str | int | float)):
+        raise ValueError(
+            f"message {index} of role {message['role']!r} has tokens {str(message['tokens'])[:60]}: only an "
+            "assistant's message may bring the ids that it was sampled as, as a list"
+        )
+    if message.get("weight", 1) not in (0, 1):
+        raise ValueError(f"message {index}: weight is {message['weight']!r}; wanted 1 to train on the answer, or 0")
 
 
 def _turns(messages: Sequence[Message]) -> tuple[list[str], list[Message]]:
@@ -192,6 +213,8 @@ def _encode_turn(tokenizer: Tokenizer, user: str, answer: Message | None, traine
     if "tokens" in answer:
         prompt = tokenizer.encode(_prompt_text(user), bos=True)
         ids = [*prompt, *map(int, answer["tokens"])]
+        if not 0 <= min(ids) <= max(ids) < tokenizer.vocab_size:
+            raise ValueError(f"sampled ids from {min(ids)} to {max(ids)} in a vocabulary of {tokenizer.vocab_size}")
         end = len(ids)
         ids += [tokenizer.eos_id] * (ids[-1] != tokenizer.eos_id)
         return ids, len(prompt) if trained else end, end

@@ -65,19 +65,65 @@ def test_a_text_file_is_one_record_or_one_a_line(tmp_path):
     assert [(place[-1], row["text"]) for place, row in rows(path, "line")] == [("1", "one"), ("3", "two")]
 
 
-def test_a_byte_order_mark_is_no_part_of_the_first_column(tmp_path):
-    path = written(tmp_path, "x.csv", "\ufeffa,b\n1,2\n")
-    assert [row for _, row in rows(path)] == [{"a": "1", "b": "2"}]
+@pytest.mark.parametrize("ending", ["", ".gz"])
+@pytest.mark.parametrize(
+    ("name", "content", "unit", "wanted"),
+    [
+        ("x.csv", "\ufeffa,b\n1,2\n", "file", [{"a": "1", "b": "2"}]),
+        ("x.csv", '\ufeff"a",b\n1,2\n', "file", [{"a": "1", "b": "2"}]),
+        ("x.jsonl", '\ufeff{"a": 1}\n\ufeff{"a": 2}\n', "file", [{"a": 1}, {"a": 2}]),
+        ("x.json", '\ufeff[{"a": 1}]', "file", [{"a": 1}]),
+        ("x.txt", "\ufeffCHAPTER ONE\n", "file", [{"text": "CHAPTER ONE\n"}]),
+        ("x.txt", "\ufeffone\ntwo\n", "line", [{"text": "one"}, {"text": "two"}]),
+        # Two files put together.
+        ("x.txt", "\ufeffone\n\ufefftwo\n", "file", [{"text": "one\ntwo\n"}]),
+        ("x.txt", "\ufeff\n", "line", []),
+    ],
+)
+def test_a_byte_order_mark_is_no_part_of_the_text(tmp_path, name, content, unit, wanted, ending):
+    assert [row for _, row in rows(written(tmp_path, name + ending, content), unit)] == wanted
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-be", "utf-32", "utf-32-be"])
+@pytest.mark.parametrize("name", ["x.txt", "x.csv", "x.json", "x.jsonl", "x.txt.gz"])
+def test_the_byte_order_mark_of_another_encoding_is_named(tmp_path, encoding, name):
+    content = "a\nb\n".encode(encoding) if encoding.endswith(("16", "32")) else "\ufeffa\n".encode(encoding)
+    with pytest.raises(ValueError, match=r"the file is UTF-(16|32).*convert it to UTF-8"):
+        list(rows(written(tmp_path, name, content), "line"))
+
+
+@pytest.mark.parametrize("name", ["x.txt", "x.csv", "x.json", "x.jsonl"])
+def test_a_compressed_file_with_another_name_is_named(tmp_path, name):
+    with pytest.raises(ValueError, match=r"compressed by gzip; its name must end in \.gz"):
+        list(rows(written(tmp_path, name, gzip.compress(b'{"a": 1}'))))
+
+
+def test_lines_may_end_as_old_programs_end_them(tmp_path):
+    for end in ("\r\n", "\r"):
+        path = written(tmp_path, "x.csv", end.join(("a,b", "1,2", '"3\r4",5', "")))
+        assert [row for _, row in rows(path)] == [{"a": "1", "b": "2"}, {"a": "3\r4", "b": "5"}]
 
 
 @pytest.mark.parametrize(
     ("name", "content", "place", "reason"),
     [
         ("x.jsonl", '{"a": 1}\n{"a": \n', "x.jsonl:2", "not JSON"),
-        ("x.jsonl", b'{"a": 1}\n{"a": "\xff"}\n', "x.jsonl:2", "not JSON"),
+        ("x.jsonl", b'{"a": 1}\n{"a": "\xff"}\n', "x.jsonl:2", "field a, character 0: U+DCFF"),
+        ("x.jsonl", b'{"a": 1}\n{"a": \xff}\n', "x.jsonl:2", "not JSON"),
+        ("x.jsonl", '{"a": 1}\n{"a": {"b": ["\\ud83d"]}}\n', "x.jsonl:2", "field a.b[0], character 0: U+D83D"),
+        ("x.jsonl", '{"a": 1}\n{"a": "x\\u0000"}\n', "x.jsonl:2", "field a, character 1: a NUL character"),
+        ("x.jsonl", '{"a": 1}\n{"a": 1, "a": 2}\n', "x.jsonl:2", "an object has the field 'a' twice"),
+        ("x.jsonl", '{"a": 1}\n{"a": ' + "[" * 100_000 + "\n", "x.jsonl:2", "nested too deeply"),
+        ("x.jsonl", '{"a": 1}\nnull\n', "x.jsonl:2", "a NoneType, wanted an object"),
         ("x.jsonl", "{}\n[1]\n", "x.jsonl:2", "a list, wanted an object"),
         ("x.json", '[{}, "b"]', "x.json:item 1", "a str, wanted an object"),
+        ("x.json", b'[{"a": 1}, {"a": "\xff"}]', "x.json:item 1", "the byte 0xff, which is not UTF-8"),
         ("x.csv", "a,b\n1,2\n1,2,3\n", "x.csv:3", "3 columns, the header has 2"),
+        ("x.csv", "a,b\n1,2\n1\n", "x.csv:3", "1 columns, the header has 2"),
+        ("x.csv", 'a,b\n1,2\n"1\n1",2,3\n', "x.csv:3", "3 columns, the header has 2"),
+        ("x.csv", 'a,b\n1,2\n1,"2\n', "x.csv:3", "not well-formed CSV"),
+        ("x.csv", b"a,b\n1,2\n1,\xff\n", "x.csv:3", "field b, character 0: U+DCFF"),
+        ("x.csv", "a,b\n1,2\n1,x\x00\n", "x.csv:3", "field b, character 1: a NUL character"),
     ],
 )
 def test_a_broken_row_comes_with_its_place(tmp_path, name, content, place, reason):
@@ -94,15 +140,24 @@ def test_a_broken_row_comes_with_its_place(tmp_path, name, content, place, reaso
         ("x.parquet", "PAR1", "not a Parquet file, or a broken one"),
         ("x.json", "{", "not JSON"),
         ("x.json", "{}", "contains a dict, wanted a list"),
-        ("x.txt", b"\xff\xfe", "not UTF-8"),
-        ("x.csv", b"a\n\xff\xfe\n", "not UTF-8"),
-        ("x.json", b'["\xff"]', "not UTF-8"),
+        ("x.json", "[" * 100_000, "nested too deeply"),
         ("x.csv", "a,a\n1,2\n", "has a column twice"),
+        ("x.csv", 'a,"b\n1,2\n', "x.csv:1: the header is not well-formed CSV"),
     ],
 )
 def test_a_file_whose_content_is_not_of_its_format_is_refused(tmp_path, name, content, message):
     with pytest.raises(ValueError, match=message):
         list(rows(written(tmp_path, name, content)))
+
+
+def test_a_text_that_is_not_utf_8_is_a_bad_line(tmp_path):
+    path = written(tmp_path, "x.txt", b"one\ncaf\xe9\nthree\n")
+    ((place, bad),) = rows(path)
+    assert isinstance(bad, BadLine) and place == str(path)
+    assert "field text, line 2: U+DCE9" in bad.reason and "the byte 0xe9, which is not UTF-8" in bad.reason
+    (_, one), (place, bad), (_, three) = rows(path, "line")
+    assert (one, three) == ({"text": "one"}, {"text": "three"})
+    assert isinstance(bad, BadLine) and place.endswith("x.txt:2")
 
 
 @pytest.mark.parametrize(
@@ -126,6 +181,31 @@ def test_globs_find_files_in_order(tmp_path):
     assert found("*/*.jsonl") == ["a/1.jsonl", "b/1.jsonl", "b/2.jsonl"]
     assert found(["b/2.jsonl", "a/?.jsonl"]) == ["b/2.jsonl", "a/1.jsonl"]
     assert found(str(tmp_path / "a/*.csv")) == ["a/other.csv"]
+
+
+@pytest.mark.parametrize("folder", ["corpus [2026]", "a*b", "what?", "[!x]"])
+def test_a_path_that_exists_is_that_path(tmp_path, folder):
+    root = tmp_path / folder
+    for name in ("1.jsonl", "2.jsonl", "v [1]/x.jsonl", "v [1]/y.jsonl", "z[0].jsonl"):
+        written(root, name, "")
+
+    def found(pattern, base=root):
+        return [str(path.relative_to(tmp_path)) for path in find_files(pattern, base)]
+
+    assert found("1.jsonl") == [f"{folder}/1.jsonl"]
+    assert found("[12].jsonl") == [f"{folder}/1.jsonl", f"{folder}/2.jsonl"]
+    assert found("z[0].jsonl") == [f"{folder}/z[0].jsonl"]
+    assert found("v [1]/*.jsonl") == [f"{folder}/v [1]/x.jsonl", f"{folder}/v [1]/y.jsonl"]
+    assert found(str(root / "v [1]/x.jsonl"), "") == [f"{folder}/v [1]/x.jsonl"]
+    assert found(str(root / "?.jsonl"), "elsewhere") == [f"{folder}/1.jsonl", f"{folder}/2.jsonl"]
+    assert found(f"{folder}/*.jsonl", tmp_path) == [f"{folder}/{name}.jsonl" for name in ("1", "2", "z[0]")]
+
+
+def test_the_home_folder_may_be_written_as_a_tilde(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    written(tmp_path, "data/x.jsonl", "")
+    for pattern, root in (("x.jsonl", "~/data"), ("*.jsonl", "~/data"), ("~/data/x.jsonl", "nowhere"), ("data/*", "~")):
+        assert [str(path) for path in find_files(pattern, root)] == [str(tmp_path / "data/x.jsonl")]
 
 
 @pytest.mark.parametrize("pattern", ["absent.jsonl", "*.jsonl", "absent/*.jsonl"])

@@ -75,6 +75,70 @@ def constant(*, seed, value):
     return value
 
 
+@pytest.mark.parametrize("format", ["raw", "dialogues", "alpaca", "text"])
+def test_a_function_s_records_must_be_text_too(format):
+    source = Source(function=f"{__name__}.constant", arguments={"value": [{"any": ["x\ud83d"]}]}, format=format)
+    with pytest.raises(BadLine, match=r"constant:record 0: field any\[0\], character 1: U\+D83D"):
+        read(source, "", seed=0)
+
+
+def test_csv_that_is_not_well_formed_costs_its_row(tmp_path):
+    (tmp_path / "x.csv").write_text(
+        'question,answer\nHow tall?,"about 3 m\nHow wide?,2 m\nHow deep?,1 m\nHow old?,9 years\n'
+    )
+    source = {"path": "x.csv", "format": "dialogues", "columns": {"user": "question", "assistant": "answer"}}
+    with pytest.raises(BadLine, match=r"x\.csv:2: not well-formed CSV"):
+        read(source, tmp_path, 0)
+    reading = read_and_report({**source, "on_bad_line": "skip"}, tmp_path, 0)
+    assert [record["messages"][0]["content"] for record in reading.records] == ["How wide?", "How deep?", "How old?"]
+    assert [bad.place for bad in reading.skipped] == [f"{tmp_path}/x.csv:2"]
+
+
+def test_a_column_that_no_row_has_is_reported_where_a_default_stands_in(tmp_path, caplog):
+    lines(tmp_path, [{"q": "q", "a": "a"}, {"q": "q2", "a": "a2"}])
+    columns = {"user": "q", "context": "p", "assistant": "a"}
+    source = {"path": "x.jsonl", "format": "dialogues", "columns": columns}
+    with pytest.raises(
+        BadLine, match=r"x\.jsonl:1: there is no field p; there are q, a. If rows may lack it, give context"
+    ):
+        read(source, tmp_path, 0)
+    with caplog.at_level("WARNING"):
+        assert len(read({**source, "defaults": {"context": ""}}, tmp_path, 0, "mine")) == 2
+    assert "source 'mine': no row has the column p; the defaults are used" in caplog.text
+
+
+def test_optional_fields_of_prompts_are_filled_in_by_the_reader(tmp_path):
+    lines(tmp_path, [{"messages": [{"role": "user", "content": "Tell me a fact."}], "safety": None}])
+    (record,) = read({"path": "x.jsonl", "format": "prompts"}, tmp_path, 0, "p", "prompts")
+    assert (record["safety"], record["category"], record["source"]) == (False, "", "p")
+
+
+def test_a_reader_gets_the_kind_that_it_needs(tmp_path):
+    lines(tmp_path, [{"messages": [{"role": "user", "content": "u"}, {"role": "assistant", "content": "a"}]}])
+    source = {"path": "x.jsonl", "format": "dialogues"}
+    with pytest.raises(
+        ValueError, match=r"source 's' has records of kind 'dialogues' and 'prompts' .*set its kind=\"prompts\""
+    ):
+        read(source, tmp_path, 0, "s", "prompts")
+    with pytest.raises(
+        ValueError, match=r"source 's' has records of kind 'dialogues' and 'preferences' is wanted here$"
+    ):
+        read(source, tmp_path, 0, "s", "preferences")
+    assert len(read({**source, "kind": "prompts"}, tmp_path, 0, "s", "prompts")) == 1
+    assert len(read(source, tmp_path, 0, "s", "user_turns")) == 1
+    # What is raw is checked as what is needed.
+    with pytest.raises(BadLine, match=r"x\.jsonl:1: there is no field instruction"):
+        read({**source, "format": "raw"}, tmp_path, 0, "s", "instructions")
+
+
+def test_the_path_of_the_data_is_literal(tmp_path):
+    root = tmp_path / "corpus [2026]"
+    root.mkdir()
+    lines(root, [{"text": "a"}])
+    for path in ("x.jsonl", "*.jsonl", str(root / "x.jsonl")):
+        assert len(read({"path": path, "format": "text"}, root, 0)) == 1
+
+
 def test_conversations_can_be_read_as_prompts():
     source = Source(function=f"{__name__}.dialogues", format="dialogues", kind="prompts", defaults={"safety": True})
     record = read(source, "", seed=0)[0]
@@ -142,7 +206,18 @@ def test_a_source_without_remaining_records_is_refused(tmp_path):
         ({"path": "x", "function": "y.z", "format": "text"}, "a path or a function"),
         ({"path": "x", "format": "hh_rlhf", "kind": "promts"}, "unknown kind 'promts'"),
         ({"path": "x", "format": "text", "part": (0.5, 0.2)}, "begin < end"),
+        ({"path": "x", "format": "text", "part": 0.5}, "part=0.5: wanted"),
         ({"path": "x", "format": "text", "limit": 0}, "limit=0"),
+        ({"path": "x", "format": "text", "limit": 1.5}, "limit=1.5: wanted a positive whole number"),
+        ({"path": "x", "format": "text", "limit": "10"}, "limit='10'"),
+        ({"path": "x", "format": "text", "weight": -1.0}, "weight=-1.0: wanted a number, 0 or more"),
+        ({"path": "x", "format": "text", "weight": "2"}, "weight='2'"),
+        ({"path": "x", "format": "text", "weight": float("nan")}, "weight=nan"),
+        ({"path": "x", "format": "text", "arguments": {"n": 1}}, "they are for a function"),
+        ({"path": "x", "format": "text", "text_unit": "page"}, 'text_unit=\'page\': choose "file" or "line"'),
+        ({"function": "a.b", "format": "text", "text_unit": "line"}, "for text files, and this source has a function"),
+        ({"path": "x", "format": "alpaca", "columns": {"user": "q"}}, "columns name user, which the format alpaca"),
+        ({"path": "x", "format": "text", "kind": "prompts"}, "of format 'text' cannot be read as kind='prompts'"),
         ({"path": "x", "format": "text", "on_bad_line": "ignore"}, "on_bad_line='ignore'"),
     ],
 )
@@ -155,3 +230,22 @@ def test_a_wrong_source_is_refused(fields, message):
 def test_a_function_that_does_not_exist_is_named(path):
     with pytest.raises(ValueError, match=f"no function '{path}'"):
         load_function(path)
+
+
+def test_a_unit_of_text_needs_a_text_file(tmp_path):
+    lines(tmp_path, [{"text": "a"}])
+    with pytest.raises(ValueError, match=r'text_unit="line" is for text files, and none of .x\.jsonl. is one'):
+        read({"path": "x.jsonl", "format": "text", "text_unit": "line"}, tmp_path, 0)
+
+
+def test_arguments_that_a_function_does_not_have_are_named():
+    source = {"function": f"{__name__}.dialogues", "arguments": {"cuont": 2}, "format": "dialogues"}
+    with pytest.raises(ValueError, match=r"test_sources\.dialogues.*unexpected keyword argument 'cuont'"):
+        read(source, "", 0)
+
+
+@pytest.mark.parametrize("value", [None, 3, "text", {"text": "x"}])
+def test_a_function_that_returns_no_list_is_named(value):
+    source = {"function": f"{__name__}.constant", "arguments": {"value": value}, "format": "text"}
+    with pytest.raises(ValueError, match=r"constant returned a \w+; wanted a list of records"):
+        read(source, "", 0)

@@ -3,7 +3,7 @@
 import pytest
 from ml_collections import ConfigDict
 
-from llama2_jax.pipeline.encoding import encode_prompts, encode_row, read_records
+from llama2_jax.pipeline.encoding import encode_prompts, encode_row, read_prompts, read_records, source_weights
 from tests.smallest import Letters, smallest_runtime
 
 
@@ -54,5 +54,32 @@ def numbers(*, seed, start):
 def test_sources_are_read_one_after_the_other_with_the_world_s_seed(tmp_path):
     source = {"function": f"{__name__}.numbers", "format": "raw"}
     sources = ConfigDict({name: {**source, "arguments": {"start": start}} for name, start in (("a", 1), ("b", 2))})
-    records = read_records(sources, smallest_runtime(tmp_path, experiment_seed=9))
+    records = read_records(sources, smallest_runtime(tmp_path, experiment_seed=9), "raw")
     assert [(record["source"], record["number"], record["seed"]) for record in records] == [("a", 1, 9), ("b", 2, 9)]
+
+
+def bare_prompts(*, seed):
+    del seed
+    return [{"messages": [{"role": "user", "content": "Tell me a fact."}]}]
+
+
+def test_every_prompt_has_what_stages_read_of_it(tmp_path):
+    sources = ConfigDict({"mine": {"function": f"{__name__}.bare_prompts", "format": "prompts"}})
+    (record,), _ = read_prompts(sources, 8, Letters(), smallest_runtime(tmp_path))
+    assert record["safety"] is False and record["category"] == ""
+
+
+def test_a_weight_that_would_have_no_effect_is_refused(tmp_path):
+    source = {"function": f"{__name__}.bare_prompts", "format": "prompts"}
+    sources = ConfigDict({"a": {**source, "weight": 1.0}, "b": {**source, "weight": 0.5}})
+    assert source_weights(sources) == {"a": 1.0, "b": 0.5}
+    with pytest.raises(ValueError, match=r"the_stage: source 'b' has weight=0\.5, but its records are read once each"):
+        read_records(sources, smallest_runtime(tmp_path), "prompts")
+    sources.b.weight = 1
+    assert len(read_records(sources, smallest_runtime(tmp_path), "prompts")) == 2
+
+
+def test_records_of_another_kind_than_a_stage_reads_are_refused(tmp_path):
+    sources = ConfigDict({"a": {"function": f"{__name__}.bare_prompts", "format": "prompts"}})
+    with pytest.raises(ValueError, match="source 'a' has records of kind 'prompts' and 'dialogues' is wanted here"):
+        read_records(sources, smallest_runtime(tmp_path), "dialogues")

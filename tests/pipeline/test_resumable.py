@@ -186,7 +186,7 @@ def stage(monkeypatch):
     def load_reward_models(inputs, runtime, reward):
         return RewardModels(MODEL, parameters("helpfulness"), parameters("safety"), reward)
 
-    monkeypatch.setattr(rejection_sampling, "finetune", lambda config, start, dialogues, bos, runtime: {})
+    monkeypatch.setattr(rejection_sampling, "finetune", lambda config, start, dialogues, bos, runtime, weights: {})
     for module in (sampling, context_distillation):
         monkeypatch.setattr(module, "load_model", load_model)
     monkeypatch.setattr(encoding.Tokenizer, "load", lambda path: Letters())

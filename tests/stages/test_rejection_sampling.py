@@ -181,7 +181,7 @@ def test_the_reward_models_are_freed_before_the_fine_tuning(monkeypatch, tmp_pat
         loaded.append(weakref.ref(models))
         return models
 
-    def finetune(config, start, dialogues, bos_id, runtime):
+    def finetune(config, start, dialogues, bos_id, runtime, weights):
         gc.collect()
         alive.extend(reference() for reference in loaded)
         return {"rows": len(dialogues["bag"])}
@@ -338,3 +338,29 @@ def test_one_answer_that_ends_is_enough(sampled):
 
     _, sweep, rows = sampled([row(f"question {index}", 0.0) for index in range(6)], only_the_first)
     assert len(rows) == 1 and sweep["prompts_without_finished_answer"] == 5
+
+
+def demonstrations(*, seed):
+    del seed
+    return [{"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}]
+
+
+def test_the_demonstrations_join_the_bag_by_their_weight(monkeypatch, tmp_path):
+    given = {}
+
+    def finetune(config, start, dialogues, bos_id, runtime, weights):
+        given.update(dialogues={name: len(of) for name, of in dialogues.items()}, weights=weights)
+        return {}
+
+    monkeypatch.setattr(rejection_sampling, "finetune", finetune)
+    monkeypatch.setattr(rejection_sampling, "_fill_bag", lambda *_: (kept(), 0))
+    monkeypatch.setattr(encoding.Tokenizer, "load", lambda _: Letters())
+    write_json(tmp_path / "sweep.json", dict.fromkeys(("chosen", *rejection_sampling.SWEEP_RESULTS), 1))
+    source = {"function": f"{__name__}.demonstrations", "format": "dialogues", "weight": 2.5}
+    config = ConfigDict({"sources": {"people": source}, "finetune": {}})
+    inputs = {"tokenizer": tmp_path, "start": ""}
+    rejection_sampling.run(config, inputs, smallest_runtime(tmp_path))
+    assert given == {"dialogues": {"bag": len(kept()), "people": 1}, "weights": {"people": 2.5}}
+    config.sources.bag = source
+    with pytest.raises(ValueError, match="the_stage: a source may not be named bag: other dialogues are"):
+        rejection_sampling.run(config, inputs, smallest_runtime(tmp_path))

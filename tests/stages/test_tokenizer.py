@@ -52,6 +52,11 @@ def test_a_name_given_twice_is_refused(runtime):
         tokenizer._sample(twice, runtime)
 
 
+def test_a_weight_of_0_is_refused(runtime):
+    with pytest.raises(ValueError, match="the weight of facts is 0; wanted more, or leave the source out"):
+        tokenizer._sample(config(10_000, books=1.0, facts=0.0), runtime)
+
+
 def test_the_stage_trains_a_tokenizer_and_says_how_well_it_packs(runtime):
     results = tokenizer.run(config(100_000, books=1.0, facts=1.0), {}, runtime)
     assert results["vocab_size"] == 300

@@ -1,0 +1,48 @@
+"""The stage of supervised fine-tuning: what it hands to the training."""
+
+import pytest
+from ml_collections import ConfigDict
+
+from llama2_jax.pipeline import encoding
+from llama2_jax.stages import finetune
+from tests.smallest import Letters, smallest_runtime
+
+
+def demonstrations(*, seed):
+    del seed
+    return [{"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}]
+
+
+@pytest.fixture
+def run(monkeypatch, tmp_path):
+    """Runs the stage with such sources; returns what the training gets."""
+    given = {}
+    monkeypatch.setattr(finetune, "finetune", lambda *_, **named: given.update(named) or {})
+    monkeypatch.setattr(encoding.Tokenizer, "load", lambda _: Letters())
+
+    def stage(weight, held_out_weight=1.0, **fields):
+        source = {"function": f"{__name__}.demonstrations", "format": "dialogues", **fields}
+        config = ConfigDict({
+            "sources": {"people": {**source, "weight": weight}, "other": source},
+            "held_out": {"people": {**source, "weight": held_out_weight}}, "finetune": {},
+        })  # fmt: skip
+        finetune.run(config, {"tokenizer": tmp_path, "start": tmp_path}, smallest_runtime(tmp_path))
+        return given
+
+    return stage
+
+
+def test_a_source_is_seen_by_its_weight(run):
+    given = run(2.5)
+    assert given["weights"] == {"people": 2.5, "other": 1.0}
+    assert {name: len(encoded) for name, encoded in given["held_out"].items()} == {"people": 1}
+
+
+def test_a_weight_of_what_is_only_measured_is_refused(run):
+    with pytest.raises(ValueError, match="source 'people' has weight"):
+        run(1.0, held_out_weight=2.0)
+
+
+def test_records_that_are_no_dialogues_are_refused(run):
+    with pytest.raises(ValueError, match="has records of kind 'prompts' and 'dialogues' is wanted here"):
+        run(1.0, kind="prompts")
