@@ -18,5 +18,16 @@ def most_records(sources: Mapping[str, Source | Mapping]) -> float:
 
 
 def count_records(root: epath.PathLike, seed: int) -> Count:
-    """Returns a function that reads sources, relative to the root, and counts their records."""
-    return lambda sources: sum(map(len, read_all(sources, root, seed).values()))
+    """Returns a function that reads sources, relative to the root, and counts their records; each is read once."""
+    counts: dict[str, int] = {}
+
+    def count(sources: Mapping[str, Source | Mapping]) -> int:
+        total = 0
+        for name, source in sources.items():
+            key = repr(as_source(source))
+            if key not in counts:
+                counts[key] = sum(map(len, read_all({name: source}, root, seed).values()))
+            total += counts[key]
+        return total
+
+    return count
