@@ -46,10 +46,11 @@ def run(config: ConfigDict, inputs: Inputs, runtime: Runtime) -> dict:
 def check(config: ConfigDict, inputs: Mapping, count: Count) -> None:
     """Raises ValueError if the warm-up is longer than the run can be, or a batch cannot be accumulated."""
     settings = config.finetune
-    # What other stages sampled is not known yet. Dialogues share rows, so there are no more rows than dialogues.
-    sampled = inputs.get("bags") or inputs.get("dialogues")
-    dialogues = math.inf if sampled else count(config.sources)
-    check_schedule(settings, most_steps(dialogues, settings.batch_size, settings.epochs), settings.batch_size)
+    # Dialogues share rows, so there are no more rows than dialogues. What other stages sampled is not known yet.
+    weights = source_weights(config.sources)
+    dialogues = sum(weights[name] * count({name: source}) for name, source in config.sources.items())
+    sampled = math.inf if inputs.get("bags") or inputs.get("dialogues") else 0
+    check_schedule(settings, most_steps(dialogues + sampled, settings.batch_size, settings.epochs), settings.batch_size)
 
 
 def device_work(config: ConfigDict, model: ModelConfig, mesh: Mesh) -> DeviceWork:
