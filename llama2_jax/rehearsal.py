@@ -26,7 +26,7 @@ ROW_FIELDS = (
     "human_comparisons",
 )  # fmt: skip
 # A source without a limit below ROWS * RECORDS gives this many records; one of text so many documents.
-RECORDS, DOCUMENTS = 200, 48
+RECORDS, DOCUMENTS = 200, 8
 # Lengths in tokens are divided by at most LENGTHS, so that a context keeps at least CONTEXT tokens.
 LENGTHS, CONTEXT = 8, 320
 LENGTH_FIELDS = ("max_length", "length", "answer_tokens", "max_new_tokens", "logits_chunk")
@@ -147,7 +147,7 @@ def summary(rehearsal: Rehearsal, experiment: str) -> str:
 
 def _kind(field: str) -> str:
     name = field.rpartition(".")[2]
-    if field.startswith("model.") and name not in (*LENGTH_FIELDS, *CAPS):
+    if (field.startswith("model.") and name not in (*LENGTH_FIELDS, *CAPS)) or name == "vocab_size":
         return "the model"
     if name in LENGTH_FIELDS:
         return f"lengths in tokens, divided by at most {LENGTHS}"
@@ -189,6 +189,9 @@ def _shrink_model(config: ConfigDict) -> None:
     })  # fmt: skip
     if not config.get("given", {}).get("tokenizer"):
         model.vocab_size = min(model.vocab_size, VOCABULARY)
+        for name in config.stages:
+            if "vocab_size" in config[name]:
+                config[name].vocab_size = model.vocab_size
 
 
 def _shrink_steps(part: ConfigDict) -> None:
