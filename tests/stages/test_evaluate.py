@@ -214,7 +214,7 @@ def test_the_reward_goes_by_the_configured_threshold(stage, monkeypatch, thresho
 
     monkeypatch.setattr(evaluate, "load_reward_models", load_reward_models)
     stage(safety_threshold=threshold)
-    (logit,) = rewards[0]([{"safety": False}], [2.0], [-1.0])
+    (logit,) = rewards[0]([{"safety": False}], np.asarray([2.0]), np.asarray([-1.0]))
     assert logit == pytest.approx({"helpfulness": 2.0, "safety": -1.0}[read])
 
 

@@ -111,8 +111,8 @@ def test_the_stage_counts_what_it_leaves_out(tmp_path, monkeypatch):
     rows = comparisons(seed=0, domain="helpfulness", count=6, prompt="asked")
     rows[5]["rejected"] = f"{rows[5]['chosen']} \n"
     rows[1]["rejected"] = f" {rows[1]['chosen']}"
-    write_jsonl(tmp_path / "round_1/comparisons.jsonl", rows[2:])
-    write_jsonl(tmp_path / "round_1/comparisons_test.jsonl", rows[:2])
+    write_jsonl(runtime.folder / "round_1" / "comparisons.jsonl", rows[2:])
+    write_jsonl(runtime.folder / "round_1" / "comparisons_test.jsonl", rows[:2])
     config = ConfigDict({
         "kind": "helpfulness", "round": 1, "other_fraction": 0.0, "margin": "none", "length": 64, "too_long": "raise",
         "preferences": {"human": made(domain="helpfulness", count=1, prompt="asked")},
@@ -121,7 +121,7 @@ def test_the_stage_counts_what_it_leaves_out(tmp_path, monkeypatch):
     monkeypatch.setattr(reward_model, "load_tokenizer", lambda inputs: Letters())
     monkeypatch.setattr(reward_model, "_fit", lambda config, start, comparisons, runtime: {})
     monkeypatch.setattr(reward_model, "rewards", lambda model, params, sequences: np.arange(len(sequences))[::-1])
-    results = reward_model.run(config, {"annotations": tmp_path / "round_1", "start": tmp_path}, runtime)
+    results = reward_model.run(config, {"annotations": (runtime.folder / "round_1",), "start": tmp_path}, runtime)
     # Of four comparisons and one from a file, that one's prompt is tested on, and one has the same answer twice.
     assert results["comparisons"] == {"helpfulness": 3, "safety": 0}
     assert results["left_out"] == {"test_prompts": 1, "same_tokens": 1, "same_tokens_in_test": 1}
