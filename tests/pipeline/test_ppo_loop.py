@@ -10,6 +10,8 @@ from ml_collections import ConfigDict
 
 from llama2_jax.pipeline import ppo_loop
 from llama2_jax.pipeline.ppo_loop import Progress
+from llama2_jax.pipeline.ppo_steps import ppo_critic_step, ppo_policy_step
+from llama2_jax.training.optimizer import OptimizerConfig
 from tests.smallest import smallest_runtime
 
 
@@ -112,3 +114,17 @@ def test_the_training_step_is_compared_with_the_scorer_before_any_step(iteration
 def test_the_rows_of_a_minibatch_can_be_distributed_to_microbatches(iteration, accumulation, multiple):
     _, rows = iteration(accumulation=accumulation)
     assert rows == [multiple] * 2
+
+
+def test_the_steps_are_those_that_the_config_asks_for(tmp_path):
+    runtime = smallest_runtime(tmp_path)
+    settings = {"b1": 0.9, "b2": 0.95, "eps": 1e-5, "weight_decay": 0.1, "clip": 1.0}
+    config = ConfigDict({
+        "optimizer": settings, "clip": 0.1, "value_clip": 0.3, "temperature": 0.7, "accumulation": 4,
+    })  # fmt: skip
+    # Steps are cached by what they were made of.
+    optimizer = OptimizerConfig(**settings)
+    assert ppo_loop.configured_steps(config, runtime.model, runtime.mesh) == (
+        ppo_policy_step(runtime.model, optimizer, 0.1, 0.7, 4, runtime.mesh),
+        ppo_critic_step(runtime.model, optimizer, 0.3, 4, runtime.mesh),
+    )
