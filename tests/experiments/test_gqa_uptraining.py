@@ -20,7 +20,7 @@ from tests.smallest import shrink
 def test_it_is_a_twentieth_of_pretraining_over_the_same_text(scale):
     config, whole = gqa_uptraining.get_config(scale), pretrain.get_config(scale)
     recipe.validate(config)
-    assert config.uptrain.steps == whole.pretrain.steps // 20
+    assert abs(config.uptrain.steps - whole.pretrain.steps / 20) <= 0.5  # to the nearest step
     assert config.uptrain.sources.to_json() == whole.pretrain.sources.to_json()
     model = ModelConfig(**config.model)
     assert model.kv_heads < model.heads
