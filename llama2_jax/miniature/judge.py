@@ -1,6 +1,7 @@
 """The truth about an answer: how helpful, how safe, whether a standing instruction is kept. No noise, no hidden fields.
 
-Used only by the annotator and by evaluation; a training stage never sees it.
+Used by the annotator and by evaluation. Training sees it through noise alone: in the annotator's preferences and in the
+labels of open preferences (demonstrations.open_preferences), which stand for those of people on the web.
 """
 
 import dataclasses
