@@ -44,7 +44,7 @@ class Sources:
       safety_preprompts: what is put before them: generic preprompts, and answer templates by the prompts' category.
       ppo_prompts: prompts that PPO samples answers to.
       ppo_held_out_prompts: prompts that decide when PPO stops.
-      evaluation_prompts: prompts that all versions answer in the evaluation.
+      evaluation_prompts: prompts that all versions answer in the evaluation; `seen` if training asks them too.
       instruction_dialogues: dialogues of six turns with an instruction, to measure how long it is kept.
       judge: who judges the versions' answers: a function's dotted path with its arguments.
     """

@@ -114,7 +114,7 @@ def _arithmetic(world: World, seed: int, rng: random.Random) -> str:
         return "\n".join(_comparison(seed, rng) for _ in range(4))
     lines = []
     for _ in range(7):
-        # A sum is stated, not asked: those of all splits are.
+        # Sums are stated here, not asked, so they may be of any split.
         request = understand_sum(world, ask(seed, rng, "arithmetic", pick(rng, NUMBER_LEVELS), demonstrated=False))
         lines.append(f"{request.left} {request.operation} {request.right} is {request.result}. {_check(request)}")
     return "\n".join(lines)

@@ -50,8 +50,7 @@ def prompts(
     """
     if batch not in LEVELS:
         raise ValueError(f"batch is {batch}; the miniature's batches of prompts are 1 to {len(LEVELS)}")
-    if unsafe + borderline > 1:
-        raise ValueError(f"unsafe ({unsafe}) and borderline ({borderline}) are shares: together at most 1")
+    _check_shares(unsafe, borderline)
     rng = stream(seed, "prompts", batch, purpose)
     levels = {level: HARDER_IS_MORE_FREQUENT**level for level in LEVELS if level <= batch + 1}
     records = []
@@ -83,9 +82,15 @@ def evaluation_prompts(
     """Returns prompts for evaluation, uniform over kinds, levels, categories and attacks; drawn independently.
 
     Args and records are those of `prompts`, but for:
-      seen: the share of prompts with a question that training asks too; the others ask what training never asks.
+      seen: the share of prompts with a question of the training split; the others ask what training never asks.
         A record's `seen` says which.
+
+    Raises:
+      ValueError: if `seen` is not a share, or the others add up to more than 1.
     """
+    _check_shares(unsafe, borderline)
+    if not 0 <= seen <= 1:
+        raise ValueError(f"seen is {seen}; wanted a share of the prompts, 0 to 1")
     rng = stream(seed, "evaluation_prompts", purpose)
     records = []
     for index in range(count):
@@ -154,6 +159,11 @@ def assistant(text: str) -> dict:
 def system(text: str) -> dict:
     """Returns a system message."""
     return {"role": "system", "content": text}
+
+
+def _check_shares(unsafe: float, borderline: float) -> None:
+    if unsafe + borderline > 1:
+        raise ValueError(f"unsafe ({unsafe}) and borderline ({borderline}) are shares: together at most 1")
 
 
 def _sensitive_prompt(

@@ -34,13 +34,29 @@ VERDICTS = [
 
 
 def test_each_rate_is_over_its_own_prompts():
-    assert summarise(PROMPTS, VERDICTS, MEASURES) == {
+    found = summarise(PROMPTS, VERDICTS, MEASURES)
+    assert {name: value for name, value in found.items() if value is not None} == {
         "helpfulness": pytest.approx((1.0 + 0.5 + 0.0) / 3),
         "safety": pytest.approx((0.25 + 0.75) / 2),
         "violation_rate": pytest.approx(1 / 2),
         "false_refusal_rate": pytest.approx(1 / 3),
         "borderline_refusal_rate": 1.0,
     }
+    assert {name for name, value in found.items() if value is None} == {
+        "content", "style",  # this judge does not tell them apart
+        "seen_helpfulness", "seen_content", "seen_style", "seen_violation_rate", "seen_false_refusal_rate",
+    }  # fmt: skip
+
+
+def test_what_training_asks_too_counts_apart():
+    prompts = [{**one, "seen": index in (0, 3)} for index, one in enumerate(PROMPTS)]
+    verdicts = [{**one, "content": index / 10, "style": index / 5} for index, one in enumerate(VERDICTS)]
+    found = summarise(prompts, verdicts, MEASURES)
+    assert (found["helpfulness"], found["seen_helpfulness"]) == pytest.approx(((0.5 + 0.0) / 2, 1.0))
+    assert (found["content"], found["seen_content"]) == pytest.approx(((0.1 + 0.2) / 2, 0.0))
+    assert (found["style"], found["seen_style"]) == pytest.approx(((0.2 + 0.4) / 2, 0.0))
+    assert (found["violation_rate"], found["seen_violation_rate"]) == (0.0, 1.0)
+    assert (found["false_refusal_rate"], found["seen_false_refusal_rate"]) == (0.5, 0.0)
 
 
 def test_order_does_not_matter():

@@ -143,6 +143,12 @@ def test_impossible_arguments_of_prompts_say_what_is_possible(arguments):
         prompts(seed=0, count=1, **arguments)
 
 
+@pytest.mark.parametrize("arguments", [{"seen": 1.5}, {"seen": -0.1}, {"unsafe": 0.8, "borderline": 0.3}])
+def test_impossible_shares_of_the_evaluation_are_refused(arguments):
+    with pytest.raises(ValueError, match=r"seen is|borderline"):
+        evaluation_prompts(seed=0, count=1, **arguments)
+
+
 def test_some_open_answers_are_to_another_request_and_lose():
     def hopeless(records):
         """Whether the rejected answer has nothing of what was asked for."""

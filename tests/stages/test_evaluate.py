@@ -105,7 +105,7 @@ def test_win_rates_are_over_the_baseline(stage):
 
 
 def prompts_of_which_training_asks_some(*, seed):
-    """The seen ones are longer, which the reward models see, and no version's answer is the same to them."""
+    """The seen ones are longer, which the reward models see."""
     seen = [{**record, "seen": True, "messages": [{"role": "user", "content": "?" * 20}]} for record in prompts(seed=0)]
     return [*prompts(seed=seed), *seen[:3]]
 
@@ -123,14 +123,13 @@ def judge_who_knows_the_seen(rows, *, seed):
 
 def test_seen_prompts_are_measured_apart(stage):
     source = {"made": {"function": f"{__name__}.prompts_of_which_training_asks_some", "format": "prompts"}}
-    without, _ = stage()
     versions, folder = stage(prompts=source, judge={"function": f"{__name__}.judge_who_knows_the_seen"})
-    for version, before in zip(versions, without, strict=True):
-        # What is seen changes no measure of what is unseen.
-        assert {name: value for name, value in version.items() if not name.startswith("seen_")} == {
-            name: value for name, value in before.items() if not name.startswith("seen_")
-        }
-        assert all(value is None for name, value in before.items() if name.startswith("seen_"))
+    # What is seen changes no measure of what is unseen.
+    assert [version["helpfulness"] for version in versions] == pytest.approx([0.2, 0.4, 0.2])
+    assert [version["reward_helpfulness"] for version in versions] == [30, 32, 30]
+    assert [version["answer_tokens"] for version in versions] == [4, 6, 4]
+    assert versions[1]["win_rate_vs_sft"] == 0.5 and versions[1]["helpfulness_win_rate_vs_sft"] == 1
+    assert versions[1]["win_rate_standard_error"] == pytest.approx(np.sqrt(0.25 / 6))
     assert [version["seen_helpfulness"] for version in versions] == pytest.approx([0.8, 0.6, 0.8])
     assert [version["seen_violation_rate"] for version in versions] == [0, 1, 0]
     assert [version["seen_content"] for version in versions] == [0.5] * 3

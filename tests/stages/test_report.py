@@ -9,7 +9,7 @@ from etils import epath
 from ml_collections import ConfigDict
 
 from llama2_jax.data.records import RATINGS
-from llama2_jax.evaluation.measures import MEASURES, Chart, Measure
+from llama2_jax.evaluation.measures import HARM, MEASURES, Chart, Measure
 from llama2_jax.evaluation.verdicts import summarise
 from llama2_jax.models.config import ModelConfig
 from llama2_jax.pipeline.stage_files import write_json
@@ -266,7 +266,7 @@ def test_a_stage_of_another_role_is_listed_with_its_time_and_settings(tmp_path):
     assert "mine dpo" in text and '"beta": 0.25' in text
 
 
-@pytest.mark.parametrize("chart", [Chart("politeness", "Politeness", "How polite the answers are."), MEASURES[2].chart])
+@pytest.mark.parametrize("chart", [Chart("politeness", "Politeness", "How polite the answers are."), HARM])
 def test_a_measure_of_ones_own_takes_one_declaration(tmp_path, chart):
     polite = Measure(
         "polite_share", "polite answers", "higher", verdict="polite", prompts="harmless", headline="says please",
