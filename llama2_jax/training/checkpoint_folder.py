@@ -4,7 +4,7 @@ import orbax.checkpoint as ocp
 from absl import logging
 from etils import epath
 
-from llama2_jax.training.manifest import damage
+from llama2_jax.training.manifest import damage, files_below
 
 # Orbax's mark of a finished checkpoint, and of each item in it. On storage that cannot rename a folder, such as gs://,
 # a checkpoint without it is an unfinished one, and removed; elsewhere older versions of Orbax do not write it.
@@ -36,8 +36,8 @@ def mark_finished(checkpoint: epath.Path) -> None:
 
 def copy_checkpoints(source: epath.Path, target: epath.Path) -> None:
     """Copies a folder of checkpoints, to any storage; they are marked as finished when they are there."""
-    for file in source.rglob("*"):
-        if not file.is_dir() and file.name != COMMIT_MARKER:
+    for file in files_below(source):
+        if file.name != COMMIT_MARKER:
             copy = target / file.relative_to(source)
             copy.parent.mkdir(parents=True, exist_ok=True)
             file.copy(copy, overwrite=True)
