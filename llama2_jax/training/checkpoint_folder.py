@@ -28,19 +28,22 @@ def tidy(folder: epath.Path) -> None:
 
 
 def mark_finished(checkpoint: epath.Path) -> None:
-    """Marks a checkpoint as finished, on any storage; to be called when all of it is written."""
+    """Marks a checkpoint as finished, on any storage; to be called when all of it is written.
+
+    Marks that are there stay: the manifest may list them.
+    """
     items = [path for path in checkpoint.iterdir() if path.is_dir()]
     for folder in (*items, checkpoint):
-        (folder / COMMIT_MARKER).write_text(f"Checkpoint commit was successful to {folder}")
+        if not (folder / COMMIT_MARKER).exists():
+            (folder / COMMIT_MARKER).write_text(f"Checkpoint commit was successful to {folder}")
 
 
 def copy_checkpoints(source: epath.Path, target: epath.Path) -> None:
     """Copies a folder of checkpoints, to any storage; they are marked as finished when they are there."""
-    for file in files_below(source):
-        if file.name != COMMIT_MARKER:
-            copy = target / file.relative_to(source)
-            copy.parent.mkdir(parents=True, exist_ok=True)
-            file.copy(copy, overwrite=True)
+    for file in sorted(files_below(source), key=lambda file: file.name == COMMIT_MARKER):  # the marks last
+        copy = target / file.relative_to(source)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        file.copy(copy, overwrite=True)
     for step in target.iterdir():
         if step.name.isdigit():
             mark_finished(step)
