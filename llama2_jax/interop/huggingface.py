@@ -14,6 +14,8 @@ from llama2_jax.interop.checkpoint import (
     read_json_object,
     widest,
 )
+from llama2_jax.interop.huggingface_config import head_of, model_config
+from llama2_jax.interop.huggingface_weights import check_names, stored_tensors, with_tied_head
 from llama2_jax.interop.names import NAMING, rows_of_theirs, stored_pieces, transposed
 from llama2_jax.interop.stored_tensor import StoredTensor, check_stored
 from llama2_jax.models.config import ModelConfig

@@ -111,16 +111,17 @@ def _generation_config(tokenizer: Tokenizer | None) -> dict[str, Any]:
 
 def _write_tokenizer(source: pathlib.Path, target: pathlib.Path, max_length: int, padded: bool) -> None:
     shutil.copyfile(source, target / "tokenizer.model")
-    content = tokenizer_json(source)
-    if difference := first_difference(source, content):
-        logging.warning(
-            "%s has other rules than Llama's, which tokenizer.json cannot express: %s. It is left out, and so is what "
-            "transformers' AutoTokenizer needs: encode with tokenizer.model and the sentencepiece package",
-            source, difference,
-        )  # fmt: skip
-        return
-    (target / "tokenizer.json").write_text(content, encoding="utf-8")
     _write_json(target / "tokenizer_config.json", tokenizer_config(source, max_length, padded))
+    content = tokenizer_json(source)
+    difference = first_difference(source, content)
+    if not difference:
+        (target / "tokenizer.json").write_text(content, encoding="utf-8")
+        return
+    logging.warning(
+        "%s has other rules than Llama's, which tokenizer.json cannot express: %s. It is left out. What transformers "
+        "makes of tokenizer.model instead may have other ids too: to be sure, encode with the sentencepiece package",
+        source, difference,
+    )  # fmt: skip
 
 
 def _as_theirs(array: np.ndarray, name: str, config: ModelConfig, head: str) -> np.ndarray:

@@ -4,7 +4,7 @@ import orbax.checkpoint as ocp
 from absl import logging
 from etils import epath
 
-from llama2_jax.training.manifest import damage
+from llama2_jax.training.manifest import damage, files_below
 
 # Orbax's mark of a finished checkpoint, and of each item in it. On storage that cannot rename a folder, such as gs://,
 # a checkpoint without it is an unfinished one, and removed; elsewhere older versions of Orbax do not write it.
@@ -28,19 +28,22 @@ def tidy(folder: epath.Path) -> None:
 
 
 def mark_finished(checkpoint: epath.Path) -> None:
-    """Marks a checkpoint as finished, on any storage; to be called when all of it is written."""
+    """Marks a checkpoint as finished, on any storage; to be called when all of it is written.
+
+    Marks that are there stay: the manifest may list them.
+    """
     items = [path for path in checkpoint.iterdir() if path.is_dir()]
     for folder in (*items, checkpoint):
-        (folder / COMMIT_MARKER).write_text(f"Checkpoint commit was successful to {folder}")
+        if not (folder / COMMIT_MARKER).exists():
+            (folder / COMMIT_MARKER).write_text(f"Checkpoint commit was successful to {folder}")
 
 
 def copy_checkpoints(source: epath.Path, target: epath.Path) -> None:
     """Copies a folder of checkpoints, to any storage; they are marked as finished when they are there."""
-    for file in source.rglob("*"):
-        if not file.is_dir() and file.name != COMMIT_MARKER:
-            copy = target / file.relative_to(source)
-            copy.parent.mkdir(parents=True, exist_ok=True)
-            file.copy(copy, overwrite=True)
+    for file in sorted(files_below(source), key=lambda file: file.name == COMMIT_MARKER):  # the marks last
+        copy = target / file.relative_to(source)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        file.copy(copy, overwrite=True)
     for step in target.iterdir():
         if step.name.isdigit():
             mark_finished(step)

@@ -53,14 +53,14 @@ def _was_promised(checkpoint: epath.Path) -> bool:
 
 
 def _files(checkpoint: epath.Path) -> list[str]:
-    return sorted(str(path.relative_to(checkpoint)) for path in _walk(checkpoint) if path.name != NAME)
+    return sorted(str(path.relative_to(checkpoint)) for path in files_below(checkpoint) if path.name != NAME)
 
 
-def _walk(folder: epath.Path) -> Iterator[epath.Path]:
-    """All files below a folder; epath has no recursive glob."""
+def files_below(folder: epath.Path) -> Iterator[epath.Path]:
+    """Yields all files below a folder; epath has no recursive glob."""
     for path in folder.iterdir():
         if path.is_dir():
-            yield from _walk(path)
+            yield from files_below(path)
         else:
             yield path
 

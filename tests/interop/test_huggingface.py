@@ -265,19 +265,25 @@ def test_a_prefix_that_all_names_share_is_removed(folder, prefix):
 
 
 def test_a_prefix_that_some_names_have_is_said(folder):
-    rewrite(folder, lambda arrays: [renamed("pretrained_model.")(arrays), arrays.update({"v_head.bias": np.ones(1)})])
+    rewrite(
+        folder,
+        lambda arrays: [renamed("pretrained_model.")(arrays), arrays.update({"v_head.bias": np.ones(1, np.float32)})],
+    )
     with pytest.raises(
         BadCheckpoint, match=r"is missing.*instead there are pretrained_model\.lm_head\.weight.*wraps it"
     ):
         open_huggingface(folder)
     rewrite(folder, lambda arrays: arrays.pop("v_head.bias"))
-    rewrite(folder, lambda arrays: arrays.update({"pretrained_model.model.layers.0.mlp.up_proj.lora_A": np.ones(1)}))
+    rewrite(
+        folder,
+        lambda arrays: arrays.update({"pretrained_model.model.layers.0.mlp.up_proj.lora_A": np.ones(1, np.float32)}),
+    )
     with pytest.raises(BadCheckpoint, match=r"1 tensors of adapters, such as .*lora_A: merge them into the model"):
         open_huggingface(folder)
 
 
 def in_shards(folder):
-    """The weights in three files, without the index; returns their names."""
+    """The weights in four files, without the index; returns their names."""
     (folder / "model.safetensors").unlink()
     write_huggingface(in_memory(GROUPED, random_arrays(GROUPED)), folder, FLOAT32, file_bytes=60_000)
     (folder / "model.safetensors.index.json").unlink()
@@ -286,14 +292,14 @@ def in_shards(folder):
 
 def test_shards_without_an_index(folder):
     shards = in_shards(folder)
-    assert len(shards) == 3
+    assert len(shards) == 4
     assert_same(open_huggingface(folder), random_arrays(GROUPED))
     shutil.copyfile(folder / shards[0], folder / "other")
     (folder / shards[1]).rename(folder / "second")
-    with pytest.raises(BadCheckpoint, match=r"has 2 of 3 files of weights .*no index: number 2 is missing; download"):
+    with pytest.raises(BadCheckpoint, match=r"has 3 of 4 files of weights .*no index: number 2 is missing; download"):
         open_huggingface(folder)
     shutil.copyfile(folder / shards[0], folder / shards[1])
-    with pytest.raises(BadCheckpoint, match=r"model-00002.* and model-00001.* both have '.*': two models' files"):
+    with pytest.raises(BadCheckpoint, match=r"model-00002.*: tensor '.*' is in model-00001.* too: two models' files"):
         open_huggingface(folder)
     shutil.copyfile(folder / "second", folder / shards[1])
     shutil.copyfile(folder / shards[0], folder / "model-00001-of-00002.safetensors")

@@ -58,7 +58,7 @@ def test_weights_are_exported_without_a_tokenizer_json_that_gives_other_ids(tmp_
     target.mkdir()
     write_huggingface(in_memory(CONFIG, arrays, tokenizer=tmp_path / "tokenizer.model"), target, np.dtype(np.float32))
     assert {path.name for path in target.iterdir()} == {
-        "config.json", "generation_config.json", "model.safetensors", "tokenizer.model",
+        "config.json", "generation_config.json", "model.safetensors", "tokenizer.model", "tokenizer_config.json",
     }  # fmt: skip
     assert_same(open_huggingface(target), arrays)
     (warning,) = warnings

@@ -26,7 +26,7 @@ def train_with(rules: dict, vocab_size: int = 480) -> bytes:
             "model_type": "bpe", "vocab_size": vocab_size, "character_coverage": 1.0, "unk_id": 0, "bos_id": 1,
             "eos_id": 2, "pad_id": -1, "byte_fallback": True, "split_digits": True,
             "allow_whitespace_only_pieces": True, "add_dummy_prefix": True, "remove_extra_whitespaces": False,
-            "normalization_rule_name": "identity", **rules,
+            "normalization_rule_name": "identity", "hard_vocab_limit": "model_type" not in rules, **rules,
         },
     )  # fmt: skip
     return model.getvalue()

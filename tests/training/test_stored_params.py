@@ -13,6 +13,7 @@ from llama2_jax.models.llama import LanguageModel, parameter_shardings
 from llama2_jax.sharding.mesh import make_mesh
 from llama2_jax.training import stored_params
 from llama2_jax.training.checkpoint_folder import CheckpointError, check_whole, copy_checkpoints
+from llama2_jax.training.manifest import write_manifest
 from llama2_jax.training.model_folder import load_model, save_model_description, tokenizer_path
 from llama2_jax.training.stored_params import ParamsReader, ParamsWriter
 from tests.random_model import FOR_EIGHT, as_tree, random_arrays, train_like
@@ -74,11 +75,14 @@ def test_what_is_written_is_finished_where_a_marker_says_so(tmp_path):
     jax.tree.map(lambda a, b: np.testing.assert_array_equal(a, b, strict=True), found, as_tree(arrays))
 
 
-def test_a_copy_is_finished_whatever_the_original_has(tmp_path):
+@pytest.mark.parametrize("marked", [True, False])
+def test_a_copy_is_finished_whatever_the_original_has(tmp_path, marked):
     """Older versions of Orbax write no marker where they can rename a folder."""
     train_like(tmp_path / "here", FOR_EIGHT, random_arrays(FOR_EIGHT))
-    for marker in (tmp_path / "here").rglob("commit_success.txt"):
-        marker.unlink()
+    if not marked:
+        for marker in (tmp_path / "here").rglob("commit_success.txt"):
+            marker.unlink()
+        write_manifest(epath.Path(tmp_path) / "here/checkpoints/7")
     there = epath.Path(tmp_path) / "there"
     copy_checkpoints(epath.Path(tmp_path) / "here/checkpoints", there)
     by_marker = ocp.path.atomicity.CommitFileTemporaryPath
