@@ -65,12 +65,18 @@ def _check_sizes(found: ModelConfig, wanted: ModelConfig, folder: epath.Path) ->
 def _link(source: epath.Path, target: epath.Path, copy: bool) -> None:
     """Links a folder of checkpoints, which may be large; copies it if that is wanted, or on storage without links."""
     if copy or "://" in f"{source} {target}":
-        for file in source.rglob("*"):
-            if not file.is_dir():
-                copied = target / file.relative_to(source)
-                copied.parent.mkdir(parents=True, exist_ok=True)
-                file.copy(copied, overwrite=True)
+        _copy(source, target)
         return
     if os.path.islink(target):
         os.unlink(target)
     os.symlink(os.path.abspath(source), target, target_is_directory=True)
+
+
+def _copy(source: epath.Path, target: epath.Path) -> None:
+    """Copies a folder with all that is in it; epath has no way to list folders of any depth."""
+    target.mkdir(parents=True, exist_ok=True)
+    for entry in source.iterdir():
+        if entry.is_dir():
+            _copy(entry, target / entry.name)
+        else:
+            entry.copy(target / entry.name, overwrite=True)
