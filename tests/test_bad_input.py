@@ -78,8 +78,8 @@ def test_an_unknown_format(read):
 
 
 def test_a_file_of_an_unknown_kind(read):
-    with pytest.raises(ValueError, match=r"mine\.parquet: unknown format; wanted a name that ends in \.jsonl, \.json"):
-        read(lines(GOOD), name="mine.parquet")
+    with pytest.raises(ValueError, match=r"mine\.arrow: unknown format; wanted a name that ends in \.jsonl, \.json"):
+        read(lines(GOOD), name="mine.arrow")
 
 
 def test_a_file_that_is_not_there(read, tmp_path):

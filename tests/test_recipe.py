@@ -270,6 +270,6 @@ def test_a_download_by_hand_or_a_lost_connection_changes_no_finished_stage(hub, 
 
 
 def test_what_the_hub_refuses_ends_the_run_before_the_stage(hub, tmp_path):
-    with pytest.raises(ValueError, match=r"hf://datasets/org/set: there is no such repository"):
+    with pytest.raises(ValueError, match=r"hf://datasets/org/set/x\.jsonl: there is no such repository"):
         recipe.run(reading(), str(tmp_path / "run"))
     assert not runs(tmp_path / "run")

@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import logging
 import types
 from collections.abc import Iterator
 
@@ -26,6 +27,9 @@ def library(address: Address) -> types.ModuleType:
         import huggingface_hub.hf_api
     except ImportError as error:
         raise HubError(f'{address}: to read from the hub, install the extra "hub": pip install -e ".[hub]"') from error
+    # It logs each request, of which a set of many files needs many.
+    for client in ("httpx", "httpx2"):
+        logging.getLogger(client).setLevel(logging.WARNING)
     return huggingface_hub
 
 

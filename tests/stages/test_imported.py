@@ -128,6 +128,7 @@ def test_a_model_of_the_hub_is_taken_over_whole(outside, tmp_path, hub):
     """The stage does not depend on the cache afterwards."""
     files = {str(path.relative_to(outside)): path.read_bytes() for path in outside.rglob("*") if path.is_file()}
     commit = hub.publish("org/model", files)
+    (tmp_path / "stage").mkdir()
     assert take_over(f"hf://org/model@{commit}", tmp_path / "stage") == {"given": f"hf://org/model@{commit}"}
     shutil.rmtree(tmp_path / "hub cache")
     jax.tree.map(np.testing.assert_array_equal, load_model(tmp_path / "stage").params, load_model(outside).params)
