@@ -19,12 +19,21 @@ def no_text(row: object) -> str:
 
 def no_text_in(text: str, field: str) -> str:
     """Returns what is no text in a string; "" if all is well."""
-    found = None if text.isascii() and "\x00" not in text else _NO_TEXT.search(text)
-    if found is None:
+    if _is_text(text):
         return ""
+    found = _NO_TEXT.search(text)
     line = text.count("\n", 0, found.start()) + 1
     place = f"character {found.start()}" if line == 1 else f"line {line}"
     return f"field {field}, {place}: {_described(ord(found.group()))}. Repair the text, or leave it out"
+
+
+def _is_text(text: str) -> bool:
+    """Whether all of it is text; encoding is ten times as fast as searching."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return "\x00" not in text
 
 
 def _described(code: int) -> str:

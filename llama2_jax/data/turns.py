@@ -41,8 +41,9 @@ def message_from(turn: object, place: str, roles: Mapping[str, str], role_field:
     role = turn.get(role_field)
     if not isinstance(role, str) or role not in roles:
         raise ValueError(f"{place}: {role_field} is {shown(role)}; wanted one of {', '.join(roles)}")
-    content = _text(turn.get(content_field), f"{place}, {content_field}")
-    return {"role": roles[role], "content": content, **answer_weight(turn, roles[role], place)}
+    # First what cannot be said at all: a call of a tool has no content, and that is not what is wrong with it.
+    weight = answer_weight(turn, roles[role], place)
+    return {"role": roles[role], "content": _text(turn.get(content_field), f"{place}, {content_field}"), **weight}
 
 
 def answer_weight(turn: Mapping, role: object, place: str) -> dict[str, int]:

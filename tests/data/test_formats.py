@@ -178,6 +178,12 @@ def test_what_a_conversation_cannot_have_is_refused(form, field, value):
         record({field: value}, form)
 
 
+def test_a_call_of_a_tool_is_named_and_not_its_missing_content():
+    call = {"role": "assistant", "content": None, "tool_calls": [{"id": "1"}]}
+    with pytest.raises(ValueError, match="messages, item 1: field tool_calls is"):
+        record({"messages": [{"role": "user", "content": "u"}, call]}, "openai_chat")
+
+
 def test_pictures_in_a_content_are_refused():
     for part in ({"type": "image_url", "image_url": {"url": "x"}}, {"type": "image_url", "text": "x"}, "text", 3, None):
         with pytest.raises(ValueError, match="messages, item 0, content has parts that are not text: part 1 is"):
