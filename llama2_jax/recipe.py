@@ -184,10 +184,6 @@ def check_stage(config: ConfigDict, name: str, count: Count) -> None:
             f"config.{name}: max_new_tokens={part.max_new_tokens} leaves no room for a prompt in "
             f"config.model.max_length={config.model.max_length}"
         )
-    if part.get("vocab_size", config.model.vocab_size) != config.model.vocab_size:
-        raise RecipeError(
-            f"config.{name}.vocab_size={part.vocab_size} differs from config.model.vocab_size={config.model.vocab_size}"
-        )
     module = _module(name, part.run)
     if not hasattr(module, "check"):
         return

@@ -19,14 +19,13 @@ from llama2_jax.models.config import ModelConfig, parameter_count
 from llama2_jax.pipeline.stage_files import write_json
 
 # Numbers of rows: what a batch has, what is read, sampled, compared, held out and kept. All are divided alike, so that
-# a stage has as many steps as in the real run, and holds out the same share of what it reads.
-ROWS = 32
-ROW_FIELDS = (
-    "batch_size", "minibatch_size", "pairs_per_batch", "test_comparisons", "sweep_prompts", "bag_size", "limit",
-    "human_comparisons",
-)  # fmt: skip
+# a stage has as many steps as in the real run, and holds out the same share of what it reads. Batches keep 2 rows: what
+# a mesh can split.
+ROWS = 64
+BATCHES = ("batch_size", "minibatch_size", "pairs_per_batch")
+ROW_FIELDS = (*BATCHES, "test_comparisons", "sweep_prompts", "bag_size", "limit", "human_comparisons")
 # A source without a limit below ROWS * RECORDS gives this many records; one of text so many documents.
-RECORDS, DOCUMENTS = 200, 8
+RECORDS, DOCUMENTS = 64, 8
 # Lengths in tokens are divided by at most LENGTHS, so that a context keeps at least CONTEXT tokens.
 LENGTHS, CONTEXT = 8, 320
 LENGTH_FIELDS = ("max_length", "length", "answer_tokens", "max_new_tokens", "logits_chunk")
@@ -38,7 +37,7 @@ COUNTED_IN_STEPS = (
 )  # fmt: skip
 # At most.
 CAPS = {
-    "samples_per_prompt": 4,
+    "samples_per_prompt": 2,
     "accumulation": 2,
     "held_out_batches": 2,
     "max_characters": 2_000_000,  # of the text that the tokenizer learns from
@@ -218,7 +217,7 @@ def _smaller(name: str, value: int, lengths: int) -> int:
     if name in LENGTH_FIELDS:
         return math.ceil(value / lengths)
     if name in ROW_FIELDS:
-        return math.ceil(value / ROWS)
+        return max(math.ceil(value / ROWS), min(value, 2) if name in BATCHES else 0)
     return min(value, CAPS.get(name, value))
 
 

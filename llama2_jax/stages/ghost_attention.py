@@ -24,7 +24,6 @@ from llama2_jax.sizing.programs import DeviceWork
 
 def run(config: ConfigDict, inputs: Inputs, runtime: Runtime) -> dict:
     """Writes dialogues.jsonl: records with `loss`: "last"."""
-    policy = load_policy(inputs["policy"], load_tokenizer(inputs), runtime)
     dialogues = read_records(config.dialogues, runtime, "user_turns")
     turns = [record["turns"] if "turns" in record else user_turns(record["messages"]) for record in dialogues]
     constraints = read_records(config.instructions, runtime, "instructions")

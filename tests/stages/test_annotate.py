@@ -168,7 +168,7 @@ def stage(tmp_path, monkeypatch):
         ]
 
     monkeypatch.setattr(sampling, "generate", generate)
-    monkeypatch.setattr(sampling, "load_model", lambda folder, mesh: types.SimpleNamespace(params=folder.name))
+    monkeypatch.setattr(sampling, "load_model", lambda folder, mesh, head: types.SimpleNamespace(params=folder.name))
     monkeypatch.setattr(encoding.Tokenizer, "load", lambda path: Letters())
 
     def run(earlier_rounds=(), **changes):
@@ -253,7 +253,7 @@ def test_the_annotator_is_not_told_which_version_wrote_an_answer(stage):
 
 def test_holding_out_more_than_there_are_prompts_is_refused_before_anything_is_sampled(stage, monkeypatch):
     monkeypatch.delattr(sampling, "generate")
-    with pytest.raises(ValueError, match=r"the_stage: test_comparisons=12, but 12 prompts give at most 12 comparisons"):
+    with pytest.raises(ValueError, match=r"test_comparisons=12, but 12 prompts give at most 12 comparisons"):
         stage(test_comparisons=12)
 
 

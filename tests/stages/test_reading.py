@@ -45,7 +45,7 @@ STAGES = {
     "ppo": (ppo, "prompts", {}),
     "held_out_prompts": (ppo, "held_out_prompts", {"prompts": good("prompts"), "batch_size": 1}),
     "rejection_sampling": (rejection_sampling, "sources", {}),
-    "preferences": (reward_model, "preferences", {}),
+    "preferences": (reward_model, "preferences", {"test_preferences": {}}),
     "test_preferences": (reward_model, "test_preferences",
                          {"preferences": good("preferences"), "open_preferences": {}, "kind": "safety",
                           "margin": "none", "other_fraction": 0.1, "length": 64, "too_long": "raise"}),

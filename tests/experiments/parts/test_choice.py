@@ -60,7 +60,7 @@ def test_what_a_stage_reads_follows_the_data(data, scales):
     ("data", "too_long", "pairs_too_long", "start", "bag", "demonstrations"),
     [
         ("miniature", "raise", "raise", "sft", 1500, set()),
-        ("real", "drop", "truncate_left", "pretrain", 100_000, {"lima", "safety"}),
+        ("real", "drop", "truncate_left", "pretrain", 0, {"lima", "safety"}),
     ],
 )
 @pytest.mark.parametrize("scale", ["tiny", "small", "7b"])
