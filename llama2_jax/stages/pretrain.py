@@ -35,7 +35,8 @@ def run(config: ConfigDict, inputs: Inputs, runtime: Runtime) -> dict:
         for name, records in read_sources(config.sources, runtime, "text").items()
     }
     training, held_out = _hold_out(documents)
-    weights = source_weights(config.sources)
+    # Optional sources may be absent.
+    weights = {name: weight for name, weight in source_weights(config.sources).items() if name in documents}
 
     def batches(documents: dict, seed: int):
         return pretraining_batches(
