@@ -5,8 +5,9 @@ sampled data from the larger model." A finished run of rlhf_v5 with the larger m
 tokenizer, its comparisons (for the reward models), its best samples and its dialogues; nothing is sampled or annotated
 here before PPO.
 
-Reaches (tiny, one seed): TODO
-Costs (tiny): TODO minutes on 2 CPU cores, after the teacher's run.
+Reaches (tiny, one seed): with half the teacher's layers true helpfulness 0.63 from 0.39, where the teacher reaches 0.64
+from 0.42; violations fall from 0.68 to 0.11, and PPO raises them to 0.20; more in docs/results.md.
+Costs (tiny): 16 minutes on one CPU core, after the teacher's run.
 Run: python -m llama2_jax.main --config=experiments/distillation.py[:<scale>[,<data>]] --config.teacher=<its workdir>
 """
 
