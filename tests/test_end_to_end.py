@@ -282,28 +282,21 @@ def test_a_round_that_was_cut_off_between_sampling_and_fine_tuning(finished, beg
 
 
 def test_a_smaller_model_learns_from_the_best_samples_of_a_larger_one(finished, tmp_path):
-    """One layer from two: every stage of the distillation to its report; see tests/experiments/test_distillation.py."""
+    """One layer from two, up to PPO, which is as in the other runs; tests/experiments/test_distillation.py has more."""
     config = shrink(distillation.get_config())
     config.model.layers = 1
     config.teacher = str(finished)
-    records = recipe.run(config, str(tmp_path))
+    records = recipe.run(config, str(tmp_path), until="rlhf_v5_safety_reward")
     for number in range(1, 6):
         imported = tmp_path / f"teacher_rlhf_v{number}_rejection_sampling"
         teacher = finished / f"rlhf_v{number}_rejection_sampling"
         assert rows(imported / "bag.jsonl") == rows(teacher / "bag.jsonl")
-        dialogues = records[f"rlhf_v{number}_distillation"]["results"]["dialogues"]
-        assert dialogues[imported.name] == len(rows(teacher / "bag.jsonl")) > 0
-        assert load_model(tmp_path / f"rlhf_v{number}_distillation").config.layers == 1
-    assert load_model(teacher).config.layers == 2
-    comparisons = [
-        row for number in range(1, 6) for row in rows(finished / f"rlhf_v{number}_annotation/comparisons.jsonl")
-    ]
+        student = f"rlhf_v{number}_distillation"
+        assert records[student]["results"]["dialogues"][imported.name] == len(rows(teacher / "bag.jsonl")) > 0
+        assert (load_model(tmp_path / student).config.layers, load_model(teacher).config.layers) == (1, 2)
+    compared = [row for n in range(1, 6) for row in rows(finished / f"rlhf_v{n}_annotation" / "comparisons.jsonl")]
     seen = records["rlhf_v5_safety_reward"]["results"]["comparisons"]
-    assert seen["safety"] >= sum(row["domain"] == "safety" for row in comparisons)
-    report = json.loads((tmp_path / "report" / "report.json").read_text())
-    assert [version["name"] for version in report["versions"]] == [
-        "sft", "rlhf_v1", "rlhf_v2", "rlhf_v3", "rlhf_v4", "rlhf_v5_distillation", "rlhf_v5",
-    ]  # fmt: skip
+    assert seen["safety"] >= sum(row["domain"] == "safety" for row in compared) > 0
 
 
 TWO_PROCESSES = """
