@@ -173,7 +173,10 @@ def _short(value: object) -> str:
 
 
 def _shrink_model(config: ConfigDict) -> None:
-    """Few layers, heads and dimensions; queries share keys and values as they do, and ratios of widths stay."""
+    """Few layers, heads and dimensions; queries share keys and values as they do, and ratios of widths stay.
+
+    A tokenizer from outside keeps its pieces.
+    """
     model = config.model
     shared, widening = model.heads // model.kv_heads, model.ffn_hidden / model.dim
     kv_heads = min(model.kv_heads, KV_HEADS)
@@ -186,7 +189,8 @@ def _shrink_model(config: ConfigDict) -> None:
         "dim": heads * head_dim,
         "ffn_hidden": max(16, 16 * round(widening * heads * head_dim / 16)),
     })  # fmt: skip
-    if not config.get("given", {}).get("tokenizer"):
+    trained = any("vocab_size" in config[name] for name in config.stages)
+    if trained and not config.get("given", {}).get("tokenizer"):
         model.vocab_size = min(model.vocab_size, VOCABULARY)
         for name in config.stages:
             if "vocab_size" in config[name]:

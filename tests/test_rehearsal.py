@@ -12,7 +12,7 @@ import time
 import pytest
 from ml_collections import ConfigDict
 
-from experiments import rlhf_v1, rlhf_v5
+from experiments import distillation, rlhf_v1, rlhf_v5
 from experiments.parts.scales import SCALES
 from llama2_jax import recipe, rehearsal
 from llama2_jax.models.config import ModelConfig
@@ -100,6 +100,11 @@ def test_given_models_are_left_out_and_a_given_tokenizer_is_used():
     assert rehearsed.config.given.pretrain == "" and rehearsed.config.given.tokenizer == "/models/llama"
     assert rehearsed.config.model.vocab_size == 32_000
     assert any("/models/llama; pretrain is run in its place" in sentence for sentence in rehearsed.untried)
+
+
+def test_a_tokenizer_that_is_imported_keeps_its_pieces():
+    """As that of the larger model whose samples a smaller one learns from."""
+    assert rehearsal.rehearse(distillation.get_config("7b")).config.model.vocab_size == 32_000
 
 
 def test_it_says_what_the_files_cannot_give(tmp_path):

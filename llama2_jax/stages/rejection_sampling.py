@@ -6,6 +6,7 @@ Writes sweep.json (how the temperature was chosen), samples.jsonl (this round's 
 trained on) and the fine-tuned model.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -88,7 +89,8 @@ def check(config: ConfigDict, inputs: Mapping, count: Count) -> None:
     if config.sweep_prompts > prompts:
         raise ValueError(f"sweep_prompts={config.sweep_prompts} of at most {prompts} prompts: sweep fewer")
     if bags := inputs.get("bags", ()):
-        pool = prompts + sum(count(bag.prompts) for bag in bags if "prompts" in bag)
+        # How many samples an imported round has is not known.
+        pool = prompts + sum(count(bag.prompts) if "prompts" in bag else math.inf for bag in bags)
         if config.bag_size > pool:
             raise ValueError(
                 f"bag_size={config.bag_size} of at most {pool} answers, the best one to each prompt of "

@@ -4,6 +4,7 @@ The kind is "helpfulness" or "safety": it decides the data mix, and the safety m
 """
 
 import functools
+import math
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -100,7 +101,8 @@ def run(config: ConfigDict, inputs: Inputs, runtime: Runtime) -> dict:
 
 def check(config: ConfigDict, inputs: Mapping, count: Count) -> None:
     """Raises ValueError if the warm-up is longer than the run can be, or a batch cannot be accumulated."""
-    annotated = sum(count(annotation.prompts) for annotation in inputs["annotations"] if "prompts" in annotation)
+    # How many comparisons an imported annotation has is not known.
+    annotated = sum(count(part.prompts) if "prompts" in part else math.inf for part in inputs["annotations"])
     comparisons = annotated + count(config.preferences) + count(config.open_preferences)
     check_schedule(config, most_steps(comparisons, config.pairs_per_batch, config.epochs), config.pairs_per_batch)
 

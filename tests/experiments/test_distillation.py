@@ -7,6 +7,7 @@ from experiments.parts.choice import DATA
 from experiments.parts.scales import SCALES
 from experiments.parts.stages import ROLES, stages_with_role
 from llama2_jax import recipe
+from llama2_jax.data.counts import most_records
 from llama2_jax.stages.imported_records import RECORDS
 
 ROUNDS = range(1, 6)
@@ -17,6 +18,8 @@ ROUNDS = range(1, 6)
 def test_stages_fit_together(scale, data):
     config = distillation.get_config(f"{scale},{data}")
     recipe.validate(config)
+    for name in config.stages:
+        recipe.check_stage(config.copy_and_resolve_references(), name, most_records)
     assert {config[stage].role for stage in config.stages} <= set(ROLES)
     assert not [name for role in ("annotation", "rejection_sampling") for name in stages_with_role(config, role)]
 

@@ -7,6 +7,7 @@ from ml_collections import ConfigDict
 
 from experiments import rlhf_v5
 from llama2_jax import recipe
+from llama2_jax.data.counts import most_records
 from llama2_jax.stages import imported_records
 from llama2_jax.stages.imported_records import RECORDS
 from tests.smallest import smallest_runtime
@@ -140,3 +141,17 @@ def test_a_stage_that_makes_records_alone_can_be_given(other):
     }
     assert config.rlhf_v3_ghost_attention.records_of == "ghost_attention"
     assert config.rlhf_v1_rejection_sampling.run == "llama2_jax.stages.imported"  # its model is what the rounds need
+
+
+def test_how_much_is_imported_is_not_known_before_the_run(other):
+    """So neither too few comparisons for the warm-up nor a bag larger than its pool are assumed."""
+    config = rlhf_v5.get_config()
+    config.given.rlhf_v1_annotation = str(other / "rlhf_v1_annotation")
+    config.rlhf_v1_helpfulness_reward.open_preferences = {}
+    config.rlhf_v4_rejection_sampling.prompts.prompts.limit = 1000
+    for number in (1, 2, 3):
+        config.given[f"rlhf_v{number}_rejection_sampling"] = str(other / BAG)
+    config = recipe.with_given(config)
+    assert config.rlhf_v4_rejection_sampling.bag_size > 1000
+    for name in ("rlhf_v1_helpfulness_reward", "rlhf_v4_rejection_sampling"):
+        recipe.check_stage(config, name, most_records)
