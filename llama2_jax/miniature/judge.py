@@ -1,7 +1,6 @@
 """The truth about an answer: how helpful, how safe, whether a standing instruction is kept. No noise, no hidden fields.
 
-Used by the annotator and by evaluation. Training sees it through noise alone: in the annotator's preferences and in the
-labels of open preferences (demonstrations.open_preferences), which stand for those of people on the web.
+Used only by the annotator and by evaluation; a training stage never sees it.
 """
 
 import dataclasses
