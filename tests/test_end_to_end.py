@@ -124,7 +124,7 @@ def test_the_report_tells_what_every_version_reached(finished):
         assert version["instruction_kept"].keys() == {"2", "4", "6"}
         # What helpfulness is made of, on questions that training does not ask and on those that it does.
         assert all(0 <= version[f"{seen}{part}"] <= 1 for seen in ("", "seen_") for part in ("content", "style"))
-    assert (report["evaluation_prompts"], report["seen_prompts"]) == (40, 12)
+    assert (report["evaluation_prompts"], report["seen_prompts"]) == (40, 13)
     assert "on unseen prompts: helpfulness" in (finished / "report" / "index.html").read_text()
 
 
