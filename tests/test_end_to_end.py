@@ -122,8 +122,10 @@ def test_the_report_tells_what_every_version_reached(finished):
         assert measured <= version.keys()
         assert 0 <= version["helpfulness"] <= 1 and 0 <= version["violation_rate"] <= 1
         assert version["instruction_kept"].keys() == {"2", "4", "6"}
-    assert report["evaluation_prompts"] == 40
-    assert (finished / "report" / "index.html").stat().st_size > 10_000
+        # What helpfulness is made of, on questions that training does not ask and on those that it does.
+        assert all(0 <= version[f"{seen}{part}"] <= 1 for seen in ("", "seen_") for part in ("content", "style"))
+    assert (report["evaluation_prompts"], report["seen_prompts"]) == (40, 13)
+    assert "on unseen prompts: helpfulness" in (finished / "report" / "index.html").read_text()
 
 
 def test_the_report_has_two_reward_models_a_round(finished):

@@ -46,6 +46,9 @@ def no_preferences(limit: Limit) -> SourceDict:
     return {}
 
 
+# For the loss on dialogues that nothing trains on.
+HELD_OUT = {"split": "validation", "purpose": "held out"}
+
 # What a small model needs to learn each, so numbers weigh most.
 TEXT_WEIGHTS = {
     "encyclopedia": 0.2,
@@ -58,9 +61,6 @@ TEXT_WEIGHTS = {
 
 # As hard as the last round's; many that only sound unsafe, since refusals spread easily.
 PPO_PROMPTS = {"batch": 5, "unsafe": 0.1, "borderline": 0.2}
-
-# Measured while a model trains, and read by what decides when it stops.
-HELD_OUT = {"split": "validation", "purpose": "held out"}
 
 # Labels of open-source comparisons are the truth with coarser ratings and more noise than the rounds', and some answers
 # are not to the point.

@@ -11,7 +11,7 @@ from llama2_jax.miniature.instructions import read as without_instructions
 from llama2_jax.miniature.requests.identity import QUESTIONS
 from llama2_jax.miniature.splits import split_of
 
-# Enough that, before questions were split, a third of those held out occurred.
+# Enough that, before questions were split, two thirds of those held out occurred.
 RECORDS, DOCUMENTS = 300, 100
 
 
