@@ -127,7 +127,7 @@ def _is_jsonl(file: io.BufferedIOBase) -> bool:
     file.seek(0)
     try:
         return isinstance(json.loads(first), dict) and bool(second)
-    except ValueError:
+    except (ValueError, RecursionError):
         return False
 
 
