@@ -44,7 +44,7 @@ def pretraining(scale: str) -> SourceDict:
     """
     c4, wiki, gutenberg = ("0000[0-3]", "0000[0-1]", "00000") if scale in LITTLE else ("0000?", "0000?", "0000[0-3]")
     web = {"path": f"{C4}/en/c4-train.{c4}-of-01024.json.gz", "weight": 8.0}
-    wikipedia = {"path": f"{WIKIPEDIA}/20231101.en/train-{wiki}-of-*.parquet", "weight": 2.0}
+    wikipedia = {"path": f"{WIKIPEDIA}/20231101.en/train-{wiki}-of-*.parquet", "weight": 2.0, "text_unit": "file"}
     books = {"path": f"{GUTENBERG}/data/train-{gutenberg}-of-*.parquet", "weight": 1.0, "columns": {"text": "TEXT"}}
     large = {
         "wikipedia": text("pretrain/wiki_demo/wiki_demo.txt.gz", weight=0.5, text_unit="line", hub=wikipedia),
