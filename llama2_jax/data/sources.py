@@ -231,9 +231,10 @@ def read_and_report(
         if taken:
             records.append({"source": name, **record} if name else record)
     if not records:
+        first = f"; the first is {skipped[0]}" if skipped else ""
         raise ValueError(
             f"source {name or source.path or source.function!r}: no records are left ({len(skipped)} bad lines "
-            f"skipped, part={source.part}, where={dict(source.where)})"
+            f"skipped, part={source.part}, where={dict(source.where)}){first}"
         )
     if absent := sorted(set(source.columns.values()) - seen):
         logging.warning("source %r: no row has the column %s; the defaults are used", name, ", ".join(absent))

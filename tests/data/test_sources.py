@@ -192,7 +192,9 @@ def test_an_empty_file_is_refused(tmp_path):
 
 def test_a_source_without_remaining_records_is_refused(tmp_path):
     lines(tmp_path, [{"text": ""}])
-    with pytest.raises(ValueError, match=r"source 'web': no records are left \(1 bad lines skipped"):
+    with pytest.raises(
+        ValueError, match=r"source 'web': no records are left \(1 bad lines skipped.*x\.jsonl:1: field text"
+    ):
         read({"path": "x.jsonl", "format": "text", "on_bad_line": "skip"}, tmp_path, 0, "web")
 
 
