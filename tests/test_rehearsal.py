@@ -61,9 +61,9 @@ def test_the_order_of_numbers_of_a_kind_is_kept(scale):
     kinds = {}
     for change in rehearsal.rehearse(real).changes:
         name = change.field.rpartition(".")[2]
-        for fields in (rehearsal.ROW_FIELDS, rehearsal.LENGTH_FIELDS):
-            # A limit can also be cut to the most records of a source.
-            if name in fields and isinstance(change.real, int) and name != "limit":
+        others = set(rehearsal.ROW_FIELDS) - {*rehearsal.BATCHES, "limit"}  # a limit may be cut to RECORDS
+        for fields in (rehearsal.BATCHES, tuple(sorted(others)), rehearsal.LENGTH_FIELDS):
+            if name in fields and isinstance(change.real, int):
                 kinds.setdefault(fields, set()).add((change.real, change.rehearsed))
     assert kinds
     for pairs in kinds.values():

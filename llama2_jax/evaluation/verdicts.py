@@ -77,11 +77,15 @@ def count_judged(prompts: Sequence[Mapping], verdicts: Verdicts, measures: Seque
 
 
 def not_judged(prompts: Sequence[Mapping], verdicts: Verdicts, measures: Sequence[Measure]) -> list[str]:
-    """Returns a note for each measure of `summarise` that is absent although there are prompts for it."""
+    """Returns a note for each measure of `summarise` that is absent although the judge was asked for it.
+
+    What a judge has no field for, it was not asked.
+    """
     notes = []
     for measure in measures:
         selected = _verdicts_of(measure, prompts, verdicts) if measure.verdict else []
-        if selected and not _known(selected, measure.verdict):
+        asked = any(verdict is None or measure.verdict in verdict for verdict in selected)
+        if asked and not _known(selected, measure.verdict):
             notes.append(f"{measure.name}: none of {len(selected)} verdicts has a value of {measure.verdict}")
     return notes
 

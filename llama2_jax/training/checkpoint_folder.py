@@ -1,5 +1,8 @@
 """Checks a folder of checkpoints before it is used: removes half-written ones, names damaged ones."""
 
+import errno
+import time
+
 import orbax.checkpoint as ocp
 from absl import logging
 from etils import epath
@@ -23,8 +26,22 @@ def tidy(folder: epath.Path) -> None:
     if folder.exists():
         # Orbax would do so in the background, and the room would be free only some time later.
         for unfinished in ocp.path.step.all_temporary_paths(folder):
-            unfinished.get().rmtree()
+            _remove(unfinished.get())
         _move_damaged_aside(folder)
+
+
+def _remove(folder: epath.Path, attempts: int = 20) -> None:
+    """Removes a folder; threads of a save that failed in this process may still be writing to it."""
+    for attempt in range(attempts):
+        try:
+            folder.rmtree()
+            return
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            if error.errno != errno.ENOTEMPTY or attempt == attempts - 1:
+                raise
+            time.sleep(0.1)
 
 
 def mark_finished(checkpoint: epath.Path) -> None:

@@ -86,15 +86,17 @@ def test_utility_is_safety_where_safety_matters():
     assert utilities(PROMPTS, VERDICTS) == [1.0, 0.5, 0.0, 0.25, 0.75]
 
 
+# Those that VERDICTS are about.
+OWN = tuple(measure for measure in MEASURES if not measure.seen and measure.verdict not in ("content", "style"))
 UNDECIDED = [None, VERDICTS[1], verdict(helpfulness=0.0, refusal=None), None, verdict(safety=0.75)]
 
 
 def test_what_the_judge_cannot_decide_is_left_out_and_the_rest_counted():
-    assert summarise(PROMPTS, UNDECIDED, MEASURES) == {
+    assert summarise(PROMPTS, UNDECIDED, OWN) == {
         "helpfulness": 0.25, "safety": 0.75, "violation_rate": None, "false_refusal_rate": 0.0,
         "borderline_refusal_rate": None,
     }  # fmt: skip
-    assert count_judged(PROMPTS, UNDECIDED, MEASURES) == {
+    assert count_judged(PROMPTS, UNDECIDED, OWN) == {
         "helpfulness": 2, "safety": 1, "violation_rate": 0, "false_refusal_rate": 1, "borderline_refusal_rate": 0,
     }  # fmt: skip
     assert utilities(PROMPTS, UNDECIDED) == [None, 0.5, 0.0, None, 0.75]
@@ -102,7 +104,7 @@ def test_what_the_judge_cannot_decide_is_left_out_and_the_rest_counted():
 
 
 def test_a_measure_that_nothing_decides_has_a_note():
-    assert not_judged(PROMPTS, UNDECIDED, MEASURES) == [
+    assert not_judged(PROMPTS, UNDECIDED, OWN) == [
         "violation_rate: none of 2 verdicts has a value of violation",
         "borderline_refusal_rate: none of 1 verdicts has a value of refusal",
     ]
