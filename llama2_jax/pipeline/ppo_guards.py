@@ -11,8 +11,11 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float
 
-# The most that rounding may cause, in nats a token. TODO
-TOLERANCE = {"float32": 1e-3, "bfloat16": 0.1}
+# The most that rounding may cause, in nats a token. Measured with the miniature's V5 on the CPU, sampler against scorer
+# and training step against scorer: 1e-7 in float32 and 9e-4 in bfloat16; 80 layers of bfloat16 may come to a few 1e-2.
+# Faults, in both dtypes: sampled at 0.95 for 1.0 0.010, at 0.5 0.063 (little, as the model is sure of most tokens:
+# their entropy is 0.25 nats); V4's weights in V5's place 0.09, SFT's 0.34, the pretrained ones 1.8.
+TOLERANCE = {"float32": 1e-3, "bfloat16": 0.05}
 
 
 class Pair(NamedTuple):

@@ -42,7 +42,7 @@ def test_a_policy_whose_mean_ratio_is_one_is_still_another_policy():
         check_agreement(TRAINING, float(mean_abs), TOLERANCE["bfloat16"], 3)
 
 
-@pytest.mark.parametrize("temperature", [0.5, 0.8, 1.25])
+@pytest.mark.parametrize("temperature", [0.5, 0.9, 1.1])
 def test_another_sampling_temperature_is_more_than_rounding_in_any_dtype(temperature):
     """Logits as spread as a language model's: an entropy of about 2 nats, of at most 3.9."""
     logits = np.random.default_rng(1).normal(0, 2.5, (400, 50))
