@@ -54,7 +54,7 @@ _XLA_FLAGS = flags.DEFINE_enum(
     "xla_flags", "default", ["default", "none"], "The compiler's flags: our table for the platform, or none of it."
 )
 
-_CONFIG_FILE = re.compile(r"--?config=(.*)", re.DOTALL)
+_CONFIG_FILE = re.compile(r"^--?config=(.*)$", re.DOTALL)
 
 
 def main(argv: list[str]) -> None:

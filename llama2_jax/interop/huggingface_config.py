@@ -22,6 +22,7 @@ _PLAIN = {
     "mlp_bias": (False, None),
     "partial_rotary_factor": (1.0, None),
     "quantization_config": (None,),
+    "tie_word_embeddings": (False, True, None),
     "num_experts": (0, 1, None),
     "num_local_experts": (0, 1, None),
     "use_qk_norm": (False, None),
@@ -104,8 +105,7 @@ def _rope_theta(described: Mapping[str, Any], path: pathlib.Path) -> float:
         rope = described.get(place) or {}
         if not isinstance(rope, Mapping):
             raise BadCheckpoint(f"{path}: {place} is {rope!r}, expected an object with fields, or null")
-        kinds = {rope[name] for name in ("rope_type", "type") if rope.get(name) is not None}
-        if kinds - {"default"}:
+        if any(rope.get(name) not in ("default", None) for name in ("rope_type", "type")):
             raise BadCheckpoint(f"{path}: {place} is {dict(rope)}; Llama 2 has None: scaled rotary positions differ")
         for field in rope.keys() - {"rope_type", "type", "rope_theta"}:
             if rope[field] not in _UNSCALED.get(field, (None,)):
@@ -134,8 +134,9 @@ def _check_windows(described: Mapping[str, Any], path: pathlib.Path) -> None:
         raise BadCheckpoint(
             f"{path}: sliding_window is {window!r}; Llama 2 has None: every layer attends to everything"
         )
-    if others := sorted(set(map(str, described.get("layer_types") or [])) - {"full_attention"}):
-        raise BadCheckpoint(f"{path}: layer_types has {', '.join(others)}; Llama 2 has full_attention in every layer")
+    kinds = described.get("layer_types") or []
+    if not isinstance(kinds, list) or any(kind != "full_attention" for kind in kinds):
+        raise BadCheckpoint(f"{path}: layer_types is {kinds!r}; Llama 2 has full_attention in every layer")
 
 
 def _check_heads(described: Mapping[str, Any], path: pathlib.Path) -> None:
