@@ -14,7 +14,7 @@ from llama2_jax.data.records import RATINGS
 def scores(monkeypatch):
     """Models that score an answer by its last id, in tenths: for helpfulness as it is, for safety less 5."""
 
-    def load_model(folder, mesh):
+    def load_model(folder, mesh, head):
         return types.SimpleNamespace(config=None, params=5.0 * (folder == "safety"))
 
     monkeypatch.setattr(reward_model, "load_model", load_model)

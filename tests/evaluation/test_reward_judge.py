@@ -51,7 +51,7 @@ def test_an_answer_is_no_refusal(response):
 def test_verdicts_are_sigmoid_scores(monkeypatch):
     logits = {"helpful_folder": [0.0, 2.0, -2.0], "safe_folder": [3.0, 0.0, -3.0]}
     monkeypatch.setattr(
-        reward_judge, "load_model", lambda folder, mesh: types.SimpleNamespace(config=None, params=logits[folder])
+        reward_judge, "load_model", lambda folder, mesh, head: types.SimpleNamespace(config=None, params=logits[folder])
     )
 
     def rewards(config, params, sequences):

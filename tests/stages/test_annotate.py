@@ -127,7 +127,7 @@ def stage(tmp_path, monkeypatch):
         ]
 
     monkeypatch.setattr(sampling, "generate", generate)
-    monkeypatch.setattr(sampling, "load_model", lambda folder, mesh: types.SimpleNamespace(params=folder.name))
+    monkeypatch.setattr(sampling, "load_model", lambda folder, mesh, head: types.SimpleNamespace(params=folder.name))
     monkeypatch.setattr(encoding.Tokenizer, "load", lambda path: Letters())
 
     def run(**changes):

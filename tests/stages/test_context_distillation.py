@@ -86,7 +86,7 @@ def test_an_answer_is_kept_without_its_preprompt_where_the_safety_model_prefers_
     monkeypatch.setattr(sampling, "generate", generate)
     monkeypatch.setattr(context_distillation, "rewards", rewards)
     for module in (sampling, context_distillation):
-        monkeypatch.setattr(module, "load_model", lambda folder, mesh: types.SimpleNamespace(params=None))
+        monkeypatch.setattr(module, "load_model", lambda folder, mesh, head: types.SimpleNamespace(params=None))
     monkeypatch.setattr(encoding.Tokenizer, "load", lambda path: Letters())
     runtime = smallest_runtime(tmp_path, model=smallest_model(max_length=128))
     config = ConfigDict({

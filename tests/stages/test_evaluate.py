@@ -60,7 +60,7 @@ def stage(tmp_path, monkeypatch):
         return Scores(scores, -scores, scores)
 
     monkeypatch.setattr(sampling, "generate", generate)
-    monkeypatch.setattr(sampling, "load_model", lambda folder, mesh: types.SimpleNamespace(params=folder.name))
+    monkeypatch.setattr(sampling, "load_model", lambda folder, mesh, head: types.SimpleNamespace(params=folder.name))
     monkeypatch.setattr(evaluate, "load_reward_models", lambda *_, **__: types.SimpleNamespace(score=score))
     monkeypatch.setattr(encoding.Tokenizer, "load", lambda path: Letters())
     runtime = smallest_runtime(tmp_path, model=smallest_model(max_length=256))

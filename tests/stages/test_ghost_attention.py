@@ -99,7 +99,7 @@ def run_stage(tmp_path, monkeypatch, finished):
         return [Conversation(conversation().messages[: 2 * len(ends)], ends) for ends in finished]
 
     monkeypatch.setattr(conversations, "converse", converse)
-    monkeypatch.setattr(sampling, "load_model", lambda folder, mesh: types.SimpleNamespace(params=None))
+    monkeypatch.setattr(sampling, "load_model", lambda folder, mesh, head: types.SimpleNamespace(params=None))
     monkeypatch.setattr(encoding.Tokenizer, "load", lambda path: Letters())
     source = {"made": {"function": f"{__name__}.dialogues", "format": "raw"}}
     config = ConfigDict({"dialogues": source, "instructions": {}, "terse_fraction": 1.0, **SAMPLING})
