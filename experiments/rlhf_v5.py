@@ -79,7 +79,7 @@ def add_ppo(config: ConfigDict, *, policy: str) -> None:
         "iterations": by_scale(scale, {"tiny": 20, "small": 100}, paper=400),  # 200 to 400
         "batch_size": by_scale(scale, {"tiny": 128}, paper=512),
         "minibatch_size": by_scale(scale, {"tiny": 32}, paper=64),  # one gradient step each
-        "accumulation": 1,  # each minibatch in so many parts, one after the other
+        "accumulation": by_scale(scale, {"1b": 8}, paper=1),  # each minibatch in so many parts, one after the other
         # A small reward model is soon exploited: the smaller the models, the shorter the leash.
         "kl_coefficient": by_scale(scale, {"tiny": 0.1, "34b": 0.005, "70b": 0.005}, paper=0.01),
         "clip": 0.2,

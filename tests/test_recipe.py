@@ -199,6 +199,7 @@ def test_a_mesh_that_does_not_fit_the_devices(tmp_path):
         ({"rlhf_v1_safety_reward.warmup_fraction": 1.0}, r"rlhf_v1_safety_reward: warmup_fraction=1.0"),
         ({"rlhf_v5_ppo.critic_warmup_iterations": 100}, r"rlhf_v5_ppo: critic_warmup_iterations=100 .* iterations=100"),
         ({"rlhf_v5_ppo.minibatch_size": 1024}, r"rlhf_v5_ppo: minibatch_size=1024 must be at most batch_size=512"),
+        ({"rlhf_v5_ppo.accumulation": 3}, r"rlhf_v5_ppo: accumulation=3 must divide minibatch_size=64"),
         ({"rlhf_v5_ppo.patience": 0}, r"rlhf_v5_ppo: patience=0"),
         ({"rlhf_v5_ppo.prompts.helpful.limit": 10, "rlhf_v5_ppo.prompts.harmless.limit": 10},
          r"rlhf_v5_ppo: batch_size=512 of at most 20 prompts"),

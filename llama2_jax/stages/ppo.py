@@ -87,6 +87,8 @@ def check(config: ConfigDict, inputs: Mapping, count: Count) -> None:
         raise ValueError(f"patience={config.patience} evaluations: wanted at least 1")
     if config.minibatch_size > config.batch_size:
         raise ValueError(f"minibatch_size={config.minibatch_size} must be at most batch_size={config.batch_size}")
+    if config.accumulation < 1 or config.minibatch_size % config.accumulation:
+        raise ValueError(f"accumulation={config.accumulation} must divide minibatch_size={config.minibatch_size}")
     if (prompts := count(config.prompts)) < config.batch_size:
         raise ValueError(f"batch_size={config.batch_size} of at most {prompts} prompts: give more of them")
 

@@ -180,7 +180,7 @@ def parameters(name):
 def stage(monkeypatch):
     """Runs a stage with models of random weights, and, if asked to, ends it before a call of generation."""
 
-    def load_model(folder, mesh):
+    def load_model(folder, mesh, head):
         return types.SimpleNamespace(params=parameters(folder.name))
 
     def load_reward_models(inputs, runtime, reward):
