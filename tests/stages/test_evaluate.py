@@ -61,11 +61,7 @@ def stage(tmp_path, monkeypatch):
 
     monkeypatch.setattr(sampling, "generate", generate)
     monkeypatch.setattr(sampling, "load_model", lambda folder, mesh, head: types.SimpleNamespace(params=folder.name))
-<<<<<<< HEAD
-    monkeypatch.setattr(evaluate, "load_reward_models", lambda *_: types.SimpleNamespace(score=score))
-=======
     monkeypatch.setattr(evaluate, "load_reward_models", lambda *_, **__: types.SimpleNamespace(score=score))
->>>>>>> w13-interop
     monkeypatch.setattr(encoding.Tokenizer, "load", lambda path: Letters())
     runtime = smallest_runtime(tmp_path, model=smallest_model(max_length=256))
 
