@@ -9,6 +9,7 @@ trained on) and the fine-tuned model.
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+from absl import logging
 from jax.sharding import Mesh
 from jaxtyping import Float
 from ml_collections import ConfigDict
@@ -58,7 +59,11 @@ SWEEP_RESULTS = (
 
 
 def run(config: ConfigDict, inputs: Inputs, runtime: Runtime) -> dict:
-    """Samples, keeps the best, pools the rounds' bags and fine-tunes the starting model on them."""
+    """Samples, keeps the best, pools the rounds' bags and fine-tunes the starting model on them.
+
+    Raises:
+      ValueError: if no answer ended, in this round or an earlier one, and there are no other dialogues to train on.
+    """
     tokenizer = load_tokenizer(inputs)
     bag, repeats = _fill_bag(config, inputs, tokenizer, runtime)
     write_jsonl(runtime.folder / "bag.jsonl", bag)
@@ -68,8 +73,10 @@ def run(config: ConfigDict, inputs: Inputs, runtime: Runtime) -> dict:
     }
     for folder in as_folders(inputs.get("dialogues", ())):
         dialogues[folder.name] = [encode_row(tokenizer, row) for row in read_jsonl(folder / "dialogues.jsonl")]
-    results = finetune(config.finetune, inputs["start"], dialogues, tokenizer.bos_id, runtime)
     sweep = read_json(runtime.folder / "sweep.json")
+    if not any(dialogues.values()):
+        raise ValueError(_nothing_finished(config, sweep["prompts"], inputs, runtime.stage))
+    results = finetune(config.finetune, inputs["start"], dialogues, tokenizer.bos_id, runtime)
     return {
         "temperature": sweep["chosen"],
         "bag": len(bag),
@@ -151,7 +158,7 @@ def _sample_and_keep(
     drawn = draw(range(len(prompts)), chosen, "samples", "samples")
     rows = [row["best"] for row in drawn if row["best"] is not None]
     if not rows:
-        raise ValueError(_nothing_finished(config, len(prompts), inputs["policy"].name, runtime.stage))
+        logging.warning(_nothing_finished(config, len(prompts), inputs, runtime.stage))
     write_json(
         runtime.folder / "sweep.json",
         {
@@ -173,10 +180,10 @@ def _rewards(drawn: Sequence[Mapping]) -> Float[np.ndarray, "prompts K"]:
     return np.asarray([row["rewards"] for row in drawn], float)
 
 
-def _nothing_finished(config: ConfigDict, prompts: int, policy: str, stage: str) -> str:
+def _nothing_finished(config: ConfigDict, prompts: int, inputs: Inputs, stage: str) -> str:
     return (
         f"{stage}: {prompts * config.samples_per_prompt} answers to {prompts} prompts were sampled, and none of them "
-        f"ended with EOS within max_new_tokens={config.max_new_tokens}, so there is nothing to fine-tune on. If the "
-        f"answers need more room, raise config.answer_tokens (or config.{stage}.max_new_tokens); if {policy!r} has not "
-        "learnt to end its answers, fine-tune it longer"
+        f"ended with EOS within max_new_tokens={config.max_new_tokens}, so the round has no answer to fine-tune on. If "
+        f"answers need more room, raise config.answer_tokens (or config.{stage}.max_new_tokens); if "
+        f"{inputs['policy'].name!r} has not learnt to end its answers, fine-tune it longer"
     )
