@@ -26,6 +26,7 @@ from llama2_jax.models.llama import Params
 from llama2_jax.pipeline import device_programs
 from llama2_jax.pipeline.encoding import load_tokenizer, read_prompts
 from llama2_jax.pipeline.ppo_loop import Environment, configured_steps, iterate
+from llama2_jax.pipeline.ppo_schedule import schedule_problems
 from llama2_jax.pipeline.reward_models import abstract_reward_models, load_reward_models, reward_scores
 from llama2_jax.pipeline.rollouts import Frozen, Prompts, Rollouts, answer_and_score, collect
 from llama2_jax.pipeline.runtime import Inputs, Runtime, configured_function, named_key
@@ -80,14 +81,13 @@ def run(config: ConfigDict, inputs: Inputs, runtime: Runtime) -> dict:
 def check(config: ConfigDict, inputs: Mapping, count: Count) -> None:
     """Raises ValueError if no iteration could train the policy, or if there are too few prompts for a batch."""
     del inputs
-    for field in ("critic_warmup_iterations", "warmup_steps"):
-        if config[field] >= config.iterations:
-            raise ValueError(f"{field}={config[field]} must be less than iterations={config.iterations}")
-    if config.patience < 1:
-        raise ValueError(f"patience={config.patience} evaluations: wanted at least 1")
+    if problems := schedule_problems(config):
+        raise ValueError("; ".join(problems))
+    if config.warmup_steps >= config.iterations:
+        raise ValueError(f"warmup_steps={config.warmup_steps} must be less than iterations={config.iterations}")
     if config.minibatch_size > config.batch_size:
         raise ValueError(f"minibatch_size={config.minibatch_size} must be at most batch_size={config.batch_size}")
-    if config.accumulation < 1 or config.minibatch_size % config.accumulation:
+    if config.minibatch_size % config.accumulation:
         raise ValueError(f"accumulation={config.accumulation} must divide minibatch_size={config.minibatch_size}")
     if (prompts := count(config.prompts)) < config.batch_size:
         raise ValueError(f"batch_size={config.batch_size} of at most {prompts} prompts: give more of them")

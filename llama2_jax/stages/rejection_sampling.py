@@ -10,6 +10,7 @@ import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+from absl import logging
 from jax.sharding import Mesh
 from jaxtyping import Float
 from ml_collections import ConfigDict
@@ -59,7 +60,11 @@ SWEEP_RESULTS = (
 
 
 def run(config: ConfigDict, inputs: Inputs, runtime: Runtime) -> dict:
-    """Samples, keeps the best, pools the rounds' bags and fine-tunes the starting model on them."""
+    """Samples, keeps the best, pools the rounds' bags and fine-tunes the starting model on them.
+
+    Raises:
+      ValueError: if no answer ended, in this round or an earlier one, and there are no other dialogues to train on.
+    """
     tokenizer = load_tokenizer(inputs)
     sampled = read_sampled(inputs.get("dialogues", ()), "dialogues.jsonl", tokenizer)
     if taken := sorted({"bag", *sampled} & set(config.sources)):
@@ -69,9 +74,11 @@ def run(config: ConfigDict, inputs: Inputs, runtime: Runtime) -> dict:
     bag, repeats = _fill_bag(config, inputs, tokenizer, runtime)
     write_jsonl(runtime.folder / "bag.jsonl", bag)
     dialogues = {"bag": [encode_row(tokenizer, row) for row in bag], **demonstrations, **sampled}
+    sweep = read_json(runtime.folder / "sweep.json")
+    if not any(dialogues.values()):
+        raise ValueError(_nothing_finished(config, sweep["prompts"], inputs, runtime.stage))
     weights = source_weights(config.sources)
     results = finetune(config.finetune, inputs["start"], dialogues, tokenizer.bos_id, runtime, weights=weights)
-    sweep = read_json(runtime.folder / "sweep.json")
     return {
         "temperature": sweep["chosen"],
         "bag": len(bag),
@@ -168,7 +175,7 @@ def _sample_and_keep(
     drawn = draw(range(len(prompts)), chosen, "samples", "samples")
     rows = [row["best"] for row in drawn if row["best"] is not None]
     if not rows:
-        raise ValueError(_nothing_finished(config, len(prompts), inputs["policy"].name, runtime.stage))
+        logging.warning(_nothing_finished(config, len(prompts), inputs, runtime.stage))
     write_json(
         runtime.folder / "sweep.json",
         {
@@ -190,10 +197,10 @@ def _rewards(drawn: Sequence[Mapping]) -> Float[np.ndarray, "prompts K"]:
     return np.asarray([row["rewards"] for row in drawn], float)
 
 
-def _nothing_finished(config: ConfigDict, prompts: int, policy: str, stage: str) -> str:
+def _nothing_finished(config: ConfigDict, prompts: int, inputs: Inputs, stage: str) -> str:
     return (
         f"{stage}: {prompts * config.samples_per_prompt} answers to {prompts} prompts were sampled, and none of them "
-        f"ended with EOS within max_new_tokens={config.max_new_tokens}, so there is nothing to fine-tune on. If the "
-        f"answers need more room, raise config.answer_tokens (or config.{stage}.max_new_tokens); if {policy!r} has not "
-        "learnt to end its answers, fine-tune it longer"
+        f"ended with EOS within max_new_tokens={config.max_new_tokens}, so the round has no answer to fine-tune on. If "
+        f"answers need more room, raise config.answer_tokens (or config.{stage}.max_new_tokens); if "
+        f"{inputs['policy'].name!r} has not learnt to end its answers, fine-tune it longer"
     )

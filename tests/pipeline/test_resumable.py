@@ -114,7 +114,10 @@ def prompts(*, seed):
     del seed
     words = ["a", "what", "is", "b"]
     return [
-        {"messages": [{"role": "user", "content": " ".join(words[: 1 + index % 4])}], "safety": index % 2 == 0}
+        {
+            "messages": [{"role": "user", "content": " ".join(words[: 1 + index % 4]) + "?" * (index // 4)}],
+            "safety": index % 2 == 0,
+        }
         for index in range(7)
     ]
 
@@ -165,7 +168,9 @@ STAGES = {
     "rejection_sampling": (rejection_sampling, {"prompts": source("prompts", "prompts"), "samples_per_prompt": 3,
                                                 "temperatures": (0.8, 1.2), "sweep_prompts": 4, "round": 1,
                                                 "safety_threshold": 0.15, "sources": {}, "finetune": {},
-                                                "bag_size": 99, "bag_answers_per_prompt": 1}),
+                                                "bag_size": 99, "bag_answers_per_prompt": 1,
+                                                # Long enough that some of the answers end.
+                                                "max_new_tokens": 24}),
 }  # fmt: skip
 MODEL = smallest_model(max_length=128)
 

@@ -4,6 +4,7 @@ import collections
 import gc
 import itertools
 import json
+import logging
 import types
 import weakref
 
@@ -317,19 +318,41 @@ def test_a_temperature_that_is_clearly_better_is_taken(sampled):
     assert lead["minus_middle"] > lead["minus_middle_standard_error"] > 0
 
 
-def test_where_no_answer_ends_the_error_says_what_was_found_and_what_to_do(sampled):
+NOTHING = (
+    "12 answers to 6 prompts", "none of them ended", "max_new_tokens=6", "raise config.answer_tokens", "'the_policy'",
+    "fine-tune it longer",
+)  # fmt: skip
+
+
+def test_where_no_answer_ends_a_warning_says_what_was_found_and_what_to_do(sampled, caplog):
+    records = [row(f"question {index}", 0.0) for index in range(6)]
+    with caplog.at_level(logging.WARNING):
+        _, sweep, rows = sampled(records, lambda index, *_: answer(index, "cut of", finished=False))
+    assert rows == [] and sweep["prompts_without_finished_answer"] == 6
+    assert all(words in caplog.text for words in NOTHING)
+
+
+@pytest.mark.parametrize("others", [0, 1], ids=["nothing else", "dialogues of another stage"])
+def test_with_nothing_else_to_train_on_it_is_an_error(monkeypatch, tmp_path, others):
+    monkeypatch.setattr(rejection_sampling, "load_reward_models", lambda *_: None)
+    monkeypatch.setattr(rejection_sampling, "finetune", lambda config, start, dialogues, *_: {})
+    monkeypatch.setattr(encoding.Tokenizer, "load", lambda _: Letters())
+    now, other = epath.Path(tmp_path / "now"), epath.Path(tmp_path / "other")
+    for folder in (now, other):
+        folder.mkdir()
+    write_jsonl(now / "samples.jsonl", [])
+    write_json(now / "sweep.json", {**dict.fromkeys(rejection_sampling.SWEEP_RESULTS, 1), "chosen": 1.0, "prompts": 6})
+    write_jsonl(other / "dialogues.jsonl", kept())
+    config = ConfigDict({
+        "safety_threshold": 0.15, "sources": {}, "finetune": {}, "samples_per_prompt": 2, "max_new_tokens": 6,
+    })  # fmt: skip
+    inputs = {"tokenizer": now, "start": now, "policy": now.parent / "the_policy", "dialogues": (other,) * others}
+    if others:
+        assert rejection_sampling.run(config, inputs, smallest_runtime(now))["bag"] == 0
+        return
     with pytest.raises(ValueError) as error:
-        sampled(
-            [row(f"question {index}", 0.0) for index in range(6)], lambda i, *_: answer(i, "cut of", finished=False)
-        )
-    for words in (
-        "12 answers to 6 prompts",
-        "none of them ended with EOS within max_new_tokens=6",
-        "config.answer_tokens",
-        "'the_policy'",
-        "fine-tune it longer",
-    ):
-        assert words in str(error.value), words
+        rejection_sampling.run(config, inputs, smallest_runtime(now))
+    assert all(words in str(error.value) for words in NOTHING)
 
 
 def test_one_answer_that_ends_is_enough(sampled):
