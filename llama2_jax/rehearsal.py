@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 
 from llama2_jax import recipe
 from llama2_jax.data.counts import count_records, most_records
-from llama2_jax.data.sources import as_source
+from llama2_jax.data.source import as_source
 from llama2_jax.models.config import ModelConfig, parameter_count
 from llama2_jax.pipeline.stage_files import write_json
 

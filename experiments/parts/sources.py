@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 from ml_collections import FieldReference
 
-# A source by name: a file or a function with its layout (llama2_jax/data/sources.py).
+# A source by name: a file or a function with its layout (llama2_jax/data/source.py).
 SourceDict = dict[str, dict]
 # The most records to take of each file: a number, or a reference to a config's.
 Limit = int | FieldReference

@@ -5,7 +5,8 @@ from collections.abc import Callable, Mapping
 
 from etils import epath
 
-from llama2_jax.data.sources import Source, as_source, read_all
+from llama2_jax.data.source import Source, as_source
+from llama2_jax.data.sources import read_all
 
 # Counts the records of several sources, by name.
 Count = Callable[[Mapping[str, Source | Mapping]], float]

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from absl import logging
 from ml_collections import ConfigDict
 
-from llama2_jax.data.sources import as_source, read_all
+from llama2_jax.data.source import as_source
+from llama2_jax.data.sources import read_all
 from llama2_jax.pipeline.runtime import Inputs, Runtime
 from llama2_jax.text.dialogue import EncodedDialogue, encode_dialogue, encode_prompt, encode_with_answer
 from llama2_jax.text.tokenizer import Tokenizer

@@ -335,7 +335,7 @@ def test_where_no_answer_ends_a_warning_says_what_was_found_and_what_to_do(sampl
 @pytest.mark.parametrize("others", [0, 1], ids=["nothing else", "dialogues of another stage"])
 def test_with_nothing_else_to_train_on_it_is_an_error(monkeypatch, tmp_path, others):
     monkeypatch.setattr(rejection_sampling, "load_reward_models", lambda *_: None)
-    monkeypatch.setattr(rejection_sampling, "finetune", lambda config, start, dialogues, *_: {})
+    monkeypatch.setattr(rejection_sampling, "finetune", lambda *_, **__: {})
     monkeypatch.setattr(encoding.Tokenizer, "load", lambda _: Letters())
     now, other = epath.Path(tmp_path / "now"), epath.Path(tmp_path / "other")
     for folder in (now, other):
