@@ -61,7 +61,7 @@ def run(config: ConfigDict, inputs: Inputs, runtime: Runtime) -> dict:
     environment = Environment(batches, rollouts, held_out_reward)
     progress = iterate(config, reference, reward_models.helpfulness, environment, runtime)
     before = held_out_rewards(reference, "held out, final")
-    best = load_model(runtime.folder, runtime.mesh).params
+    best = load_model(runtime.folder, runtime.mesh, "language").params
     after = held_out_rewards(best, "held out, final")
     gain, standard_error = paired_difference(after, before)
     return {

@@ -64,8 +64,8 @@ def train(tmp_path, monkeypatch):
     monkeypatch.setattr(
         ppo,
         "load_model",
-        lambda folder, mesh: (
-            types.SimpleNamespace(params=policy) if folder.name == "policy" else load_model(folder, mesh)
+        lambda folder, mesh, head: (
+            types.SimpleNamespace(params=policy) if folder.name == "policy" else load_model(folder, mesh, head)
         ),
     )
 
