@@ -67,6 +67,7 @@ def decide_origins(part: Mapping, root: str, known: Mapping[str, str]) -> Origin
       FileNotFoundError, ValueError: if a source is neither in the data root nor on the hub, or the hub has no such
         repository or revision.
     """
+    part = _without_unread(part)
     sources: dict[str, str | list[str]] = {}
     for place, source in _sources(part):
         found = available(source, root)
@@ -85,7 +86,14 @@ def with_origins(part: Mapping, origins: Origins) -> dict:
         address = parse_address(text)
         return text if address.is_commit else str(address.at(origins["revisions"][address.version]))
 
-    return _with_addresses(_chosen(part, origins["sources"]), pinned)
+    return _with_addresses(_chosen(_without_unread(part), origins["sources"]), pinned)
+
+
+def _without_unread(part: Mapping) -> Mapping:
+    """Returns a part without the held-out sources that belong to sources which the config has replaced."""
+    if not isinstance(part.get("held_out"), Mapping) or "sources" not in part:
+        return part
+    return {**part, "held_out": {name: one for name, one in part["held_out"].items() if name in part["sources"]}}
 
 
 def _sources(part: Mapping, place: str = "") -> Iterator[tuple[str, Mapping]]:

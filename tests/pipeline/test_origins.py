@@ -106,3 +106,13 @@ def test_a_config_without_choices_is_as_it_was():
     origins = decide_origins(part, "", {})
     assert origins == {"sources": {}, "revisions": {}}
     assert with_origins(part, origins) == part
+
+
+def test_held_out_sources_of_replaced_ones_are_not_asked_for(tmp_path):
+    """Nobody reads them: neither the hub nor a file has to have them."""
+    (tmp_path / "mine.txt").write_text("mine")
+    mine = {**TEXT, "path": "mine.txt"}
+    part = {"sources": {"mine": mine}, "held_out": {"one": PART["sources"]["one"]}}
+    origins = decide_origins(part, str(tmp_path), {})
+    assert origins == {"sources": {}, "revisions": {}}
+    assert with_origins(part, origins) == {"sources": {"mine": mine}, "held_out": {}}
