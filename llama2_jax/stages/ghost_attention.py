@@ -25,7 +25,7 @@ from llama2_jax.sizing.programs import DeviceWork
 def run(config: ConfigDict, inputs: Inputs, runtime: Runtime) -> dict:
     """Writes dialogues.jsonl: records with `loss`: "last"."""
     dialogues = read_records(config.dialogues, runtime, "user_turns")
-    turns = [record["turns"] if "turns" in record else user_turns(record["messages"]) for record in dialogues]
+    turns = [user_turns(record) for record in dialogues]
     constraints = read_records(config.instructions, runtime, "instructions")
     instructions = choose_instructions(dialogues, constraints, config.terse_fraction, runtime.seed)
     asked = [

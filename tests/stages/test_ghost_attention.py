@@ -142,10 +142,26 @@ def dialogues(*, seed):
     return [{**record, "number": number} for number in range(4)]
 
 
+def public_dialogues(*, seed):
+    """As files have them: with answers, and without an instruction."""
+    del seed
+    texts = ("Who are you?", "I am I.", "And where?", "Here.")
+    roles = ("user", "assistant", "user", "assistant")
+    return [{"messages": [{"role": role, "content": text} for role, text in zip(roles, texts, strict=True)]}] * 4
+
+
+def constraints(*, seed):
+    del seed
+    return [
+        {"kind": "figure", "instruction": "Act as Mozart.", "terse": "Figure: Mozart."},
+        {"kind": "hobby", "instruction": "You enjoy chess.", "terse": "Hobby: chess."},
+    ]
+
+
 SAMPLING = {"temperature": 0.7, "top_p": 0.9, "max_new_tokens": 8}
 
 
-def run_stage(tmp_path, monkeypatch, finished):
+def run_stage(tmp_path, monkeypatch, finished, read=dialogues, instructions=None):
     """The stage with answers that are given; what the model was asked."""
     asked = []
 
@@ -156,8 +172,8 @@ def run_stage(tmp_path, monkeypatch, finished):
     monkeypatch.setattr(conversations, "converse", converse)
     monkeypatch.setattr(sampling, "load_model", lambda folder, mesh, head: types.SimpleNamespace(params=None))
     monkeypatch.setattr(encoding.Tokenizer, "load", lambda path: Letters())
-    source = {"made": {"function": f"{__name__}.dialogues", "format": "raw"}}
-    config = ConfigDict({"dialogues": source, "instructions": {}, "terse_fraction": 1.0, **SAMPLING})
+    source = {"made": {"function": f"{__name__}.{read.__name__}", "format": "raw"}}
+    config = ConfigDict({"dialogues": source, "instructions": instructions or {}, "terse_fraction": 1.0, **SAMPLING})
     runtime = smallest_runtime(tmp_path)
     results = ghost_attention.run(config, {role: tmp_path / role for role in ("tokenizer", "policy")}, runtime)
     return results, read_jsonl(runtime.folder / "dialogues.jsonl"), asked
@@ -167,6 +183,18 @@ def test_while_the_model_answers_the_instruction_is_before_every_turn(tmp_path, 
     _, rows, asked = run_stage(tmp_path, monkeypatch, [[True, True]] * 4)
     assert asked == [["Act as Mozart. Who are you?", "Act as Mozart. And where?"]] * 4
     assert [message["content"] for message in rows[0]["messages"][:2]] == ["Figure: Mozart.", "Who are you?"]
+
+
+def test_the_user_s_turns_of_public_dialogues_are_asked_under_drawn_constraints(tmp_path, monkeypatch):
+    drawn = {"drawn": {"function": f"{__name__}.constraints", "format": "raw"}}
+    _, rows, asked = run_stage(tmp_path, monkeypatch, [[True, True]] * 4, public_dialogues, drawn)
+    instructions = {first.removesuffix(" Who are you?") for first, _ in asked}
+    assert instructions <= {"Act as Mozart.", "You enjoy chess.", "Act as Mozart. You enjoy chess.",
+                            "You enjoy chess. Act as Mozart."}  # fmt: skip
+    assert [second.removesuffix(" And where?") for _, second in asked] == [
+        first.removesuffix(" Who are you?") for first, _ in asked
+    ]
+    assert [message["content"] for message in rows[0]["messages"][1::2]] == ["Who are you?", "And where?"]
 
 
 def test_dialogues_whose_last_answer_did_not_end_or_is_missing_are_left_out(tmp_path, monkeypatch):
