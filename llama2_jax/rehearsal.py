@@ -30,7 +30,7 @@ RECORDS, DOCUMENTS = 64, 8
 LENGTHS, CONTEXT = 8, 320
 LENGTH_FIELDS = ("max_length", "length", "answer_tokens", "max_new_tokens", "logits_chunk")
 # A stage whose steps are configured takes so many; all that it counts in steps is divided by the same number.
-STEPS = 12
+STEPS = 6
 STEP_FIELDS = ("steps", "iterations")
 COUNTED_IN_STEPS = (
     *STEP_FIELDS, "warmup_steps", "evaluate_every", "save_every", "log_every", "critic_warmup_iterations",

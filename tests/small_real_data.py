@@ -9,7 +9,7 @@ import random
 SYLLABLES = [first + vowel + last for first in "bdfgklmnprst" for vowel in "aeiou" for last in ("", "n", "r", "s")]
 
 
-def write_real_data(root: pathlib.Path, conversations: int = 1200, seed: int = 0) -> pathlib.Path:
+def write_real_data(root: pathlib.Path, conversations: int = 500, seed: int = 0) -> pathlib.Path:
     """Writes all files under `root`, with so many conversations of each domain, and returns `root`."""
     words = _Words(random.Random(seed))
     for name in ("openstax/book", "factbook/factbook", "c4_demo/c4_demo", "us_speeches/us_speeches", "peps/peps"):
