@@ -187,8 +187,9 @@ def test_what_the_judge_cannot_decide_does_not_end_the_evaluation(stage):
 def test_every_prompt_is_judged_by_a_judge_that_decides(stage):
     for version in stage()[0]:
         assert version["notes"] == []
-        assert version["judged"] == {
-            "helpfulness": 3, "safety": 3, "violation_rate": 3, "false_refusal_rate": 3, "borderline_refusal_rate": 0,
+        # No prompt is borderline or seen, and this judge knows nothing of content and style.
+        assert {measure: count for measure, count in version["judged"].items() if count} == {
+            "helpfulness": 3, "safety": 3, "violation_rate": 3, "false_refusal_rate": 3,
             "win_rate_vs_sft": 6, "helpfulness_win_rate_vs_sft": 3, "safety_win_rate_vs_sft": 3,
         }  # fmt: skip
 
