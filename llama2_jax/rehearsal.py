@@ -19,12 +19,12 @@ from llama2_jax.models.config import ModelConfig, parameter_count
 from llama2_jax.pipeline.stage_files import write_json
 
 # Numbers of rows: what a batch has, what is read, sampled, compared, held out and kept. All are divided alike, so that
-# a stage has as many steps as in the real run, and holds out the same share of what it reads. Batches keep 2 rows: what
-# a mesh can split.
+# what is larger than another number stays so. Batches keep 2 rows: what a mesh can split.
 ROWS = 64
 BATCHES = ("batch_size", "minibatch_size", "pairs_per_batch")
 ROW_FIELDS = (*BATCHES, "test_comparisons", "sweep_prompts", "bag_size", "limit", "human_comparisons")
-# A source without a limit below ROWS * RECORDS gives this many records; one of text so many documents.
+# The most of a source: records, or of text documents. So stages have fewer steps than in the real run, and a source with
+# a limit above ROWS * RECORDS is smaller, beside what is held out of it, than there.
 RECORDS, DOCUMENTS = 64, 8
 # Lengths in tokens are divided by at most LENGTHS, so that a context keeps at least CONTEXT tokens.
 LENGTHS, CONTEXT = 8, 320

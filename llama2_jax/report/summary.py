@@ -12,7 +12,7 @@ def summary(versions: Sequence[Mapping], labels: Sequence[str], measures: Sequen
     Args:
       versions: rows of report.json.
       labels: their names.
-      measures: the declarations; those `in_words` are told of.
+      measures: the declarations; a sentence names those `in_words`.
     """
     if len(versions) < 2:
         return []
