@@ -23,8 +23,8 @@ from llama2_jax.pipeline.stage_files import write_json
 ROWS = 64
 BATCHES = ("batch_size", "minibatch_size", "pairs_per_batch")
 ROW_FIELDS = (*BATCHES, "test_comparisons", "sweep_prompts", "bag_size", "limit", "human_comparisons")
-# The most of a source: records, or of text documents. So stages have fewer steps than in the real run, and a source with
-# a limit above ROWS * RECORDS is smaller, beside what is held out of it, than there.
+# The most of a source: records, or of text documents. So stages have fewer steps than in the real run, and of a source
+# with a limit above ROWS * RECORDS a larger share is held out.
 RECORDS, DOCUMENTS = 64, 8
 # Lengths in tokens are divided by at most LENGTHS, so that a context keeps at least CONTEXT tokens.
 LENGTHS, CONTEXT = 8, 320
