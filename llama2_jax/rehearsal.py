@@ -19,8 +19,10 @@ from llama2_jax.models.config import ModelConfig, parameter_count
 from llama2_jax.pipeline.stage_files import write_json
 
 # Numbers of rows: what a batch has, what is read, sampled, compared, held out and kept. All are divided alike, so that
-# what is larger than another number stays so. Batches keep 2 rows: what a mesh can split.
+# what is larger than another number stays so. Batches keep 4 rows: what a mesh of this size can split twice, once for
+# the devices and once for the accumulation of gradients.
 ROWS = 64
+LEAST_BATCH = 4
 BATCHES = ("batch_size", "minibatch_size", "pairs_per_batch")
 ROW_FIELDS = (*BATCHES, "test_comparisons", "sweep_prompts", "bag_size", "limit", "human_comparisons")
 # The most of a source: records, or of text documents. So stages have fewer steps than in the real run, and of a source
@@ -221,7 +223,7 @@ def _smaller(name: str, value: int, lengths: int) -> int:
     if name in LENGTH_FIELDS:
         return math.ceil(value / lengths)
     if name in ROW_FIELDS:
-        return max(math.ceil(value / ROWS), min(value, 2) if name in BATCHES else 0)
+        return max(math.ceil(value / ROWS), min(value, LEAST_BATCH) if name in BATCHES else 0)
     return min(value, CAPS.get(name, value))
 
 

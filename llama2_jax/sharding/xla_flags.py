@@ -58,15 +58,23 @@ TPU_FLAGS = (
     Flag("xla_enable_async_all_gather", "true"),
 )
 
+# Emulated devices wait for each other in collectives. Where they are more than the machine has cores, and the cores have
+# other work too, one may wait for minutes; after one minute XLA would abort the process.
+CPU_FLAGS = (Flag("xla_cpu_collective_call_terminate_timeout_seconds", "1200"),)
+
 # For each platform the environment variable and its flags.
-PLATFORMS = {"gpu": ("XLA_FLAGS", GPU_FLAGS), "tpu": ("LIBTPU_INIT_ARGS", TPU_FLAGS)}
+PLATFORMS = {
+    "cpu": ("XLA_FLAGS", CPU_FLAGS),
+    "gpu": ("XLA_FLAGS", GPU_FLAGS),
+    "tpu": ("LIBTPU_INIT_ARGS", TPU_FLAGS),
+}
 
 # The fraction of a GPU's memory that JAX allocates at the start; its default leaves a quarter unused. JAX refuses to
 # start with both names set.
 MEMORY_FRACTION, MEMORY_FRACTION_NAMES = "0.9", ("XLA_CLIENT_MEM_FRACTION", "XLA_PYTHON_CLIENT_MEM_FRACTION")
 
-# A platform is available if one of these packages is installed.
-PLUGINS = {"gpu": ("jax_cuda12_plugin", "jax_cuda13_plugin"), "tpu": ("libtpu",)}
+# A platform is available if one of these packages is installed; the CPU always is.
+PLUGINS = {"cpu": ("jaxlib",), "gpu": ("jax_cuda12_plugin", "jax_cuda13_plugin"), "tpu": ("libtpu",)}
 
 
 def set_xla_flags() -> dict[str, str]:
@@ -78,7 +86,7 @@ def set_xla_flags() -> dict[str, str]:
     version = importlib.metadata.version("jaxlib")
     added: dict[str, str] = {}
     for platform in available_platforms(os.environ):
-        added |= environment(platform, version, os.environ)
+        added |= environment(platform, version, os.environ | added)
     os.environ.update(added)
     return added
 
@@ -91,7 +99,7 @@ def available_platforms(variables: Mapping[str, str]) -> list[str]:
         programs can be compiled for one that is absent, and only libtpu reads its flags.
     """
     listed = {name for name in variables.get("JAX_PLATFORMS", "").split(",") if name}
-    allowed = {"gpu": not listed or bool(listed & {"gpu", "cuda"}), "tpu": True}
+    allowed = {"cpu": True, "gpu": not listed or bool(listed & {"gpu", "cuda"}), "tpu": True}
     return [
         platform
         for platform, packages in PLUGINS.items()
@@ -100,7 +108,7 @@ def available_platforms(variables: Mapping[str, str]) -> list[str]:
 
 
 def environment(platform: str, jaxlib_version: str, variables: Mapping[str, str]) -> dict[str, str]:
-    """Returns the variables to set for a platform ("gpu" or "tpu"); flags that the user has set are kept.
+    """Returns the variables to set for a platform ("cpu", "gpu" or "tpu"); flags that the user has set are kept.
 
     Raises:
       ValueError: if there are no flags for the platform.

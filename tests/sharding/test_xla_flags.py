@@ -59,8 +59,9 @@ def starts(variable, *values):
 
 
 @pytest.mark.slow
-def test_this_jaxlib_knows_every_gpu_flag():
-    flags = environment("gpu", JAXLIB, {})["XLA_FLAGS"]
+def test_this_jaxlib_knows_every_flag_of_cpu_and_gpu():
+    flags = environment("gpu", JAXLIB, environment("cpu", JAXLIB, {}))["XLA_FLAGS"]
+    assert "--xla_cpu_collective" in flags and "--xla_gpu" in flags
     assert starts("XLA_FLAGS", flags, f"{flags} --xla_gpu_made_up=true") == "[True, False]"
 
 
@@ -100,24 +101,25 @@ def test_flags_are_set_for_the_platforms_that_are_installed(monkeypatch):
             xla_flags.importlib.util, "find_spec", lambda name: object() if name in packages else None
         )  # fmt: skip
 
-    installed()
-    assert available_platforms({}) == []
-    installed("jax_cuda13_plugin", "libtpu")
-    assert available_platforms({}) == available_platforms({"JAX_PLATFORMS": "cuda,cpu"}) == ["gpu", "tpu"]
-    assert available_platforms({"JAX_PLATFORMS": "cpu"}) == ["tpu"], "a TPU can be compiled for from a CPU"
+    installed("jaxlib")
+    assert available_platforms({}) == ["cpu"]
+    installed("jaxlib", "jax_cuda13_plugin", "libtpu")
+    assert available_platforms({}) == available_platforms({"JAX_PLATFORMS": "cuda,cpu"}) == ["cpu", "gpu", "tpu"]
+    assert available_platforms({"JAX_PLATFORMS": "cpu"}) == ["cpu", "tpu"], "a TPU can be compiled for from a CPU"
 
 
 def test_setting_changes_the_environment_once(monkeypatch):
-    monkeypatch.setattr(xla_flags, "available_platforms", lambda variables: ["gpu"])
+    monkeypatch.setattr(xla_flags, "available_platforms", lambda variables: ["cpu", "gpu"])
     for name in ("XLA_FLAGS", *xla_flags.MEMORY_FRACTION_NAMES):
         # Set first, so that monkeypatch removes it at the end.
         monkeypatch.setenv(name, "")
         monkeypatch.delenv(name)
     added = xla_flags.set_xla_flags()
-    assert os.environ["XLA_FLAGS"] == added["XLA_FLAGS"] != ""
+    assert os.environ["XLA_FLAGS"] == added["XLA_FLAGS"]
+    assert "--xla_cpu" in added["XLA_FLAGS"] and "--xla_gpu" in added["XLA_FLAGS"]
     assert xla_flags.set_xla_flags() == {"XLA_FLAGS": added["XLA_FLAGS"]}, "a second time nothing is added"
 
 
 def test_a_platform_without_a_table_is_refused():
-    with pytest.raises(ValueError, match="no XLA flags for platform 'rocm'; there are for gpu, tpu"):
+    with pytest.raises(ValueError, match="no XLA flags for platform 'rocm'; there are for cpu, gpu, tpu"):
         environment("rocm", JAXLIB, {})
