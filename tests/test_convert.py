@@ -19,16 +19,16 @@ from llama2_jax.interop.checkpoint import DTYPES, BadCheckpoint, parameter_shape
 from llama2_jax.interop.safetensors_file import read_safetensors
 from llama2_jax.models.config import ModelConfig
 from llama2_jax.training.model_folder import load_model
+from tests.forked_commands import run_module
 from tests.random_model import FOR_EIGHT, GROUPED, MULTI_HEAD, assert_same, in_memory, random_arrays, train_like
 from tests.trained_tokenizer import trained_tokenizer
 
 ROOT = pathlib.Path(__file__).parents[1]
 
 
-def run(*flags, **options):
+def run(*flags):
     """The door as a user opens it."""
-    command = [sys.executable, "-m", "llama2_jax.convert", *flags]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, **options)
+    return run_module("llama2_jax.convert", *flags)
 
 
 def there_and_back(config, folder, *steps, dtype="float32", head="language"):

@@ -1,14 +1,12 @@
 """The command line: a wrong flag is answered in words, a right one runs the experiment."""
 
 import json
-import os
 import pathlib
-import subprocess
-import sys
 
 import pytest
 
 from llama2_jax.training.checkpoints import Checkpoints
+from tests.forked_commands import run_module
 from tests.two_processes import started
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -37,11 +35,7 @@ def command(tmp_path):
     (tmp_path / "toy.py").write_text(EXPERIMENT)
 
     def run(*flags):
-        environment = {**os.environ, "PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"}
-        return subprocess.run(
-            [sys.executable, "-m", "llama2_jax.main", *flags],
-            cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120,
-        )  # fmt: skip
+        return run_module("llama2_jax.main", *flags, cwd=tmp_path)
 
     return run
 
