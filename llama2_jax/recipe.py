@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import hashlib
 import importlib
 import json
 import time
@@ -17,12 +16,13 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from llama2_jax.data.counts import Count, most_records
-from llama2_jax.models.config import EXECUTION_FIELDS, ModelConfig
+from llama2_jax.models.config import ModelConfig
 from llama2_jax.paths import absolute, expand_home
-from llama2_jax.pipeline.origins import NO_ORIGINS, Origins, stage_origins, with_origins
+from llama2_jax.pipeline.origins import stage_origins, with_origins
 from llama2_jax.pipeline.resumable import remove_shards
 from llama2_jax.pipeline.runtime import Runtime, stage_key, stage_seed, versions
 from llama2_jax.pipeline.stage_files import write_json
+from llama2_jax.pipeline.stage_identity import Identity, RecipeError, finished_record
 from llama2_jax.sharding.mesh import check_divides, make_mesh
 from llama2_jax.sharding.processes import from_first
 from llama2_jax.training.interruption import Interruption
@@ -32,32 +32,6 @@ SHARED_PARTS = ("seed", "model", "data")
 
 # Roles of stages that write records and no model.
 RECORDS_ALONE = ("annotation", "ghost_attention", "context_distillation")
-
-
-class RecipeError(ValueError):
-    """The experiment cannot run as configured; the message says what is wrong and what to do."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Identity:
-    """What a stage was run with: its configuration, the fingerprints of its inputs, and where its data came from."""
-
-    config: dict
-    inputs: dict[str, str]
-    origins: Origins = dataclasses.field(default_factory=lambda: NO_ORIGINS)
-
-    @property
-    def identity_config(self) -> dict:
-        """What the result depends on: not how the model is computed, which a run may change to fit other devices."""
-        model = {field: value for field, value in self.config["model"].items() if field not in EXECUTION_FIELDS}
-        return {"config": {**self.config, "model": model}, "inputs": self.inputs}
-
-    @property
-    def fingerprint(self) -> str:
-        """A hash of what the result depends on; through the inputs it covers everything upstream."""
-        revisions = self.origins["revisions"]
-        depends_on = {**self.identity_config, **({"revisions": revisions} if revisions else {})}
-        return hashlib.sha256(json.dumps(depends_on, sort_keys=True).encode()).hexdigest()
 
 
 def run(
@@ -90,7 +64,7 @@ def run(
     for name in names:
         folder = epath.Path(expand_home(workdir)) / name
         identity = _identity(config, name, records)
-        done = from_first(functools.partial(_done, folder, identity, name, name in redone))
+        done = from_first(functools.partial(finished_record, folder, identity, name, name in redone))
         if done is None:
             decide = functools.partial(
                 stage_origins, config[name].to_dict(), config.data.root, folder, records.values()
@@ -271,61 +245,6 @@ def _identity(config: ConfigDict, name: str, records: Mapping[str, dict]) -> Ide
         for source in _as_tuple(sources)
     }
     return Identity(own, inputs)
-
-
-def _done(folder: epath.Path, identity: Identity, name: str, redo: bool) -> dict | None:
-    """Returns a finished stage's record, None if there is work to do; raises RecipeError if it is another run's."""
-    if redo and folder.exists():
-        folder.rmtree()
-    for file in ("stage.json", "started.json"):
-        if (folder / file).exists():
-            record, before = _read_record(folder / file, name)
-            if before != identity.identity_config:
-                raise RecipeError(_what_changed(before, identity.identity_config, name, folder))
-            return record if file == "stage.json" else None
-    found = [part for part in ("checkpoints", "iterations", "shards") if (folder / part).exists()]
-    if found:
-        raise RecipeError(
-            f"{folder} has {found[0]}, but neither stage.json nor started.json, which record the configuration of the "
-            f"run. Restore one of them, or give --redo={name} to delete the folder."
-        )
-    return None
-
-
-def _read_record(path: epath.Path, name: str) -> tuple[dict, dict]:
-    """Reads a stage's record, and returns it with the part that the result depends on."""
-    try:
-        record = json.loads(path.read_text())
-        return record, Identity(record["config"], record["inputs"]).identity_config
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise RecipeError(
-            f"{path} is damaged ({error!r}). Restore it, or give --redo={name} to delete the folder."
-        ) from error
-
-
-def _what_changed(before: dict, now: dict, name: str, folder: epath.Path) -> str:
-    was, is_now = _flat(before["config"]), _flat(now["config"])
-    changes = [
-        f"  config.{field}: was {was.get(field, 'absent')!r}, is {is_now.get(field, 'absent')!r}"
-        for field in sorted(was.keys() | is_now.keys())
-        if was.get(field, "absent") != is_now.get(field, "absent")
-    ]
-    changes += [
-        f"  input {role}: another run than the one used then"
-        for role in sorted(before["inputs"].keys() | now["inputs"].keys())
-        if before["inputs"].get(role) != now["inputs"].get(role)
-    ]
-    return (
-        f"stage {name!r} in {folder} was run with another configuration:\n" + "\n".join(changes) + "\n"
-        f"Give --redo={name} to delete that stage and those that depend on it and run them again, "
-        "or another --workdir to keep both."
-    )
-
-
-def _flat(tree: object, prefix: str = "") -> dict[str, object]:
-    if isinstance(tree, dict):
-        return {k: v for name, value in tree.items() for k, v in _flat(value, f"{prefix}.{name}".lstrip(".")).items()}
-    return {prefix: tree}
 
 
 def _run_stage(config: ConfigDict, name: str, folder: epath.Path, identity: Identity, runtime: Runtime) -> dict:

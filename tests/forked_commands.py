@@ -1,4 +1,4 @@
-"""Runs `python -m <module>` in forks of one process that has imported what it needs: imports take longer than most runs.
+"""Runs `python -m <module>` in forks of one process with all imports, which take longer than most commands.
 
 A fork starts JAX's backend itself, reads its own flags and ends as a program does; only the imports are shared.
 """

@@ -1,6 +1,8 @@
 """Models of random weights, in memory and on disk, for tests of what reads and writes models."""
 
+import functools
 import pathlib
+from collections.abc import Callable
 
 import jax
 import numpy as np
@@ -28,11 +30,14 @@ def random_arrays(config: ModelConfig, head: str = "language", seed: int = 0) ->
     }
 
 
-def sharpened_params(config: ModelConfig) -> dict:
-    """A fresh language model with larger weights, so that contexts matter and answers end at different steps."""
-    fresh = jax.jit(init_language_model, static_argnums=0)(config, jax.random.key(0))
+@functools.partial(jax.jit, static_argnums=(0, 1, 2, 3))
+def sharpened_params(
+    config: ModelConfig, init: Callable = init_language_model, factor: float = 3, noise: float = 0.1
+) -> dict:
+    """A fresh model with larger weights, so that contexts matter and answers end at different steps."""
+    fresh = init(config, jax.random.key(0))
     keys = iter(jax.random.split(jax.random.key(1), 32))
-    return jax.tree.map(lambda x: 3 * x + 0.1 * jax.random.normal(next(keys), x.shape), fresh)
+    return jax.tree.map(lambda x: factor * x + noise * jax.random.normal(next(keys), x.shape), fresh)
 
 
 def as_tree(arrays: dict[str, np.ndarray]) -> dict:

@@ -1,6 +1,5 @@
 """A small model with a tokenizer of its own, on disk: it talks, if not sense."""
 
-import jax
 from etils import epath
 
 from llama2_jax.models.config import ModelConfig
@@ -9,6 +8,7 @@ from llama2_jax.training.checkpoints import Checkpoints
 from llama2_jax.training.model_folder import save_model_description
 from llama2_jax.training.optimizer import OptimizerConfig, make_optimizer
 from llama2_jax.training.state import create_state
+from tests.random_model import sharpened_params
 from tests.text.conftest import corpus
 from tests.trained_tokenizer import trained_tokenizer
 
@@ -28,9 +28,7 @@ def write_talking_model(folder, head: str = "language", tokenizer: str = ".") ->
     """
     folder = epath.Path(folder)
     init = init_language_model if head == "language" else init_scalar_model
-    fresh = jax.jit(init, static_argnums=0)(CONFIG, jax.random.key(0))
-    keys = iter(jax.random.split(jax.random.key(1), 32))
-    params = jax.tree.map(lambda x: 2 * x + 0.05 * jax.random.normal(next(keys), x.shape), fresh)
+    params = sharpened_params(CONFIG, init, 2, 0.05)
     save_model_description(folder, CONFIG, head)
     with Checkpoints(folder / "checkpoints") as checkpoints:
         checkpoints.save(1, create_state(params, make_optimizer(OptimizerConfig())))

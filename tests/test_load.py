@@ -51,6 +51,7 @@ def test_a_relative_path_will_do(folders, ours, kind, monkeypatch):
     assert llama2_jax.load(kind).config.dim == ours.config.dim
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["orbax", "huggingface", "meta"])
 def test_sixteen_bit_weights_need_sixteen_bits_of_memory_and_say_the_same(folders, tmp_path, kind):
     convert.convert(convert.open_checkpoint(folders / "orbax"), tmp_path / kind, kind, dtype="bfloat16")

@@ -58,7 +58,7 @@ TPU_FLAGS = (
     Flag("xla_enable_async_all_gather", "true"),
 )
 
-# Emulated devices wait for each other in collectives. Where they are more than the machine has cores, and the cores have
+# Emulated devices wait for each other in collectives. Where the machine has fewer cores, and the cores have
 # other work too, one may wait for minutes; after one minute XLA would abort the process.
 CPU_FLAGS = (Flag("xla_cpu_collective_call_terminate_timeout_seconds", "1200"),)
 

@@ -32,6 +32,7 @@ def on_mesh(host_params, *shape):
     return jax.device_put(host_params, parameter_shardings(LanguageModel(MODEL), make_mesh(*shape)))
 
 
+@pytest.mark.slow
 def test_consolidated_weights_are_split_over_tensor_only(host_params):
     params = on_mesh(host_params, 2, 2, 2)
     weights = generation_weights(MODEL, params)

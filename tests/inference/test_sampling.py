@@ -37,7 +37,7 @@ def chi_square(counts, probabilities):
 
 
 @pytest.mark.parametrize(("temperature", "top_p"), [(1.0, None), (0.6, None), (1.3, None), (1.0, 0.9), (0.7, 0.5)])
-@pytest.mark.parametrize("vocab", [40, 700])
+@pytest.mark.parametrize("vocab", [40, pytest.param(700, marks=pytest.mark.slow)])
 def test_sampled_frequencies_are_the_probabilities(temperature, top_p, vocab):
     row = logits(vocab)
     uniform = uniforms(jax.random.key(1), jnp.arange(ROWS), 1)[:, 0]

@@ -98,6 +98,7 @@ def test_logits_are_the_same_with_padding(saved, side):
     assert difference[mask == 1].max() < TOLERANCE
 
 
+@pytest.mark.slow
 def test_logits_are_the_same_at_long_positions(saved):
     config, model, params = saved
     tokens = some_tokens(config, rows=1, length=config.max_length)
@@ -172,6 +173,7 @@ def test_a_tied_head_is_the_embedding(tmp_path):
     assert np.abs(our_logits(GROUPED, params, tokens) - logits_of(model, tokens)).max() < TOLERANCE
 
 
+@pytest.mark.slow
 @shapes
 def test_a_reward_model_gives_its_scores_there_and_comes_back(config, tmp_path):
     arrays = random_arrays(config, "scalar")

@@ -85,6 +85,7 @@ def wait_for(path, text):
     raise AssertionError(f"{text!r} never came in {path}")
 
 
+@pytest.mark.slow
 def test_a_run_from_its_beginning_to_its_end_and_once_more(pod, tmp_path, check_command):
     done = pod("install")
     assert done.returncode == 0, done.stderr

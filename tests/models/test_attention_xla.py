@@ -22,7 +22,7 @@ def segments(length=LENGTH):
     return jnp.asarray(np.stack([row, np.ones(length, int)]), jnp.int32)
 
 
-@pytest.mark.parametrize("length", [1, 65, 600])
+@pytest.mark.parametrize("length", [1, 65, pytest.param(600, marks=pytest.mark.slow)])
 def test_chunks_of_queries_change_nothing(length, monkeypatch):
     q, k, v = queries_keys_values(length)
     ids = segments(length)

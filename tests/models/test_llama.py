@@ -15,6 +15,7 @@ from llama2_jax.models.llama import (
     scalar_params_from,
 )
 from tests.models import reference_llama
+from tests.random_model import sharpened_params
 
 CONFIG = ModelConfig(
     vocab_size=61, dim=48, layers=3, heads=6, kv_heads=2, ffn_hidden=80, max_length=96, scan_layers=False
@@ -27,9 +28,7 @@ initialise = jax.jit(init_language_model, static_argnums=0)
 @pytest.fixture(scope="module")
 def params():
     """Larger than an initialisation, so that every part of the network matters to the result."""
-    fresh = initialise(CONFIG, jax.random.key(0))
-    keys = iter(jax.random.split(jax.random.key(1), 32))
-    return jax.tree.map(lambda x: 3 * x + 0.1 * jax.random.normal(next(keys), x.shape), fresh)
+    return sharpened_params(CONFIG)
 
 
 @pytest.fixture(scope="module")
@@ -121,6 +120,7 @@ def test_no_token_sees_what_follows_it(params, sequences):
     assert (np.abs(before[0, 20:] - after[0, 20:]).max(axis=-1) > 1e-2).all()
 
 
+@pytest.mark.slow
 def test_scanning_changes_nothing(params, sequences):
     batch, _ = packed(sequences)
 
@@ -159,6 +159,7 @@ def test_bfloat16_stays_close_and_gives_float32_logits(sequences):
     assert np.sqrt(np.mean((logits[0] - expected) ** 2)) < 0.022 * expected.std()
 
 
+@pytest.mark.slow
 def test_every_parameter_receives_a_gradient(params, sequences):
     batch, _ = packed(sequences)
 

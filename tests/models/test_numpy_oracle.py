@@ -39,10 +39,7 @@ def logits(config, ids):
     return model({"params": weights(config)}, ids[None], np.arange(len(ids))[None], np.ones((1, len(ids)), np.int32))[0]
 
 
-LONG = pytest.param(4096, marks=pytest.mark.slow)
-
-
-@pytest.mark.parametrize("length", [1, 60, 1000, LONG])
+@pytest.mark.parametrize("length", [60, *(pytest.param(more, marks=pytest.mark.slow) for more in (1, 1000, 4096))])
 @pytest.mark.parametrize("kv_heads", [8, 2, 1], ids=["multi-head", "grouped", "multi-query"])
 def test_logits(kv_heads, length):
     config = shape(kv_heads)
@@ -51,6 +48,7 @@ def test_logits(kv_heads, length):
     np.testing.assert_allclose(logits(config, ids), expected, rtol=0, atol=TOLERANCE)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "changes", [{"norm_eps": 1e-2}, {"rope_theta": 1e6}, {"layers": 3, "ffn_hidden": 100}], ids=str
 )

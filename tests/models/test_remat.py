@@ -91,7 +91,7 @@ def test_every_policy_of_the_config_exists():
     assert set(REMAT_POLICIES) == {"none", *POLICIES}
 
 
-@pytest.mark.parametrize("scan_layers", [True, False])
+@pytest.mark.parametrize("scan_layers", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_each_policy_keeps_what_it_promises(scan_layers):
     kept = {remat: kept_bytes(loss_of(remat=remat, scan_layers=scan_layers)) for remat in REMAT_POLICIES}
     numbers = CONFIG.layers * ROWS * 16 * 4  # bytes of one float32 number a token and layer

@@ -125,6 +125,7 @@ def test_losses(fixed):
     np.testing.assert_allclose(found, reference_losses(fixed, new_logits, new_values), atol=1e-5)
 
 
+@pytest.mark.slow
 def test_gradients_equal_finite_differences_of_the_loops(fixed):
     new_logits = fixed["old_logits"] + fixed["new_logits_change"]
     new_values = fixed["old_values"] + fixed["values_change"]

@@ -56,6 +56,7 @@ def pretraining(mesh):
     return settings, pretrain.device_work(settings, MODEL, mesh).programs[0]
 
 
+@pytest.mark.slow
 def test_bytes_are_those_of_the_real_arrays(mesh, params, pretraining):
     _, program = pretraining
     state = create_state(params, make_optimizer(OptimizerConfig(**OPTIMIZER)))

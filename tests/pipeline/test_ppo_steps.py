@@ -40,6 +40,7 @@ def three_steps(which, accumulation):
     return rows, jax.device_get(state.params)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("which", STEPS)
 def test_microbatches_of_rows_add_up_to_the_whole(which):
     (whole, params), (parts, params_of_parts) = three_steps(which, 1), three_steps(which, 8)

@@ -31,6 +31,7 @@ def take_over(folder, workdir, **changes):
     return imported.run(ConfigDict({"folder": str(folder)}), {}, runtime)
 
 
+@pytest.mark.slow
 def test_model_and_tokenizer_are_taken_over_and_not_changed(outside, tmp_path):
     before = sorted((path, path.read_bytes()) for path in outside.rglob("*") if path.is_file())
     assert take_over(outside, tmp_path) == {"given": str(outside)}

@@ -13,6 +13,7 @@ from llama2_jax.evaluation.measures import HARM, MEASURES, Chart, Measure
 from llama2_jax.evaluation.verdicts import summarise
 from llama2_jax.models.config import ModelConfig
 from llama2_jax.pipeline.stage_files import write_json
+from llama2_jax.report import plots
 from llama2_jax.stages import report
 from tests.report.made_up_run import evaluated, made_up_run, write_stage
 
@@ -69,6 +70,12 @@ class Page(html.parser.HTMLParser):
 def whole(tmp_path_factory):
     workdir = tmp_path_factory.mktemp("whole")
     return make_report(workdir, made_up_run(workdir))
+
+
+@pytest.fixture
+def undrawn(monkeypatch):
+    """Charts are left empty, which saves seconds where only the text of the page is read."""
+    monkeypatch.setattr(plots, "as_svg", lambda name, draw, size=None: "<svg></svg>")
 
 
 def test_versions_hold_what_the_evaluation_measured(whole):
@@ -180,7 +187,7 @@ def test_page_says_what_content_and_style_did_and_on_which_prompts(whole):
     assert text.count("fact (seen)") == 1
 
 
-def test_page_leaves_out_what_no_version_was_measured_by(tmp_path):
+def test_page_leaves_out_what_no_version_was_measured_by(undrawn, tmp_path):
     names = ("content", "style", "seen_helpfulness", "seen_content", "seen_style", "seen_violation_rate",
              "seen_false_refusal_rate", "seen_win_rate_vs_sft")  # fmt: skip
     rows = [
@@ -201,7 +208,7 @@ def test_text_of_models_is_escaped(whole):
     assert "Answer in <b>one</b> sentence." in text
 
 
-def test_first_round_alone(tmp_path):
+def test_first_round_alone(undrawn, tmp_path):
     content, page, _ = make_report(tmp_path, made_up_run(tmp_path, rounds=1, ppo=False))
     assert [row["name"] for row in content["versions"]] == ["sft", "rlhf_v1"]
     assert content["ppo"] == []
@@ -209,7 +216,7 @@ def test_first_round_alone(tmp_path):
     assert "This run has no PPO." in text and "SFT to V1" in " ".join(text.split())
 
 
-def test_what_was_not_measured_is_null(tmp_path):
+def test_what_was_not_measured_is_null(undrawn, tmp_path):
     bare = [{"name": name, "win_rate_vs_sft": None, "instruction_kept": {"2": None}} for name in ("sft", "rlhf_v1")]
     bare[1]["reward_helpfulness"] = float("nan")
     inputs = made_up_run(tmp_path, rounds=1, ppo=False, versions=bare)
@@ -219,7 +226,7 @@ def test_what_was_not_measured_is_null(tmp_path):
     assert "This run has no measure of kept instructions." in Page(page).text
 
 
-def test_what_was_not_judged_is_noted_on_the_page(tmp_path):
+def test_what_was_not_judged_is_noted_on_the_page(undrawn, tmp_path):
     versions = [
         evaluated("sft", 0, 1),
         {**evaluated("rlhf_v1", 1, 1), "helpfulness": None, "notes": ["none & nothing"]},
@@ -229,7 +236,7 @@ def test_what_was_not_judged_is_noted_on_the_page(tmp_path):
     assert Page(page).text.count("rlhf_v1: none & nothing.") == 1
 
 
-def test_a_reward_model_without_test_pairs_of_a_domain(tmp_path):
+def test_a_reward_model_without_test_pairs_of_a_domain(undrawn, tmp_path):
     inputs = made_up_run(tmp_path, rounds=1, ppo=False)
     (file,) = [f / "stage.json" for f in inputs["stages"] if f.name == "rlhf_v1_helpfulness_reward"]
     record = json.loads(file.read_text())
@@ -251,7 +258,7 @@ def test_nothing_but_pretraining(tmp_path):
     assert "This run has no evaluation." in parsed.text and parsed.tags.count("svg") == 1
 
 
-def test_a_stage_of_another_role_is_listed_with_its_time_and_settings(tmp_path):
+def test_a_stage_of_another_role_is_listed_with_its_time_and_settings(undrawn, tmp_path):
     inputs = made_up_run(tmp_path, rounds=1, ppo=False)
     metrics = [{"step": 1, "loss": 3.0}]
     folders = [

@@ -112,6 +112,7 @@ def test_bfloat16_moments_follow_float32_ones(train, toy):
     assert optax.tree.norm(optax.tree.sub(wide.params, narrow.params)) < 0.02 * moved
 
 
+@pytest.mark.slow
 def test_bfloat16_moments_resume_bit_for_bit(train, tmp_path):
     whole, _ = train("bfloat16", 6)
     half, _ = train("bfloat16", 3)

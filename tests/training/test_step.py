@@ -59,12 +59,12 @@ def test_it_learns_and_counts_steps(whole):
     assert trajectory[-1, 0] < trajectory[0, 0]
 
 
-@pytest.mark.parametrize("accumulation", [2, 4, 8])
+@pytest.mark.parametrize("accumulation", [2, *(pytest.param(more, marks=pytest.mark.slow) for more in (4, 8))])
 def test_microbatches_add_up(toy, batch_of, optimizer, whole, accumulation):
     assert_same(train(toy, batch_of, optimizer, accumulation=accumulation), whole)
 
 
-@pytest.mark.parametrize("accumulation", [1, 2])
+@pytest.mark.parametrize("accumulation", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_sharding_changes_nothing(toy, batch_of, optimizer, whole, shardings, accumulation):
     mesh = jax.tree.leaves(shardings)[0].mesh
     sharded = train(
