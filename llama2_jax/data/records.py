@@ -159,8 +159,9 @@ def _check_loss(record: Mapping) -> None:
 
 
 def _check_prompt(record: Mapping) -> None:
-    if not isinstance(record.get("safety", False), bool):
-        raise ValueError(f"field safety is {shown(record['safety'])}; wanted true or false")
+    for field in ("safety", "seen"):
+        if not isinstance(record.get(field, False), bool):
+            raise ValueError(f"field {field} is {shown(record[field])}; wanted true or false")
     if "domain" in record:
         _check_choice(record, "domain", DOMAINS)
 

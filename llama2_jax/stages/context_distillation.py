@@ -9,6 +9,7 @@ import json
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+from absl import logging
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
@@ -63,9 +64,17 @@ def run(config: ConfigDict, inputs: Inputs, runtime: Runtime) -> dict:
         if with_it["finished"] and with_it["safety"] > without["safety"]
     ]
     write_jsonl(runtime.folder / "dialogues.jsonl", rows)
+    unfinished = sum(not row["finished"] for row in distilled)
+    if not rows:
+        logging.warning(
+            "%s keeps nothing: of %d answers with a preprompt %d do not end within %d tokens, and the safety model "
+            "prefers none of the others; fine-tuning learns no context distillation",
+            runtime.stage, len(records), unfinished, config.max_new_tokens,
+        )  # fmt: skip
     return {
         "prompts": len(records),
         "with_template": sum(record["with_template"] for record in records),
+        "left_out_unfinished": unfinished,
         "kept": len(rows),
         "safety_reward_without_preprompt": float(np.mean([row["safety"] for row in plain])),
         "safety_reward_with_preprompt": float(np.mean([row["safety"] for row in distilled])),

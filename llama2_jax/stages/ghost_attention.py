@@ -8,6 +8,7 @@ import json
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+from absl import logging
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
@@ -40,6 +41,12 @@ def run(config: ConfigDict, inputs: Inputs, runtime: Runtime) -> dict:
         if len(conversation.answers) == len(user) and conversation.finished[-1]
     ]
     write_jsonl(runtime.folder / "dialogues.jsonl", rows)
+    if not rows:
+        logging.warning(
+            "%s keeps none of %d dialogues: each has an answer that does not end within %d tokens, or no room for the "
+            "next one; fine-tuning learns no Ghost Attention",
+            runtime.stage, len(turns), config.max_new_tokens,
+        )  # fmt: skip
     return {
         "dialogues": len(rows),
         "left_out_unfinished_or_full": len(turns) - len(rows),

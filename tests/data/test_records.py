@@ -44,6 +44,7 @@ def test_a_comparison_needs_no_rating_and_no_label():
         ("dialogues", {"messages": [{"role": "user", "content": "[INST]"}, ASSISTANT]}, "special tags"),
         ("prompts", {"messages": [USER, ASSISTANT]}, "wanted 'user'"),
         ("prompts", {"safety": "yes"}, "field safety is 'yes'; wanted true or false"),
+        ("prompts", {"seen": "false"}, "field seen is 'false'; wanted true or false"),
         ("preferences", {"chosen": ...}, "there is no field chosen"),
         ("preferences", {"rejected": ""}, "field rejected is ''"),
         ("preferences", {"rejected": "x <<SYS>>"}, "special tags"),

@@ -133,17 +133,20 @@ def preprompts(*, seed):
     return [GENERIC]
 
 
-def test_an_answer_is_kept_without_its_preprompt_where_the_safety_model_prefers_it(tmp_path, monkeypatch):
-    """The second of three answers is cut off; of the first the safety model likes the plain one better."""
+def distil(tmp_path, monkeypatch, with_preprompt, ends):
+    """Runs the stage on three prompts; returns its folder, its results and what was asked without and with preprompts.
+
+    Args:
+      with_preprompt, ends: the answers to the prompts with preprompts, and whether each ends.
+    """
     asked = []
 
     def generate(model, params, prompts, sampling, key, eos_id, **_):
         asked.append([Letters().decode(one) for one in prompts])
-        texts = [" plain"] * 3 if len(asked) == 1 else [" worse", " cut o", " better"]
-        ends = [True, len(asked) == 1, True]
+        answers = [(" plain", True)] * 3 if len(asked) == 1 else zip(with_preprompt, ends, strict=True)
         return [
             Sample(index, np.asarray([*map(ord, text), *([eos_id] if end else [])], np.int32), end, np.zeros(9))
-            for index, (text, end) in enumerate(zip(texts, ends, strict=True))
+            for index, (text, end) in enumerate(answers)
         ]
 
     def rewards(model, params, sequences):
@@ -166,14 +169,26 @@ def test_an_answer_is_kept_without_its_preprompt_where_the_safety_model_prefers_
         "max_new_tokens": 8,
     })  # fmt: skip
     inputs = {role: tmp_path / role for role in ("tokenizer", "policy", "safety")}
-    results = context_distillation.run(config, inputs, runtime)
+    return runtime.folder, context_distillation.run(config, inputs, runtime), asked
 
+
+def test_an_answer_is_kept_without_its_preprompt_where_the_safety_model_prefers_it(tmp_path, monkeypatch):
+    """The second of three answers is cut off; of the first the safety model likes the plain one better."""
+    folder, results, asked = distil(tmp_path, monkeypatch, (" worse", " cut o", " better"), (True, False, True))
     assert [any("You are a safe assistant" in text for text in texts) for texts in asked] == [False, True]
-    (row,) = read_jsonl(runtime.folder / "dialogues.jsonl")
+    (row,) = read_jsonl(folder / "dialogues.jsonl")
     check_record(row, "samples")
     assert row["messages"] == [{"role": "user", "content": "Better?"}]
     assert row["rewards"] == {"safety": 1.0, "safety_without_preprompt": 0.0}
     assert (results["prompts"], results["with_template"], results["kept"]) == (3, 0, 1)
+    assert results["left_out_unfinished"] == 1
     encoded = encode_row(Letters(), row)
     assert Letters().decode(encoded.tokens) == "[INST] Better? [/INST] better"
     assert Letters().decode(encoded.tokens[encoded.loss_mask == 1]) == " better"
+
+
+def test_it_is_said_where_nothing_is_kept(tmp_path, monkeypatch, caplog):
+    answers = (" worse", " cut o", " better")
+    folder, results, _ = distil(tmp_path, monkeypatch, answers, (True, False, False))
+    assert results["kept"] == 0 and read_jsonl(folder / "dialogues.jsonl") == []
+    assert "keeps nothing: of 3 answers with a preprompt 2 do not end within 8 tokens" in caplog.text

@@ -202,7 +202,8 @@ def test_dialogues_whose_last_answer_did_not_end_or_is_missing_are_left_out(tmp_
     assert (results["dialogues"], results["left_out_unfinished_or_full"], results["turns"]) == (len(rows), 2, 2.0)
 
 
-def test_where_none_is_left_the_results_are_json_all_the_same(tmp_path, monkeypatch):
+def test_where_none_is_left_it_is_said_and_the_results_are_json_all_the_same(tmp_path, monkeypatch, caplog):
     results, rows, _ = run_stage(tmp_path, monkeypatch, [[True, False]] * 4)
     assert rows == [] and results["dialogues"] == 0
+    assert "keeps none of 4 dialogues" in caplog.text
     json.dumps(results, allow_nan=False)
