@@ -177,19 +177,20 @@ def _short(value: object) -> str:
 def _shrink_model(config: ConfigDict) -> None:
     """Few layers, heads and dimensions; queries share keys and values as they do, and ratios of widths stay.
 
-    A tokenizer from outside keeps its pieces.
+    It computes in float32: a CPU takes several times as long for bfloat16. A tokenizer from outside keeps its pieces.
     """
     model = config.model
     shared, widening = model.heads // model.kv_heads, model.ffn_hidden / model.dim
     kv_heads = min(model.kv_heads, KV_HEADS)
     heads = kv_heads * shared
-    head_dim = min(model.dim // model.heads, max(8, WIDTH // heads))
+    head_dim = min(model.dim // model.heads, max(4, WIDTH // heads))
     model.update({
         "layers": min(model.layers, LAYERS),
         "heads": heads,
         "kv_heads": kv_heads,
         "dim": heads * head_dim,
         "ffn_hidden": max(16, 16 * round(widening * heads * head_dim / 16)),
+        "compute_dtype": "float32",
     })  # fmt: skip
     trained = any("vocab_size" in config[name] for name in config.stages)
     if trained and not config.get("given", {}).get("tokenizer"):
@@ -274,6 +275,8 @@ def _untried(real: ConfigDict, small: ConfigDict) -> Iterator[str]:
     ]
     if cut:
         yield f"records behind the first {RECORDS} ({DOCUMENTS} of text) of {len(cut)} sources: {_some(cut)}"
+    if real.model.compute_dtype != small.model.compute_dtype:
+        yield f"{real.model.compute_dtype}: it computes in {small.model.compute_dtype}, for which a CPU takes less time"
     yield "accelerators, their kernels, several processes, and storage that is not here: a rehearsal runs on the CPU"
     yield "loss, stability and quality: learning rates are the real ones, so what a small model learns means nothing"
 

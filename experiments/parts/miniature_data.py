@@ -116,7 +116,7 @@ MINIATURE = Sources(
     test_preferences={},
     too_long_comparisons="raise",
     sampling_prompts=sampling_prompts,
-    bag_size=1500,  # of the 4,000 or 5,000 that the rounds keep
+    bag_size=1500,  # of at most 4,000 or 5,000 that the rounds keep, one to a prompt
     # The paper always starts from the base model; so few samples could not teach it to chat again.
     start_after_sampling="sft",
     demonstrations_after_sampling={},
