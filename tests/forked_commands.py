@@ -26,8 +26,9 @@ def run(command):
     os.chdir(command["cwd"])
     os.environ.clear()
     os.environ.update(command["environment"])
-    for number, name in enumerate(("input", "output", "errors")):
-        os.dup2(os.open(command[name], os.O_RDONLY if number == 0 else os.O_WRONLY), number)
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    for number, name in ((1, "output"), (2, "errors")):
+        os.dup2(os.open(command[name], os.O_WRONLY | os.O_CREAT), number)
     sys.path.insert(0, command["cwd"])
     sys.argv = [command["module"], *command["flags"]]
     runpy.run_module(command["module"], run_name="__main__", alter_sys=True)
@@ -51,12 +52,10 @@ def _server() -> subprocess.Popen:
     return server
 
 
-def run_module(module: str, *flags: str, cwd: pathlib.Path = ROOT, given: str = "") -> subprocess.CompletedProcess:
-    """Returns the exit code and the outputs of `python -m <module> <flags>`, with `given` as its standard input."""
+def run_module(module: str, *flags: str, cwd: pathlib.Path = ROOT) -> subprocess.CompletedProcess:
+    """Returns the exit code and the outputs of `python -m <module> <flags>`, run in `cwd` without input."""
     with tempfile.TemporaryDirectory() as folder:
-        paths = {name: os.path.join(folder, name) for name in ("input", "output", "errors")}
-        for name, path in paths.items():
-            pathlib.Path(path).write_text(given if name == "input" else "")
+        paths = {name: os.path.join(folder, name) for name in ("output", "errors")}
         environment = {**os.environ, "PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"}
         command = {"module": module, "flags": flags, "cwd": str(cwd), "environment": environment, **paths}
         server = _server()
