@@ -124,7 +124,7 @@ def test_it_says_what_the_files_cannot_give(tmp_path):
 
 
 def rehearse(scale, data, folder, **options):
-    """Starts the command as a user does, but with XLA flags of tests and the devices of the rehearsal whatever the test's own environment has."""
+    """Starts the command as a user does, with the tests' XLA flags and a rehearsal's own number of devices."""
     environment = {name: value for name, value in os.environ.items() if name != "JAX_NUM_CPU_DEVICES"}
     command = [
         sys.executable, "-m", "llama2_jax.main", f"--config=experiments/rlhf_v5.py:{scale}", "--rehearse",
