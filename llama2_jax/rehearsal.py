@@ -27,7 +27,7 @@ BATCHES = ("batch_size", "minibatch_size", "pairs_per_batch")
 ROW_FIELDS = (*BATCHES, "test_comparisons", "sweep_prompts", "bag_size", "limit", "human_comparisons")
 # The most of a source: records, or of text documents. So stages have fewer steps than in the real run, and of a source
 # with a limit above ROWS * RECORDS a larger share is held out.
-RECORDS, DOCUMENTS = 64, 8
+RECORDS, DOCUMENTS = 32, 8
 # Lengths in tokens are divided by at most LENGTHS, so that a context keeps at least CONTEXT tokens.
 LENGTHS, CONTEXT = 8, 320
 LENGTH_FIELDS = ("max_length", "length", "answer_tokens", "max_new_tokens", "logits_chunk")
@@ -43,7 +43,7 @@ CAPS = {
     "accumulation": 2,
     "held_out_batches": 2,
     "max_characters": 2_000_000,  # of the text that the tokenizer learns from
-    "generation_rows": 64,
+    "generation_rows": 16,
 }
 LAYERS, KV_HEADS, VOCABULARY, WIDTH = 2, 2, 2048, 64
 
