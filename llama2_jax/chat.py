@@ -18,7 +18,7 @@ from llama2_jax.inference.dialogue_window import fit_dialogue
 from llama2_jax.inference.generate import Sampling
 from llama2_jax.inference.stream import Context, Streamer, begin, make_streamer, read, stream
 from llama2_jax.inference.text_stream import text_pieces
-from llama2_jax.loading import load
+from llama2_jax.loading import load, random_key
 from llama2_jax.paths import expand_home
 from llama2_jax.sharding.machine import enable_compilation_cache, keep_freed_memory
 from llama2_jax.sharding.mesh import make_mesh
@@ -180,7 +180,7 @@ def open_chat(
     """
     # Invalid settings are refused before anything is loaded.
     Sampling(temperature, top_p, 1 if max_new_tokens is None else max_new_tokens)
-    messages = start_messages(system)
+    messages, key = start_messages(system), random_key(seed)
     mesh = None
     if tensor != 1:
         if not 1 < tensor <= len(jax.devices()):
@@ -196,7 +196,7 @@ def open_chat(
         raise ValueError(f"--max_new_tokens={max_new_tokens} leaves no room for a message in the context of {length}")
     streamer = make_streamer(llama.config, llama.params)
     sampling = Sampling(temperature, top_p, max_new_tokens)
-    return Chat(streamer, llama.tokenizer, sampling, jax.random.key(seed), messages, begin(streamer))
+    return Chat(streamer, llama.tokenizer, sampling, key, messages, begin(streamer))
 
 
 def main(argv: list[str]) -> None:
@@ -213,7 +213,7 @@ def main(argv: list[str]) -> None:
             _CHECKPOINT.value, _SYSTEM.value, _TEMPERATURE.value, _TOP_P.value, _MAX_NEW_TOKENS.value, _SEED.value,
             _TENSOR.value,
         )  # fmt: skip
-    except (ValueError, FileNotFoundError) as error:
+    except (ValueError, OSError) as error:
         sys.exit(f"error: {error}")
     print(f"({HELP})")
     with contextlib.suppress(ImportError):

@@ -145,7 +145,7 @@ def _refuse_unused_flags(source: str) -> None:
     for flag, used, belongs in (
         ("shards", _TO.value == "meta", "--to=meta"),
         ("file_bytes", _TO.value == "huggingface", "--to=huggingface"),
-        ("kv_pooling", _KV_HEADS.value, "--kv_heads"),
+        ("kv_pooling", _KV_HEADS.value is not None, "--kv_heads"),
         ("max_length", source == "meta", f"a source in Meta's format; this one, {source}, says its own"),
     ):
         if flags.FLAGS[flag].present and not used:
@@ -172,7 +172,7 @@ def main(argv: list[str]) -> None:
             )
         if not _ALLOW_NAN.value:
             checkpoint = refuse_nan(checkpoint)
-        if _KV_HEADS.value:
+        if _KV_HEADS.value is not None:
             checkpoint = with_kv_heads(checkpoint, _KV_HEADS.value, _KV_POOLING.value)
         convert(checkpoint, _TARGET.value, _TO.value, _DTYPE.value, **options)
     except (OSError, ValueError) as error:

@@ -32,7 +32,7 @@ from llama2_jax.interop.loading import load_params
 from llama2_jax.interop.meta import LENGTH, open_meta
 from llama2_jax.interop.recognise import recognise
 from llama2_jax.models.config import ModelConfig
-from llama2_jax.models.heads import build_model
+from llama2_jax.models.heads import HEADS, build_model
 from llama2_jax.models.llama import LanguageModel, ScalarModel
 from llama2_jax.paths import absolute
 from llama2_jax.text.dialogue import Message, encode_prompt
@@ -68,7 +68,8 @@ class Llama:
           temperature, top_p, seed: how tokens are sampled; temperature 0 takes the likeliest.
 
         Raises:
-          ValueError: if there is no tokenizer, if it is a reward model, or if the text fills the context.
+          ValueError: if there is no tokenizer, if it is a reward model, if the text fills the context, or if a setting
+            means nothing.
         """
         prompt = self._tokenizer().encode(text, bos=True)
         answer = self._generate(prompt, max_new_tokens, temperature, top_p, seed)
@@ -103,7 +104,7 @@ class Llama:
         if room < 1:
             raise ValueError(f"the prompt has {len(prompt)} tokens; the model's context has {self.config.max_length}")
         sampling = Sampling(temperature, top_p, min(max_new_tokens, room))
-        key, eos_id = jax.random.key(seed), self._tokenizer().eos_id
+        key, eos_id = random_key(seed), self._tokenizer().eos_id
         config = dataclasses.replace(self.config, generation_rows=1)
         (sample,) = generate(config, self.params, [prompt], sampling, key, eos_id)
         return sample.tokens.tolist()
@@ -132,8 +133,11 @@ def load(
 
     Raises:
       ValueError: if the folder has no such format, a file is missing, broken or does not fit another (the message names
-        it), or the model has another head.
+        it), the model has another head, or the dtype or head asked for is unknown.
     """
+    for name, value, choices in (("dtype", dtype, DTYPES), ("head", head, HEADS)):
+        if value is not None and value not in choices:
+            raise ValueError(f"{name} is {value!r}; it must be one of {', '.join(choices)}, or None")
     checkpoint = open_checkpoint(absolute(local_model(path)))
     config = checkpoint.config
     check_head(checkpoint.head, head or checkpoint.head, path)
@@ -172,3 +176,14 @@ def open_checkpoint(path: str | pathlib.Path, max_length: int = LENGTH) -> Check
         tokenizer_model=tokenizer and pathlib.Path(tokenizer),
         read=reader.read,
     )
+
+
+def random_key(seed: int) -> jax.Array:
+    """Returns the key of a seed.
+
+    Raises:
+      ValueError: if it is not an integer of 64 bits.
+    """
+    if isinstance(seed, bool) or not isinstance(seed, int) or not -(2**63) <= seed < 2**63:
+        raise ValueError(f"seed is {seed!r}; wanted an integer from -2^63 to 2^63 - 1")
+    return jax.random.key(seed)

@@ -237,6 +237,7 @@ def test_interrupting_an_answer_ends_the_answer_and_keeps_what_was_said(talk, ll
         ({"max_new_tokens": 0}, "max_new_tokens is 0"),
         ({"system": "x [INST]"}, r"contains \[INST\]"),
         ({"tensor": 9}, "--tensor=9: there are 8 devices"),
+        ({"seed": 2**64}, "seed is 18446744073709551616; wanted an integer from -2"),
     ],
 )
 def test_settings_that_mean_nothing_are_refused(folder, settings, message):
@@ -294,3 +295,6 @@ def test_the_program_reads_bytes_that_are_no_utf8_and_ends_with_its_input(folder
 def test_the_program_says_what_is_wrong_without_a_traceback(tmp_path):
     failed = command(str(tmp_path), b"", "--seed=1")
     assert failed.returncode == 1 and b"has no model" in failed.stderr and b"Traceback" not in failed.stderr
+    (tmp_path / "config.json").mkdir()
+    failed = command(str(tmp_path), b"")
+    assert failed.returncode == 1 and b"config.json" in failed.stderr and b"Traceback" not in failed.stderr

@@ -111,6 +111,7 @@ def test_the_command(trained, tmp_path):
         ([f"--target={tmp_path}/back", "--to=meta"], f"error: {tmp_path}/back exists; choose another target"),
         ([f"--target={tmp_path}/x", "--to=meta", "--shards=4"], "cannot be split over 4 file"),
         ([f"--target={tmp_path}/x", "--to=meta", "--kv_heads=4"], "cannot become 4: choose a divisor"),
+        ([f"--target={tmp_path}/x", "--to=meta", "--kv_heads=0"], "cannot become 0: choose a divisor"),
         ([f"--target={tmp_path}/x", "--to=gguf"], "should be one of"),
         ([f"--target={tmp_path}/x", "--to=huggingface", "--shards=2"], "error: --shards belongs to --to=meta"),
         ([f"--target={tmp_path}/x", "--to=meta", "--max_length=99"], "this one, huggingface, says its own"),

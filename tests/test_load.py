@@ -203,6 +203,41 @@ def test_a_folder_that_holds_no_model(tmp_path, files, message):
         llama2_jax.load(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"dtype": "float64"}, "dtype is 'float64'; it must be one of float32, "),
+        ({"head": "reward"}, "head is 'reward'; it must be one of language, scalar, or None"),
+    ],
+)
+def test_what_can_not_be_loaded_is_said_before_the_folder_is_read(options, message):
+    with pytest.raises(ValueError, match=message):
+        llama2_jax.load("there is no such folder", **options)
+
+
+@pytest.mark.parametrize(
+    ("text", "settings", "message"),
+    [
+        ("\ud800", {}, "character 0 of the text is half of a surrogate pair"),
+        (["the"], {}, "of type list; wanted a string"),
+        ("the", {"seed": 2**70}, "seed is 1180591620717411303424; wanted an integer from"),
+        ("the", {"seed": 0.5}, "seed is 0.5"),
+        ("the", {"max_new_tokens": 2.5}, "max_new_tokens is 2.5; it must be an integer"),
+        ("the", {"temperature": "0.5"}, "temperature is '0.5'; it must be 0"),
+        ("the", {"top_p": "1"}, "top_p is '1'; it must be above 0"),
+    ],
+)
+def test_a_completion_says_what_is_wrong_with_its_arguments(ours, text, settings, message):
+    with pytest.raises(ValueError, match=message):
+        ours.complete(text, **settings)
+
+
+@pytest.mark.parametrize("messages", ["hi", {"role": "user", "content": "hi"}, ["hi"], 5])
+def test_a_reply_wants_a_list_of_messages(ours, messages):
+    with pytest.raises(ValueError, match="a dialogue is a list of"):
+        ours.reply(messages)
+
+
 def test_the_package_has_what_it_has():
     with pytest.raises(AttributeError, match="has no attribute 'lode'"):
         _ = llama2_jax.lode

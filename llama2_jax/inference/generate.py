@@ -45,13 +45,13 @@ class Sampling:
     max_new_tokens: int = 64
 
     def __post_init__(self):
-        for temperature in np.atleast_1d(self.temperature):
-            if not 0 <= temperature < float("inf"):
-                raise ValueError(f"sampling temperature is {temperature}; it must be 0 (greedy) or above.")
-        if not 0 < self.top_p <= 1:
-            raise ValueError(f"sampling top_p is {self.top_p}; it must be above 0, and at most 1 (everything).")
-        if self.max_new_tokens < 1:
-            raise ValueError(f"sampling max_new_tokens is {self.max_new_tokens}; it must be at least 1.")
+        for temperature in np.atleast_1d(self.temperature).tolist():
+            if not isinstance(temperature, int | float) or not 0 <= temperature < float("inf"):
+                raise ValueError(f"sampling temperature is {temperature!r}; it must be 0 (greedy) or above.")
+        if not isinstance(self.top_p, int | float | np.number) or not 0 < self.top_p <= 1:
+            raise ValueError(f"sampling top_p is {self.top_p!r}; it must be above 0, and at most 1 (everything).")
+        if not isinstance(self.max_new_tokens, int | np.integer) or self.max_new_tokens < 1:
+            raise ValueError(f"sampling max_new_tokens is {self.max_new_tokens!r}; it must be an integer, at least 1.")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -231,12 +231,17 @@ def scalar_params_from(language_params: Params, config: ModelConfig, key: jax.Ar
 
 def parameter_shardings(module: LanguageModel | ScalarModel, mesh: Mesh, rules: Rules = RULES) -> Params:
     """Returns the sharding of each parameter, by its logical axes and the rules; nothing is allocated."""
-    abstract = jax.eval_shape(functools.partial(_init, module), jax.random.key(0))
     return jax.tree.map(
         lambda names: NamedSharding(mesh, partition_spec(names, rules)),
-        nn.get_partition_spec(abstract),
+        _logical_axes(module),
         is_leaf=lambda leaf: isinstance(leaf, PartitionSpec),
     )
+
+
+@functools.lru_cache
+def _logical_axes(module: LanguageModel | ScalarModel) -> Params:
+    """Returns the logical axes of each parameter; kept, since every model that is loaded asks for them."""
+    return nn.get_partition_spec(jax.eval_shape(functools.partial(_init, module), jax.random.key(0)))
 
 
 def _init(module: nn.Module, key: jax.Array) -> Params:

@@ -136,6 +136,8 @@ def check_messages(messages: Sequence[Message]) -> None:
     Raises:
       SpecialTagError, ValueError: with the message that is wrong and what was wanted.
     """
+    if not isinstance(messages, Sequence) or not all(isinstance(message, Mapping) for message in messages):
+        raise ValueError(f'a dialogue is a list of {{"role", "content"}}; found {messages!r:.60}')
     if not messages:
         raise ValueError("a dialogue has at least one message; this one has none")
     for index, message in enumerate(messages):
@@ -158,9 +160,10 @@ def check_messages(messages: Sequence[Message]) -> None:
 
 
 def _encode_prompt(tokenizer: Tokenizer, messages: Sequence[Message]) -> EncodedDialogue:
-    if messages and messages[-1].get("role") != "user":
+    check_messages(messages)
+    if messages[-1]["role"] != "user":
         raise ValueError(
-            f"a prompt ends in a user message; the last of {len(messages)} is of {messages[-1].get('role')!r}"
+            f"a prompt ends in a user message; the last of {len(messages)} is of {messages[-1]['role']!r}"
         )
     return encode_dialogue(tokenizer, messages, loss="none")
 

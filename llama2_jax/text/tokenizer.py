@@ -50,7 +50,17 @@ class Tokenizer:
         return cls(processor)
 
     def encode(self, text: str, bos: bool = False, eos: bool = False) -> list[int]:
-        """Returns the ids of a text, with BOS before and EOS after it on request."""
+        """Returns the ids of a text, with BOS before and EOS after it on request.
+
+        Raises:
+          ValueError: if it is not a string, or has half of a surrogate pair, which is not Unicode text.
+        """
+        if not isinstance(text, str):
+            raise ValueError(f"the text is {text!r:.60}, of type {type(text).__name__}; wanted a string")
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise ValueError(f"character {error.start} of the text is half of a surrogate pair") from error
         return [self.bos_id] * bos + self._processor.encode(text) + [self.eos_id] * eos
 
     def encode_many(self, texts: Sequence[str], threads: int = -1) -> list[Int[np.ndarray, "tokens"]]:

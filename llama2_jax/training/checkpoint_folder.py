@@ -18,6 +18,20 @@ class CheckpointError(ValueError):
     """A checkpoint is missing, does not fit or is damaged; the message says which and what to do."""
 
 
+def check_name(folder: epath.Path) -> None:
+    """Raises CheckpointError if Orbax could not finish a checkpoint in the folder, because of its path.
+
+    It looks for each process's files by a pattern that begins with the path. Where the path itself reads as a pattern, it
+    finds none and leaves the checkpoint without its index, with no more than a warning.
+    """
+    wrong = sorted(set(str(folder)) & set("*?[\\"))
+    if wrong:
+        raise CheckpointError(
+            f"checkpoints cannot be written to {folder}: Orbax takes {' '.join(wrong)} in a path for a pattern. Choose "
+            "a folder (--workdir) without it"
+        )
+
+
 def tidy(folder: epath.Path) -> None:
     """Removes half-written checkpoints of an earlier run; renames damaged ones newer than the newest whole one.
 

@@ -12,7 +12,7 @@ import orbax.checkpoint as ocp
 from etils import epath
 
 from llama2_jax.sharding.processes import from_first
-from llama2_jax.training.checkpoint_folder import CheckpointError, check_whole, tidy
+from llama2_jax.training.checkpoint_folder import CheckpointError, check_name, check_whole, tidy
 from llama2_jax.training.manifest import write_manifest
 from llama2_jax.training.state import Params, TrainState
 
@@ -52,8 +52,12 @@ class Checkpoints:
           folder: of the checkpoints; created if absent. Half-written checkpoints of an earlier run are removed. If the
             newest checkpoints are damaged, they are renamed to `<step>.damaged` with a warning, so that the newest
             whole one is used.
+
+        Raises:
+          CheckpointError: if Orbax cannot write below the folder.
         """
         self.folder = epath.Path(folder)
+        check_name(self.folder)
         self._saving = 0
         from_first(lambda: tidy(self.folder))
         self._manager = _manager(

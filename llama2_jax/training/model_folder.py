@@ -61,13 +61,19 @@ def tokenizer_path(folder: epath.PathLike) -> epath.Path | None:
     """Returns the tokenizer.model of a model: in its folder or, for a stage of a run, in that of its tokenizer.
 
     None if there is none.
+
+    Raises:
+      CheckpointError: if the folder has a stage.json that is not one.
     """
     folder = epath.Path(folder)
     places = [folder]
     record = folder / "stage.json"
     if record.exists():
         # An input is recorded as role/stage; the stages of a run are sibling folders.
-        inputs = json.loads(record.read_text()).get("inputs", {})
+        try:
+            inputs = json.loads(record.read_text())["inputs"].keys()
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise CheckpointError(f"{record} is not the record of a stage: {error}") from error
         places += [folder.parent / key.partition("/")[2] for key in inputs if key.startswith("tokenizer/")]
     places.append(folder.parent / "tokenizer")
     return next((place / "tokenizer.model" for place in places if (place / "tokenizer.model").exists()), None)

@@ -147,7 +147,8 @@ def _newest(folder: pathlib.Path) -> pathlib.Path:
 
 
 def _place(params: pathlib.Path, name: str) -> dict[str, Any]:
-    return {"driver": "ocdbt", "base": f"file://{params}/", "path": name.replace("/", ".") + "/"}
+    # A path and not a URL, in which some characters would have to be escaped.
+    return {"driver": "ocdbt", "base": {"driver": "file", "path": f"{params}/"}, "path": name.replace("/", ".") + "/"}
 
 
 def _chunks(shape: tuple[int, ...], stacked: bool, itemsize: int) -> list[int]:

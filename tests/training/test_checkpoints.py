@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import tensorstore
 from absl import logging
+from absl.testing import flagsaver
 from jax.sharding import NamedSharding, PartitionSpec
 
 from llama2_jax.sharding.mesh import make_mesh
@@ -33,6 +34,21 @@ def assert_equal(one, other):
     for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True):
         assert a.dtype == b.dtype
         np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("name", ["run [1]", "what?", "all *", "back\\slash"])
+def test_a_folder_in_which_no_checkpoint_could_be_finished_is_refused(tmp_path, name):
+    with pytest.raises(CheckpointError, match=r"Orbax takes .* in a path for a pattern"):
+        Checkpoints(tmp_path / name / "checkpoints")
+    assert not (tmp_path / name).exists()
+
+
+@pytest.mark.parametrize("name", ["a%20b", "a#b", "one|two", "a]b {c}", "~x"])
+def test_a_folder_may_have_any_other_name(tmp_path, state, name):
+    with Checkpoints(tmp_path / name) as checkpoints:
+        checkpoints.save(1, state)
+        found = checkpoints.restore(abstract_state(state)).state
+    jax.tree.map(np.testing.assert_array_equal, found, state)
 
 
 def test_large_stacks_of_layers_are_written_layer_by_layer(tmp_path, monkeypatch):
@@ -148,8 +164,8 @@ def test_absence_is_said(tmp_path, state):
 
 
 def test_orbax_does_not_chatter_and_the_run_may(tmp_path, state, caplog):
-    logging.set_verbosity(logging.INFO)
-    with caplog.at_level("INFO"), Checkpoints(tmp_path) as checkpoints:
+    # absl's verbosity is of the whole process.
+    with flagsaver.flagsaver(verbosity=logging.INFO), caplog.at_level("INFO"), Checkpoints(tmp_path) as checkpoints:
         checkpoints.save(1, state)
         restore_params(tmp_path, abstract_state(state).params)
         logging.info("the run's own words")

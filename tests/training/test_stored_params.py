@@ -129,6 +129,16 @@ def test_the_newest_checkpoint_is_read(tmp_path):
     assert_read(ParamsReader(tmp_path, SHAPES), arrays)
 
 
+@pytest.mark.parametrize("name", ["a%20b", "what?", "one|two", "a#b", "[1] *", "back\\slash"])
+def test_a_folder_may_have_any_name(tmp_path, name):
+    arrays = random_arrays(FOR_EIGHT)
+    (tmp_path / "a b").mkdir()  # what the first of them means as a part of a URL
+    (tmp_path / name).mkdir()
+    write(tmp_path / name, arrays)
+    assert_read(ParamsReader(tmp_path / name, SHAPES), arrays)
+    assert not list((tmp_path / "a b").iterdir())
+
+
 def test_what_is_wrong_is_said(tmp_path):
     with pytest.raises(CheckpointError, match="there is no checkpoint in"):
         ParamsReader(tmp_path, SHAPES)
@@ -157,5 +167,10 @@ def test_the_tokenizer_of_a_model_is_found(tmp_path):
     (run / "bytes/tokenizer.model").touch()
     (run / "sft/stage.json").write_text(json.dumps({"inputs": {"start/pretrain": "0", "tokenizer/bytes": "1"}}))
     assert tokenizer_path(run / "sft") == run / "bytes/tokenizer.model"
+    for broken in ("{", "[]", '{"inputs": null}'):
+        (run / "sft/stage.json").write_text(broken)
+        with pytest.raises(CheckpointError, match=r"stage\.json is not the record of a stage"):
+            tokenizer_path(run / "sft")
+    (run / "sft/stage.json").unlink()
     (run / "sft/tokenizer.model").touch()
     assert tokenizer_path(run / "sft") == run / "sft/tokenizer.model"
