@@ -162,9 +162,7 @@ def check_messages(messages: Sequence[Message]) -> None:
 def _encode_prompt(tokenizer: Tokenizer, messages: Sequence[Message]) -> EncodedDialogue:
     check_messages(messages)
     if messages[-1]["role"] != "user":
-        raise ValueError(
-            f"a prompt ends in a user message; the last of {len(messages)} is of {messages[-1]['role']!r}"
-        )
+        raise ValueError(f"a prompt ends in a user message; the last of {len(messages)} is of {messages[-1]['role']!r}")
     return encode_dialogue(tokenizer, messages, loss="none")
 
 
