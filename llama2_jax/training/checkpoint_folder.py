@@ -21,8 +21,8 @@ class CheckpointError(ValueError):
 def check_name(folder: epath.Path) -> None:
     """Raises CheckpointError if Orbax could not finish a checkpoint in the folder, because of its path.
 
-    It looks for each process's files by a pattern that begins with the path. Where the path itself reads as one, it finds
-    none and leaves the checkpoint without its index, with no more than a warning.
+    It looks for each process's files by a pattern that begins with the path. Where the path itself reads as one, it
+    finds none and leaves the checkpoint without its index, with no more than a warning.
     """
     wrong = sorted(set(str(folder)) & set("*?[\\"))
     if wrong:
