@@ -44,6 +44,7 @@ CAPS = {
     "held_out_batches": 2,
     "max_characters": 2_000_000,  # of the text that the tokenizer learns from
     "generation_rows": 16,
+    "scoring_tokens": 1024,
 }
 LAYERS, KV_HEADS, VOCABULARY, WIDTH = 2, 2, 2048, 64
 

@@ -27,6 +27,7 @@ def shrink(config: ConfigDict, cache: str = "") -> ConfigDict:
     config.compilation_cache = cache
     config.mesh = {"data": -1, "fsdp": 1, "tensor": 1}
     config.answer_tokens = 16
+    config.model.update({"generation_rows": 32, "scoring_tokens": 2048})
     config.model.update({"dim": 32, "layers": 2, "heads": 2, "kv_heads": 1, "ffn_hidden": 64, "vocab_size": 600})
     for name in config.stages:
         part = config[name]

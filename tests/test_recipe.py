@@ -114,7 +114,8 @@ def test_a_run_goes_on_with_a_model_that_is_computed_otherwise(tmp_path):
         recipe.run(experiment(second__failures=1), str(tmp_path))
     otherwise = {
         "model__remat": "full", "model__attention": "xla", "model__logits_chunk": 8, "model__generation_rows": 16,
-        "model__consolidate_weights": False, "model__scan_layers": not PRESETS["tiny"].scan_layers,
+        "model__consolidate_weights": False, "model__scoring_tokens": 64,
+        "model__scan_layers": not PRESETS["tiny"].scan_layers,
     }  # fmt: skip
     records = recipe.run(experiment(second__failures=1, **otherwise), str(tmp_path))
     assert runs(tmp_path) == {"first": 1, "second": 2, "third": 1, "aside": 1}

@@ -20,10 +20,6 @@ from llama2_jax.sharding.axes import replicate
 from llama2_jax.sharding.mesh import data_parallel_size, mesh_of
 from llama2_jax.text.packing import Packed, pack
 
-# The tokens of a batch: enough to keep a device busy, few enough that their float32 logits (1 GB for a vocabulary of
-# 32,000, less if the model's logits_chunk is set) fit in memory with the model.
-TOKENS_PER_BATCH = 8192
-
 Ids = Sequence[int] | Int[np.ndarray, "length"]
 
 
@@ -108,9 +104,9 @@ def _run(program: Callable, config: ModelConfig, params: Mapping, packed: Packed
 
 
 def scoring_batch_size(config: ModelConfig, mesh: Mesh | None) -> int:
-    """Returns how many rows are scored together: TOKENS_PER_BATCH tokens, rounded up to what the mesh can split."""
+    """Returns how many rows are scored together: scoring_tokens, rounded up to what the mesh can split."""
     groups = data_parallel_size(mesh)
-    return -(-max(1, TOKENS_PER_BATCH // config.max_length) // groups) * groups
+    return -(-max(1, config.scoring_tokens // config.max_length) // groups) * groups
 
 
 def score_following(

@@ -10,7 +10,9 @@ REMAT_POLICIES = ("none", "dots", "attention", "offload", "full")
 ATTENTION_BACKENDS = ("auto", "xla", "cudnn", "splash")
 
 # These fields change results by no more than rounding, so a run may resume with other values (with less memory, say).
-EXECUTION_FIELDS = ("scan_layers", "remat", "attention", "logits_chunk", "consolidate_weights", "generation_rows")
+EXECUTION_FIELDS = (
+    "scan_layers", "remat", "attention", "logits_chunk", "consolidate_weights", "generation_rows", "scoring_tokens",
+)  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,6 +43,9 @@ class ModelConfig:
         token; see inference/consolidation.py.
       generation_rows: how many answers are decoded together, rounded up to what the mesh can split. A decoding step
         reads all weights once for the whole batch, and each answer has its own KV cache; no answer depends on it.
+      scoring_tokens: how many tokens are scored together, in rows of max_length, rounded up to what the mesh can split:
+        enough to keep a device busy, few enough that their float32 logits (1 GB for a vocabulary of 32,000, less if
+        logits_chunk is set) fit in memory with the model.
 
     Raises:
       ValueError: if sizes do not fit each other or a choice is unknown.
@@ -62,9 +67,13 @@ class ModelConfig:
     logits_chunk: int = 0
     consolidate_weights: bool = True
     generation_rows: int = 128
+    scoring_tokens: int = 8192
 
     def __post_init__(self):
-        sizes = ("vocab_size", "dim", "layers", "heads", "kv_heads", "ffn_hidden", "max_length", "generation_rows")
+        sizes = (
+            "vocab_size", "dim", "layers", "heads", "kv_heads", "ffn_hidden", "max_length", "generation_rows",
+            "scoring_tokens",
+        )  # fmt: skip
         for name in sizes:
             value = getattr(self, name)
             if not isinstance(value, int) or value < 1:

@@ -58,12 +58,10 @@ def apply(module, params, tokens, positions, segment_ids):
     return module.apply({"params": params}, tokens, positions, segment_ids)
 
 
-@pytest.mark.parametrize(("temperature", "tokens_per_batch"), [(1.0, 8192), (0.7, 48)])
-def test_log_probabilities_equal_those_of_unpacked_rows(
-    language_params, pairs, temperature, tokens_per_batch, monkeypatch
-):
-    monkeypatch.setattr(score_file, "TOKENS_PER_BATCH", tokens_per_batch)
-    got = response_log_probabilities(CONFIG, language_params, *pairs, temperature)
+@pytest.mark.parametrize(("temperature", "scoring_tokens"), [(1.0, 8192), (0.7, 48)])
+def test_log_probabilities_equal_those_of_unpacked_rows(language_params, pairs, temperature, scoring_tokens):
+    config = dataclasses.replace(CONFIG, scoring_tokens=scoring_tokens)
+    got = response_log_probabilities(config, language_params, *pairs, temperature)
     for prompt, response, logps in zip(*pairs, got, strict=True):
         logits = unpacked(LanguageModel(CONFIG), language_params, [*prompt, *response]) / temperature
         log_p = logits - np.log(np.exp(logits).sum(axis=-1, keepdims=True))

@@ -46,6 +46,7 @@ def test_feed_forward_width_follows_metas_rule(dim, multiple_of, multiplier, wid
         ({"attention": "flash"}, "model.attention"),
         ({"logits_chunk": -1}, "model.logits_chunk is -1"),
         ({"generation_rows": 0}, "model.generation_rows is 0"),
+        ({"scoring_tokens": 0}, "model.scoring_tokens is 0"),
         ({"logits_chunk": 0.5}, "model.logits_chunk is 0.5"),
     ],
 )
