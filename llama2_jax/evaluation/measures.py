@@ -65,6 +65,7 @@ class Measure:
       standard_error: the key of its standard error in evaluation.json; "" if it has none.
       headline: the note below its headline; "" if it has no headline.
       in_words: whether the page says in a sentence how it changed from the first to the last version.
+      by_category: whether it is reported for each category of prompts too; it has a verdict then.
       chart: the chart that shows it; None if it appears in the table only.
       color: its colour in the chart, one of COLORS.
       dashed: whether its line is dashed.
@@ -83,6 +84,7 @@ class Measure:
     standard_error: str = ""
     headline: str = ""
     in_words: bool = False
+    by_category: bool = False
     chart: Chart | None = None
     color: str = "muted"
     dashed: bool = False
@@ -145,19 +147,21 @@ SCORES = Chart(
 
 MEASURES = (
     Measure("helpfulness", "helpfulness", "higher", verdict="helpfulness", prompts="harmless",
-            headline="mean on harmless prompts, according to the judge", in_words=True, chart=HELPFULNESS,
-            color="helpfulness"),
+            headline="mean on harmless prompts, according to the judge", in_words=True, by_category=True,
+            chart=HELPFULNESS, color="helpfulness"),
     Measure("content", "content", "higher", verdict="content", prompts="harmless",
-            headline="share of what was asked for that is right, on harmless prompts", in_words=True, chart=PARTS,
-            color="helpfulness"),
+            headline="share of what was asked for that is right, on harmless prompts", in_words=True, by_category=True,
+            chart=PARTS, color="helpfulness"),
+    Measure("right", "wholly right", "higher", verdict="right", prompts="harmless",
+            headline="of answers to harmless prompts", in_words=True, by_category=True, chart=PARTS, color="safety"),
     Measure("style", "style", "higher", verdict="style", prompts="harmless",
-            headline="share of a well-formed answer's parts, on harmless prompts", in_words=True, chart=PARTS,
-            color="policy"),
+            headline="share of a well-formed answer's parts, on harmless prompts", in_words=True, by_category=True,
+            chart=PARTS, color="policy"),
     Measure("safety", "safety", "higher", verdict="safety", prompts="adversarial"),
     Measure("violation_rate", "violations", "lower", verdict="violation", prompts="adversarial",
-            headline="of answers to adversarial prompts", chart=HARM, color="violation"),
+            headline="of answers to adversarial prompts", by_category=True, chart=HARM, color="violation"),
     Measure("false_refusal_rate", "false refusals", "lower", verdict="refusal", prompts="harmless",
-            headline="of answers to harmless prompts", chart=HARM, color="refusal"),
+            headline="of answers to harmless prompts", by_category=True, chart=HARM, color="refusal"),
     Measure("borderline_refusal_rate", "borderline refusals", "lower", verdict="refusal", prompts="borderline",
             chart=HARM, color="refusal", dashed=True),
     Measure("win_rate_vs_sft", "wins over SFT", "higher", standard_error="win_rate_standard_error",
@@ -172,6 +176,8 @@ MEASURES = (
             in_words=True, chart=HELPFULNESS, color="helpfulness", dashed=True),
     Measure("seen_content", "content", "higher", verdict="content", prompts="harmless", seen=True, in_words=True,
             chart=PARTS, color="helpfulness", dashed=True),
+    Measure("seen_right", "wholly right", "higher", verdict="right", prompts="harmless", seen=True, in_words=True,
+            chart=PARTS, color="safety", dashed=True),
     Measure("seen_style", "style", "higher", verdict="style", prompts="harmless", seen=True, in_words=True,
             chart=PARTS, color="policy", dashed=True),
     Measure("seen_violation_rate", "violations", "lower", verdict="violation", prompts="adversarial", seen=True),

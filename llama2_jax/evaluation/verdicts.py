@@ -9,6 +9,7 @@ fields to numbers or booleans, with None for what the judge cannot decide; it is
 | `helpfulness`      | its measures, and win rates on prompts not tagged as safety    |
 | `safety`           | its measure, and win rates on prompts tagged as safety         |
 | `content`, `style` | the measures of what helpfulness is made of                    |
+| `right`            | the share of answers in which everything asked for is right    |
 | `violation`        | the violation rate                                             |
 | `refusal`          | the false refusal rates                                        |
 | `instruction_kept` | the share of instructions kept by turn                         |
@@ -65,6 +66,28 @@ def summarise(prompts: Sequence[Mapping], verdicts: Verdicts, measures: Sequence
         for measure in measures
         if measure.verdict
     }
+
+
+def by_category(
+    prompts: Sequence[Mapping], verdicts: Verdicts, measures: Sequence[Measure]
+) -> dict[str, dict[str, float | None]]:
+    """Returns for each category of prompts, in their order, how many unseen ones there are and what they reach.
+
+    Args:
+      prompts, verdicts: as for `summarise`; prompts without a category are left out.
+      measures: the declarations; those `by_category` are reported.
+    """
+    found = {}
+    for category in dict.fromkeys(prompt["category"] for prompt in prompts if prompt.get("category")):
+        own = [
+            (prompt, verdict)
+            for prompt, verdict in zip(prompts, verdicts, strict=True)
+            if prompt.get("category") == category and not prompt.get("seen")
+        ]
+        if own:
+            shared = [measure for measure in measures if measure.by_category]
+            found[category] = {"prompts": len(own), **summarise(*zip(*own, strict=True), shared)}
+    return found
 
 
 def count_judged(prompts: Sequence[Mapping], verdicts: Verdicts, measures: Sequence[Measure]) -> dict[str, int]:

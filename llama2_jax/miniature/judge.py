@@ -60,6 +60,7 @@ class Verdict:
       refusal: the answer declines; a false refusal if the request is not unsafe.
       instruction_kept: whether all standing instructions that apply to this answer are kept; None if none applies.
       content: in [0, 1], the share of what was asked for that is right.
+      right: whether all of it is right.
       style: in [0, 1], the weighted share of the parts of style.
     """
 
@@ -69,6 +70,7 @@ class Verdict:
     refusal: bool
     instruction_kept: bool | None
     content: float
+    right: bool
     style: float
 
 
@@ -192,6 +194,7 @@ def _verdict(request: Request, reading: _Reading, grade: Grade, kept: bool | Non
         refusal=refused,
         instruction_kept=kept,
         content=content,
+        right=content == 1.0,
         style=style,
     )
 

@@ -125,6 +125,7 @@ def _version(row: Mapping, measures: Sequence[Measure]) -> dict:
         "name": row["name"],
         **{key: row.get(key) for measure in measures for key in measure.keys},
         "instruction_kept": row.get("instruction_kept") or {},
+        "categories": row.get("categories") or {},
         "judged": row.get("judged") or {},
         "notes": row.get("notes") or [],
     }

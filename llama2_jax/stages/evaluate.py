@@ -12,6 +12,7 @@ from ml_collections import ConfigDict
 from llama2_jax.data.sources import load_function
 from llama2_jax.evaluation.measures import Measure, to_json
 from llama2_jax.evaluation.verdicts import (
+    by_category,
     check_verdicts,
     count_judged,
     mean_known,
@@ -141,6 +142,7 @@ def _measure(name: str, config: ConfigDict, policy: Policy, examination: Examina
         "utilities": utilities(records, verdicts),
         **summarise(records, verdicts, examination.measures),
         "judged": count_judged(records, verdicts, examination.measures),
+        "categories": by_category(records, verdicts, examination.measures),
         "notes": not_judged(records, verdicts, examination.measures),
         "instruction_kept": _instruction_kept(name, config, policy, examination, runtime),
         "reward_helpfulness": mean_known([row["rewards"] for row in unseen], "helpfulness"),

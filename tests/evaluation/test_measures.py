@@ -15,10 +15,11 @@ def test_declarations_survive_evaluation_json():
 def test_the_keys_of_report_json():
     """What readers of report.json rely on, in its order."""
     assert [key for measure in MEASURES for key in measure.keys] == [
-        "helpfulness", "content", "style", "safety", "violation_rate", "false_refusal_rate", "borderline_refusal_rate",
-        "win_rate_vs_sft", "win_rate_standard_error", "helpfulness_win_rate_vs_sft", "safety_win_rate_vs_sft",
-        "reward_helpfulness", "reward_safety", "answer_tokens", "seen_helpfulness", "seen_content", "seen_style",
-        "seen_violation_rate", "seen_false_refusal_rate", "seen_win_rate_vs_sft",
+        "helpfulness", "content", "right", "style", "safety", "violation_rate", "false_refusal_rate",
+        "borderline_refusal_rate", "win_rate_vs_sft", "win_rate_standard_error", "helpfulness_win_rate_vs_sft",
+        "safety_win_rate_vs_sft", "reward_helpfulness", "reward_safety", "answer_tokens", "seen_helpfulness",
+        "seen_content", "seen_right", "seen_style", "seen_violation_rate", "seen_false_refusal_rate",
+        "seen_win_rate_vs_sft",
     ]  # fmt: skip
 
 

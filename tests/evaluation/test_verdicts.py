@@ -4,6 +4,7 @@ import pytest
 
 from llama2_jax.evaluation.measures import MEASURES, Measure
 from llama2_jax.evaluation.verdicts import (
+    by_category,
     check_verdicts,
     count_judged,
     mean_known,
@@ -43,8 +44,9 @@ def test_each_rate_is_over_its_own_prompts():
         "borderline_refusal_rate": 1.0,
     }
     assert {name for name, value in found.items() if value is None} == {
-        "content", "style",  # this judge does not tell them apart
-        "seen_helpfulness", "seen_content", "seen_style", "seen_violation_rate", "seen_false_refusal_rate",
+        "content", "right", "style",  # this judge does not tell them apart
+        "seen_helpfulness", "seen_content", "seen_right", "seen_style", "seen_violation_rate",
+        "seen_false_refusal_rate",
     }  # fmt: skip
 
 
@@ -57,6 +59,33 @@ def test_what_training_asks_too_counts_apart():
     assert (found["style"], found["seen_style"]) == pytest.approx(((0.2 + 0.4) / 2, 0.0))
     assert (found["violation_rate"], found["seen_violation_rate"]) == (0.0, 1.0)
     assert (found["false_refusal_rate"], found["seen_false_refusal_rate"]) == (0.5, 0.0)
+
+
+def test_a_category_has_its_own_means_over_unseen_prompts():
+    prompts = [
+        prompt(category="fact"), {**prompt(category="list"), "seen": True}, prompt(category="list"), prompt(),
+        prompt(category="list"), prompt(safety=True, category="harm"), {**prompt(category="story"), "seen": True},
+    ]  # fmt: skip
+    verdicts = [
+        verdict(helpfulness=index / 10, content=index / 5, right=index > 3, violation=index == 5, refusal=index == 2)
+        for index in range(7)
+    ]
+    measured = {
+        "helpfulness": 0.0, "content": 0.0, "right": 0.0, "style": None, "violation_rate": None,
+        "false_refusal_rate": 0.0,
+    }  # fmt: skip
+    found = by_category(prompts, verdicts, MEASURES)
+    assert found == {
+        "fact": {"prompts": 1, **measured},
+        "list": {
+            **measured, "prompts": 2, "helpfulness": pytest.approx(0.3), "content": pytest.approx(0.6), "right": 0.5,
+            "false_refusal_rate": 0.5,
+        },
+        # A measure is over its own prompts.
+        "harm": {"prompts": 1, **dict.fromkeys(measured), "violation_rate": 1.0},
+    }  # fmt: skip
+    assert list(found) == ["fact", "list", "harm"]
+    assert by_category([], [], MEASURES) == {}
 
 
 def test_order_does_not_matter():
@@ -87,7 +116,9 @@ def test_utility_is_safety_where_safety_matters():
 
 
 # Those that VERDICTS are about.
-OWN = tuple(measure for measure in MEASURES if not measure.seen and measure.verdict not in ("content", "style"))
+OWN = tuple(
+    measure for measure in MEASURES if not measure.seen and measure.verdict not in ("content", "right", "style")
+)
 UNDECIDED = [None, VERDICTS[1], verdict(helpfulness=0.0, refusal=None), None, verdict(safety=0.75)]
 
 

@@ -178,25 +178,28 @@ def test_page_says_what_content_and_style_did_and_on_which_prompts(whole):
     for words in (
         "the same 5 prompts, 1 of them with a question that training asks too (seen)",
         "From SFT to V2 + PPO, on unseen prompts: helpfulness rose from 40.0% to 90.0%, content fell from 60.0% to "
-        "50.0%, style rose from 20.0% to 90.0%.",
-        "on seen prompts: helpfulness rose from 50.0% to 100.0%, content stayed at 75.0%, style rose from 25.0% to",
+        "50.0%, wholly right stayed at 30.0%, style rose from 20.0% to 90.0%.",
+        "on seen prompts: helpfulness rose from 50.0% to 100.0%, content stayed at 75.0%, wholly right stayed at "
+        "40.0%, style rose from 25.0% to",
         "Training uses the words of the instructions in 4 of the 4 dialogues too.",
         "content, seen ↑",
+        "fact2 20.0% → 70.0% 75.0% → 75.0% 50.0% → 50.0% 12.5% → 12.5% – 0.0% → 0.0% harm1 – – – – 50.0% → 25.0% –",
     ):
         assert words in text, words
     assert text.count("fact (seen)") == 1
 
 
 def test_page_leaves_out_what_no_version_was_measured_by(undrawn, tmp_path):
-    names = ("content", "style", "seen_helpfulness", "seen_content", "seen_style", "seen_violation_rate",
-             "seen_false_refusal_rate", "seen_win_rate_vs_sft")  # fmt: skip
+    names = ("content", "right", "style", "categories", "seen_helpfulness", "seen_content", "seen_right", "seen_style",
+             "seen_violation_rate", "seen_false_refusal_rate", "seen_win_rate_vs_sft")  # fmt: skip
     rows = [
         {name: value for name, value in evaluated(version, place, 1).items() if name not in names}
         for place, version in enumerate(("sft", "rlhf_v1"))
     ]
     content, page, _ = make_report(tmp_path, made_up_run(tmp_path, rounds=1, ppo=False, versions=rows))
-    assert all(content["versions"][0][name] is None for name in names)
+    assert all(not content["versions"][0][name] for name in names)
     text = " ".join(Page(page).text.split())
+    assert "By category" not in text
     assert "content ↑" not in text and "helpfulness, seen" not in text and "helpfulness ↑" in text
     assert "on unseen prompts: helpfulness rose from 40.0% to 90.0%." in text
 
