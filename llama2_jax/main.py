@@ -5,6 +5,7 @@ Kept short so that the rest can be tested and used from a notebook: see recipe.r
 
 import errno
 import itertools
+import os
 import re
 import sys
 import traceback
@@ -15,6 +16,7 @@ from ml_collections import ConfigDict, config_flags
 
 from llama2_jax import dry_run, recipe, rehearsal
 from llama2_jax.config_paths import named_fields, what_is_wrong
+from llama2_jax.hub.address import is_address
 from llama2_jax.models.config import EXECUTION_FIELDS
 from llama2_jax.paths import absolute, expand_home
 from llama2_jax.print_config import config_text
@@ -62,10 +64,13 @@ def main(argv: list[str]) -> None:
     if len(argv) > 1:
         raise app.UsageError(f"unknown arguments: {' '.join(argv[1:])}; fields are set by --config.<stage>.<field>=")
     config = _CONFIG.value
-    workdir = expand_home(_WORKDIR.value or _default_workdir(config))
+    workdir = _folder("--workdir", _WORKDIR.value or _default_workdir(config))
     _check_flags()
     if not _PRINT_CONFIG.value:
-        _prepare(config.compilation_cache, rehearsal.devices(config) if _REHEARSE.value else 0)
+        _prepare(
+            _folder("config.compilation_cache", config.compilation_cache),
+            rehearsal.devices(config) if _REHEARSE.value else 0,
+        )
     try:
         if _PRINT_CONFIG.value:
             print(config_text(config, _UNTIL.value, _STAGES.value))
@@ -99,6 +104,17 @@ def main(argv: list[str]) -> None:
     logging.info("done: %s", workdir)
 
 
+def _folder(name: str, path: str) -> str:
+    """Returns the folder for what a run writes, from a flag or field; ends the program if there can be none."""
+    try:
+        folder = expand_home(path)
+    except ValueError as error:
+        sys.exit(f"error: {name}={error}")
+    if is_address(folder):
+        sys.exit(f"error: {name}={folder}: nothing is written to the hub; wanted a local folder, or one on gs://")
+    return folder
+
+
 def _default_workdir(config: ConfigDict) -> str:
     variant = config.get("variant", config.scale)
     return f"runs/{config.experiment}-{variant}{'-rehearsal' if _REHEARSE.value else ''}"
@@ -128,7 +144,7 @@ def _prepare(compilation_cache: str, emulated_devices: int) -> None:
     if logging.get_verbosity() < logging.DEBUG:
         hide_absent_platforms()
     keep_freed_memory()
-    enable_compilation_cache(expand_home(compilation_cache))
+    enable_compilation_cache(compilation_cache)
     if _DISTRIBUTED.value:
         _join()
 
@@ -145,7 +161,8 @@ def _join() -> None:
 
 def _in_one_line(error: Exception, workdir: str) -> str | None:
     """Returns the message of an error that the user can fix; None for others."""
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+    is_full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+    if is_full or (isinstance(error, OSError) and error.filename and error.strerror):
         return f"error: {error.filename or workdir}: {error.strerror}"
     if isinstance(error, jax.errors.JaxRuntimeError) and "RESOURCE_EXHAUSTED" in str(error):
         fields = ", ".join(f"config.model.{field}" for field in EXECUTION_FIELDS)
@@ -154,7 +171,9 @@ def _in_one_line(error: Exception, workdir: str) -> str | None:
             f"The same command resumes with another {fields} or config.mesh; --dry_run prints what each stage needs of "
             "each device."
         )
-    if isinstance(error, ValueError | FileNotFoundError | FloatingPointError | NonFiniteError | FirstProcessError):
+    # What is imported for a storage or a config and is not installed says what to install.
+    shown = ValueError | FileNotFoundError | ImportError | FloatingPointError | NonFiniteError | FirstProcessError
+    if isinstance(error, shown):
         return f"error: {error}"
     return None
 
@@ -162,7 +181,7 @@ def _in_one_line(error: Exception, workdir: str) -> str | None:
 def _read_flags(arguments: list[str]) -> list[str]:
     """Parses flags as absl does; a missing field or file ends in one message."""
     # A shell that sees "--config ~/mine.py" has expanded it.
-    arguments = [_CONFIG_FILE.sub(lambda flag: f"--config={expand_home(flag[1])}", one) for one in arguments]
+    arguments = [_CONFIG_FILE.sub(lambda flag: f"--config={os.path.expanduser(flag[1])}", one) for one in arguments]
     try:
         remaining = app.parse_flags_with_usage(arguments)
         _ = _CONFIG.value.stages

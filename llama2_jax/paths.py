@@ -2,13 +2,24 @@
 
 import os
 
+# Where files can be, beside this machine.
+_STORAGES = ("gs", "s3", "az", "hf")
+
 
 def expand_home(path: str | os.PathLike) -> str:
     """Returns a path with its leading `~` or `~user` replaced by that home folder; any other path as it is.
 
     A shell expands `~` at the beginning of a word only: not in `--workdir=~/run`, and never in a config.
+
+    Raises:
+      ValueError: if the path is an address of a storage that cannot be read, such as file:// or https://.
     """
-    return os.path.expanduser(os.fspath(path))
+    path = os.path.expanduser(os.fspath(path))
+    scheme, separator, rest = path.partition("://")
+    if separator and scheme.isalnum() and scheme not in _STORAGES:
+        instead = f"; a path on this machine is written without it, {rest}" if scheme == "file" else ""
+        raise ValueError(f"{path}: {scheme}:// cannot be read{instead}")
+    return path
 
 
 def absolute(path: str | os.PathLike) -> str:

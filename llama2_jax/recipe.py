@@ -23,6 +23,7 @@ from llama2_jax.pipeline.resumable import remove_shards
 from llama2_jax.pipeline.runtime import Runtime, stage_key, stage_seed, versions
 from llama2_jax.pipeline.stage_files import write_json
 from llama2_jax.pipeline.stage_identity import Identity, RecipeError, finished_record
+from llama2_jax.pipeline.stage_values import value_problems
 from llama2_jax.sharding.mesh import check_divides, make_mesh
 from llama2_jax.sharding.processes import from_first
 from llama2_jax.training.interruption import Interruption
@@ -112,14 +113,14 @@ def plan(config: ConfigDict, until: str = "", devices: Sequence[jax.Device] | No
     config = with_given(config)
     validate(config)
     names = stages_until(config, until)
-    for name in names:
-        check_stage(config, name, most_records)
     try:
         model = ModelConfig(**config.model)
         mesh = make_mesh(**config.mesh, devices=devices)
         check_divides(dict(config.model), mesh)
     except ValueError as error:
         raise RecipeError(str(error)) from error
+    for name in names:
+        check_stage(config, name, most_records)
     return Plan(config, names, model, mesh)
 
 
@@ -142,7 +143,7 @@ def validate(config: ConfigDict) -> None:
 
 
 def check_stage(config: ConfigDict, name: str, count: Count) -> None:
-    """Checks that a stage can work out as configured: that its numbers fit each other and those of its inputs.
+    """Checks that a stage can work out as configured: its values, and that they fit each other and those of its inputs.
 
     Args:
       config: the experiment, with references resolved.
@@ -153,7 +154,9 @@ def check_stage(config: ConfigDict, name: str, count: Count) -> None:
       RecipeError: if it cannot; the message names the fields.
     """
     part = config[name]
-    if part.get("max_new_tokens", 0) >= config.model.max_length:
+    if problems := value_problems(part.to_dict()):
+        raise RecipeError(f"config.{name}: {'; '.join(problems)}")
+    if "max_new_tokens" in part and part.max_new_tokens >= config.model.max_length:
         raise RecipeError(
             f"config.{name}: max_new_tokens={part.max_new_tokens} leaves no room for a prompt in "
             f"config.model.max_length={config.model.max_length}"
@@ -172,10 +175,16 @@ def check_stage(config: ConfigDict, name: str, count: Count) -> None:
 
 
 def _module(name: str, path: str) -> types.ModuleType:
+    wanted = "wanted the dotted path of a stage's module"
+    if not isinstance(path, str) or not all(part.isidentifier() for part in path.split(".")):
+        raise RecipeError(f"config.{name}.run={path!r}: {wanted}")
     try:
-        return importlib.import_module(path)
+        module = importlib.import_module(path)
     except ModuleNotFoundError as error:
-        raise RecipeError(f"config.{name}.run={path!r}: {error}; wanted the dotted path of a stage's module") from error
+        raise RecipeError(f"config.{name}.run={path!r}: {error}; {wanted}") from error
+    if not callable(getattr(module, "run", None)):
+        raise RecipeError(f"config.{name}.run={path!r}: the module has no function run; {wanted}")
+    return module
 
 
 def with_given(config: ConfigDict) -> ConfigDict:

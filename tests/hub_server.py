@@ -15,12 +15,13 @@ class HubServer:
       requests: (method, path, range) of all requests so far.
       refusals: paths of files with the status and the X-Error-Code that they are refused with.
       unknown: status and X-Error-Code of what does not exist; without a login the hub says 401.
+      instead: verbs of the API ("revision", "tree") with what is answered to them, as a network's login page may be.
       cuts: paths of files with the number of bytes after which the connection breaks, once.
     """
 
     def __init__(self):
         self.repositories = {}
-        self.requests, self.refusals, self.cuts = [], {}, {}
+        self.requests, self.refusals, self.cuts, self.instead = [], {}, {}, {}
         self.unknown = (401, "")
         hub = self
 
@@ -87,6 +88,8 @@ def answer(hub, request):
     if commit not in commits:
         return send(request, 404, {"X-Error-Code": "RevisionNotFound"})
     inside = urllib.parse.unquote("/".join(rest))
+    if verb in hub.instead:
+        return send(request, 200, {}, hub.instead[verb])
     if verb == "revision":
         return send(request, 200, {}, json.dumps({"id": repository.removeprefix("datasets/"), "sha": commit}).encode())
     if verb == "tree":

@@ -133,10 +133,12 @@ def test_chosen_parts_of_an_experiment_are_printed(command, tmp_path):
         (["--config=toy.py", "--stages=first"], "--stages belongs to --dry_run and --print_config"),
         (["--config=toy.py", "--print_config", "--stages=third"], "error: --stages=third: no such stage here"),
         (["--config=toy.py", "--print_config", "--topology=v5e:4x4"], "--dry_run_json belong to --dry_run"),
+        (["--config=toy.py", "--workdir=file:///x"], "error: --workdir=file:///x: file:// cannot be read; a path on"),
+        (["--config=toy.py", "--workdir=hf://org/x"], "error: --workdir=hf://org/x: nothing is written to the hub"),
     ],
     ids=[
         "nothing", "a stage", "a field", "a deep field", "a value", "a flag", "argument", "a mesh", "a scale", "a file",
-        "a slice", "data", "stages of a run", "a printed stage", "a printed slice",
+        "a slice", "data", "stages of a run", "a printed stage", "a printed slice", "a workdir", "a workdir on the hub",
     ],
 )  # fmt: skip
 def test_what_is_wrong_is_said(command, tmp_path, flags, message):
@@ -152,6 +154,24 @@ def test_an_error_that_the_user_can_mend_comes_without_a_traceback(command, tmp_
     assert failed.returncode == 1
     assert "config.first.value: was 1, is 5" in failed.stderr and "Give --redo=first" in failed.stderr
     assert "Traceback" not in failed.stderr
+
+
+@pytest.mark.parametrize(
+    ("workdir", "reason"), [("toy.py", "Not a directory"), ("x" * 300, "File name too long")], ids=["file", "long"]
+)
+def test_a_workdir_that_cannot_be_is_named_in_one_line(command, tmp_path, workdir, reason):
+    failed = command("--config=toy.py", f"--workdir={workdir}")
+    assert failed.returncode == 1 and "Traceback" not in failed.stderr
+    (line,) = (line for line in failed.stderr.splitlines() if line.startswith("error: "))
+    assert line.startswith(f"error: {tmp_path / workdir}") and line.endswith(f": {reason}")
+
+
+def test_a_package_that_is_missing_is_named_in_one_line(command, tmp_path):
+    (tmp_path / "toy.py").write_text(EXPERIMENT.replace("tests.toy_stage", "stage_of_ones_own"))
+    (tmp_path / "stage_of_ones_own.py").write_text("def run(*_):\n    raise ImportError('Please install gcsfs')\n")
+    failed = command("--config=toy.py")
+    assert failed.returncode == 1
+    assert "error: Please install gcsfs" in failed.stderr and "Traceback" not in failed.stderr
 
 
 @pytest.mark.slow

@@ -27,6 +27,18 @@ def test_only_a_tilde_in_front_is_the_home_folder(home, tmp_path):
     assert absolute("gs://bucket/x") == "gs://bucket/x"
 
 
+@pytest.mark.parametrize("path", ["file:///data/x", "https://host/x", "ftp://host/x"])
+def test_what_cannot_be_read_is_refused(path):
+    scheme = path.split("//")[0]
+    with pytest.raises(ValueError, match=f"^{path}: {scheme}// cannot be read"):
+        expand_home(path)
+
+
+def test_a_path_on_this_machine_is_written_without_file():
+    with pytest.raises(ValueError, match=r"a path on this machine is written without it, /data/x$"):
+        expand_home("file:///data/x")
+
+
 def test_a_config_may_name_it(home):
     config = sft.get_config()
     config.data.root, config.given.pretrain = "~/data", "~/llama"

@@ -20,6 +20,8 @@ from llama2_jax.hub.fetch import fetch_files
 from llama2_jax.paths import expand_home
 
 ENDINGS = (".jsonl", ".json", ".csv", ".txt", ".parquet")
+# How a file begins that stands for one that Git LFS has not fetched.
+_POINTER = b"version https://git-lfs.github.com/spec/"
 # How files begin that are no UTF-8 text; UTF-32's marks begin with UTF-16's.
 _OTHERS = {
     codecs.BOM_UTF16_LE: "UTF-16 or UTF-32; convert it to UTF-8",
@@ -40,12 +42,12 @@ def find_files(patterns: str | Sequence[str], root: epath.PathLike = "") -> list
 
     Raises:
       FileNotFoundError: if a pattern matches no file.
-      ValueError: if a pattern has `**`, which an object store such as gs:// cannot look up at once, or if a file
-        cannot be had from the hub.
+      ValueError: if a pattern is no string, or has `**`, which an object store such as gs:// cannot look up at once, or
+        if a file cannot be had from the hub.
     """
     files = []
     base = epath.Path(expand_home(root))
-    for pattern in [patterns] if isinstance(patterns, str) else patterns:
+    for pattern in _as_list(patterns):
         if is_address(pattern):
             files += map(epath.Path, fetch_files(parse_address(pattern)))
             continue
@@ -59,12 +61,18 @@ def find_files(patterns: str | Sequence[str], root: epath.PathLike = "") -> list
 
 def exists(patterns: str | Sequence[str], root: epath.PathLike = "") -> bool:
     """Returns whether all paths and globs have files; what is on the hub is not asked for, but taken to be there."""
-    patterns = [patterns] if isinstance(patterns, str) else patterns
     try:
-        find_files([pattern for pattern in patterns if not is_address(pattern)], root)
+        find_files([pattern for pattern in _as_list(patterns) if not is_address(pattern)], root)
     except FileNotFoundError:
         return False
     return True
+
+
+def _as_list(patterns: str | Sequence[str]) -> Sequence[str]:
+    listed = [patterns] if isinstance(patterns, str) else patterns
+    if not isinstance(listed, list | tuple) or not all(isinstance(pattern, str) for pattern in listed):
+        raise ValueError(f"path={patterns!r}: wanted a path, a glob or a list of them")
+    return listed
 
 
 def _matches(base: epath.Path, path: epath.Path, pattern: str) -> list[epath.Path]:
@@ -94,7 +102,8 @@ def rows(path: epath.Path, text_unit: str = "file") -> Iterator[tuple[str, dict 
       text_unit: "file" (a text file is one row) or "line" (each line that is not blank is one).
 
     Raises:
-      ValueError: if the ending or the unit is unknown, or the file's content is not of its format.
+      ValueError: if the ending or the unit is unknown, or the file's content is not of its format, or is a pointer of
+        Git LFS.
     """
     name = str(path)
     ending = next((ending for ending in ENDINGS if name.removesuffix(".gz").endswith(ending)), None)
@@ -107,12 +116,25 @@ def rows(path: epath.Path, text_unit: str = "file") -> Iterator[tuple[str, dict 
     text = _text_lines if text_unit == "line" else _text
     readers = {".jsonl": _jsonl, ".json": _json, ".csv": _csv, ".txt": text, ".parquet": parquet_rows}
     try:
-        with path.open("rb") as stored, gzip.open(stored) if name.endswith(".gz") else stored as file:
-            for place, row in readers[ending](name, file):
-                fault = "" if isinstance(row, BadLine) else no_text(row)
-                yield place, BadLine(place, fault) if fault else row
+        with path.open("rb") as stored:
+            _refuse_pointer(name, stored)
+            with gzip.open(stored) if name.endswith(".gz") else stored as file:
+                for place, row in readers[ending](name, file):
+                    fault = "" if isinstance(row, BadLine) else no_text(row)
+                    yield place, BadLine(place, fault) if fault else row
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise ValueError(f"{name}: the gzip file is broken ({error}); fetch it again") from error
+
+
+def _refuse_pointer(name: str, file: io.BufferedIOBase) -> None:
+    """Raises ValueError if a file is a pointer of Git LFS: to train on its three lines would be an error in silence."""
+    begin = file.read(len(_POINTER))
+    file.seek(0)
+    if begin == _POINTER:
+        raise ValueError(
+            f"{name}: a pointer of Git LFS, not the file that it stands for; run `git lfs pull` in its repository, or "
+            "download the file from where it is published"
+        )
 
 
 def _jsonl(name: str, file: io.BufferedIOBase) -> Iterator[tuple[str, dict | BadLine]]:

@@ -20,6 +20,14 @@ from llama2_jax.data.formats import check_columns, kind_of
 from llama2_jax.data.records import CONVERSATIONS, KINDS
 from llama2_jax.hub.address import is_address
 
+# What a config may say in a field's place by mistake is refused by its type.
+_TYPES = {
+    str: ("a string", ("function", "format", "kind", "text_unit", "on_bad_line")),
+    (str, list, tuple): ("a path, a glob or a list of them", ("path",)),
+    Mapping: ("a mapping, as {name: value}", ("hub", "arguments", "columns", "where", "defaults")),
+    bool: ("true or false", ("optional",)),
+}
+
 
 @dataclasses.dataclass(frozen=True)
 class Source:
@@ -68,6 +76,10 @@ class Source:
     on_bad_line: str = "raise"
 
     def __post_init__(self):
+        for types, (wanted, names) in _TYPES.items():
+            for name in names:
+                if not isinstance(getattr(self, name), types):
+                    raise ValueError(f"{name}={getattr(self, name)!r}: wanted {wanted}")
         if bool(self.path) == bool(self.function):
             raise ValueError(f"a source needs either a path or a function: {self}")
         if (self.hub or self.optional) and not self.path:

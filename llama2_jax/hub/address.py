@@ -1,6 +1,7 @@
 """Addresses of files and models on the Hugging Face hub.
 
-    hf://datasets/<org>/<name>[@<revision>]/<path>    files of a data set; *, ? and [..] match parts of a name
+    hf://datasets/<org>/<name>[@<revision>]/<path>    files of a data set; *, ? and [..] match parts of a name,
+                                                      except in what exists as it is written
     hf://<org>/<name>[@<revision>]                    a model
 
 A revision is a branch, a tag or a commit; without one it is the branch "main". A branch moves: only a commit, all 40
@@ -53,8 +54,8 @@ class Address:
 
     @property
     def is_glob(self) -> bool:
-        """Whether the path may match several files."""
-        return any(mark in self.path for mark in _WILDCARDS)
+        """Whether the path may match several files: it does if there is no file of that very name."""
+        return has_wildcard(self.path)
 
     @property
     def version(self) -> str:
@@ -69,6 +70,11 @@ class Address:
     def at(self, commit: str) -> "Address":
         """Returns the address at another revision."""
         return dataclasses.replace(self, revision=commit)
+
+
+def has_wildcard(text: str) -> bool:
+    """Returns whether a path or a part of one has a wildcard."""
+    return any(mark in text for mark in _WILDCARDS)
 
 
 def is_address(path: object) -> bool:

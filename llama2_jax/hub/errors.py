@@ -44,12 +44,22 @@ def explained(address: Address) -> Iterator[None]:
     except (*of_the_hub, OSError, RuntimeError) as error:
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise
+        if isinstance(error, OSError) and error.filename and error.strerror:
+            raise HubError(
+                f"{address}: {error.filename}: {error.strerror}; the cache must be a folder to write to: HF_HUB_CACHE"
+            ) from error
         # What is missing in the cache is only the consequence of why the hub did not give it.
         hidden = (errors.LocalEntryNotFoundError, errors.RevisionResolutionError)
         cause = error.__cause__ if isinstance(error, hidden) and error.__cause__ else error
         raise HubError(f"{address}: {_reason(address, cause, errors)}") from error
     except errors.HFValidationError as error:
         raise HubError(f"{address}: {_first_line(error)}") from error
+    # What is read from an answer that is not the hub's own, such as the login page of a network.
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        raise HubError(
+            f"{address}: what came back is no answer of the hub ({type(error).__name__}: {_first_line(error)}). Does a "
+            f"proxy or a login page answer in its place? Open {_page(address)} in a browser, then try again"
+        ) from error
 
 
 def _reason(address: Address, error: Exception, errors: types.ModuleType) -> str:
@@ -65,7 +75,8 @@ def _reason(address: Address, error: Exception, errors: types.ModuleType) -> str
     if isinstance(error, errors.RevisionNotFoundError):
         return f"the repository has no revision {address.revision!r}; its branches and commits: {_page(address)}"
     if isinstance(error, errors.EntryNotFoundError) and not isinstance(error, errors.LocalEntryNotFoundError):
-        return f"no file {address.path!r} there; the files: {_page(address)}/tree/{address.revision}"
+        nothing = f"no file {address.path!r} there" if address.path else "the repository has no files"
+        return f"{nothing}; the files: {_page(address)}/tree/{address.revision}"
     if status == 403:
         return f"access was refused (403): accept the licence at {_page(address)} if it has one, then {LOG_IN}"
     if status == 429:

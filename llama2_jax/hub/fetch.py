@@ -8,13 +8,14 @@ the end of the process, files that were complete are kept, and one that was not 
 import concurrent.futures
 import dataclasses
 import fnmatch
+import glob
 import hashlib
 import json
 import os
 import pathlib
 from collections.abc import Callable, Sequence
 
-from llama2_jax.hub.address import Address
+from llama2_jax.hub.address import Address, has_wildcard
 from llama2_jax.hub.errors import HubError, explained, library
 
 AT_ONCE = 8
@@ -81,15 +82,31 @@ def _download(address: Address, names: Sequence[str]) -> list[pathlib.Path]:
 
 
 def _matching(address: Address) -> list[str]:
-    """Returns the files that match a glob, part by part; only folders that can have some are listed."""
+    """Returns the files that match a path, part by part, as data/files.py does it for local ones.
+
+    A path that exists is that file, and its first folders that exist are these folders, whatever is in their names.
+    Only folders that can have a match are listed.
+    """
     parts = pathlib.PurePosixPath(address.path).parts
-    literal = next(index for index, part in enumerate(parts) if any(mark in part for mark in "*?["))
-    names = _listing(address, "/".join(parts[:literal]), recursive=literal < len(parts) - 1)
-    return sorted(name for name in names if _fits(pathlib.PurePosixPath(name).parts, parts))
+    plain = next(index for index, part in enumerate(parts) if has_wildcard(part))
+    names = _listing(address, "/".join(parts[:plain]), recursive=plain < len(parts) - 1)
+    if address.path in names:
+        return [address.path]
+    folders = {folder for name in names for folder in pathlib.PurePosixPath(name).parents}
+    patterns = list(parts)
+    for index in range(len(parts) - 1):
+        if has_wildcard(parts[index]) and pathlib.PurePosixPath(*parts[: index + 1]) not in folders:
+            break
+        patterns[index] = glob.escape(parts[index])
+    return sorted(name for name in names if _fits(pathlib.PurePosixPath(name).parts, patterns))
 
 
 def _fits(parts: Sequence[str], patterns: Sequence[str]) -> bool:
-    return len(parts) == len(patterns) and all(map(fnmatch.fnmatchcase, parts, patterns))
+    """Returns whether each part matches its pattern; a name that begins with a dot only a pattern that does, too."""
+    return len(parts) == len(patterns) and all(
+        fnmatch.fnmatchcase(part, pattern) and (pattern.startswith(".") or not part.startswith("."))
+        for part, pattern in zip(parts, patterns, strict=True)
+    )
 
 
 def _listing(address: Address, folder: str, recursive: bool) -> list[str]:
@@ -97,16 +114,25 @@ def _listing(address: Address, folder: str, recursive: bool) -> list[str]:
     hub = library(address)
     name = hashlib.sha256(f"{folder}\n{recursive}".encode()).hexdigest()[:16]
     repository = f"{address.kind}s--{address.repository.replace('/', '--')}"
-    kept = pathlib.Path(hub.constants.HF_HUB_CACHE) / repository / "listings" / address.revision / f"{name}.json"
-    if kept.exists():
-        return json.loads(kept.read_text())
+    path = pathlib.Path(hub.constants.HF_HUB_CACHE) / repository / "listings" / address.revision / f"{name}.json"
     with explained(dataclasses.replace(address, path=folder or address.path)):
+        if kept := _kept(path):
+            return kept
         entries = hub.HfApi().list_repo_tree(
             address.repository, folder or None, recursive=recursive, revision=address.revision, repo_type=address.kind
         )
         names = [entry.path for entry in entries if isinstance(entry, hub.hf_api.RepoFile)]
-    kept.parent.mkdir(parents=True, exist_ok=True)
-    draft = kept.with_suffix(f".{os.getpid()}")
-    draft.write_text(json.dumps(names))
-    draft.rename(kept)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        draft = path.with_suffix(f".{os.getpid()}")
+        draft.write_text(json.dumps(names))
+        draft.rename(path)
     return names
+
+
+def _kept(path: pathlib.Path) -> list[str]:
+    """Returns the names in a listing of the cache; none if it is absent or damaged, or has none."""
+    try:
+        names = json.loads(path.read_text())
+    except (FileNotFoundError, ValueError):
+        return []
+    return names if isinstance(names, list) and all(isinstance(name, str) for name in names) else []

@@ -1,6 +1,7 @@
 """A model on the Hugging Face hub: which of the repository's files it consists of, and a local folder with them."""
 
 import fnmatch
+import functools
 import os
 from collections.abc import Sequence
 
@@ -29,21 +30,33 @@ def local_model(path: str | os.PathLike) -> str | os.PathLike:
     address = parse_address(os.fspath(path))
     if address.kind != "model" or address.path:
         raise HubError(f"{path}: a model's address is hf://<org>/<name>[@<revision>]")
-    return fetch_folder(address, model_files)
+    return fetch_folder(address, functools.partial(model_files, os.fspath(path)))
 
 
-def model_files(names: Sequence[str]) -> list[str]:
+def model_files(address: str, names: Sequence[str]) -> list[str]:
     """Returns the files of a repository that make a model of one of the formats that can be read.
 
+    Args:
+      address: of the repository, for messages.
+      names: of all its files.
+
     Raises:
-      HubError: if there is none.
+      HubError: if there is none, or one without weights.
     """
-    mark = next((mark for mark in _WEIGHTS if mark in names), None)
-    if mark is None:
-        some = ", ".join(sorted(names)[:8]) or "nothing"
-        raise HubError(f"the repository has no model: found {some}; expected one of: {'; '.join(KINDS.values())}")
     top = [name for name in names if "/" not in name]
-    found = (fnmatch.filter(names if "/" in pattern else top, pattern) for pattern in _WEIGHTS[mark])
-    weights = next((files for files in found if files), [])
+    kinds = {mark: _weights(mark, names, top) for mark in _WEIGHTS if mark in top}
+    mark = next((mark for mark, weights in kinds.items() if weights), None)
+    if mark is None:
+        missing = f"{next(iter(kinds))}, but no weights beside it" if kinds else "no model"
+        some = ", ".join(sorted(names)[:8]) or "nothing"
+        raise HubError(
+            f"{address}: the repository has {missing}: found {some}; expected one of: {'; '.join(KINDS.values())}"
+        )
     described = (name for name in top if name.endswith(".json") and (name == mark or name not in _WEIGHTS))
-    return sorted({*weights, *described, *({"tokenizer.model"} & set(top))})
+    return sorted({*kinds[mark], *described, *({"tokenizer.model"} & set(top))})
+
+
+def _weights(mark: str, names: Sequence[str], top: Sequence[str]) -> list[str]:
+    """Returns the files with the weights of a kind of model; `top` are those that are in no folder."""
+    found = (fnmatch.filter(names if "/" in pattern else top, pattern) for pattern in _WEIGHTS[mark])
+    return next((files for files in found if files), [])

@@ -112,7 +112,7 @@ def most_steps(records: float, batch_size: int, epochs: float) -> float:
 
 
 def check_schedule(settings: ConfigDict, most: float, batch_size: int) -> None:
-    """Checks a training's settings before anything runs.
+    """Checks that a training's settings fit each other, before anything runs; stage_values.py checks each by itself.
 
     Args:
       settings: the optimization (experiments/parts/training.py) and the accumulation.
@@ -120,16 +120,16 @@ def check_schedule(settings: ConfigDict, most: float, batch_size: int) -> None:
       batch_size: what `accumulation` divides.
 
     Raises:
-      ValueError: if the warm-up never ends, or the batch cannot be divided into `accumulation` microbatches.
+      ValueError: if the warm-up never ends, the batch cannot be divided into `accumulation` microbatches, or the
+        optimizer has a wrong setting.
     """
+    OptimizerConfig(**settings.optimizer)
     if settings.warmup_steps >= most:
         raise ValueError(
             f"warmup_steps={settings.warmup_steps} in a run of at most {most:.0f} steps: the learning rate would not "
             "reach its peak; warm up for less, or give more data or smaller batches"
         )
-    if not 0 <= settings.warmup_fraction < 1:
-        raise ValueError(f"warmup_fraction={settings.warmup_fraction}: wanted a part of the steps, from 0 to below 1")
-    if settings.accumulation < 1 or batch_size % settings.accumulation:
+    if batch_size % settings.accumulation:
         raise ValueError(
             f"accumulation={settings.accumulation} must divide the batch of {batch_size} into equal microbatches"
         )

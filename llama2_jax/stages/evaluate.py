@@ -4,11 +4,12 @@ Writes evaluation.json and answers_<version>.jsonl.
 """
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
+from llama2_jax.data.counts import Count
 from llama2_jax.data.sources import load_function
 from llama2_jax.evaluation.measures import Measure, to_json
 from llama2_jax.evaluation.verdicts import (
@@ -97,6 +98,13 @@ def run(config: ConfigDict, inputs: Inputs, runtime: Runtime) -> dict:
         },
     )
     return {"versions": versions}
+
+
+def check(config: ConfigDict, inputs: Mapping, count: Count) -> None:
+    """Raises ValueError if the baseline of the win rates is none of the versions."""
+    del inputs, count
+    if config.baseline not in config.versions:
+        raise ValueError(f"baseline={config.baseline!r}: choose one of the versions, {', '.join(config.versions)}")
 
 
 def device_work(config: ConfigDict, model: ModelConfig, mesh: Mesh) -> DeviceWork:

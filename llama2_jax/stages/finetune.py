@@ -44,12 +44,15 @@ def run(config: ConfigDict, inputs: Inputs, runtime: Runtime) -> dict:
 
 
 def check(config: ConfigDict, inputs: Mapping, count: Count) -> None:
-    """Raises ValueError if the warm-up is longer than the run can be, or a batch cannot be accumulated."""
+    """Raises ValueError if the training's settings cannot work out, or no source is seen in it."""
     settings = config.finetune
     # Dialogues share rows, so there are no more rows than dialogues. What other stages sampled is not known yet.
-    weights = source_weights(config.sources)
-    dialogues = sum(weights[name] * count({name: source}) for name, source in config.sources.items())
+    weights = {name: weight for name, weight in source_weights(config.sources).items() if weight}
+    dialogues = sum(weight * count({name: config.sources[name]}) for name, weight in weights.items())
     sampled = math.inf if inputs.get("bags") or inputs.get("dialogues") else 0
+    if not weights and not sampled:
+        names = ", ".join(sorted(config.sources)) or "none"
+        raise ValueError(f"nothing to train on: of the sources ({names}) none has a weight above 0")
     check_schedule(settings, most_steps(dialogues + sampled, settings.batch_size, settings.epochs), settings.batch_size)
 
 

@@ -32,6 +32,7 @@ from llama2_jax.pipeline.rollouts import Frozen, Prompts, Rollouts, answer_and_s
 from llama2_jax.pipeline.runtime import Inputs, Runtime, configured_function, named_key
 from llama2_jax.sizing.programs import DeviceWork, Program, ResidentModel
 from llama2_jax.training.model_folder import load_model, save_model_description
+from llama2_jax.training.optimizer import OptimizerConfig
 
 
 def run(config: ConfigDict, inputs: Inputs, runtime: Runtime) -> dict:
@@ -81,6 +82,9 @@ def run(config: ConfigDict, inputs: Inputs, runtime: Runtime) -> dict:
 def check(config: ConfigDict, inputs: Mapping, count: Count) -> None:
     """Raises ValueError if no iteration could train the policy, or if there are too few prompts for a batch."""
     del inputs
+    OptimizerConfig(**config.optimizer)
+    if config.temperature == 0:
+        raise ValueError("temperature=0.0: wanted a number above 0; greedy answers have no probabilities to learn from")
     if problems := schedule_problems(config):
         raise ValueError("; ".join(problems))
     if config.warmup_steps >= config.iterations:

@@ -60,8 +60,10 @@ def run(config: ConfigDict, inputs: Inputs, runtime: Runtime) -> dict:
 
 
 def check(config: ConfigDict, inputs: Mapping, count: Count) -> None:
-    """Raises ValueError if the warm-up is longer than the run, or a batch cannot be accumulated."""
+    """Raises ValueError if the training's settings cannot work out, or a source has no share in the mixture."""
     del inputs, count
+    if absent := sorted(name for name, weight in source_weights(config.sources).items() if not weight):
+        raise ValueError(f"sources: the weight of {', '.join(absent)} is 0; wanted more, or leave the source out")
     check_schedule(config, config.steps, config.batch_size)
 
 

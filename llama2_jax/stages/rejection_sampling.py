@@ -30,6 +30,7 @@ from llama2_jax.pipeline.best_of_n import (
 from llama2_jax.pipeline.device_programs import LONGEST_PROMPTS, abstract_model, generation, language_model_training
 from llama2_jax.pipeline.encoding import encode_row, load_tokenizer, read_prompts, source_weights
 from llama2_jax.pipeline.finetuning import finetune, read_demonstrations, read_sampled
+from llama2_jax.pipeline.model_training import check_schedule
 from llama2_jax.pipeline.resumable import map_resumable
 from llama2_jax.pipeline.reward_models import (
     RewardModels,
@@ -91,7 +92,9 @@ def run(config: ConfigDict, inputs: Inputs, runtime: Runtime) -> dict:
 
 
 def check(config: ConfigDict, inputs: Mapping, count: Count) -> None:
-    """Raises ValueError if the sweep or the bag is larger than what the prompts can give."""
+    """Raises ValueError if the sweep or the bag is larger than what the prompts can give, or the training cannot be."""
+    # How many answers will be kept is not known.
+    check_schedule(config.finetune, math.inf, config.finetune.batch_size)
     prompts = count(config.prompts)
     if config.sweep_prompts > prompts:
         raise ValueError(f"sweep_prompts={config.sweep_prompts} of at most {prompts} prompts: sweep fewer")

@@ -100,7 +100,9 @@ def run(config: ConfigDict, inputs: Inputs, runtime: Runtime) -> dict:
 
 
 def check(config: ConfigDict, inputs: Mapping, count: Count) -> None:
-    """Raises ValueError if the warm-up is longer than the run can be, or a batch cannot be accumulated."""
+    """Raises ValueError if the kind is unknown, or the training's settings cannot work out."""
+    if config.kind not in DOMAINS:
+        raise ValueError(f"kind={config.kind!r}: choose one of {', '.join(DOMAINS)}")
     # How many comparisons an imported annotation has is not known.
     annotated = sum(count(part.prompts) if "prompts" in part else math.inf for part in inputs["annotations"])
     comparisons = annotated + count(config.preferences) + count(config.open_preferences)

@@ -1,6 +1,7 @@
 """AdamW with the paper's settings (section 2.2)."""
 
 import dataclasses
+import math
 from typing import Any
 
 import jax
@@ -28,7 +29,8 @@ class OptimizerConfig:
         in float32.
 
     Raises:
-      ValueError: if the dtype is another one, or if it is bfloat16 and a decay is too close to 1 for it.
+      ValueError: if a number is not in its range, if the dtype is another one, or if it is bfloat16 and a decay is too
+        close to 1 for it.
     """
 
     b1: float = 0.9
@@ -39,6 +41,16 @@ class OptimizerConfig:
     moments_dtype: str = "float32"
 
     def __post_init__(self):
+        # The comparisons fail for nan, too.
+        for name, wanted, holds in (
+            ("b1", "from 0 to below 1", 0 <= self.b1 < 1),
+            ("b2", "from 0 to below 1", 0 <= self.b2 < 1),
+            ("eps", "above 0", 0 < self.eps < math.inf),
+            ("weight_decay", "0 or more", 0 <= self.weight_decay < math.inf),
+            ("clip", "above 0", 0 < self.clip < math.inf),
+        ):
+            if not holds:
+                raise ValueError(f"optimizer.{name}={getattr(self, name)}: it must be a finite number, {wanted}.")
         if self.moments_dtype not in MOMENT_DTYPES:
             raise ValueError(
                 f"optimizer.moments_dtype is {self.moments_dtype!r}; it must be one of {', '.join(MOMENT_DTYPES)}."

@@ -171,6 +171,16 @@ def test_a_broken_gzip_file_is_refused(tmp_path, content):
         list(rows(epath.Path(tmp_path / "x.txt.gz")))
 
 
+@pytest.mark.parametrize("unit", ["file", "line"])
+@pytest.mark.parametrize("name", ["x.txt", "x.jsonl", "x.json", "x.csv", "x.parquet", "x.txt.gz"])
+def test_a_pointer_of_git_lfs_is_not_read_in_place_of_its_file(tmp_path, name, unit):
+    pointer = f"version https://git-lfs.github.com/spec/v1\noid sha256:{'a' * 64}\nsize 499723\n"
+    (tmp_path / name).write_text(pointer)
+    with pytest.raises(ValueError, match=rf"/{name}: a pointer of Git LFS, .* `git lfs pull`") as error:
+        list(rows(epath.Path(tmp_path / name), unit))
+    assert not isinstance(error.value, BadLine)  # which a source may skip
+
+
 def test_globs_find_files_in_order(tmp_path):
     for name in ("b/2.jsonl", "b/1.jsonl", "a/1.jsonl", "a/other.csv"):
         written(tmp_path, name, "")
@@ -212,6 +222,13 @@ def test_the_home_folder_may_be_written_as_a_tilde(tmp_path, monkeypatch):
 def test_a_path_without_files_is_refused(tmp_path, pattern):
     with pytest.raises(FileNotFoundError, match="under the data root"):
         find_files(pattern, tmp_path)
+
+
+@pytest.mark.parametrize("path", [5, None, [["x.jsonl"]], {"a": 1}])
+def test_what_is_no_path_is_refused(tmp_path, path):
+    for look in (find_files, exists):
+        with pytest.raises(ValueError, match=r"path=.*: wanted a path, a glob or a list of them"):
+            look(path, tmp_path)
 
 
 def test_folders_of_any_depth_are_refused(tmp_path):

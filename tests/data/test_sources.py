@@ -221,6 +221,15 @@ def test_a_source_without_remaining_records_is_refused(tmp_path):
         ({"path": "x", "format": "alpaca", "columns": {"user": "q"}}, "columns name user, which the format alpaca"),
         ({"path": "x", "format": "text", "kind": "prompts"}, "of format 'text' cannot be read as kind='prompts'"),
         ({"path": "x", "format": "text", "on_bad_line": "ignore"}, "on_bad_line='ignore'"),
+        ({"path": "x", "format": "text", "hub": "hf://datasets/org/set/x"}, "hub='hf://.*': wanted a mapping"),
+        ({"path": "x", "format": "text", "columns": "text"}, "columns='text': wanted a mapping"),
+        ({"path": "x", "format": "text", "defaults": "text"}, "defaults='text': wanted a mapping"),
+        ({"path": "x", "format": "text", "where": ["split"]}, r"where=\['split'\]: wanted a mapping"),
+        ({"function": "a.b", "format": "text", "arguments": [1]}, r"arguments=\[1\]: wanted a mapping"),
+        ({"path": "x", "format": ["text"]}, r"format=\['text'\]: wanted a string"),
+        ({"path": "x", "format": "text", "kind": ["text"]}, r"kind=\['text'\]: wanted a string"),
+        ({"path": 5, "format": "text"}, "path=5: wanted a path, a glob or a list of them"),
+        ({"path": "x", "format": "text", "optional": "no"}, "optional='no': wanted true or false"),
     ],
 )
 def test_a_wrong_source_is_refused(fields, message):

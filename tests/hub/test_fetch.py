@@ -56,6 +56,64 @@ def test_a_second_read_needs_no_connection(published, path):
     assert texts(f"hf://datasets/org/set@{published.commit}/{path}") == first
 
 
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [
+        ("b[1].jsonl", ["b[1].jsonl"]),
+        ("q?.jsonl", ["q?.jsonl"]),
+        ("b[2].jsonl", ["b2.jsonl"]),
+        ("v[2]/x.jsonl", ["v[2]/x.jsonl"]),
+        ("v[2]/*.jsonl", ["v[2]/x.jsonl", "v[2]/y.jsonl"]),
+        ("v[3]/*.jsonl", ["v3/x.jsonl"]),
+        ("*/x.jsonl", ["v2/x.jsonl", "v3/x.jsonl", "v[2]/x.jsonl"]),
+    ],
+)
+def test_a_path_that_exists_is_that_path(hub, path, expected):
+    names = ["b[1].jsonl", "b1.jsonl", "b2.jsonl", "q?.jsonl", "qa.jsonl"]
+    folders = ["v[2]/x.jsonl", "v[2]/y.jsonl", "v2/x.jsonl", "v3/x.jsonl"]
+    hub.publish("datasets/org/set", {name: name for name in (*names, *folders)})
+    found = fetch_files(parse_address(f"hf://datasets/org/set/{path}"))
+    assert [file.read_text() for file in found] == expected
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [("*.jsonl", ["a.jsonl"]), (".*.jsonl", [".b.jsonl"]), ("*/*", ["d/x"]), (".d/*", [".d/x"])],
+)
+def test_hidden_files_are_left_out_as_a_shell_does(hub, path, expected):
+    hub.publish("datasets/org/set", {name: name for name in ("a.jsonl", ".b.jsonl", "d/x", "d/.y", ".d/x", ".d/.y")})
+    found = fetch_files(parse_address(f"hf://datasets/org/set/{path}"))
+    assert [file.read_text() for file in found] == expected
+
+
+@pytest.mark.parametrize("damaged", ["", "[", "null", "{}", "[1]", "[]"])
+def test_a_damaged_listing_in_the_cache_is_asked_for_again(published, tmp_path, damaged):
+    first = texts("hf://datasets/org/set/data/*.jsonl")
+    (listing,) = tmp_path.glob("hub cache/*/listings/*/*.json")
+    whole = listing.read_text()
+    listing.write_text(damaged)
+    assert texts("hf://datasets/org/set/data/*.jsonl") == first
+    assert listing.read_text() == whole
+
+
+@pytest.mark.parametrize("path", ["all.jsonl", "*.jsonl"])
+def test_a_cache_that_cannot_be_written_is_named(published, tmp_path, monkeypatch, path):
+    (tmp_path / "a file").touch()
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "a file"))
+    with pytest.raises(HubError, match=r"hf://datasets/org/set\S+: .*/a file.*: .*HF_HUB_CACHE"):
+        texts(f"hf://datasets/org/set@{published.commit}/{path}")
+
+
+@pytest.mark.parametrize("body", [b"<html>log in</html>", b"[]", b"{}", b"null", b'[{"type": "file"}]'])
+@pytest.mark.parametrize("verb", ["revision", "tree"])
+def test_an_answer_that_is_not_the_hub_s_is_named_with_its_address(published, verb, body):
+    published.instead[verb] = body
+    with pytest.raises(HubError, match=r"^hf://datasets/org/set\S*: (what came back is no answer|no file matches)"):
+        texts("hf://datasets/org/set/data/*.jsonl")
+    published.instead.clear()
+    assert len(texts("hf://datasets/org/set/data/*.jsonl")) == 2
+
+
 def test_a_branch_moves_and_a_commit_does_not(published):
     before = published.commit
     published.publish("datasets/org/set", {"all.jsonl": "changed"})

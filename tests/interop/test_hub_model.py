@@ -25,12 +25,36 @@ SHARDS = ["model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"
     ids=["safetensors", "bin", "meta", "ours"],
 )  # fmt: skip
 def test_the_files_of_one_format(wanted, others):
-    assert model_files([*others, *wanted]) == sorted(wanted)
+    assert model_files("hf://org/model", [*others, *wanted]) == sorted(wanted)
 
 
-def test_a_repository_without_a_model_is_refused():
-    with pytest.raises(HubError, match=r"has no model: found README\.md, data\.csv; expected one of: model\.json with"):
-        model_files(["data.csv", "README.md"])
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (["data.csv", "README.md"], "no model: found README.md, data.csv"),
+        (["adapter_config.json", "sub/config.json"], "no model: found adapter_config.json, sub/config.json"),
+        (
+            ["config.json", "pytorch_model.safetensors"],
+            "config.json, but no weights beside it: found config.json, pytorch_model.safetensors",
+        ),
+        (["params.json", "model-q4.gguf"], "params.json, but no weights beside it: found model-q4.gguf, params.json"),
+    ],
+)
+def test_a_repository_without_a_model_is_refused(names, message):
+    with pytest.raises(HubError) as error:
+        model_files("hf://org/model@v1", names)
+    assert str(error.value).startswith(f"hf://org/model@v1: the repository has {message}; expected one of: model.json")
+
+
+def test_a_model_is_found_beside_the_description_of_another_kind():
+    names = ["config.json", "params.json", "consolidated.00.pth", "tokenizer.model"]
+    assert model_files("hf://org/model", names) == ["consolidated.00.pth", "params.json", "tokenizer.model"]
+
+
+def test_what_a_repository_lacks_is_said_with_its_address(hub):
+    hub.publish("org/model", {"README.md": "about"})
+    with pytest.raises(HubError, match=r"^hf://org/model@main: the repository has no model: found README\.md"):
+        local_model("hf://org/model@main")
 
 
 @pytest.mark.parametrize("address", ["hf://datasets/org/set", "hf://org/model/sub/folder"])

@@ -55,6 +55,27 @@ def test_defaults_are_the_papers():
     assert OptimizerConfig() == OptimizerConfig(b1=0.9, b2=0.95, eps=1e-5, weight_decay=0.1, clip=1.0)
 
 
+@pytest.mark.parametrize(
+    ("field", "value", "wanted"),
+    [
+        ("b1", 1.0, "from 0 to below 1"),
+        ("b1", 2.0, "from 0 to below 1"),
+        ("b2", -0.1, "from 0 to below 1"),
+        ("b2", float("nan"), "from 0 to below 1"),
+        ("eps", 0.0, "above 0"),
+        ("eps", -1.0, "above 0"),
+        ("weight_decay", -1.0, "0 or more"),
+        ("weight_decay", float("inf"), "0 or more"),
+        ("clip", 0.0, "above 0"),
+        ("clip", -1.0, "above 0"),
+        ("clip", float("inf"), "above 0"),
+    ],
+)
+def test_a_setting_that_would_not_train_is_refused(field, value, wanted):
+    with pytest.raises(ValueError, match=rf"optimizer\.{field}={value}: it must be a finite number, {wanted}\."):
+        OptimizerConfig(**{field: value})
+
+
 def test_float32_moments_equal_optax_adamw_with_clipping():
     rng = np.random.default_rng(0)
     params = {"matrix": rng.normal(size=(5, 4)).astype(np.float32)}
