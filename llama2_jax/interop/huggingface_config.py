@@ -88,7 +88,7 @@ def model_config(described: Mapping[str, Any], path: pathlib.Path, dtype: np.dty
             kv_heads=heads if kv_heads is None else kv_heads,
             ffn_hidden=described["intermediate_size"],
             max_length=described.get("max_position_embeddings", 2048),  # transformers' own default
-            norm_eps=float(described.get("rms_norm_eps", 1e-6)),
+            norm_eps=described.get("rms_norm_eps", 1e-6),
             rope_theta=theta,
             compute_dtype=compute_dtype(dtype),
         )

@@ -115,7 +115,7 @@ def _shards(folder: pathlib.Path) -> Shards:
 def _config(path: pathlib.Path, shards: Shards, max_length: int) -> ModelConfig:
     params = _read_params(path)
     embedding, gate = (_shape(shards[0], name) for name in ("tok_embeddings.weight", "layers.0.feed_forward.w1.weight"))
-    vocab_size = params.get("vocab_size", -1)
+    vocab_size, max_length = params.get("vocab_size", -1), _max_length(params, max_length, path)
     try:
         config = ModelConfig(
             # -1 in Meta's own files: as the tokenizer.
@@ -125,9 +125,9 @@ def _config(path: pathlib.Path, shards: Shards, max_length: int) -> ModelConfig:
             heads=params["n_heads"],
             kv_heads=params["n_heads"] if params.get("n_kv_heads") is None else params["n_kv_heads"],
             ffn_hidden=ffn_hidden(params["dim"], params.get("multiple_of", 256), params.get("ffn_dim_multiplier")),
-            max_length=_max_length(params, max_length, path),
-            norm_eps=float(params.get("norm_eps", 1e-5)),
-            rope_theta=float(params.get("rope_theta", 10000.0)),
+            max_length=max_length,
+            norm_eps=params.get("norm_eps", 1e-5),
+            rope_theta=params.get("rope_theta", 10000.0),
         )
     except KeyError as error:
         raise BadCheckpoint(f"{path}: the field {error} is missing") from error

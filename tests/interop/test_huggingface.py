@@ -119,6 +119,10 @@ def test_bin_files_with_an_index_are_read(folder):
         ({"num_local_experts": 8}, "num_local_experts is 8; Llama 2 has 0"),
         ({"final_logit_softcapping": 30.0}, "final_logit_softcapping is 30.0; Llama 2 has None"),
         ({"vocab_size": "many"}, "vocab_size is 'many'"),
+        *(
+            ({"rms_norm_eps": value}, rf"config\.json: model\.norm_eps is {value!r}; it must be a finite number above 0")
+            for value in (float("nan"), -1, True, "1e-5", None)
+        ),
         ({"vocab_size": 97}, r"'lm_head.weight' has shape \[96, 48\], expected \[97, 48\]"),
         ({"intermediate_size": 72}, r"mlp.down_proj.weight' has shape \[48, 80\], expected \[48, 72\]"),
         ({"num_hidden_layers": 3}, r"tensor 'model.layers.2.input_layernorm.weight' is missing"),

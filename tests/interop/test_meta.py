@@ -149,6 +149,18 @@ def folder(tmp_path):
         ({"n_kv_heads": 4}, "model.heads=6 cannot share model.kv_heads=4"),
         ({"rope_scaling": {"factor": 2.0}}, "does not have: rope_scaling"),
         ({"max_seq_len": "long"}, "model.max_length is 'long'"),
+        ({"norm_eps": float("nan")}, "model.norm_eps is nan; it must be a finite number above 0"),
+        ({"norm_eps": -1}, "model.norm_eps is -1"),
+        ({"norm_eps": None}, "model.norm_eps is None"),
+        ({"norm_eps": "1e-5"}, "model.norm_eps is '1e-5'"),
+        ({"rope_theta": 0}, "model.rope_theta is 0"),
+        ({"rope_theta": -5}, "model.rope_theta is -5"),
+        ({"rope_theta": float("nan")}, "model.rope_theta is nan"),
+        ({"rope_theta": True}, "model.rope_theta is True"),
+        ({"dim": None}, r"params\.json: dim is None; it must be a whole number"),
+        ({"multiple_of": 0}, r"params\.json: multiple_of is 0; it must be a whole number"),
+        ({"ffn_dim_multiplier": float("inf")}, r"params\.json: ffn_dim_multiplier is inf"),
+        ({"ffn_dim_multiplier": "1.3"}, r"params\.json: ffn_dim_multiplier is '1\.3'; it must be a finite number"),
     ],
 )  # fmt: skip
 def test_params_json_at_odds_with_the_weights(folder, fields, message):
@@ -164,7 +176,7 @@ def test_a_length_in_params_json_is_the_models(folder):
     path.write_text(json.dumps(json.loads(path.read_text()) | {"max_seq_len": 2048}))
     assert open_meta(folder).config.max_length == open_meta(folder, max_length=2048).config.max_length == 2048
     with pytest.raises(
-        BadCheckpoint, match=r"params\.json: max_seq_len is 2048, but 512 is asked for \(--max_length\)"
+        BadCheckpoint, match=r"^[^:]*params\.json: max_seq_len is 2048, but 512 is asked for \(--max_length\)"
     ):
         open_meta(folder, max_length=512)
 
