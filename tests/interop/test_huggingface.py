@@ -97,11 +97,16 @@ def test_bin_files_with_an_index_are_read(folder):
     [
         ({"model_type": "mistral"}, "model_type 'mistral' with architectures .* is not supported; expected 'llama'"),
         ({"architectures": ["LlamaModel"]}, "LlamaModel.* one of: LlamaForCausalLM, LlamaForSequenceClassification"),
-        ({"architectures": None}, "is not supported"),
+        *(
+            ({"architectures": names}, "is not supported")
+            for names in (None, 5, "LlamaForCausalLM", [["LlamaForCausalLM"]], [None], {"LlamaForCausalLM": 1})
+        ),
         ({"rope_scaling": {"type": "linear", "factor": 2.0}}, "rope_scaling is .*linear.*; Llama 2 has None"),
         ({"rope_parameters": {"rope_type": "llama3", "rope_theta": 1e4}}, "scaled rotary positions"),
         ({"attention_bias": True}, "attention_bias is True; Llama 2 has False"),
         ({"mlp_bias": True}, "mlp_bias is True"),
+        ({"is_causal": False}, "is_causal is False; Llama 2 has True"),
+        ({"per_layer_config": {"1": {"rms_norm_eps": 0.1}}}, "per_layer_config is .*; Llama 2 has None"),
         ({"hidden_act": "gelu"}, "hidden_act is 'gelu'; Llama 2 has 'silu'"),
         ({"quantization_config": {"bits": 4}}, "quantization_config is"),
         ({"head_dim": 16}, "head_dim is 16; Llama 2 has hidden_size / heads = 8"),
@@ -120,7 +125,7 @@ def test_bin_files_with_an_index_are_read(folder):
         ({"final_logit_softcapping": 30.0}, "final_logit_softcapping is 30.0; Llama 2 has None"),
         ({"vocab_size": "many"}, "vocab_size is 'many'"),
         *(
-            ({"rms_norm_eps": value}, rf"config\.json: model\.norm_eps is {value!r}; it must be a finite number above 0")
+            ({"rms_norm_eps": value}, rf"config\.json: model\.norm_eps is {value!r}; it must be a finite")
             for value in (float("nan"), -1, True, "1e-5", None)
         ),
         ({"vocab_size": 97}, r"'lm_head.weight' has shape \[96, 48\], expected \[97, 48\]"),
@@ -195,6 +200,7 @@ def test_a_contradiction_is_refused_before_anything_else_is_missed(tmp_path):
         {"rope_theta": 5e5, "rope_parameters": None, "rope_scaling": None},
         {"rope_theta": 5e5, "rope_parameters": {}, "pretraining_tp": 2, "attention_dropout": 0.1, "head_dim": 8},
         {"rope_theta": 5e5, "sliding_window": 4096, "use_sliding_window": False, "layer_types": ["full_attention"] * 2},
+        {"rope_theta": 5e5, "is_causal": True, "per_layer_config": None},
         {"rope_theta": 5e5, "mlp_bias": None, "partial_rotary_factor": 1.0, "attention_bias": "absent"},
     ],
 )
@@ -206,10 +212,30 @@ def test_what_says_the_same_twice_or_changes_nothing_is_read(folder, fields):
     )
 
 
-def test_a_classifier_of_two_labels_is_refused(tmp_path):
-    write_huggingface(in_memory(GROUPED, random_arrays(GROUPED, "scalar"), "scalar"), tmp_path, FLOAT32)
-    change(tmp_path / "config.json", id2label={"0": "bad", "1": "good"})
-    with pytest.raises(BadCheckpoint, match="the classifier has 2 labels; a scalar model has 1"):
+@pytest.fixture(scope="module")
+def scalar_folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("scalar")
+    write_huggingface(in_memory(GROUPED, random_arrays(GROUPED, "scalar"), "scalar"), folder, FLOAT32)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"id2label": {"0": "bad", "1": "good"}}, "the classifier has 2 labels; a scalar model has 1"),
+        ({"num_labels": 2}, "the classifier has 2 labels; a scalar model has 1"),
+        ({"id2label": "absent"}, "the classifier has 2 labels; a scalar model has 1"),
+        ({"id2label": None}, "the classifier has 2 labels; a scalar model has 1"),
+        ({"id2label": {}}, "the classifier has 0 labels"),
+        ({"id2label": None, "num_labels": "many"}, "the classifier has 'many' labels"),
+        ({"id2label": 1}, "id2label is 1, expected an object with one label"),
+        ({"id2label": ["reward"]}, r"id2label is \['reward'\], expected an object"),
+    ],
+)
+def test_a_classifier_of_other_labels_is_refused(scalar_folder, tmp_path, fields, message):
+    shutil.copytree(scalar_folder, tmp_path, dirs_exist_ok=True)
+    change(tmp_path / "config.json", **fields)
+    with pytest.raises(BadCheckpoint, match=rf"config\.json: {message}"):
         open_huggingface(tmp_path)
 
 
