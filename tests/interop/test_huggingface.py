@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 import shutil
 
 import numpy as np
@@ -12,6 +13,7 @@ from llama2_jax.interop.huggingface import open_huggingface
 from llama2_jax.interop.huggingface_export import write_huggingface
 from llama2_jax.interop.safetensors_file import SafetensorsWriter, read_safetensors
 from llama2_jax.interop.torch_file import TorchFileWriter
+from tests.interop.written import write_with
 from tests.random_model import GROUPED, MULTI_HEAD, assert_same, in_memory, random_arrays
 
 FLOAT32 = np.dtype(np.float32)
@@ -340,6 +342,41 @@ def test_shards_without_an_index(folder):
         open_huggingface(folder)
 
 
+def test_a_tensor_in_two_files_of_an_index(folder):
+    shards = in_shards(folder)
+    tensors = {shard: read_safetensors(folder / shard) for shard in shards}
+    places = {name: shard for shard in shards for name in tensors[shard]}
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": places}))
+    assert_same(open_huggingface(folder), random_arrays(GROUPED))
+    own = {name: np.array(tensor.view()) for name, tensor in tensors[shards[3]].items()}
+    (folder / shards[3]).unlink()
+    write_with(SafetensorsWriter, folder / shards[3], own | {EMBEDDING: np.zeros((96, 48), np.float32)})
+    with pytest.raises(BadCheckpoint, match=rf"{shards[3]}: tensor '{EMBEDDING}' is in {places[EMBEDDING]} too"):
+        open_huggingface(folder)
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "pytorch_model.bin", "model-00001-of-00001.safetensors"])
+def test_a_broken_link_and_a_folder_are_named(folder, name):
+    (folder / "model.safetensors").unlink()
+    (folder / name).symlink_to("../blobs/abc")
+    with pytest.raises(BadCheckpoint, match=rf"{name} is a link to \.\./blobs/abc, which is no file"):
+        open_huggingface(folder)
+    (folder / name).unlink()
+    (folder / name).mkdir()
+    with pytest.raises(BadCheckpoint, match=rf"{name} is a folder, expected a file of weights"):
+        open_huggingface(folder)
+
+
+def test_a_file_is_read_beside_a_broken_link(folder):
+    (folder / "model.safetensors").rename(folder / "model-00001-of-00001.safetensors")
+    places = dict.fromkeys(
+        read_safetensors(folder / "model-00001-of-00001.safetensors"), "model-00001-of-00001.safetensors"
+    )
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": places}))
+    (folder / "model.safetensors").symlink_to("nowhere")
+    assert_same(open_huggingface(folder), random_arrays(GROUPED))
+
+
 @pytest.mark.parametrize(
     ("name", "message"),
     [
@@ -384,6 +421,10 @@ def test_no_weights_and_no_config(folder):
     [
         ({"lm_head.weight": "gone.safetensors"}, r"names the file 'gone\.safetensors', which is not in"),
         ({"lm_head.weight": "../part.safetensors"}, r"names the file '\.\./part\.safetensors', which is not in"),
+        *(
+            ({"lm_head.weight": file}, f"names the file {re.escape(repr(file))}, which is not in")
+            for file in (None, 5, ["a"], "..", ".", "", "/", "a\0b")
+        ),
         ({"bias": "part.safetensors"}, r"part\.safetensors: tensor 'bias' is missing, but .* lists it there"),
     ],
 )
