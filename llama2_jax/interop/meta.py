@@ -29,12 +29,14 @@ _FIELDS = {"dim", "n_layers", "n_heads", "n_kv_heads", "vocab_size", "multiple_o
            "rope_theta", "max_seq_len", "max_batch_size"}  # fmt: skip
 # The rotary frequencies, which the first release saved; they follow from params.json.
 _IGNORED = {"rope.freqs"}
+# A few rows of these matrices, whose parts are different rows and columns, distinguish two files of weights.
+_TELLING, _ROWS = ("tok_embeddings.weight", "layers.0.attention.wq.weight", "output.weight"), 16
 
 Shards = Sequence[dict[str, StoredTensor]]
 
 
 def open_meta(path: str | pathlib.Path, max_length: int = LENGTH) -> Checkpoint:
-    """Opens a folder; checks names, shapes and dtypes of all tensors without reading their values.
+    """Opens a folder; checks names, shapes and dtypes of all tensors, reading no values but a few rows.
 
     Args:
       path: a local folder with params.json and consolidated.*.pth; tokenizer.model there or in its parent folder, where
@@ -42,8 +44,8 @@ def open_meta(path: str | pathlib.Path, max_length: int = LENGTH) -> Checkpoint:
       max_length: the longest sequence in tokens; params.json's max_seq_len, if it has one.
 
     Raises:
-      BadCheckpoint: if a file is missing or cut off, a tensor is missing, unknown or of another shape, the weights do
-        not have the sizes in params.json, or tokenizer.model does not fit.
+      BadCheckpoint: if a file is missing, cut off or a copy of another, a tensor is missing, unknown or of another
+        shape, the weights do not have the sizes in params.json, or tokenizer.model does not fit.
     """
     folder = local_folder(path)
     shards = _shards(folder)
@@ -51,6 +53,7 @@ def open_meta(path: str | pathlib.Path, max_length: int = LENGTH) -> Checkpoint:
                             if (f / "tokenizer.model").exists()), None)  # fmt: skip
     config = _config(folder / "params.json", shards, max_length)
     _check_tensors(folder, shards, config)
+    _check_different(shards)
     if tokenizer_model is not None:
         check_tokenizer(tokenizer_model, config.vocab_size)
     dtype = widest(tensor.dtype for shard in shards for name, tensor in shard.items() if name not in _IGNORED)
@@ -186,6 +189,17 @@ def _check_tensors(folder: pathlib.Path, shards: Shards, config: ModelConfig) ->
                 f"{path}: tensors that Llama 2 does not have, or more layers than in params.json: "
                 f"{', '.join(unknown[:5])} (of {len(unknown)})"
             )
+
+
+def _check_different(shards: Shards) -> None:
+    """Raises if two files have the same weights: one was copied over the other."""
+    found: dict[bytes, str] = {}
+    for shard in shards:
+        start = b"".join(shard[name].view()[:_ROWS].tobytes() for name in _TELLING)
+        path = shard[_TELLING[0]].path
+        if start in found and any(start):
+            raise BadCheckpoint(f"{path} has the same weights as {found[start]}: download both again")
+        found[start] = path.name
 
 
 def part_shape(name: str, shape: tuple[int, ...], shards: int, where: object) -> tuple[int, ...]:

@@ -231,6 +231,31 @@ def test_ranks_of_two_models(tmp_path):
         checkpoint.read("trunk/final_norm")
 
 
+@pytest.mark.parametrize("copied", [0, 1, 5])
+def test_a_rank_that_is_a_copy_of_another(tmp_path, copied):
+    write_meta(in_memory(FOR_EIGHT, random_arrays(FOR_EIGHT)), tmp_path, FLOAT32, shards=8)
+    open_meta(tmp_path)
+    shutil.copyfile(tmp_path / f"consolidated.0{copied}.pth", tmp_path / "consolidated.07.pth")
+    with pytest.raises(BadCheckpoint, match=rf"07\.pth has the same weights as consolidated\.0{copied}\.pth: download"):
+        open_meta(tmp_path)
+
+
+@pytest.mark.parametrize("part", ["tok_embeddings.weight", "layers.0.attention.wq.weight", "output.weight"])
+def test_ranks_that_differ_in_one_matrix_are_no_copies(tmp_path, part):
+    parts = split_by_hand(random_arrays(FOR_EIGHT), 2)
+    parts[1] |= {name: parts[0][name] for name in parts[0] if name != part}
+    write_by_hand(tmp_path, FOR_EIGHT, parts)
+    open_meta(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["params.json", "tokenizer.model", "consolidated.01.pth"])
+def test_a_folder_in_a_files_place_is_said(folder, name):
+    (folder / name).unlink(missing_ok=True)
+    (folder / name).mkdir()
+    with pytest.raises(BadCheckpoint, match=rf"{name}.* (Is a directory|is a folder)"):
+        open_meta(folder)
+
+
 @pytest.mark.parametrize("shards", [0, 4, 8])
 def test_a_split_that_does_not_divide(tmp_path, shards):
     with pytest.raises(BadCheckpoint, match=rf"6 heads and 2 .* cannot be split over {shards} file"):
