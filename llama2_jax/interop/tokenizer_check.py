@@ -61,7 +61,7 @@ def first_difference(tokenizer_model: pathlib.Path, tokenizer_json: str) -> str:
 
 
 def _texts_of_pieces(processor: sentencepiece.SentencePieceProcessor) -> list[str]:
-    """Returns the symbols that the tokenizer's maker defined, whether texts yield them or not, and some other pieces."""
+    """Returns the symbols that the tokenizer's maker defined, whether texts yield them or not, and some more pieces."""
     count = processor.vocab_size()
     special = {processor.unk_id(), processor.bos_id(), processor.eos_id()}
     own = {index for index in range(count) if processor.is_control(index) or _is_defined(processor, index)}

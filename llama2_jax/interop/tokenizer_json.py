@@ -24,8 +24,8 @@ def tokenizer_json(tokenizer_model: epath.PathLike) -> str:
     processor.LoadFromSerializedProto(epath.Path(tokenizer_model).read_bytes())
     count = processor.vocab_size()
     pieces = [processor.id_to_piece(index) for index in range(count)]
-    # Hugging Face finds an added token in any text. SentencePiece never reads a control symbol there, so that those that
-    # a tokenizer has beyond these three, such as <pad> or [INST], are not added: their text is spelt with other pieces.
+    # Hugging Face finds an added token in any text, where SentencePiece never reads a control symbol. So those beyond
+    # these three, such as <pad> or [INST], are not added: a text that has them is spelt with other pieces.
     special = sorted({processor.unk_id(), processor.bos_id(), processor.eos_id()})
     spelt = [
         index for index in range(count)

@@ -15,6 +15,7 @@ from llama2_jax.interop.safetensors_file import SafetensorsWriter, read_safetens
 from llama2_jax.interop.torch_file import TorchFileWriter
 from tests.interop.written import write_with
 from tests.random_model import GROUPED, MULTI_HEAD, assert_same, in_memory, random_arrays
+from tests.text.other_rules import train_with
 
 FLOAT32 = np.dtype(np.float32)
 
@@ -77,6 +78,29 @@ def test_files_are_as_large_as_asked_and_hold_everything_once(tmp_path):
         tensor.span for tensors in found.values() for tensor in tensors.values()
     )
     assert sorted(found) == [f"model-{n:05d}-of-{len(found):05d}.safetensors" for n in range(1, len(found) + 1)]
+
+
+@pytest.mark.parametrize("file_bytes", [0, -1])
+def test_files_of_no_size_are_refused(tmp_path, file_bytes):
+    with pytest.raises(ValueError, match=f"file_bytes is {file_bytes}, expected the largest size of a file"):
+        write_huggingface(in_memory(GROUPED, random_arrays(GROUPED)), tmp_path, FLOAT32, file_bytes=file_bytes)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("rules", "unknown"), [({}, 0), ({"pad_id": 0, "unk_id": 3}, 3), ({"bos_id": 0, "eos_id": 1, "unk_id": 2}, 2)]
+)
+def test_a_reward_model_is_padded_with_one_id(tmp_path, rules, unknown):
+    """transformers finds the last token by config.json's id; its tokenizer pads by tokenizer_config.json."""
+    config = dataclasses.replace(GROUPED, vocab_size=480)
+    tokenizer = tmp_path / "tokenizer.model"
+    tokenizer.write_bytes(train_with(rules))
+    target = tmp_path / "target"
+    target.mkdir()
+    write_huggingface(in_memory(config, random_arrays(config, "scalar"), "scalar", tokenizer), target, FLOAT32)
+    token = json.loads((target / "tokenizer_config.json").read_text())["pad_token"]
+    ids = json.loads((target / "tokenizer.json").read_text())["model"]["vocab"]
+    assert json.loads((target / "config.json").read_text())["pad_token_id"] == ids[token] == unknown
 
 
 def test_bin_files_with_an_index_are_read(folder):
@@ -441,6 +465,14 @@ def test_an_index_that_lies(folder, places, message):
     path.write_text("{}")
     with pytest.raises(BadCheckpoint, match="the field 'weight_map' is missing"):
         open_huggingface(folder)
+
+
+def test_an_end_that_is_none_of_the_tokenizers_is_refused(tmp_path, tokenizer_model):
+    config = dataclasses.replace(GROUPED, vocab_size=300)
+    write_huggingface(in_memory(config, random_arrays(config), tokenizer=tokenizer_model), tmp_path, FLOAT32)
+    change(tmp_path / "generation_config.json", eos_token_id="2")
+    with pytest.raises(BadCheckpoint, match=r"generation_config\.json: eos_token_id is '2', expected an id"):
+        open_huggingface(tmp_path)
 
 
 def test_a_tokenizer_of_another_size(folder, tokenizer_model):
