@@ -38,7 +38,7 @@ class _Storage(NamedTuple):
 
 
 class _Cut(NamedTuple):
-    """A tensor as described in a pickle: a part of a storage."""
+    """A tensor as described in a pickle: a part of a storage, and marks such as {'neg': True}, if it has any."""
 
     storage: _Storage
     offset: int
