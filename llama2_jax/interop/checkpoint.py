@@ -128,12 +128,14 @@ def read_json_object(path: pathlib.Path) -> dict[str, Any]:
     """Reads a JSON file that contains an object.
 
     Raises:
-      BadCheckpoint: if the file is missing or contains something else.
+      BadCheckpoint: if the file is missing, cannot be read or contains something else.
     """
     try:
         content = json.loads(path.read_text())
     except FileNotFoundError as error:
         raise BadCheckpoint(f"{path} is missing") from error
+    except OSError as error:
+        raise BadCheckpoint(f"{path} cannot be read: {error.strerror}") from error
     except ValueError as error:
         raise BadCheckpoint(f"{path} is not JSON: {error}") from error
     if not isinstance(content, dict):
@@ -149,7 +151,7 @@ def check_tokenizer(path: pathlib.Path, vocab_size: int) -> Tokenizer:
     """
     try:
         tokenizer = Tokenizer.load(path)
-    except (ValueError, FileNotFoundError) as error:
+    except (ValueError, OSError) as error:
         raise BadCheckpoint(f"{path}: {error}") from error
     if tokenizer.vocab_size != vocab_size:
         raise BadCheckpoint(

@@ -17,6 +17,7 @@ from llama2_jax.interop.checkpoint import (
 from llama2_jax.interop.huggingface_config import head_of, model_config
 from llama2_jax.interop.huggingface_weights import check_names, stored_tensors, with_tied_head
 from llama2_jax.interop.names import NAMING, rows_of_theirs, stored_pieces, transposed
+from llama2_jax.interop.special_ids import check_special_ids
 from llama2_jax.interop.stored_tensor import StoredTensor, check_stored
 from llama2_jax.models.config import ModelConfig
 
@@ -30,7 +31,8 @@ def open_huggingface(path: str | pathlib.Path) -> Checkpoint:
 
     Raises:
       BadCheckpoint: if the architecture is another one, a file is missing or cut off, a tensor is missing, unknown or
-        of another shape, or tokenizer.model does not fit.
+        of another shape, tokenizer.model does not fit, or its ids of BOS and EOS are no ids in config.json or
+        generation_config.json.
     """
     folder = local_folder(path)
     path = folder / "config.json"
@@ -47,7 +49,7 @@ def open_huggingface(path: str | pathlib.Path) -> Checkpoint:
     config = model_config(described, path, dtype)
     tokenizer_model = folder / "tokenizer.model"
     if tokenizer_model.exists():
-        check_tokenizer(tokenizer_model, config.vocab_size)
+        check_special_ids(folder, check_tokenizer(tokenizer_model, config.vocab_size))
     return Checkpoint(
         kind="huggingface",
         folder=folder,

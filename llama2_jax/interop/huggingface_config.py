@@ -20,6 +20,8 @@ _PLAIN = {
     "hidden_act": ("silu", "swish"),
     "attention_bias": (False, None),
     "mlp_bias": (False, None),
+    "is_causal": (True, None),
+    "per_layer_config": (None, {}),
     "partial_rotary_factor": (1.0, None),
     "quantization_config": (None,),
     "tie_word_embeddings": (False, True, None),
@@ -48,17 +50,27 @@ def head_of(described: Mapping[str, Any], path: pathlib.Path) -> str:
     Raises:
       BadCheckpoint: if it is another architecture.
     """
-    names = described.get("architectures") or []
-    if described.get("model_type") != "llama" or len(names) != 1 or names[0] not in HEADS:
+    names = described.get("architectures")
+    known = isinstance(names, list) and len(names) == 1 and names[0] in list(HEADS)
+    if described.get("model_type") != "llama" or not known:
         raise BadCheckpoint(
             f"{path}: model_type {described.get('model_type')!r} with architectures {names} is not supported; expected "
             f"'llama' with one of: {', '.join(HEADS)}"
         )
     if HEADS[names[0]] == "scalar":
-        labels = len(described["id2label"]) if "id2label" in described else described.get("num_labels", 2)
-        if labels != 1:
-            raise BadCheckpoint(f"{path}: the classifier has {labels} labels; a scalar model has 1")
+        _check_labels(described, path)
     return HEADS[names[0]]
+
+
+def _check_labels(described: Mapping[str, Any], path: pathlib.Path) -> None:
+    """Raises if a classifier has not one label, in either of the two fields that say how many there are."""
+    names = described.get("id2label")
+    if names is not None and not isinstance(names, Mapping):
+        raise BadCheckpoint(f"{path}: id2label is {names!r}, expected an object with one label")
+    said = (None if names is None else len(names), described.get("num_labels"))
+    for labels in [count for count in said if count is not None] or [2]:  # transformers' own default
+        if labels != 1:
+            raise BadCheckpoint(f"{path}: the classifier has {labels!r} labels; a scalar model has 1")
 
 
 def model_config(described: Mapping[str, Any], path: pathlib.Path, dtype: np.dtype) -> ModelConfig:
@@ -88,7 +100,7 @@ def model_config(described: Mapping[str, Any], path: pathlib.Path, dtype: np.dty
             kv_heads=heads if kv_heads is None else kv_heads,
             ffn_hidden=described["intermediate_size"],
             max_length=described.get("max_position_embeddings", 2048),  # transformers' own default
-            norm_eps=float(described.get("rms_norm_eps", 1e-6)),
+            norm_eps=described.get("rms_norm_eps", 1e-6),
             rope_theta=theta,
             compute_dtype=compute_dtype(dtype),
         )

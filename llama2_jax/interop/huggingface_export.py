@@ -40,7 +40,10 @@ def write_huggingface(
 
     Raises:
       BadCheckpoint: if `checkpoint.read` does.
+      ValueError: if file_bytes is not positive.
     """
+    if file_bytes < 1:
+        raise ValueError(f"file_bytes is {file_bytes}, expected the largest size of a file, such as {FILE_BYTES}")
     config, head = checkpoint.config, checkpoint.head
     stored = list(stored_pieces(config, head, "huggingface"))
     files = _distribute(stored, dtype.itemsize, file_bytes)
@@ -95,7 +98,8 @@ def huggingface_config(config: ModelConfig, head: str, dtype: np.dtype, tokenize
     if head == "scalar":
         # transformers reads the score at the last token that is not padding; the unknown token, which no text yields,
         # can be distinguished from an answer's EOS.
-        described |= {"id2label": {"0": "reward"}, "label2id": {"reward": 0}, "pad_token_id": 0}
+        described |= {"id2label": {"0": "reward"}, "label2id": {"reward": 0}}
+        described["pad_token_id"] = tokenizer.unk_id if tokenizer else 0  # as tokenizer_config.json has it
     return described
 
 

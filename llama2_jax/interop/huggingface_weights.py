@@ -1,8 +1,9 @@
 """The tensors of a Hugging Face folder: in one file or many, with or without an index, wrapped, tied."""
 
+import os
 import pathlib
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 
 import numpy as np
 
@@ -37,7 +38,9 @@ def stored_tensors(folder: pathlib.Path) -> Tensors:
     Raises:
       BadCheckpoint: if a file is missing, cut off or of another format; the message says which files were found.
     """
-    name = next((name for name in WEIGHT_FILES if (folder / name).exists()), None)
+    # A broken link only where there is no file: reading it says what is wrong.
+    there = (name for exists in (os.path.exists, os.path.lexists) for name in WEIGHT_FILES if exists(folder / name))
+    name = next(there, None)
     if name is None:
         tensors = _unindexed(folder)
     elif name.endswith(".json"):
@@ -118,15 +121,15 @@ def _indexed(folder: pathlib.Path, index: pathlib.Path) -> Tensors:
     places = read_json_object(index).get("weight_map")
     if not isinstance(places, dict):
         raise BadCheckpoint(f"{index}: the field 'weight_map' is missing")
-    files = {}
-    for file in sorted(set(places.values())):
-        if pathlib.PurePath(file).name != file or not (folder / file).exists():
+    for file in places.values():
+        named = isinstance(file, str) and pathlib.PurePath(file).name == file and file not in ("", "..")
+        if not named or not os.path.lexists(folder / file):
             raise BadCheckpoint(f"{index} names the file {file!r}, which is not in {folder}")
-        files[file] = _read(folder / file)
+    tensors = _merged(folder / file for file in sorted(set(places.values())))
     for name, file in places.items():
-        if name not in files[file]:
+        if name not in tensors or tensors[name].path.name != file:
             raise BadCheckpoint(f"{folder / file}: tensor {name!r} is missing, but {index.name} lists it there")
-    return {name: files[file][name] for name, file in places.items()}
+    return {name: tensors[name] for name in places}
 
 
 def _unindexed(folder: pathlib.Path) -> Tensors:
@@ -141,8 +144,13 @@ def _unindexed(folder: pathlib.Path) -> Tensors:
             f"{folder} has {len(shards)} of {count} files of weights ({_some([path.name for path in shards])}), and no "
             f"index: number {', '.join(map(str, absent))} is missing; download it, and the index"
         )
+    return _merged(shards)
+
+
+def _merged(paths: Iterable[pathlib.Path]) -> Tensors:
+    """The tensors of all files; transformers would take the last of two that have one name."""
     tensors: Tensors = {}
-    for path in shards:
+    for path in paths:
         own = _read(path)
         if twice := sorted(own.keys() & tensors.keys()):
             raise BadCheckpoint(

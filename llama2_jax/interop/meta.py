@@ -29,12 +29,14 @@ _FIELDS = {"dim", "n_layers", "n_heads", "n_kv_heads", "vocab_size", "multiple_o
            "rope_theta", "max_seq_len", "max_batch_size"}  # fmt: skip
 # The rotary frequencies, which the first release saved; they follow from params.json.
 _IGNORED = {"rope.freqs"}
+# A few rows of these matrices, whose parts are different rows and columns, distinguish two files of weights.
+_TELLING, _ROWS = ("tok_embeddings.weight", "layers.0.attention.wq.weight", "output.weight"), 16
 
 Shards = Sequence[dict[str, StoredTensor]]
 
 
 def open_meta(path: str | pathlib.Path, max_length: int = LENGTH) -> Checkpoint:
-    """Opens a folder; checks names, shapes and dtypes of all tensors without reading their values.
+    """Opens a folder; checks names, shapes and dtypes of all tensors, reading no values but a few rows.
 
     Args:
       path: a local folder with params.json and consolidated.*.pth; tokenizer.model there or in its parent folder, where
@@ -42,8 +44,8 @@ def open_meta(path: str | pathlib.Path, max_length: int = LENGTH) -> Checkpoint:
       max_length: the longest sequence in tokens; params.json's max_seq_len, if it has one.
 
     Raises:
-      BadCheckpoint: if a file is missing or cut off, a tensor is missing, unknown or of another shape, the weights do
-        not have the sizes in params.json, or tokenizer.model does not fit.
+      BadCheckpoint: if a file is missing, cut off or a copy of another, a tensor is missing, unknown or of another
+        shape, the weights do not have the sizes in params.json, or tokenizer.model does not fit.
     """
     folder = local_folder(path)
     shards = _shards(folder)
@@ -51,6 +53,7 @@ def open_meta(path: str | pathlib.Path, max_length: int = LENGTH) -> Checkpoint:
                             if (f / "tokenizer.model").exists()), None)  # fmt: skip
     config = _config(folder / "params.json", shards, max_length)
     _check_tensors(folder, shards, config)
+    _check_different(shards)
     if tokenizer_model is not None:
         check_tokenizer(tokenizer_model, config.vocab_size)
     dtype = widest(tensor.dtype for shard in shards for name, tensor in shard.items() if name not in _IGNORED)
@@ -115,7 +118,7 @@ def _shards(folder: pathlib.Path) -> Shards:
 def _config(path: pathlib.Path, shards: Shards, max_length: int) -> ModelConfig:
     params = _read_params(path)
     embedding, gate = (_shape(shards[0], name) for name in ("tok_embeddings.weight", "layers.0.feed_forward.w1.weight"))
-    vocab_size = params.get("vocab_size", -1)
+    vocab_size, max_length = params.get("vocab_size", -1), _max_length(params, max_length, path)
     try:
         config = ModelConfig(
             # -1 in Meta's own files: as the tokenizer.
@@ -125,9 +128,9 @@ def _config(path: pathlib.Path, shards: Shards, max_length: int) -> ModelConfig:
             heads=params["n_heads"],
             kv_heads=params["n_heads"] if params.get("n_kv_heads") is None else params["n_kv_heads"],
             ffn_hidden=ffn_hidden(params["dim"], params.get("multiple_of", 256), params.get("ffn_dim_multiplier")),
-            max_length=_max_length(params, max_length, path),
-            norm_eps=float(params.get("norm_eps", 1e-5)),
-            rope_theta=float(params.get("rope_theta", 10000.0)),
+            max_length=max_length,
+            norm_eps=params.get("norm_eps", 1e-5),
+            rope_theta=params.get("rope_theta", 10000.0),
         )
     except KeyError as error:
         raise BadCheckpoint(f"{path}: the field {error} is missing") from error
@@ -186,6 +189,17 @@ def _check_tensors(folder: pathlib.Path, shards: Shards, config: ModelConfig) ->
                 f"{path}: tensors that Llama 2 does not have, or more layers than in params.json: "
                 f"{', '.join(unknown[:5])} (of {len(unknown)})"
             )
+
+
+def _check_different(shards: Shards) -> None:
+    """Raises if two files have the same weights: one was copied over the other."""
+    found: dict[bytes, str] = {}
+    for shard in shards:
+        start = b"".join(shard[name].view()[:_ROWS].tobytes() for name in _TELLING)
+        path = shard[_TELLING[0]].path
+        if start in found and any(start):
+            raise BadCheckpoint(f"{path} has the same weights as {found[start]}: download both again")
+        found[start] = path.name
 
 
 def part_shape(name: str, shape: tuple[int, ...], shards: int, where: object) -> tuple[int, ...]:

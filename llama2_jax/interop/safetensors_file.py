@@ -8,13 +8,14 @@ import math
 import os
 import pathlib
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import ml_dtypes
 import numpy as np
 
 from llama2_jax.interop.checkpoint import BadCheckpoint
-from llama2_jax.interop.stored_tensor import Promised, StoredTensor, check_inside
+from llama2_jax.interop.stored_tensor import Promised, StoredTensor, are_sizes, check_file, check_inside
 
 _NAMES = {
     "F64": np.float64, "F32": np.float32, "F16": np.float16, "BF16": ml_dtypes.bfloat16,
@@ -31,8 +32,9 @@ def read_safetensors(path: pathlib.Path) -> dict[str, StoredTensor]:
     """Returns the tensors of a file by name.
 
     Raises:
-      BadCheckpoint: if the file is cut off or not a safetensors file.
+      BadCheckpoint: if the file is absent, cut off or not a safetensors file.
     """
+    check_file(path)
     size = path.stat().st_size
     with path.open("rb") as file:
         start = file.read(8)
@@ -41,21 +43,52 @@ def read_safetensors(path: pathlib.Path) -> dict[str, StoredTensor]:
             raise BadCheckpoint(f"{path} ({size} bytes) is cut off or not a safetensors file; download it again")
         header = file.read(length)
     try:
-        entries = json.loads(header)
+        entries = json.loads(header, object_pairs_hook=_without_repeats)
         entries.pop("__metadata__", None)
-        return {name: _entry(path, name, entry, 8 + length, size) for name, entry in entries.items()}
+        tensors = {name: _entry(path, name, entry, 8 + length, size) for name, entry in entries.items()}
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         if isinstance(error, BadCheckpoint):
             raise
         raise BadCheckpoint(f"{path} is not a safetensors file: its header cannot be read ({error!r})") from error
+    _check_order(path, tensors.values(), 8 + length, size)
+    return tensors
+
+
+def _without_repeats(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in found:
+            raise ValueError(f"{name} is there twice")
+        found[name] = value
+    return found
+
+
+def _check_order(path: pathlib.Path, tensors: Iterable[StoredTensor], start: int, size: int) -> None:
+    """Raises unless each tensor begins where the one before it ends, and the last one ends the file: the format's rule,
+    which finds tensors that overlap and files put together wrongly."""
+    end = start
+    for tensor in sorted(tensors, key=lambda tensor: (tensor.offset, tensor.span)):
+        if tensor.offset != end:
+            raise BadCheckpoint(
+                f"{path}: tensor {tensor.name!r} begins at byte {tensor.offset}, expected {end}, where the one before "
+                "it ends: the file is damaged"
+            )
+        end += tensor.span
+    if end != size:
+        raise BadCheckpoint(f"{path} has {size - end} bytes behind its last tensor, expected none: the file is damaged")
 
 
 def _entry(path: pathlib.Path, name: str, entry: dict, start: int, size: int) -> StoredTensor:
     if entry["dtype"] not in _DTYPES:
         raise BadCheckpoint(f"{path}: tensor {name!r} has the unknown dtype {entry['dtype']}")
     begin, end = entry["data_offsets"]
+    if not are_sizes(*entry["shape"], begin, end):
+        raise BadCheckpoint(
+            f"{path}: tensor {name!r} has the shape {entry['shape']} and the data_offsets {entry['data_offsets']}, "
+            "expected whole numbers of at least 0"
+        )
     tensor = StoredTensor(path, name, _DTYPES[entry["dtype"]], tuple(entry["shape"]), start + begin)
-    if begin < 0 or end - begin != tensor.span:
+    if end - begin != tensor.span:
         raise BadCheckpoint(
             f"{path}: tensor {name!r} of {entry['dtype']}{entry['shape']} has {end - begin} bytes, expected "
             f"{tensor.span}"

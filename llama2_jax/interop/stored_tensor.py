@@ -52,6 +52,20 @@ class StoredTensor:
         return np.lib.stride_tricks.as_strided(elements, self.shape, steps, writeable=False)
 
 
+def check_file(path: pathlib.Path) -> None:
+    """Raises BadCheckpoint if a path is not that of a file, saying where a broken link leads."""
+    if path.is_file():
+        return
+    if path.is_symlink():
+        raise BadCheckpoint(f"{path} is a link to {path.readlink()}, which is no file: download it again")
+    raise BadCheckpoint(f"{path} is {'a folder' if path.is_dir() else 'missing'}, expected a file of weights")
+
+
+def are_sizes(*numbers: object) -> bool:
+    """Whether these are whole numbers of at least 0."""
+    return all(type(number) is int and number >= 0 for number in numbers)
+
+
 def check_inside(tensor: StoredTensor, end: int) -> StoredTensor:
     """Returns the tensor itself.
 

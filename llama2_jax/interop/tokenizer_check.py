@@ -10,6 +10,7 @@ import pathlib
 
 import sentencepiece
 
+from llama2_jax.interop.sentencepiece_rules import replaces_characters
 from llama2_jax.interop.tokenizer_json import SPACE
 
 # Where tokenizers with other rules than Llama's differ: normalisation, spaces, case, scripts, digits, code, dialogues.
@@ -39,28 +40,33 @@ _PIECES = 512
 def first_difference(tokenizer_model: pathlib.Path, tokenizer_json: str) -> str:
     """Returns a text to which the two give different ids, with these, as a message; empty if there is none.
 
-    Compared are SAMPLES, the symbols that the tokenizer's maker defined, and some hundred pieces of its vocabulary.
+    Compared are SAMPLES, the symbols that the tokenizer's maker defined, and some hundred pieces of its vocabulary. A
+    table of replacements may concern any other character: where the samples have none of its, the table is the message.
 
     Args:
       tokenizer_model: a SentencePiece model.
       tokenizer_json: what `tokenizer_json` made of it.
     """
-    processor = sentencepiece.SentencePieceProcessor(str(tokenizer_model))
+    proto = tokenizer_model.read_bytes()
+    processor = sentencepiece.SentencePieceProcessor(model_proto=proto)
     model = json.loads(tokenizer_json)["model"]
     ranks = {tuple(merge.split(" ")): rank for rank, merge in enumerate(model["merges"])}
     for text in (*SAMPLES, *_texts_of_pieces(processor)):
         wanted, found = processor.encode(text), _encode(text, model["vocab"], ranks, processor.unk_id())
         if wanted != found:
             return f"{text!r} is {wanted[:12]} by tokenizer.model and would be {found[:12]} by tokenizer.json"
+    if replaces_characters(proto):
+        return "tokenizer.model replaces characters by a table of its own (normalizer_spec) before it encodes"
     return ""
 
 
 def _texts_of_pieces(processor: sentencepiece.SentencePieceProcessor) -> list[str]:
+    """Returns the symbols that the tokenizer's maker defined, whether texts yield them or not, and some more pieces."""
     count = processor.vocab_size()
-    control = {index for index in range(count) if processor.is_control(index) or processor.is_unknown(index)}
-    own = {index for index in range(count) if _is_defined(processor, index)}
+    special = {processor.unk_id(), processor.bos_id(), processor.eos_id()}
+    own = {index for index in range(count) if processor.is_control(index) or _is_defined(processor, index)}
     some = set(range(0, count, max(1, count // _PIECES)))
-    spelt = [index for index in sorted(own | some) if index not in control and not processor.is_byte(index)]
+    spelt = [index for index in sorted(own | some) if index not in special and not processor.is_byte(index)]
     return [processor.id_to_piece(index).replace(SPACE, " ") for index in spelt]
 
 

@@ -24,8 +24,13 @@ def tokenizer_json(tokenizer_model: epath.PathLike) -> str:
     processor.LoadFromSerializedProto(epath.Path(tokenizer_model).read_bytes())
     count = processor.vocab_size()
     pieces = [processor.id_to_piece(index) for index in range(count)]
-    special = [index for index in range(count) if processor.is_control(index) or processor.is_unknown(index)]
-    spelt = [index for index in range(count) if index not in special and not processor.is_byte(index)]
+    # Hugging Face finds an added token in any text, where SentencePiece never reads a control symbol. So those beyond
+    # these three, such as <pad> or [INST], are not added: a text that has them is spelt with other pieces.
+    special = sorted({processor.unk_id(), processor.bos_id(), processor.eos_id()})
+    spelt = [
+        index for index in range(count)
+        if not (processor.is_control(index) or processor.is_unknown(index) or processor.is_byte(index))
+    ]  # fmt: skip
     bos = pieces[processor.bos_id()]
     content = {
         "version": "1.0",

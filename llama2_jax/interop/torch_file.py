@@ -19,7 +19,7 @@ import ml_dtypes
 import numpy as np
 
 from llama2_jax.interop.checkpoint import BadCheckpoint
-from llama2_jax.interop.stored_tensor import Promised, StoredTensor, check_inside
+from llama2_jax.interop.stored_tensor import Promised, StoredTensor, are_sizes, check_file, check_inside
 
 _STORAGES = {
     "FloatStorage": np.float32, "HalfStorage": np.float16, "BFloat16Storage": ml_dtypes.bfloat16,
@@ -38,16 +38,20 @@ class _Storage(NamedTuple):
 
 
 class _Cut(NamedTuple):
-    """A tensor as described in a pickle: a part of a storage."""
+    """A tensor as described in a pickle: a part of a storage, and marks such as {'neg': True}, if it has any."""
 
     storage: _Storage
     offset: int
     shape: tuple[int, ...]
     strides: tuple[int, ...]
+    marks: object
 
 
-def _rebuild_tensor(storage: _Storage, offset: int, shape: Sequence[int], strides: Sequence[int], *_: Any) -> _Cut:
-    return _Cut(storage, offset, tuple(shape), tuple(strides))
+def _rebuild_tensor(
+    storage: _Storage, offset: int, shape: Sequence[int], strides: Sequence[int],
+    requires_grad: object = False, hooks: object = None, marks: object = None,
+) -> _Cut:  # fmt: skip
+    return _Cut(storage, offset, tuple(shape), tuple(strides), marks)
 
 
 def _rebuild_parameter(cut: _Cut, *_: Any) -> _Cut:
@@ -82,8 +86,9 @@ def read_torch_file(path: pathlib.Path) -> dict[str, StoredTensor]:
     """Returns the tensors, by name, of a file that contains a dictionary of them.
 
     Raises:
-      BadCheckpoint: if the file is cut off, of another kind, or contains more than tensors.
+      BadCheckpoint: if the file is absent, cut off, of another kind, or contains more than tensors.
     """
+    check_file(path)
     try:
         with zipfile.ZipFile(path) as archive, path.open("rb") as file:
             root = _root(archive, path)
@@ -91,6 +96,8 @@ def read_torch_file(path: pathlib.Path) -> dict[str, StoredTensor]:
             content = _WeightsOnly(io.BytesIO(archive.read(f"{root}/data.pkl"))).load()
             if not isinstance(content, dict) or not all(isinstance(cut, _Cut) for cut in content.values()):
                 raise BadCheckpoint("it is not a dictionary of nothing but tensors")
+            if unnamed := [name for name in content if not isinstance(name, str)]:
+                raise BadCheckpoint(f"it has a tensor under {unnamed[0]!r}, expected names only")
             places = {name: _place(archive, file, f"{root}/data/{cut.storage.key}") for name, cut in content.items()}
             return {name: _tensor(path, name, cut, *places[name]) for name, cut in content.items()}
     except zipfile.BadZipFile as error:
@@ -129,8 +136,13 @@ def _place(archive: zipfile.ZipFile, file: io.BufferedIOBase, name: str) -> tupl
 
 
 def _tensor(path: pathlib.Path, name: str, cut: _Cut, begin: int, end: int) -> StoredTensor:
-    if min((cut.offset, *cut.shape, *cut.strides)) < 0 or len(cut.shape) != len(cut.strides):
+    if not are_sizes(cut.offset, *cut.shape, *cut.strides) or len(cut.shape) != len(cut.strides):
         raise BadCheckpoint(f"tensor {name!r} has the shape {cut.shape} and the strides {cut.strides}")
+    if cut.marks:
+        raise BadCheckpoint(
+            f"tensor {name!r} is stored with the marks {cut.marks!r}, by which its values are others than those in the "
+            "file (negative or conjugate ones, say): save its clone(), or resolve_neg()"
+        )
     offset = begin + cut.offset * cut.storage.dtype.itemsize
     strides = None if cut.strides == _row_strides(cut.shape) else cut.strides
     return check_inside(StoredTensor(path, name, cut.storage.dtype, cut.shape, offset, strides), end)

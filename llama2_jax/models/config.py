@@ -48,7 +48,7 @@ class ModelConfig:
         logits_chunk is set) fit in memory with the model.
 
     Raises:
-      ValueError: if sizes do not fit each other or a choice is unknown.
+      ValueError: if sizes do not fit each other, a number has no meaning or a choice is unknown.
     """
 
     vocab_size: int
@@ -75,9 +75,10 @@ class ModelConfig:
             "scoring_tokens",
         )  # fmt: skip
         for name in sizes:
-            value = getattr(self, name)
-            if not isinstance(value, int) or value < 1:
-                raise ValueError(f"model.{name} is {value!r}; it must be a whole number of at least 1.")
+            _check_whole(f"model.{name}", getattr(self, name))
+        for name in ("norm_eps", "rope_theta"):
+            _check_positive(f"model.{name}", getattr(self, name))
+            object.__setattr__(self, name, float(getattr(self, name)))  # JAX makes int32 of a whole number
         if not isinstance(self.logits_chunk, int) or self.logits_chunk < 0:
             raise ValueError(
                 f"model.logits_chunk is {self.logits_chunk!r}; it must be a number of positions, or 0 for all at once."
@@ -109,11 +110,28 @@ class ModelConfig:
 
 
 def ffn_hidden(dim: int, multiple_of: int, multiplier: float | None = None) -> int:
-    """Returns the feed-forward's width: two thirds of 4 dim, times the multiplier, rounded up (Meta's model code)."""
+    """Returns the feed-forward's width: two thirds of 4 dim, times the multiplier, rounded up (Meta's model code).
+
+    Raises:
+      ValueError: if they are not positive numbers; the message has the names of Meta's params.json.
+    """
+    _check_whole("dim", dim)
+    _check_whole("multiple_of", multiple_of)
     hidden = int(2 * (4 * dim) / 3)
     if multiplier is not None:
+        _check_positive("ffn_dim_multiplier", multiplier)
         hidden = int(multiplier * hidden)
     return multiple_of * math.ceil(hidden / multiple_of)
+
+
+def _check_whole(name: str, value: object) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ValueError(f"{name} is {value!r}; it must be a whole number of at least 1.")
+
+
+def _check_positive(name: str, value: object) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
+        raise ValueError(f"{name} is {value!r}; it must be a finite number above 0.")
 
 
 def parameter_count(config: ModelConfig) -> int:

@@ -30,6 +30,7 @@ class Tokenizer:
         self.vocab_size: int = processor.vocab_size()
         self.bos_id: int = processor.bos_id()
         self.eos_id: int = processor.eos_id()
+        self.unk_id: int = processor.unk_id()
         if min(self.bos_id, self.eos_id) < 0:
             raise ValueError(f"the tokenizer has no BOS or no EOS token (ids {self.bos_id}, {self.eos_id})")
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 import shutil
 
 import numpy as np
@@ -12,7 +13,9 @@ from llama2_jax.interop.huggingface import open_huggingface
 from llama2_jax.interop.huggingface_export import write_huggingface
 from llama2_jax.interop.safetensors_file import SafetensorsWriter, read_safetensors
 from llama2_jax.interop.torch_file import TorchFileWriter
+from tests.interop.written import write_with
 from tests.random_model import GROUPED, MULTI_HEAD, assert_same, in_memory, random_arrays
+from tests.text.other_rules import train_with
 
 FLOAT32 = np.dtype(np.float32)
 
@@ -77,6 +80,29 @@ def test_files_are_as_large_as_asked_and_hold_everything_once(tmp_path):
     assert sorted(found) == [f"model-{n:05d}-of-{len(found):05d}.safetensors" for n in range(1, len(found) + 1)]
 
 
+@pytest.mark.parametrize("file_bytes", [0, -1])
+def test_files_of_no_size_are_refused(tmp_path, file_bytes):
+    with pytest.raises(ValueError, match=f"file_bytes is {file_bytes}, expected the largest size of a file"):
+        write_huggingface(in_memory(GROUPED, random_arrays(GROUPED)), tmp_path, FLOAT32, file_bytes=file_bytes)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("rules", "unknown"), [({}, 0), ({"pad_id": 0, "unk_id": 3}, 3), ({"bos_id": 0, "eos_id": 1, "unk_id": 2}, 2)]
+)
+def test_a_reward_model_is_padded_with_one_id(tmp_path, rules, unknown):
+    """transformers finds the last token by config.json's id; its tokenizer pads by tokenizer_config.json."""
+    config = dataclasses.replace(GROUPED, vocab_size=480)
+    tokenizer = tmp_path / "tokenizer.model"
+    tokenizer.write_bytes(train_with(rules))
+    target = tmp_path / "target"
+    target.mkdir()
+    write_huggingface(in_memory(config, random_arrays(config, "scalar"), "scalar", tokenizer), target, FLOAT32)
+    token = json.loads((target / "tokenizer_config.json").read_text())["pad_token"]
+    ids = json.loads((target / "tokenizer.json").read_text())["model"]["vocab"]
+    assert json.loads((target / "config.json").read_text())["pad_token_id"] == ids[token] == unknown
+
+
 def test_bin_files_with_an_index_are_read(folder):
     arrays = random_arrays(GROUPED)
     stored = read_safetensors(folder / "model.safetensors")
@@ -97,11 +123,16 @@ def test_bin_files_with_an_index_are_read(folder):
     [
         ({"model_type": "mistral"}, "model_type 'mistral' with architectures .* is not supported; expected 'llama'"),
         ({"architectures": ["LlamaModel"]}, "LlamaModel.* one of: LlamaForCausalLM, LlamaForSequenceClassification"),
-        ({"architectures": None}, "is not supported"),
+        *(
+            ({"architectures": names}, "is not supported")
+            for names in (None, 5, "LlamaForCausalLM", [["LlamaForCausalLM"]], [None], {"LlamaForCausalLM": 1})
+        ),
         ({"rope_scaling": {"type": "linear", "factor": 2.0}}, "rope_scaling is .*linear.*; Llama 2 has None"),
         ({"rope_parameters": {"rope_type": "llama3", "rope_theta": 1e4}}, "scaled rotary positions"),
         ({"attention_bias": True}, "attention_bias is True; Llama 2 has False"),
         ({"mlp_bias": True}, "mlp_bias is True"),
+        ({"is_causal": False}, "is_causal is False; Llama 2 has True"),
+        ({"per_layer_config": {"1": {"rms_norm_eps": 0.1}}}, "per_layer_config is .*; Llama 2 has None"),
         ({"hidden_act": "gelu"}, "hidden_act is 'gelu'; Llama 2 has 'silu'"),
         ({"quantization_config": {"bits": 4}}, "quantization_config is"),
         ({"head_dim": 16}, "head_dim is 16; Llama 2 has hidden_size / heads = 8"),
@@ -119,6 +150,10 @@ def test_bin_files_with_an_index_are_read(folder):
         ({"num_local_experts": 8}, "num_local_experts is 8; Llama 2 has 0"),
         ({"final_logit_softcapping": 30.0}, "final_logit_softcapping is 30.0; Llama 2 has None"),
         ({"vocab_size": "many"}, "vocab_size is 'many'"),
+        *(
+            ({"rms_norm_eps": value}, rf"config\.json: model\.norm_eps is {value!r}; it must be a finite")
+            for value in (float("nan"), -1, True, "1e-5", None)
+        ),
         ({"vocab_size": 97}, r"'lm_head.weight' has shape \[96, 48\], expected \[97, 48\]"),
         ({"intermediate_size": 72}, r"mlp.down_proj.weight' has shape \[48, 80\], expected \[48, 72\]"),
         ({"num_hidden_layers": 3}, r"tensor 'model.layers.2.input_layernorm.weight' is missing"),
@@ -191,6 +226,7 @@ def test_a_contradiction_is_refused_before_anything_else_is_missed(tmp_path):
         {"rope_theta": 5e5, "rope_parameters": None, "rope_scaling": None},
         {"rope_theta": 5e5, "rope_parameters": {}, "pretraining_tp": 2, "attention_dropout": 0.1, "head_dim": 8},
         {"rope_theta": 5e5, "sliding_window": 4096, "use_sliding_window": False, "layer_types": ["full_attention"] * 2},
+        {"rope_theta": 5e5, "is_causal": True, "per_layer_config": None},
         {"rope_theta": 5e5, "mlp_bias": None, "partial_rotary_factor": 1.0, "attention_bias": "absent"},
     ],
 )
@@ -202,10 +238,30 @@ def test_what_says_the_same_twice_or_changes_nothing_is_read(folder, fields):
     )
 
 
-def test_a_classifier_of_two_labels_is_refused(tmp_path):
-    write_huggingface(in_memory(GROUPED, random_arrays(GROUPED, "scalar"), "scalar"), tmp_path, FLOAT32)
-    change(tmp_path / "config.json", id2label={"0": "bad", "1": "good"})
-    with pytest.raises(BadCheckpoint, match="the classifier has 2 labels; a scalar model has 1"):
+@pytest.fixture(scope="module")
+def scalar_folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("scalar")
+    write_huggingface(in_memory(GROUPED, random_arrays(GROUPED, "scalar"), "scalar"), folder, FLOAT32)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"id2label": {"0": "bad", "1": "good"}}, "the classifier has 2 labels; a scalar model has 1"),
+        ({"num_labels": 2}, "the classifier has 2 labels; a scalar model has 1"),
+        ({"id2label": "absent"}, "the classifier has 2 labels; a scalar model has 1"),
+        ({"id2label": None}, "the classifier has 2 labels; a scalar model has 1"),
+        ({"id2label": {}}, "the classifier has 0 labels"),
+        ({"id2label": None, "num_labels": "many"}, "the classifier has 'many' labels"),
+        ({"id2label": 1}, "id2label is 1, expected an object with one label"),
+        ({"id2label": ["reward"]}, r"id2label is \['reward'\], expected an object"),
+    ],
+)
+def test_a_classifier_of_other_labels_is_refused(scalar_folder, tmp_path, fields, message):
+    shutil.copytree(scalar_folder, tmp_path, dirs_exist_ok=True)
+    change(tmp_path / "config.json", **fields)
+    with pytest.raises(BadCheckpoint, match=rf"config\.json: {message}"):
         open_huggingface(tmp_path)
 
 
@@ -310,6 +366,41 @@ def test_shards_without_an_index(folder):
         open_huggingface(folder)
 
 
+def test_a_tensor_in_two_files_of_an_index(folder):
+    shards = in_shards(folder)
+    tensors = {shard: read_safetensors(folder / shard) for shard in shards}
+    places = {name: shard for shard in shards for name in tensors[shard]}
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": places}))
+    assert_same(open_huggingface(folder), random_arrays(GROUPED))
+    own = {name: np.array(tensor.view()) for name, tensor in tensors[shards[3]].items()}
+    (folder / shards[3]).unlink()
+    write_with(SafetensorsWriter, folder / shards[3], own | {EMBEDDING: np.zeros((96, 48), np.float32)})
+    with pytest.raises(BadCheckpoint, match=rf"{shards[3]}: tensor '{EMBEDDING}' is in {places[EMBEDDING]} too"):
+        open_huggingface(folder)
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "pytorch_model.bin", "model-00001-of-00001.safetensors"])
+def test_a_broken_link_and_a_folder_are_named(folder, name):
+    (folder / "model.safetensors").unlink()
+    (folder / name).symlink_to("../blobs/abc")
+    with pytest.raises(BadCheckpoint, match=rf"{name} is a link to \.\./blobs/abc, which is no file"):
+        open_huggingface(folder)
+    (folder / name).unlink()
+    (folder / name).mkdir()
+    with pytest.raises(BadCheckpoint, match=rf"{name} is a folder, expected a file of weights"):
+        open_huggingface(folder)
+
+
+def test_a_file_is_read_beside_a_broken_link(folder):
+    (folder / "model.safetensors").rename(folder / "model-00001-of-00001.safetensors")
+    places = dict.fromkeys(
+        read_safetensors(folder / "model-00001-of-00001.safetensors"), "model-00001-of-00001.safetensors"
+    )
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": places}))
+    (folder / "model.safetensors").symlink_to("nowhere")
+    assert_same(open_huggingface(folder), random_arrays(GROUPED))
+
+
 @pytest.mark.parametrize(
     ("name", "message"),
     [
@@ -354,6 +445,10 @@ def test_no_weights_and_no_config(folder):
     [
         ({"lm_head.weight": "gone.safetensors"}, r"names the file 'gone\.safetensors', which is not in"),
         ({"lm_head.weight": "../part.safetensors"}, r"names the file '\.\./part\.safetensors', which is not in"),
+        *(
+            ({"lm_head.weight": file}, f"names the file {re.escape(repr(file))}, which is not in")
+            for file in (None, 5, ["a"], "..", ".", "", "/", "a\0b")
+        ),
         ({"bias": "part.safetensors"}, r"part\.safetensors: tensor 'bias' is missing, but .* lists it there"),
     ],
 )
@@ -370,6 +465,14 @@ def test_an_index_that_lies(folder, places, message):
     path.write_text("{}")
     with pytest.raises(BadCheckpoint, match="the field 'weight_map' is missing"):
         open_huggingface(folder)
+
+
+def test_an_end_that_is_none_of_the_tokenizers_is_refused(tmp_path, tokenizer_model):
+    config = dataclasses.replace(GROUPED, vocab_size=300)
+    write_huggingface(in_memory(config, random_arrays(config), tokenizer=tokenizer_model), tmp_path, FLOAT32)
+    change(tmp_path / "generation_config.json", eos_token_id="2")
+    with pytest.raises(BadCheckpoint, match=r"generation_config\.json: eos_token_id is '2', expected an id"):
+        open_huggingface(tmp_path)
 
 
 def test_a_tokenizer_of_another_size(folder, tokenizer_model):

@@ -149,6 +149,18 @@ def folder(tmp_path):
         ({"n_kv_heads": 4}, "model.heads=6 cannot share model.kv_heads=4"),
         ({"rope_scaling": {"factor": 2.0}}, "does not have: rope_scaling"),
         ({"max_seq_len": "long"}, "model.max_length is 'long'"),
+        ({"norm_eps": float("nan")}, "model.norm_eps is nan; it must be a finite number above 0"),
+        ({"norm_eps": -1}, "model.norm_eps is -1"),
+        ({"norm_eps": None}, "model.norm_eps is None"),
+        ({"norm_eps": "1e-5"}, "model.norm_eps is '1e-5'"),
+        ({"rope_theta": 0}, "model.rope_theta is 0"),
+        ({"rope_theta": -5}, "model.rope_theta is -5"),
+        ({"rope_theta": float("nan")}, "model.rope_theta is nan"),
+        ({"rope_theta": True}, "model.rope_theta is True"),
+        ({"dim": None}, r"params\.json: dim is None; it must be a whole number"),
+        ({"multiple_of": 0}, r"params\.json: multiple_of is 0; it must be a whole number"),
+        ({"ffn_dim_multiplier": float("inf")}, r"params\.json: ffn_dim_multiplier is inf"),
+        ({"ffn_dim_multiplier": "1.3"}, r"params\.json: ffn_dim_multiplier is '1\.3'; it must be a finite number"),
     ],
 )  # fmt: skip
 def test_params_json_at_odds_with_the_weights(folder, fields, message):
@@ -164,7 +176,7 @@ def test_a_length_in_params_json_is_the_models(folder):
     path.write_text(json.dumps(json.loads(path.read_text()) | {"max_seq_len": 2048}))
     assert open_meta(folder).config.max_length == open_meta(folder, max_length=2048).config.max_length == 2048
     with pytest.raises(
-        BadCheckpoint, match=r"params\.json: max_seq_len is 2048, but 512 is asked for \(--max_length\)"
+        BadCheckpoint, match=r"^[^:]*params\.json: max_seq_len is 2048, but 512 is asked for \(--max_length\)"
     ):
         open_meta(folder, max_length=512)
 
@@ -217,6 +229,31 @@ def test_ranks_of_two_models(tmp_path):
     checkpoint = open_meta(tmp_path)
     with pytest.raises(BadCheckpoint, match=r"01\.pth: 'norm\.weight' differs from that in consolidated\.00\.pth"):
         checkpoint.read("trunk/final_norm")
+
+
+@pytest.mark.parametrize("copied", [0, 1, 5])
+def test_a_rank_that_is_a_copy_of_another(tmp_path, copied):
+    write_meta(in_memory(FOR_EIGHT, random_arrays(FOR_EIGHT)), tmp_path, FLOAT32, shards=8)
+    open_meta(tmp_path)
+    shutil.copyfile(tmp_path / f"consolidated.0{copied}.pth", tmp_path / "consolidated.07.pth")
+    with pytest.raises(BadCheckpoint, match=rf"07\.pth has the same weights as consolidated\.0{copied}\.pth: download"):
+        open_meta(tmp_path)
+
+
+@pytest.mark.parametrize("part", ["tok_embeddings.weight", "layers.0.attention.wq.weight", "output.weight"])
+def test_ranks_that_differ_in_one_matrix_are_no_copies(tmp_path, part):
+    parts = split_by_hand(random_arrays(FOR_EIGHT), 2)
+    parts[1] |= {name: parts[0][name] for name in parts[0] if name != part}
+    write_by_hand(tmp_path, FOR_EIGHT, parts)
+    open_meta(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["params.json", "tokenizer.model", "consolidated.01.pth"])
+def test_a_folder_in_a_files_place_is_said(folder, name):
+    (folder / name).unlink(missing_ok=True)
+    (folder / name).mkdir()
+    with pytest.raises(BadCheckpoint, match=rf"{name}.* (Is a directory|is a folder)"):
+        open_meta(folder)
 
 
 @pytest.mark.parametrize("shards", [0, 4, 8])

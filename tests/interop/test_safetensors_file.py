@@ -81,7 +81,16 @@ def test_a_damaged_header_is_refused_or_means_the_same(tmp_path):
     [
         ({"dtype": "F32", "shape": [2], "data_offsets": [0, 4]}, r"'t' of F32\[2\] has 4 bytes, expected 8"),
         ({"dtype": "F4", "shape": [2], "data_offsets": [0, 8]}, "unknown dtype F4"),
-        ({"dtype": "F32", "shape": [2], "data_offsets": [-8, 0]}, "'t' of"),
+        ({"dtype": "F32", "shape": [2], "data_offsets": [-8, 0]}, r"'t' has .* \[2\] and .* \[-8, 0\], expected whole"),
+        (
+            {"dtype": "F32", "shape": [2.0], "data_offsets": [0, 8]},
+            r"the shape \[2\.0\] and .*, expected whole numbers",
+        ),
+        ({"dtype": "F32", "shape": [2], "data_offsets": [0.0, 8.0]}, r"expected whole numbers"),
+        ({"dtype": "F32", "shape": [-1, -2], "data_offsets": [0, 8]}, r"expected whole numbers"),
+        ({"dtype": "F32", "shape": [True, 2], "data_offsets": [0, 8]}, r"expected whole numbers"),
+        ({"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}, "has 4 bytes behind its last tensor"),
+        ({"dtype": "F32", "shape": [1], "data_offsets": [4, 8]}, "'t' begins at byte .*the file is damaged"),
         ({"dtype": "F32", "shape": [2], "data_offsets": [8, 16]}, "extends to byte .* cut off"),
         ({"dtype": "F32", "shape": [2]}, "header cannot be read"),
         ([], "header cannot be read"),
@@ -92,6 +101,36 @@ def test_a_header_that_lies(tmp_path, entry, message):
     (tmp_path / "x").write_bytes(struct.pack("<Q", len(header)) + header + bytes(8))
     with pytest.raises(BadCheckpoint, match=message):
         read_safetensors(tmp_path / "x")
+
+
+def entry(begin, end):
+    return {"dtype": "F32", "shape": [(end - begin) // 4], "data_offsets": [begin, end]}
+
+
+@pytest.mark.parametrize(
+    ("header", "message"),
+    [
+        (json.dumps({"a": entry(0, 8), "b": entry(0, 8)}), "'b' begins at byte .*, expected .*, where the one before"),
+        (json.dumps({"a": entry(0, 8), "b": entry(4, 8)}), "'b' begins at byte"),
+        (json.dumps({"a": entry(0, 4)}), "has 4 bytes behind its last tensor, expected none"),
+        (json.dumps({"a": entry(0, 8)})[:-1] + ', "a": ' + json.dumps(entry(0, 4)) + "}", "a is there twice"),
+        ("{}", "has 8 bytes behind its last tensor"),
+    ],
+)
+def test_what_the_library_refuses_is_refused(tmp_path, header, message):
+    (tmp_path / "x").write_bytes(struct.pack("<Q", len(header)) + header.encode() + bytes(8))
+    with pytest.raises(BadCheckpoint, match=message):
+        read_safetensors(tmp_path / "x")
+    library = pytest.importorskip("safetensors")
+    with pytest.raises(library.SafetensorError):
+        library.safe_open(tmp_path / "x", framework="numpy")
+
+
+def test_tensors_without_elements_and_in_another_order_are_read(tmp_path):
+    header = json.dumps({"a": entry(4, 8), "none": entry(4, 4), "b": entry(0, 4)})
+    (tmp_path / "x").write_bytes(struct.pack("<Q", len(header)) + header.encode() + struct.pack("<2f", 1, 2))
+    tensors = read_safetensors(tmp_path / "x")
+    assert [tensors["a"].view()[0], tensors["b"].view()[0]] == [2, 1]
 
 
 def test_promises_of_the_writer_are_kept(tmp_path):

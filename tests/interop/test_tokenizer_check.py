@@ -10,6 +10,7 @@ from llama2_jax.interop.huggingface import open_huggingface
 from llama2_jax.interop.huggingface_export import write_huggingface
 from llama2_jax.interop.tokenizer_json import tokenizer_json
 from llama2_jax.models.config import ModelConfig
+from llama2_jax.text.tokenizer import Tokenizer
 from tests.random_model import assert_same, in_memory, random_arrays
 from tests.text.conftest import released, trained  # noqa: F401  fixtures
 from tests.text.odd_lines import odd_lines
@@ -47,6 +48,36 @@ def test_other_rules_are_seen_by_a_text(tmp_path, name):
     path.write_bytes(train_with(RULES[name]))
     difference = tokenizer_check.first_difference(path, tokenizer_json(path))
     assert " by tokenizer.model and would be [" in difference
+
+
+def test_a_table_of_replacements_is_seen_where_no_sample_has_its_characters(tmp_path):
+    (tmp_path / "rules.tsv").write_text("0416\t0417\n")  # Ж becomes З
+    path = tmp_path / "tokenizer.model"
+    path.write_bytes(train_with({"normalization_rule_tsv": str(tmp_path / "rules.tsv")}))
+    assert Tokenizer.load(path).encode("Ж") == Tokenizer.load(path).encode("З")
+    message = tokenizer_check.first_difference(path, tokenizer_json(path))
+    assert message == "tokenizer.model replaces characters by a table of its own (normalizer_spec) before it encodes"
+
+
+CONTROLS = {"control_symbols": ["<pad>", "[INST]", "<<SYS>>"]}
+
+
+@pytest.mark.parametrize("rules", [CONTROLS, {"pad_id": 3}, {"pad_id": 0, "unk_id": 3}], ids=str)
+def test_control_symbols_in_a_text_are_spelt(tmp_path, rules):
+    tokenizers = pytest.importorskip("tokenizers", reason="the reference is Hugging Face's tokenizers")
+    path = tmp_path / "tokenizer.model"
+    path.write_bytes(train_with(rules))
+    content, ours = tokenizer_json(path), Tokenizer.load(path)
+    assert tokenizer_check.first_difference(path, content) == ""
+    fast = tokenizers.Tokenizer.from_str(content)
+    for text in ("[INST] <<SYS>>\nBe brief.\n<</SYS>>\n\nWhy? [/INST]", "<pad>", "a [INST]<pad> b"):
+        assert fast.encode(text, add_special_tokens=False).ids == ours.encode(text)
+
+
+def test_a_control_symbol_that_texts_have_is_seen(tmp_path):
+    path = tmp_path / "tokenizer.model"
+    path.write_bytes(train_with({"control_symbols": ["~"]}))
+    assert tokenizer_check.first_difference(path, tokenizer_json(path)).startswith("'~' is [")
 
 
 def test_weights_are_exported_without_a_tokenizer_json_that_gives_other_ids(tmp_path, monkeypatch):

@@ -4,6 +4,7 @@ import collections
 import io
 import os
 import pickle
+import struct
 import zipfile
 
 import numpy as np
@@ -111,6 +112,41 @@ def test_what_is_no_dictionary_of_tensors_is_refused(tmp_path, content):
     with_pickle(tmp_path / "x.pth", pickle.dumps(content, 2))
     with pytest.raises(BadCheckpoint, match="is not a dictionary of nothing but tensors"):
         read_torch_file(tmp_path / "x.pth")
+
+
+def test_negated_views_are_refused(tmp_path):
+    torch = pytest.importorskip("torch")
+    torch.save({"a": torch.ones(3), "b": torch._neg_view(torch.ones(3))}, tmp_path / "x.pth")
+    with pytest.raises(
+        BadCheckpoint, match=r"x\.pth is refused: tensor 'b' is stored with the marks .*neg.*resolve_neg"
+    ):
+        read_torch_file(tmp_path / "x.pth")
+
+
+def test_a_tensor_without_a_name_is_refused(tmp_path):
+    torch = pytest.importorskip("torch")
+    torch.save({"a": torch.ones(3), 5: torch.ones(3)}, tmp_path / "x.pth")
+    with pytest.raises(BadCheckpoint, match=r"x\.pth is refused: it has a tensor under 5, expected names only"):
+        read_torch_file(tmp_path / "x.pth")
+
+
+def test_sizes_that_are_no_whole_numbers_are_refused(tmp_path):
+    write(tmp_path / "x.pth", {"a": np.zeros(3, np.float32)})
+    content = zipfile.ZipFile(tmp_path / "x.pth").read("x/data.pkl")
+    three = pickle.LONG1 + b"\x01\x03"
+    assert content.count(three) == 2  # the storage's and the tensor's
+    head, tail = content[: content.rindex(three)], content[content.rindex(three) + len(three) :]
+    with_pickle(tmp_path / "y.pth", head + pickle.BINFLOAT + struct.pack(">d", 3) + tail)
+    with pytest.raises(BadCheckpoint, match=r"tensor 'a' has the shape \(3\.0,\) and the strides \(1,\)"):
+        read_torch_file(tmp_path / "y.pth")
+
+
+def test_a_broken_link_and_a_folder_are_named(tmp_path):
+    (tmp_path / "x.pth").symlink_to("nowhere")
+    with pytest.raises(BadCheckpoint, match=r"x\.pth is a link to nowhere, which is no file"):
+        read_torch_file(tmp_path / "x.pth")
+    with pytest.raises(BadCheckpoint, match=" is a folder, expected a file of weights"):
+        read_torch_file(tmp_path)
 
 
 def test_a_file_cut_off_anywhere_is_refused(tmp_path):

@@ -1,5 +1,6 @@
 import dataclasses
 import math
+import re
 
 import jax
 import pytest
@@ -48,6 +49,12 @@ def test_feed_forward_width_follows_metas_rule(dim, multiple_of, multiplier, wid
         ({"generation_rows": 0}, "model.generation_rows is 0"),
         ({"scoring_tokens": 0}, "model.scoring_tokens is 0"),
         ({"logits_chunk": 0.5}, "model.logits_chunk is 0.5"),
+        ({"layers": True}, "model.layers is True"),
+        *(
+            ({name: value}, f"model.{name} is {re.escape(repr(value))}; it must be a finite number above 0")
+            for name in ("norm_eps", "rope_theta")
+            for value in (0, -1, -5.0, math.nan, math.inf, True, None, "1e-5", [1e-5])
+        ),
     ],
 )
 def test_sizes_that_do_not_fit_are_named(change, message):
@@ -55,9 +62,32 @@ def test_sizes_that_do_not_fit_are_named(change, message):
         dataclasses.replace(PRESETS["tiny"], **change)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((None, 256), "dim is None; it must be a whole number"),
+        (("48", 256), "dim is '48'"),
+        ((48, 0), "multiple_of is 0; it must be a whole number of at least 1"),
+        ((48, -8), "multiple_of is -8"),
+        ((48, None), "multiple_of is None"),
+        ((48, 8, math.inf), "ffn_dim_multiplier is inf; it must be a finite number above 0"),
+        ((48, 8, math.nan), "ffn_dim_multiplier is nan"),
+        ((48, 8, "1.3"), r"ffn_dim_multiplier is '1\.3'"),
+        ((48, 8, 0), "ffn_dim_multiplier is 0"),
+    ],
+)
+def test_a_width_of_numbers_that_have_none_is_refused(arguments, message):
+    with pytest.raises(ValueError, match=f"^{message}"):
+        ffn_hidden(*arguments)
+
+
 def test_presets_run_on_every_platform():
     """A model.json carries its preset's backend to wherever it is loaded."""
     assert {config.attention for config in PRESETS.values()} == {"auto"}
+
+
+def test_a_base_that_is_a_large_whole_number_is_a_float():
+    assert type(dataclasses.replace(PRESETS["tiny"], rope_theta=10**10).rope_theta) is float
 
 
 def test_a_config_is_hashable_and_equal_by_value():
