@@ -61,7 +61,7 @@ def test_a_second_process_finds_the_compiled_programs(tmp_path):
         "from llama2_jax.sharding.machine import enable_compilation_cache\n"
         "enable_compilation_cache(sys.argv[1])\n"
         "def f(x):\n"
-        "    for _ in range(1500):\n"
+        "    for _ in range(300):\n"
         "        x = jnp.sin(x @ x) + jnp.cumsum(x, axis=0)\n"
         "    return x\n"
         "jax.jit(f)(jnp.ones((8, 8)))  # takes longer to compile than the minimum for the cache\n"
