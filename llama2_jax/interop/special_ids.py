@@ -7,7 +7,7 @@ from absl import logging
 from llama2_jax.interop.checkpoint import BadCheckpoint, read_json_object
 from llama2_jax.text.tokenizer import Tokenizer
 
-# transformers ends an answer at the second file's eos_token_id, or at the first one's.
+# transformers ends answers at the eos_token_id of generation_config.json, or else of config.json.
 _FILES = ("config.json", "generation_config.json")
 
 

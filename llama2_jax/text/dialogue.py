@@ -160,10 +160,10 @@ def check_messages(messages: Sequence[Message]) -> None:
 
 
 def _encode_prompt(tokenizer: Tokenizer, messages: Sequence[Message]) -> EncodedDialogue:
-    check_messages(messages)
+    encoded = encode_dialogue(tokenizer, messages, loss="none")  # checks the messages
     if messages[-1]["role"] != "user":
         raise ValueError(f"a prompt ends in a user message; the last of {len(messages)} is of {messages[-1]['role']!r}")
-    return encode_dialogue(tokenizer, messages, loss="none")
+    return encoded
 
 
 def _check_fields(message: Message, index: int) -> None:

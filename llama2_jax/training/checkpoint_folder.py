@@ -18,7 +18,7 @@ class CheckpointError(ValueError):
     """A checkpoint is missing, does not fit or is damaged; the message says which and what to do."""
 
 
-def check_name(folder: epath.Path) -> None:
+def check_path(folder: epath.Path) -> None:
     """Raises CheckpointError if Orbax could not finish a checkpoint in the folder, because of its path.
 
     It looks for each process's files by a pattern that begins with the path. Where the path itself reads as one, it

@@ -12,7 +12,7 @@ import orbax.checkpoint as ocp
 from etils import epath
 
 from llama2_jax.sharding.processes import from_first
-from llama2_jax.training.checkpoint_folder import CheckpointError, check_name, check_whole, tidy
+from llama2_jax.training.checkpoint_folder import CheckpointError, check_path, check_whole, tidy
 from llama2_jax.training.manifest import write_manifest
 from llama2_jax.training.state import Params, TrainState
 
@@ -57,7 +57,7 @@ class Checkpoints:
           CheckpointError: if Orbax cannot write below the folder.
         """
         self.folder = epath.Path(folder)
-        check_name(self.folder)
+        check_path(self.folder)
         self._saving = 0
         from_first(lambda: tidy(self.folder))
         self._manager = _manager(
