@@ -1,10 +1,12 @@
 """Measures what the recipe gains in miniature over several seeds, each with its own world, raters and models.
 
 Run: python -m benchmarks.seeds [--seeds 0 1 2 3 4] [--at_once 2] [--workdir runs/seeds]
-Prints the measures of every version and whether each claim holds, as Markdown; docs/results.md has its output.
+Prints the measures of every version, whether each claim holds and the leaderboard's row, as Markdown, and at last the
+score as JSON; docs/results.md has its output.
 """
 
 import argparse
+import dataclasses
 import itertools
 import json
 import pathlib
@@ -13,6 +15,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 
+from benchmarks.seeds_score import LEADERBOARD, score
 from llama2_jax.data.records import DOMAINS, RATINGS
 from llama2_jax.evaluation.measures import MEASURES, Measure
 from llama2_jax.evaluation.reward_accuracy import GROUPS
@@ -29,12 +32,16 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
     parser.add_argument("--at_once", type=int, default=1, help="how many runs share the machine")
     parser.add_argument("--workdir", default="runs/seeds")
+    parser.add_argument("--change", default="as it is", help="what the leaderboard's row says was changed")
     arguments = parser.parse_args()
     workdir = pathlib.Path(expand_home(arguments.workdir))
     run_seeds(arguments.seeds, workdir, arguments.at_once)
     reports = {seed: json.loads(report_path(workdir, seed).read_text()) for seed in arguments.seeds}
     print("\n".join([*versions_table(reports, HEADLINES), "", *versions_table(reports, SEEN), "", *in_words(reports)]))
     print("\n".join(["", *instructions_table(reports), "", *accuracy_table(reports), "", *claims_table(reports)]))
+    reached = score(list(reports.values()))
+    print("\n".join(["", *LEADERBOARD, reached.row(arguments.change)]))
+    print(json.dumps(dataclasses.asdict(reached)))
 
 
 def report_path(workdir: pathlib.Path, seed: int) -> pathlib.Path:
