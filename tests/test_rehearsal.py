@@ -126,7 +126,7 @@ def test_it_says_what_the_files_cannot_give(tmp_path):
 def rehearse(scale, data, folder, **options):
     """Starts the command as a user does, with the tests' XLA flags and a rehearsal's own number of devices."""
     environment = {name: value for name, value in os.environ.items() if name != "JAX_NUM_CPU_DEVICES"}
-    # Here computing takes longer than compiling: 70b took 231 s of processor time with the tests' level 0, 181 s with 1.
+    # Here computing takes longer than compiling: 70b took 231 s of processor time with level 0, and 181 s with 1.
     environment["XLA_FLAGS"] += " --xla_backend_optimization_level=1"
     command = [
         sys.executable, "-m", "llama2_jax.main", f"--config=experiments/rlhf_v5.py:{scale}", "--rehearse",
