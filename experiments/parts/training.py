@@ -110,6 +110,7 @@ def reward_model(config: ConfigDict, kind: str) -> dict:
         "preferences": sources.preferences(shared(group, "human_comparisons")),
         "open_preferences": sources.open_preferences,
         "test_preferences": sources.test_preferences,
+        "prompt_fraction": 1.0,  # of the prompts, those whose comparisons are trained on
         **{name: shared(group, name) for name in names},
         "other_fraction": shared(group.other_fraction, kind),
         "safety_threshold": shared(config, "safety_threshold"),

@@ -39,7 +39,7 @@ _RANGES = (
     (
         "a number above 0 and at most 1",
         lambda value: 0 < value <= 1,
-        ("top_p", "character_coverage", "unsafe_precision"),
+        ("top_p", "character_coverage", "unsafe_precision", "prompt_fraction"),
     ),
 )
 _CHOICES = {"too_long": TOO_LONG, "margin": tuple(MARGINS)}

@@ -15,7 +15,7 @@ from ml_collections import ConfigDict
 
 from llama2_jax.data.counts import Count
 from llama2_jax.data.epochs import steps_in
-from llama2_jax.data.held_out import without_test_prompts
+from llama2_jax.data.held_out import part_by_prompt, without_test_prompts
 from llama2_jax.data.preferences import (
     Comparison,
     EncodedComparisons,
@@ -106,9 +106,13 @@ def run(config: ConfigDict, inputs: Inputs, runtime: Runtime) -> dict:
 
 
 def check(config: ConfigDict, inputs: Mapping, count: Count) -> None:
-    """Raises ValueError if the kind is unknown, or the training's settings cannot work out."""
+    """Raises ValueError if the kind is unknown, a field of the test is missing, or the training cannot work out."""
     if config.kind not in DOMAINS:
         raise ValueError(f"kind={config.kind!r}: choose one of {', '.join(DOMAINS)}")
+    # Found after the training otherwise.
+    missing = [name for name in ("safety_threshold", "unsafe_precision") if name not in config]
+    if config.kind == "safety" and missing:
+        raise ValueError(f"a safety model is tested with {' and '.join(missing)}: give numbers such as 0.15 and 0.89")
     # How many comparisons an imported annotation has is not known.
     annotated = sum(count(part.prompts) if "prompts" in part else math.inf for part in inputs["annotations"])
     comparisons = annotated + count(config.preferences) + count(config.open_preferences)
@@ -146,6 +150,9 @@ def training_records(
 ) -> TrainingRecords:
     """Returns all comparisons so far, human ones from files and open data, in the kind's mix (section 3.2.2).
 
+    With a `prompt_fraction` below 1 they are those of a part of the prompts, the same part for all of the experiment's
+    reward models.
+
     Args:
       config, inputs, runtime: the stage's.
       test: the test comparisons of each domain. A comparison of a prompt that occurs among them is left out.
@@ -156,6 +163,8 @@ def training_records(
     open_data, open_left_out = without_test_prompts(
         read_records(config.open_preferences, runtime, "preferences"), tested
     )
+    fraction = config.get("prompt_fraction", 1.0)
+    own, open_data = (part_by_prompt(rows, fraction, runtime.experiment_seed) for rows in (own, open_data))
     return TrainingRecords(_mixed(config, own, open_data, runtime.seed), left_out + open_left_out)
 
 

@@ -195,6 +195,29 @@ def test_page_shows_what_the_scores_are_worth(whole):
     assert "Safety reward and the judge" not in text
 
 
+def test_reward_models_on_parts_of_the_comparisons(undrawn, tmp_path):
+    """They are no round's reward models, and the page of a run that has nothing else shows them."""
+    (results,) = [
+        json.loads((folder / "stage.json").read_text())["results"]
+        for folder in made_up_run(tmp_path / "source", rounds=1, ppo=False)["stages"]
+        if folder.name == "rlhf_v1_safety_reward"
+    ]
+    folders = tuple(
+        write_stage(
+            epath.Path(tmp_path), f"part_{fraction}", "reward_scaling", results, settings={"prompt_fraction": fraction}
+        )
+        for fraction in (0.125, 1.0)
+    )
+    content, page, _ = make_report(tmp_path, {"stages": folders})
+    assert content["reward_models"] == []
+    assert [(row["prompt_fraction"], row["kind"]) for row in content["reward_scaling"]] == [
+        (0.125, "safety"), (1.0, "safety"),
+    ]  # fmt: skip
+    text = " ".join(Page(page).text.split())
+    assert "1/8safety500 91.0%± 4.0%, of 100" in text and "allsafety500" in text
+    assert "This run has no reward model." not in text
+
+
 def test_a_reward_model_that_was_not_tested_so_has_no_table(undrawn, tmp_path):
     """As in a run that an earlier version of the code made."""
     inputs = made_up_run(tmp_path, rounds=1, ppo=False)

@@ -56,6 +56,9 @@ def mixed(tmp_path):
     return records
 
 
+DEFAULT_MIXES = (("helpfulness", 0.5), ("safety", 0.1))
+
+
 def of(records, **fields):
     return [record for record in records if all(record[name] == value for name, value in fields.items())]
 
@@ -103,6 +106,18 @@ def test_comparisons_of_prompts_that_are_tested_on_are_left_out_and_counted(mixe
     open_files = {"open": made(domain="safety", count=50, source="open", prompt="asked")}
     records, left_out = mixed("safety", 0.1, open_preferences=open_files, test=test)
     assert left_out == 20 and len(of(records, **{"from": "open"})) == 30
+
+
+def test_a_part_of_the_prompts_is_the_same_for_all_sources_and_both_models(mixed):
+    files = {"human": made(domain="helpfulness", count=100, source="file", prompt="asked")}
+    open_files = {"open": made(domain="safety", count=100, source="open", prompt="asked")}
+    changes = {"prompt_fraction": 0.5, "preferences": files, "open_preferences": open_files}
+    helpfulness, safety = (mixed(kind, fraction, **changes).records for kind, fraction in DEFAULT_MIXES)
+    own, opened = of(helpfulness, **{"from": "file"}), of(safety, **{"from": "open"})
+    assert {row["messages"][0]["content"] for row in own} == {row["messages"][0]["content"] for row in opened}
+    assert 30 <= len(own) == len(opened) <= 70
+    # The rounds' comparisons are all of one prompt here: they are in or out together.
+    assert len(of(helpfulness, domain="helpfulness")) - len(own) in (0, 60)
 
 
 @pytest.fixture
@@ -160,6 +175,12 @@ def test_a_safety_model_is_tested_on_labelled_answers(tested):
         and found["recalibrated"]["recall"] == 1.0
     )
     assert "unsafe" not in tested(training, test)["tests"]["safety"], "a helpfulness model"
+
+
+def test_what_the_test_of_a_safety_model_needs_is_missed_before_it_trains():
+    config = ConfigDict({"kind": "safety", "unsafe_precision": 0.89})
+    with pytest.raises(ValueError, match="is tested with safety_threshold: give"):
+        reward_model.check(config, {"annotations": ()}, lambda sources: 0)
 
 
 def test_lengths_are_those_of_the_answers_alone(tested):
