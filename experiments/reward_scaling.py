@@ -1,8 +1,9 @@
 """How the accuracy of reward models grows with the comparisons and with the model (section 3.2.2, figure 6).
 
 A finished run of rlhf_v5, config.source_run, gives its tokenizer, the comparisons of its five rounds and its fine-tuned
-model. From that model reward models are trained on the comparisons of 1/8, 1/4, 1/2 and all of the prompts, each part
-within the next, and tested on the same held-out comparisons. The report has their accuracy with standard errors.
+model. From that model reward models are trained on the comparisons of 1/8, 1/4, 1/2 and all of the prompts, and tested
+on the same held-out ones. Each part's prompts are among the next one's; what the mix takes of the other domain and of
+open data is drawn from the part. The report has the accuracy with standard errors.
 
 Reaches (tiny, one seed): from an eighth to all of the comparisons accuracy rises from 0.63 to 0.72 for helpfulness and
 from 0.57 to 0.65 for safety, standard errors 0.02; both still rise from a half to all.
