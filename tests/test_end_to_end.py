@@ -13,7 +13,7 @@ import jax
 import numpy as np
 import pytest
 
-from experiments import distillation, rlhf_v5
+from experiments import distillation, reward_scaling, rlhf_v5
 from llama2_jax import recipe
 from llama2_jax.pipeline import sampling
 from llama2_jax.stages import ppo, rejection_sampling
@@ -299,6 +299,20 @@ def test_a_smaller_model_learns_from_the_best_samples_of_a_larger_one(finished, 
     compared = [row for n in range(1, 6) for row in rows(finished / f"rlhf_v{n}_annotation" / "comparisons.jsonl")]
     seen = records["rlhf_v5_safety_reward"]["results"]["comparisons"]
     assert seen["safety"] >= sum(row["domain"] == "safety" for row in compared) > 0
+
+
+def test_reward_models_learn_from_parts_of_another_run_s_comparisons(finished, tmp_path):
+    config = shrink(reward_scaling.get_config())
+    config.source_run = str(finished)
+    records = recipe.run(config, str(tmp_path))
+    report = json.loads((tmp_path / "report" / "report.json").read_text())["reward_scaling"]
+    for kind in ("helpfulness", "safety"):
+        trained_on = [sum(row["comparisons"].values()) for row in report if row["kind"] == kind]
+        assert 0 < trained_on[0] < trained_on[-1] and trained_on == sorted(trained_on)
+        whole = json.loads((finished / f"rlhf_v5_{kind}_reward" / "stage.json").read_text())["results"]
+        assert trained_on[-1] == sum(whole["comparisons"].values()), "of two domains, in a mix of its own"
+        for name in ("pairs", "left_out"):
+            assert records[f"{kind}_reward_all"]["results"][name] == whole[name]
 
 
 TWO_PROCESSES = """

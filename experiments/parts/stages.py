@@ -9,6 +9,7 @@ ROLES = (
     "annotation",
     "annotator_model",  # a reward model that annotates and judges, and is no part of a version
     "reward_model",
+    "reward_scaling",  # a reward model on a part of the comparisons, to see what more of them would bring
     "rejection_sampling",
     "ppo",
     "ghost_attention",

@@ -83,6 +83,8 @@ def reward_model_settings(config: ConfigDict) -> dict:
         "human_comparisons": 1_000_000_000,  # the most to read of a file of comparisons by people
         "margin": "small",  # the final choice is not stated; small has the best average of table 28
         "safety_auxiliary_weight": 1.0,  # not stated
+        # Of the answers called unsafe: 0.15 had it on Meta's test set, and the threshold that has it here is reported.
+        "unsafe_precision": 0.89,
         # Helpfulness: half its own data, half safety and open data. Safety: a tenth helpfulness data.
         "other_fraction": {"helpfulness": 0.5, "safety": 0.1},
         "epochs": 1,
@@ -99,8 +101,8 @@ def reward_model(config: ConfigDict, kind: str) -> dict:
     """Returns how a reward model of a kind, "helpfulness" or "safety", is trained and on which files."""
     group, sources = config.reward_models, sources_of(config)
     names = (
-        "pairs_per_batch", "margin", "safety_auxiliary_weight", "epochs", "accumulation", "too_long", "save_every",
-        "log_every",
+        "pairs_per_batch", "margin", "safety_auxiliary_weight", "unsafe_precision", "epochs", "accumulation",
+        "too_long", "save_every", "log_every",
     )  # fmt: skip
     return {
         "kind": kind,
@@ -108,8 +110,10 @@ def reward_model(config: ConfigDict, kind: str) -> dict:
         "preferences": sources.preferences(shared(group, "human_comparisons")),
         "open_preferences": sources.open_preferences,
         "test_preferences": sources.test_preferences,
+        "prompt_fraction": 1.0,  # of the prompts, those whose comparisons are trained on
         **{name: shared(group, name) for name in names},
         "other_fraction": shared(group.other_fraction, kind),
+        "safety_threshold": shared(config, "safety_threshold"),
         "length": shared(config.model, "max_length"),
         **optimization(
             config,

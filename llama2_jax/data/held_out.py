@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from llama2_jax.data.content_hash import prompt_hash
+from llama2_jax.data.content_hash import prompt_hash, uniform
 
 
 class Split(NamedTuple):
@@ -81,3 +81,12 @@ def without_test_prompts(rows: Sequence[dict], test: Sequence[dict]) -> tuple[li
     held_out = {prompt_hash(row["messages"]) for row in test}
     kept = [row for row in rows if prompt_hash(row["messages"]) not in held_out]
     return kept, len(rows) - len(kept)
+
+
+def part_by_prompt(rows: Sequence[dict], fraction: float, seed: int) -> list[dict]:
+    """Returns the rows of about this fraction of the prompts, in their order.
+
+    A prompt is in or out by its hash with the seed, wherever its rows come from. So a smaller fraction's rows are among
+    a larger one's, and more rows leave those that were in where they are.
+    """
+    return [row for row in rows if uniform("part", seed, prompt_hash(row["messages"])) < fraction]

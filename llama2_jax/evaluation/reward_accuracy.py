@@ -30,13 +30,35 @@ def accuracy_by_rating(
     """
     if not len(chosen) == len(rejected) == len(ratings):
         raise ValueError(f"{len(chosen)} chosen scores, {len(rejected)} rejected scores and {len(ratings)} ratings")
-    difference = np.asarray(chosen, np.float64) - np.asarray(rejected, np.float64)
-    correct = np.where(difference == 0, 0.5, difference > 0)
+    correct = _correct(chosen, rejected)
     table = {}
     for name in GROUPS:
         selected = correct if name == "all" else correct[np.asarray([rating == name for rating in ratings], bool)]
         table[name] = _accuracy(selected)
     return table
+
+
+def accuracy_by_group(
+    chosen: Sequence[float], rejected: Sequence[float], groups: Sequence[str]
+) -> dict[str, dict[str, float | int | None]]:
+    """Returns the accuracy over the pairs of each group, such as those of one model's answers.
+
+    Args:
+      chosen, rejected: scores of the preferred and of the rejected answers, [pairs].
+      groups: each pair's; pairs of the group "" are left out.
+
+    Returns:
+      For each group, in the order in which they occur, as `accuracy_by_rating`.
+    """
+    correct = _correct(chosen, rejected)
+    names = dict.fromkeys(group for group in groups if group)
+    return {name: _accuracy(correct[np.asarray([group == name for group in groups], bool)]) for name in names}
+
+
+def _correct(chosen: Sequence[float], rejected: Sequence[float]) -> np.ndarray:
+    """Returns 1 for each pair that is ranked right, 0 for one ranked wrong, and a half for a tie."""
+    difference = np.asarray(chosen, np.float64) - np.asarray(rejected, np.float64)
+    return np.where(difference == 0, 0.5, difference > 0)
 
 
 def _accuracy(correct: np.ndarray) -> dict[str, float | int | None]:

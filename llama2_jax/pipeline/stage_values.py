@@ -36,7 +36,11 @@ _RANGES = (
         ("final_learning_rate_fraction", "other_fraction", "terse_fraction", "safety_threshold", "gamma", "lambda_"),
     ),
     ("a part of the steps, from 0 to below 1", lambda value: 0 <= value < 1, ("warmup_fraction",)),
-    ("a number above 0 and at most 1", lambda value: 0 < value <= 1, ("top_p", "character_coverage")),
+    (
+        "a number above 0 and at most 1",
+        lambda value: 0 < value <= 1,
+        ("top_p", "character_coverage", "unsafe_precision", "prompt_fraction"),
+    ),
 )
 _CHOICES = {"too_long": TOO_LONG, "margin": tuple(MARGINS)}
 # What a user's own function or file decides about.

@@ -82,6 +82,8 @@ def build_report(stages: Sequence[FinishedStage], seed: int, model: ModelConfig)
         "reward_models": sorted(
             rows("reward_model", _reward_model), key=lambda row: (row["round"] or 0, row["kind"] or "")
         ),
+        "reward_scaling": rows("reward_scaling", _reward_scaling),
+        "reward_quality": evaluation.get("reward_quality") or {},
         "annotations": rows("annotation", _annotation),
         "rejection_sampling": rows("rejection_sampling", _rejection_sampling),
         "ppo": rows("ppo", _ppo),
@@ -144,7 +146,13 @@ def _reward_model(stage: FinishedStage) -> dict:
         "comparisons": stage.results.get("comparisons"),
         "left_out": stage.results.get("left_out") or {},
         **{name: table(name) for name in ("accuracy", "standard_error", "pairs")},
+        "tests": stage.results.get("tests") or {},
+        "notes": stage.results.get("notes") or [],
     }
+
+
+def _reward_scaling(stage: FinishedStage) -> dict:
+    return {"prompt_fraction": stage.settings.get("prompt_fraction"), **_reward_model(stage)}
 
 
 def _annotation(stage: FinishedStage) -> dict:

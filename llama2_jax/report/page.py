@@ -1,4 +1,4 @@
-"""The report as one HTML page that needs no network: template report.html.jinja, style report.css, charts as SVG."""
+"""The report as one HTML page that needs no network: templates *.html.jinja, style report.css, charts as SVG."""
 
 import importlib.resources
 import json
@@ -11,7 +11,7 @@ from llama2_jax.data.records import DOMAINS
 from llama2_jax.evaluation.measures import Measure, charts_of
 from llama2_jax.evaluation.reward_accuracy import GROUPS
 from llama2_jax.report.answers import with_chips
-from llama2_jax.report.charts import losses, ppo, reward_models, rounds, versions
+from llama2_jax.report.charts import losses, ppo, reward_models, reward_tests, rounds, versions
 from llama2_jax.report.formatting import duration, number, percent, words
 from llama2_jax.report.headlines import headlines
 from llama2_jax.report.settings import differing_settings, settings_of
@@ -30,12 +30,16 @@ def render_page(
       records: stage.json of every stage, by name, in the order in which they ran.
     """
     environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        loader=jinja2.FunctionLoader(_resource),
     )
     environment.filters |= {"percent": percent, "number": number, "duration": duration, "words": words}
     labels = versions.version_labels([version["name"] for version in report["versions"]])
     names = [label.replace("\n", " ") for label in labels]
-    return environment.from_string(_resource("report.html.jinja")).render(
+    return environment.get_template("report.html.jinja").render(
         style=Markup(_resource("report.css")),
         report=report,
         measures=[one for one in measures if any(row[one.name] is not None for row in report["versions"])],
@@ -49,6 +53,8 @@ def render_page(
         turns=versions.instruction_turns(report["versions"]),
         domains=DOMAINS,
         ratings=GROUPS,
+        own_test=reward_tests.own_test,
+        as_part=reward_models.as_part,
         newest_reward_models=reward_models.newest_round(report["reward_models"]),
         answers=[with_chips(entry) for entry in answers],
         times=times(report["seconds"]),
@@ -65,6 +71,8 @@ def all_charts(report: Mapping, measures: Sequence[Measure], labels: Sequence[st
         "map": versions.win_rate_map(report["versions"], labels),
         "instructions": versions.instruction_chart(report["versions"], labels),
         **reward_models.reward_model_charts(report["reward_models"]),
+        "reward_scaling": reward_models.scaling_chart(report["reward_scaling"]),
+        **reward_tests.reward_test_charts(report["reward_models"], report["reward_quality"]),
         **rounds.annotation_charts(report["annotations"]),
         **rounds.rejection_sampling_charts(report["rejection_sampling"]),
         **ppo.ppo_charts(report["ppo"]),

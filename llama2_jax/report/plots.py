@@ -42,11 +42,15 @@ class Series:
 
 @dataclasses.dataclass(frozen=True)
 class XAxis:
-    """The x axis: its label, names for x = 0, 1, ... instead of numbers, and whether only integers have ticks."""
+    """The x axis: its label, names for x = 0, 1, ... instead of numbers, whether only integers have ticks, and marks.
+
+    A mark is a value with a vertical line, and its label.
+    """
 
     label: str = ""
     names: Sequence[str] | None = None
     integers: bool = False
+    marks: Sequence[tuple[float, str]] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,6 +84,8 @@ def line_chart(
             _draw_line(axes, line)
         if y.reference:
             _draw_reference(axes, *y.reference)
+        for index, (place, label) in enumerate(x.marks):
+            _draw_mark(axes, place, label, index)
         _set_range(axes, y)
         if y.share:
             _show_percent(axes)
@@ -172,6 +178,13 @@ def _draw_reference(axes: Axes, height: float, label: str) -> None:
     axes.axhline(height, color=MUTED, linewidth=0.9, linestyle=(0, (3, 3)), zorder=1)
     axes.annotate(label, (1, height), xycoords=("axes fraction", "data"), xytext=(0, 2), textcoords="offset points",
                   ha="right", va="bottom", fontsize=7.5, color=MUTED)  # fmt: skip
+
+
+def _draw_mark(axes: Axes, place: float, label: str, index: int) -> None:
+    axes.axvline(place, color=MUTED, linewidth=0.9, linestyle=(0, (3, 3)), zorder=1)
+    # One below the other: marks may be close to each other.
+    axes.annotate(label, (place, 0), xycoords=("data", "axes fraction"), xytext=(3, 4 + 11 * index),
+                  textcoords="offset points", ha="left", va="bottom", fontsize=7.5, color=MUTED)  # fmt: skip
 
 
 def _set_range(axes: Axes, y: YAxis) -> None:

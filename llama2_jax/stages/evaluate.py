@@ -12,6 +12,7 @@ from ml_collections import ConfigDict
 from llama2_jax.data.counts import Count
 from llama2_jax.data.sources import load_function
 from llama2_jax.evaluation.measures import Measure, to_json
+from llama2_jax.evaluation.reward_quality import COMPARED_ON, reward_quality
 from llama2_jax.evaluation.verdicts import (
     by_category,
     check_verdicts,
@@ -63,7 +64,10 @@ class Examination:
 
 
 def run(config: ConfigDict, inputs: Inputs, runtime: Runtime) -> dict:
-    """Evaluates the versions in order; win rates are over the baseline."""
+    """Evaluates the versions in order; win rates are over the baseline.
+
+    evaluation.json also has, as `reward_quality`, how the reward models' scores go with the judge's verdicts.
+    """
     tokenizer = load_tokenizer(inputs)
     measures = load_function(config.get("measures", "llama2_jax.evaluation.measures.MEASURES"))
     examination = Examination(
@@ -81,7 +85,10 @@ def run(config: ConfigDict, inputs: Inputs, runtime: Runtime) -> dict:
 
     measured = map_resumable("versions", len(folders), measure, runtime, size=1)
     records = examination.records
-    ours = {name: version.pop("utilities") for name, version in zip(config.versions, measured, strict=True)}
+    ours, rewards, verdicts = (
+        {name: version.pop(field) for name, version in zip(config.versions, measured, strict=True)}
+        for field in ("utilities", "rewards", "verdicts")
+    )
     versions = [
         _with_win_rates({"name": name, **version}, _win_rates(ours[name], ours[config.baseline], records))
         for name, version in zip(config.versions, measured, strict=True)
@@ -95,6 +102,7 @@ def run(config: ConfigDict, inputs: Inputs, runtime: Runtime) -> dict:
             "dialogues": len(examination.dialogues),
             "seen_dialogues": _seen(examination.dialogues),
             "measures": to_json(examination.measures),
+            "reward_quality": reward_quality(records, rewards, verdicts),
         },
     )
     return {"versions": versions}
@@ -148,6 +156,8 @@ def _measure(name: str, config: ConfigDict, policy: Policy, examination: Examina
     unseen = [row for row in rows if not row["seen"]]
     return {
         "utilities": utilities(records, verdicts),
+        "rewards": [row["rewards"] for row in rows],
+        "verdicts": [verdict and {field: verdict.get(field) for field in COMPARED_ON} for verdict in verdicts],
         **summarise(records, verdicts, examination.measures),
         "judged": count_judged(records, verdicts, examination.measures),
         "categories": by_category(records, verdicts, examination.measures),

@@ -15,9 +15,10 @@ from ml_collections import ConfigDict
 
 from llama2_jax.data.counts import Count
 from llama2_jax.data.epochs import steps_in
-from llama2_jax.data.held_out import without_test_prompts
+from llama2_jax.data.held_out import part_by_prompt, without_test_prompts
 from llama2_jax.data.preferences import (
     Comparison,
+    EncodedComparisons,
     encode_comparisons,
     helpfulness_mix,
     preference_batches,
@@ -25,6 +26,7 @@ from llama2_jax.data.preferences import (
 )
 from llama2_jax.data.records import DOMAINS
 from llama2_jax.evaluation.reward_accuracy import accuracy_by_rating
+from llama2_jax.evaluation.reward_test import ScoredComparisons, reward_test, unsafe_test
 from llama2_jax.inference.score import rewards
 from llama2_jax.models.config import ModelConfig
 from llama2_jax.models.flops import training_flops
@@ -46,6 +48,7 @@ from llama2_jax.pipeline.runtime import Inputs, Runtime, named_key
 from llama2_jax.pipeline.stage_files import read_all_jsonl
 from llama2_jax.sharding.mesh import row_multiple
 from llama2_jax.sizing.programs import DeviceWork
+from llama2_jax.text.tokenizer import Tokenizer
 from llama2_jax.training.model_folder import load_model
 from llama2_jax.training.optimizer import OptimizerConfig
 from llama2_jax.training.step import TrainStep
@@ -65,7 +68,8 @@ def run(config: ConfigDict, inputs: Inputs, runtime: Runtime) -> dict:
     """Trains the reward model and tests it on held-out comparisons by domain and rating.
 
     Results are by domain: "helpfulness" and "safety" for the comparisons of all rounds so far, "human_helpfulness" and
-    "human_safety" for human ones from files, if the config names some.
+    "human_safety" for human ones from files, if the config names some. `tests` has by domain what `reward_test` says of
+    the model, and of a safety model under `unsafe` how well its scores find unsafe answers, where answers are labelled.
     """
     tokenizer = load_tokenizer(inputs)
     test_records = _test_records(inputs, config, runtime)
@@ -77,11 +81,12 @@ def run(config: ConfigDict, inputs: Inputs, runtime: Runtime) -> dict:
         for domain, rows in test_records.items()
     }
     params = _fit(config, inputs["start"], training.comparisons, runtime)
-    accuracy = {
-        domain: held_out_accuracy(runtime.model, params, encoded.comparisons)
+    scored = {
+        domain: score_comparisons(runtime.model, params, tokenizer, test_records[domain], encoded)
         for domain, encoded in test.items()
         if encoded.comparisons
     }
+    accuracy = {domain: held_out_accuracy(one) for domain, one in scored.items()}
     trained_on = [records[index]["domain"] for index in training.kept]
     return {
         "kind": config.kind,
@@ -96,13 +101,18 @@ def run(config: ConfigDict, inputs: Inputs, runtime: Runtime) -> dict:
         "accuracy": {d: {name: row["accuracy"] for name, row in table.items()} for d, table in accuracy.items()},
         "standard_error": {d: {n: row["standard_error"] for n, row in table.items()} for d, table in accuracy.items()},
         "pairs": {d: {name: row["pairs"] for name, row in table.items()} for d, table in accuracy.items()},
+        **_tests(config, scored),
     }
 
 
 def check(config: ConfigDict, inputs: Mapping, count: Count) -> None:
-    """Raises ValueError if the kind is unknown, or the training's settings cannot work out."""
+    """Raises ValueError if the kind is unknown, a field of the test is missing, or the training cannot work out."""
     if config.kind not in DOMAINS:
         raise ValueError(f"kind={config.kind!r}: choose one of {', '.join(DOMAINS)}")
+    # Found after the training otherwise.
+    missing = [name for name in ("safety_threshold", "unsafe_precision") if name not in config]
+    if config.kind == "safety" and missing:
+        raise ValueError(f"a safety model is tested with {' and '.join(missing)}: give numbers such as 0.15 and 0.89")
     # How many comparisons an imported annotation has is not known.
     annotated = sum(count(part.prompts) if "prompts" in part else math.inf for part in inputs["annotations"])
     comparisons = annotated + count(config.preferences) + count(config.open_preferences)
@@ -140,6 +150,9 @@ def training_records(
 ) -> TrainingRecords:
     """Returns all comparisons so far, human ones from files and open data, in the kind's mix (section 3.2.2).
 
+    With a `prompt_fraction` below 1 they are those of a part of the prompts, the same part for all of the experiment's
+    reward models.
+
     Args:
       config, inputs, runtime: the stage's.
       test: the test comparisons of each domain. A comparison of a prompt that occurs among them is left out.
@@ -150,6 +163,8 @@ def training_records(
     open_data, open_left_out = without_test_prompts(
         read_records(config.open_preferences, runtime, "preferences"), tested
     )
+    fraction = config.get("prompt_fraction", 1.0)
+    own, open_data = (part_by_prompt(rows, fraction, runtime.experiment_seed) for rows in (own, open_data))
     return TrainingRecords(_mixed(config, own, open_data, runtime.seed), left_out + open_left_out)
 
 
@@ -163,10 +178,38 @@ def _mixed(config: ConfigDict, own: Sequence[dict], open_data: Sequence[dict], s
     return safety_mix([*safety, *open_safety], [*helpfulness, *open_helpfulness], config.other_fraction, seed)
 
 
-def held_out_accuracy(model: ModelConfig, params: dict, comparisons: Sequence[Comparison]) -> dict:
-    """Returns the accuracy of a reward model on comparisons, by rating."""
+def score_comparisons(
+    model: ModelConfig, params: dict, tokenizer: Tokenizer, records: Sequence[Mapping], encoded: EncodedComparisons
+) -> ScoredComparisons:
+    """Returns the comparisons that were encoded of the records, scored by a reward model."""
+    comparisons, kept = encoded.comparisons, [records[index] for index in encoded.kept]
     scores = rewards(model, params, [c.chosen for c in comparisons] + [c.rejected for c in comparisons])
-    return accuracy_by_rating(scores[: len(comparisons)], scores[len(comparisons) :], [c.rating for c in comparisons])
+    return ScoredComparisons(
+        kept,
+        *(scores[: len(comparisons)], scores[len(comparisons) :]),
+        *([_answer_length(tokenizer, record, side) for record in kept] for side in ("chosen", "rejected")),
+        [comparison.safe for comparison in comparisons],
+    )
+
+
+def held_out_accuracy(scored: ScoredComparisons) -> dict:
+    """Returns the accuracy of a reward model on comparisons, by rating."""
+    return accuracy_by_rating(scored.chosen, scored.rejected, [row.get("rating", "") for row in scored.records])
+
+
+def _answer_length(tokenizer: Tokenizer, record: Mapping, side: str) -> int:
+    ids = record.get(f"{side}_tokens")
+    return len(tokenizer.encode(record[side], eos=True) if ids is None else ids)
+
+
+def _tests(config: ConfigDict, scored: Mapping[str, ScoredComparisons]) -> dict[str, dict | list[str]]:
+    """What the held-out comparisons say beside the accuracy; the notes name what they cannot say."""
+    tests, notes = {domain: reward_test(one) for domain, one in scored.items()}, []
+    for domain, one in scored.items() if config.kind == "safety" else ():
+        tests[domain]["unsafe"] = unsafe_test(one, config.safety_threshold, config.unsafe_precision)
+        if "safety" in domain and tests[domain]["unsafe"] is None:
+            notes.append(f"{domain}: none of {len(one.records)} test comparisons has an answer labelled unsafe")
+    return {"tests": tests, "notes": notes}
 
 
 def _test_records(inputs: Inputs, config: ConfigDict, runtime: Runtime) -> dict[str, list[dict]]:

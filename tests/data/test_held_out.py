@@ -1,10 +1,11 @@
 """Comparisons are held out by prompt, and a prompt is on the same side in all rounds."""
 
+import itertools
 import random
 
 import pytest
 
-from llama2_jax.data.held_out import check_test_comparisons, split_by_prompt, without_test_prompts
+from llama2_jax.data.held_out import check_test_comparisons, part_by_prompt, split_by_prompt, without_test_prompts
 
 
 def rows(*prompts, **fields):
@@ -97,3 +98,22 @@ def test_comparisons_of_test_prompts_are_left_out_and_counted():
     files[0]["messages"][0]["content"] = " question 1\n"
     assert without_test_prompts(files, rows(1, 2, 9)) == (files[3:], 3)
     assert without_test_prompts(files, []) == (files, 0)
+
+
+def test_a_part_is_of_prompts_and_within_every_larger_part():
+    given = rows(*drawn(0, 4000, of=2000))
+    parts = [part_by_prompt(given, fraction, seed=0) for fraction in (0.125, 0.25, 0.5, 1.0)]
+    assert parts[-1] == given
+    for smaller, larger in itertools.pairwise(parts):
+        assert all(row in larger for row in smaller[:50]) and prompts_of(smaller) < prompts_of(larger)
+        left_out = [row for row in given if row not in smaller]
+        assert not prompts_of(smaller) & prompts_of(left_out)
+    # Four standard deviations of a share of some 1,700 prompts.
+    shares = [len(prompts_of(part)) / len(prompts_of(given)) for part in parts]
+    assert shares == pytest.approx([0.125, 0.25, 0.5, 1], abs=0.05)
+
+
+def test_more_comparisons_leave_a_part_s_prompts_where_they_are():
+    few, many = (part_by_prompt(rows(*range(count)), 0.5, seed=0) for count in (50, 100))
+    assert prompts_of(few) == prompts_of(many) & prompts_of(rows(*range(50)))
+    assert prompts_of(part_by_prompt(rows(*range(100)), 0.5, seed=1)) != prompts_of(many)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from llama2_jax.data.records import RATINGS
-from llama2_jax.evaluation.reward_accuracy import GROUPS, accuracy_by_rating
+from llama2_jax.evaluation.reward_accuracy import GROUPS, accuracy_by_group, accuracy_by_rating
 
 
 def test_by_hand():
@@ -61,3 +61,10 @@ def test_different_lengths_are_refused_with_what_was_found(lengths):
     message = f"{lengths[0]} chosen scores, {lengths[1]} rejected scores and {lengths[2]} ratings"
     with pytest.raises(ValueError, match=message):
         accuracy_by_rating(chosen, rejected, ratings)
+
+
+def test_any_groups_of_pairs():
+    table = accuracy_by_group([2.0, 1.0, 0.0, 3.0], [1.0, 2.0, 0.0, -1.0], ["b", "a", "", "b"])
+    assert list(table) == ["b", "a"]
+    assert table["b"] == {"accuracy": 1.0, "standard_error": 0.0, "pairs": 2}
+    assert table["a"]["accuracy"] == 0.0

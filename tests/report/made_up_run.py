@@ -4,6 +4,8 @@ from etils import epath
 
 from llama2_jax.data.records import DOMAINS, RATINGS
 from llama2_jax.evaluation.measures import MEASURES, to_json
+from llama2_jax.evaluation.reward_quality import reward_quality
+from llama2_jax.evaluation.reward_test import ScoredComparisons, reward_test, unsafe_test
 from llama2_jax.pipeline.stage_files import write_json, write_jsonl
 
 
@@ -110,6 +112,31 @@ def accuracy(start, pairs=100):
     return values, dict.fromkeys(values, 0.04), dict.fromkeys(values, pairs)
 
 
+def reward_tests(kind):
+    """A reward model's tests on its own domain: it ranks three of four pairs right, and likes the longer answer."""
+    sources = {"newest": {"model": "sft"}, "earlier": {"model": "sft_public"}}
+    scored = ScoredComparisons(
+        records=[{"sources": sources, "preferred_version": "newest"}] * 4,
+        chosen=[2.0, 1.0, 0.5, -3.0], rejected=[0.0, -2.5, 0.0, -2.0],
+        chosen_length=[9, 8, 7, 4], rejected_length=[5, 8, 6, 5],
+        safe=[(True, True), (True, False), (True, True), (False, False)],
+    )  # fmt: skip
+    found = reward_test(scored)
+    return {kind: found | {"unsafe": unsafe_test(scored, 0.15, 0.89)} if kind == "safety" else found}
+
+
+def quality():
+    """Rewards that follow the judge's helpfulness, but not on stories; of safety it says nothing."""
+    prompts = [{"safety": False, "category": name} for name in ("fact", "fact", "story", "story")]
+    judged = {"sft": (0.1, 0.3, 0.2, 0.4), "rlhf_v1": (0.5, 0.25, 0.8, 0.9)}
+    rewards = {"sft": (0.1, 0.3, 0.2, 0.4), "rlhf_v1": (0.5, 0.25, 0.1, 0.0)}
+    return reward_quality(
+        prompts,
+        {name: [{"helpfulness": value, "safety": 0.0} for value in row] for name, row in rewards.items()},
+        {name: [{"helpfulness": value} for value in row] for name, row in judged.items()},
+    )
+
+
 def write_round(workdir, number, newest):
     """Writes the stages of one round of RLHF; returns their folders."""
     name = f"rlhf_v{number}"
@@ -133,6 +160,7 @@ def write_round(workdir, number, newest):
                 "kind": kind, "round": number, "comparisons": {"helpfulness": 400, "safety": 100},
                 "left_out": {"test_prompts": 11, "same_tokens": 2, "same_tokens_in_test": 0},
                 **dict(zip(("accuracy", "standard_error", "pairs"), parts, strict=True)),
+                "tests": reward_tests(kind), "notes": [f"nothing is said of <{kind}>"],
             },
             settings={"round": number, "kind": kind}, inputs=(newest, f"{name}_annotation"), seconds=5.0,
         ))  # fmt: skip
@@ -187,7 +215,7 @@ def made_up_run(workdir, rounds=2, ppo=True, versions=None, measures=MEASURES, s
         inputs=("tokenizer", f"rlhf_v{rounds}_ppo" if ppo else newest),
         files={"evaluation.json": {
             "versions": rows, "prompts": 5, "seen_prompts": 1, "dialogues": 4, "seen_dialogues": 4,
-            "measures": to_json(measures),
+            "measures": to_json(measures), "reward_quality": quality(),
         }}
         | {f"answers_{row['name']}.jsonl": answers(row["name"]) for row in rows},
     ))  # fmt: skip

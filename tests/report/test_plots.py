@@ -51,6 +51,14 @@ def test_shades_go_from_pale_to_strong():
     assert not set(COLORS.values()) & {shade(index, 101) for index in range(101)}
 
 
+def test_marks_are_lines_with_their_labels():
+    line = Series("recall", HELPFULNESS, [0.0, 1.0], [0.0, 1.0])
+    marked = line_chart("a", [line], XAxis(marks=[(0.15, "0.15"), (0.5, "half <")]), YAxis())
+    assert {"0.15", "half <"} <= set(texts(marked))
+    dashes = [svg.count("stroke-dasharray") for svg in (marked, line_chart("a", [line], XAxis(), YAxis()))]
+    assert dashes[0] == dashes[1] + 2
+
+
 def test_texts_stay_texts_and_are_escaped():
     line = Series("x", HELPFULNESS, [0, 1], [1.0, 2.0])
     svg = line_chart("a", [line], XAxis(names=["<b>", "$x_1$"]), YAxis("a & b"))

@@ -90,10 +90,29 @@ def test_versions_are_measured_in_order(stage):
     assert [version["answer_tokens"] for version in versions] == [4, 6, 4]  # a space before them and EOS behind them
     # BOS and "[INST] question 0 [/INST]".
     assert [version["reward_helpfulness"] for version in versions] == [30, 32, 30]
-    assert read_json(folder / "evaluation.json") == {
+    written = read_json(folder / "evaluation.json")
+    assert written.pop("reward_quality")
+    assert written == {
         "versions": versions, "prompts": 6, "seen_prompts": 0, "dialogues": 3, "seen_dialogues": 0,
         "measures": to_json(MEASURES),
     }  # fmt: skip
+
+
+def test_rewards_are_compared_with_the_verdicts_on_the_same_answers(stage):
+    """The longer answer has the higher helpfulness and reward, the lower safety and safety score."""
+    _, folder = stage()
+    found = read_json(folder / "evaluation.json")["reward_quality"]
+    for kind in ("helpfulness", "safety"):
+        assert found[kind]["answers"] == 9, "three of six prompts, three versions"
+        assert found[kind]["same_prompt"] == {"pairs": 6, "right": 1.0}
+        # Each version answers all prompts alike.
+        assert found[kind]["versions"]["two"] == {"answers": 3, "rank_correlation": None}
+
+
+def test_without_verdicts_rewards_are_compared_with_nothing(stage):
+    _, folder = stage(judge={"function": f"{__name__}.undecided_judge"})
+    found = read_json(folder / "evaluation.json")["reward_quality"]
+    assert found["safety"] is None and found["helpfulness"]["answers"] == 6
 
 
 def test_win_rates_are_over_the_baseline(stage):

@@ -150,9 +150,9 @@ def test_page_has_every_section_and_needs_no_network(whole):
     assert not page.open and not page.outside
     assert not {"script", "link", "img", "iframe"} & set(page.tags)
     assert "This run has no" not in page.text
-    # 6 of the versions, 1 of instructions, 3 of reward models, 2 of annotation, 3 + 2 sweeps of rejection sampling,
+    # 6 of the versions, 1 of instructions, 3 + 4 of reward models, 2 of annotation, 3 + 2 sweeps of rejection sampling,
     # 4 of PPO, 2 of losses.
-    assert page.tags.count("svg") == 23
+    assert page.tags.count("svg") == 27
 
 
 def test_page_shows_the_numbers(whole):
@@ -171,6 +171,64 @@ def test_page_shows_the_numbers(whole):
     ):
         assert words in text, words
     assert "prompts.world.arguments.round" in text  # in what the rounds' settings differ
+
+
+def test_page_shows_what_the_scores_are_worth(whole):
+    content, text = whole[0], " ".join(Page(whole[1]).text.split())
+    (safety,) = [row for row in content["reward_models"] if (row["round"], row["kind"]) == (2, "safety")]
+    assert safety["tests"]["safety"]["unsafe"]["configured"]["called_unsafe"] == 3
+    assert content["reward_quality"]["safety"] is None
+    for words in (
+        # Of three pairs of different length the longer one is preferred in all but the last, by the model in all.
+        "66.7%± 27.2%, of 3 100.0%± 0.0%, of 3",
+        "if its score is below 0.15",
+        "Round 2: nothing is said of <safety>.",
+        "tested on answers of",
+        "sft / sft public75.0%± 21.7%, of 4",
+        # SciPy's correlations of made_up_run.quality.
+        "Helpfulness reward and the judge: rank correlation -0.10 over all answers, 0.10 within categories;",
+        "50% of pairs of answers to one prompt ranked right",
+        "of rlhf v14-0.80",
+        "to story4-0.80",
+    ):
+        assert words in text, words
+    assert "Safety reward and the judge" not in text
+
+
+def test_reward_models_on_parts_of_the_comparisons(undrawn, tmp_path):
+    """They are no round's reward models, and the page of a run that has nothing else shows them."""
+    (results,) = [
+        json.loads((folder / "stage.json").read_text())["results"]
+        for folder in made_up_run(tmp_path / "source", rounds=1, ppo=False)["stages"]
+        if folder.name == "rlhf_v1_safety_reward"
+    ]
+    folders = tuple(
+        write_stage(
+            epath.Path(tmp_path), f"part_{fraction}", "reward_scaling", results, settings={"prompt_fraction": fraction}
+        )
+        for fraction in (0.125, 1.0)
+    )
+    content, page, _ = make_report(tmp_path, {"stages": folders})
+    assert content["reward_models"] == []
+    assert [(row["prompt_fraction"], row["kind"]) for row in content["reward_scaling"]] == [
+        (0.125, "safety"), (1.0, "safety"),
+    ]  # fmt: skip
+    text = " ".join(Page(page).text.split())
+    assert "1/8safety500 91.0%± 4.0%, of 100" in text and "allsafety500" in text
+    assert "This run has no reward model." not in text
+
+
+def test_a_reward_model_that_was_not_tested_so_has_no_table(undrawn, tmp_path):
+    """As in a run that an earlier version of the code made."""
+    inputs = made_up_run(tmp_path, rounds=1, ppo=False)
+    for folder in inputs["stages"]:
+        record = json.loads((folder / "stage.json").read_text())
+        record["results"].pop("tests", None)
+        record["results"].pop("notes", None)
+        write_json(folder / "stage.json", record)
+    content, page, _ = make_report(tmp_path, inputs)
+    assert content["reward_models"][0]["tests"] == {}
+    assert "What the scores are worth" not in page and "Accuracy by rating" in page
 
 
 def test_page_says_what_content_and_style_did_and_on_which_prompts(whole):

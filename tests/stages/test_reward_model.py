@@ -5,11 +5,11 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
-from llama2_jax.data.preferences import Comparison, preference_batches
+from llama2_jax.data.preferences import Comparison, EncodedComparisons, preference_batches
 from llama2_jax.models.llama import init_scalar_model
 from llama2_jax.pipeline.stage_files import write_jsonl
 from llama2_jax.stages import reward_model
-from llama2_jax.stages.reward_model import held_out_accuracy, reward_model_step, training_records
+from llama2_jax.stages.reward_model import held_out_accuracy, reward_model_step, score_comparisons, training_records
 from llama2_jax.training.optimizer import OptimizerConfig, make_optimizer
 from llama2_jax.training.state import create_state
 from tests.smallest import Letters, smallest_model, smallest_runtime
@@ -54,6 +54,9 @@ def mixed(tmp_path):
         return training_records(config, {"annotations": folders}, runtime, {"helpfulness": [], "safety": test})
 
     return records
+
+
+DEFAULT_MIXES = (("helpfulness", 0.5), ("safety", 0.1))
 
 
 def of(records, **fields):
@@ -105,28 +108,89 @@ def test_comparisons_of_prompts_that_are_tested_on_are_left_out_and_counted(mixe
     assert left_out == 20 and len(of(records, **{"from": "open"})) == 30
 
 
-def test_the_stage_counts_what_it_leaves_out(tmp_path, monkeypatch):
+def test_a_part_of_the_prompts_is_the_same_for_all_sources_and_both_models(mixed):
+    files = {"human": made(domain="helpfulness", count=100, source="file", prompt="asked")}
+    open_files = {"open": made(domain="safety", count=100, source="open", prompt="asked")}
+    changes = {"prompt_fraction": 0.5, "preferences": files, "open_preferences": open_files}
+    helpfulness, safety = (mixed(kind, fraction, **changes).records for kind, fraction in DEFAULT_MIXES)
+    own, opened = of(helpfulness, **{"from": "file"}), of(safety, **{"from": "open"})
+    assert {row["messages"][0]["content"] for row in own} == {row["messages"][0]["content"] for row in opened}
+    assert 30 <= len(own) == len(opened) <= 70
+    # The rounds' comparisons are all of one prompt here: they are in or out together.
+    assert len(of(helpfulness, domain="helpfulness")) - len(own) in (0, 60)
+
+
+@pytest.fixture
+def tested(tmp_path, monkeypatch):
+    """The results of a stage on given comparisons; a sequence is scored by how few sequences came before it."""
     runtime = smallest_runtime(tmp_path)
     (tmp_path / "round_1").mkdir()
+    monkeypatch.setattr(reward_model, "load_tokenizer", lambda inputs: Letters())
+    monkeypatch.setattr(reward_model, "_fit", lambda config, start, comparisons, runtime: {})
+    monkeypatch.setattr(
+        reward_model, "rewards", lambda model, params, sequences: np.arange(len(sequences))[::-1] - len(sequences) / 2
+    )
+
+    def run(training, test, kind="helpfulness", **changes):
+        write_jsonl(runtime.folder / "round_1" / "comparisons.jsonl", training)
+        write_jsonl(runtime.folder / "round_1" / "comparisons_test.jsonl", test)
+        config = ConfigDict({
+            "kind": kind, "round": 1, "other_fraction": 0.0, "margin": "none", "length": 64, "too_long": "raise",
+            "preferences": {}, "open_preferences": {}, "test_preferences": {},
+            "safety_threshold": 0.15, "unsafe_precision": 0.89, **changes,
+        })  # fmt: skip
+        return reward_model.run(config, {"annotations": (runtime.folder / "round_1",), "start": tmp_path}, runtime)
+
+    return run
+
+
+def test_the_stage_counts_what_it_leaves_out(tested):
     rows = comparisons(seed=0, domain="helpfulness", count=6, prompt="asked")
     rows[5]["rejected"] = f"{rows[5]['chosen']} \n"
     rows[1]["rejected"] = f" {rows[1]['chosen']}"
-    write_jsonl(runtime.folder / "round_1" / "comparisons.jsonl", rows[2:])
-    write_jsonl(runtime.folder / "round_1" / "comparisons_test.jsonl", rows[:2])
-    config = ConfigDict({
-        "kind": "helpfulness", "round": 1, "other_fraction": 0.0, "margin": "none", "length": 64, "too_long": "raise",
-        "preferences": {"human": made(domain="helpfulness", count=1, prompt="asked")},
-        "open_preferences": {}, "test_preferences": {},
-    })  # fmt: skip
-    monkeypatch.setattr(reward_model, "load_tokenizer", lambda inputs: Letters())
-    monkeypatch.setattr(reward_model, "_fit", lambda config, start, comparisons, runtime: {})
-    monkeypatch.setattr(reward_model, "rewards", lambda model, params, sequences: np.arange(len(sequences))[::-1])
-    results = reward_model.run(config, {"annotations": (runtime.folder / "round_1",), "start": tmp_path}, runtime)
+    files = {"human": made(domain="helpfulness", count=1, prompt="asked")}
+    results = tested(rows[2:], rows[:2], preferences=files)
     # Of four comparisons and one from a file, that one's prompt is tested on, and one has the same answer twice.
     assert results["comparisons"] == {"helpfulness": 3, "safety": 0}
     assert results["left_out"] == {"test_prompts": 1, "same_tokens": 1, "same_tokens_in_test": 1}
     assert (results["pairs"]["helpfulness"]["all"], results["accuracy"]["helpfulness"]["all"]) == (1, 1.0)
     assert results["too_long"] == 0 and "safety" not in results["pairs"]
+
+
+def test_a_safety_model_is_tested_on_labelled_answers(tested):
+    """The scores of two pairs' chosen and rejected answers are 1, 0, -1, -2; their sigmoids 0.73, 0.5, 0.27, 0.12."""
+    training = comparisons(seed=0, domain="safety", count=4)
+    test = comparisons(seed=0, domain="safety", count=2, prompt="asked")
+    unlabelled = tested(training, test, kind="safety")
+    assert unlabelled["tests"]["safety"]["unsafe"] is None
+    assert unlabelled["notes"] == ["safety: none of 2 test comparisons has an answer labelled unsafe"]
+    test = [{**row, "safety_label": "chosen_safe"} for row in test]
+    results = tested(training, test, kind="safety")
+    found = results["tests"]["safety"]["unsafe"]
+    assert results["notes"] == [] and (found["answers"], found["unsafe"]) == (4, 2)
+    assert (found["configured"]["precision"], found["configured"]["recall"]) == (1.0, 0.5)
+    # Halfway to the score of the second chosen answer both rejected ones are below it.
+    assert (
+        found["recalibrated"]["threshold"] == pytest.approx((0.2689 + 0.5) / 2, abs=1e-4)
+        and found["recalibrated"]["recall"] == 1.0
+    )
+    assert "unsafe" not in tested(training, test)["tests"]["safety"], "a helpfulness model"
+
+
+def test_what_the_test_of_a_safety_model_needs_is_missed_before_it_trains():
+    config = ConfigDict({"kind": "safety", "unsafe_precision": 0.89})
+    with pytest.raises(ValueError, match="is tested with safety_threshold: give"):
+        reward_model.check(config, {"annotations": ()}, lambda sources: 0)
+
+
+def test_lengths_are_those_of_the_answers_alone(tested):
+    training, test = (comparisons(seed=0, domain="helpfulness", count=3, prompt=prompt) for prompt in ("a", "b"))
+    lengths = tested(training, test)["tests"]["helpfulness"]["lengths"]
+    # "good" is longer than "bad", and preferred by all.
+    assert (lengths["pairs"], lengths["longer_chosen"], lengths["longer_scored_higher"]) == (3, 1.0, 1.0)
+    records = [{**row, "chosen_tokens": [70] * 9, "rejected_tokens": [71] * 20} for row in test]
+    lengths = tested(training, records)["tests"]["helpfulness"]["lengths"]
+    assert lengths["longer_chosen"] == 0.0, "the ids that were sampled count, not the text"
 
 
 def pairs(count=16, seed=0):
@@ -228,7 +292,9 @@ def test_held_out_accuracy_is_by_rating(monkeypatch):
     monkeypatch.setattr(
         reward_model, "rewards", lambda model, params, sequences: np.asarray([score[int(ids[0])] for ids in sequences])
     )
-    table = held_out_accuracy(smallest_model(), {}, [one, other, one])
+    records = [{"chosen": "a", "rejected": "b", "rating": comparison.rating} for comparison in (one, other, one)]
+    encoded = EncodedComparisons([one, other, one], [0, 1, 2], 0, 0)
+    table = held_out_accuracy(score_comparisons(smallest_model(), {}, Letters(), records, encoded))
     assert {name: row["accuracy"] for name, row in table.items()} == {
         "significantly_better": None, "better": 1.0, "slightly_better": 0.0, "negligibly_better": None, "all": 2 / 3,
     }  # fmt: skip

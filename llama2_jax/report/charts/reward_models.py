@@ -1,4 +1,4 @@
-"""Charts of the reward models' accuracy: by rating in the newest round, and over the rounds."""
+"""Charts of the reward models' accuracy: by rating in the newest round, over the rounds, and over amounts of data."""
 
 from collections.abc import Mapping, Sequence
 
@@ -25,7 +25,7 @@ def reward_model_charts(rows: Sequence[Mapping]) -> dict[str, str | None]:
     newest = newest_round(rows)
     rounds = None
     if len({row["round"] for row in rows}) > 1:
-        series = [line for kind in DOMAINS for line in _over_rounds(rows, kind)]
+        series = [line for kind in DOMAINS for line in _accuracies(rows, kind, [row["round"] for row in rows])]
         rounds = line_chart("accuracy_rounds", series, XAxis("round", integers=True), ACCURACY)
     return {**{f"accuracy_{domain}": _by_rating(newest, domain) for domain in DOMAINS}, "accuracy_rounds": rounds}
 
@@ -52,12 +52,37 @@ def _shifts(count: int) -> list[float]:
     return [0.08 * (2 * index - count + 1) for index in range(count)]
 
 
-def _over_rounds(rows: Sequence[Mapping], kind: str) -> list[Series]:
-    own, color = [row for row in rows if row["kind"] == kind], COLORS[kind]
-    rounds = [row["round"] for row in own]
-    surest, all_pairs = ([row["accuracy"][kind][name] for row in own] for name in (RATINGS[0], "all"))
-    error = [half_interval(row["standard_error"][kind]["all"]) for row in own]
+def scaling_chart(rows: Sequence[Mapping]) -> str | None:
+    """Returns the accuracy of reward models over the part of the prompts that they were trained on (figure 6).
+
+    Args:
+      rows: reward_scaling in report.json.
+    """
+    fractions = sorted({row["prompt_fraction"] for row in rows})
+    places = [fractions.index(row["prompt_fraction"]) for row in rows]
+    series = [line for kind in DOMAINS for line in _accuracies(rows, kind, places)]
+    return line_chart(
+        "reward_scaling", series, XAxis("part of the prompts", names=[*map(as_part, fractions)]), ACCURACY
+    )
+
+
+def as_part(fraction: float) -> str:
+    """Returns 0.125 as 1/8, and what is no such part of the whole as a number."""
+    inverse = 1 / fraction
+    return "all" if fraction == 1 else f"1/{inverse:.0f}" if inverse == round(inverse) else f"{fraction:g}"
+
+
+def _accuracies(rows: Sequence[Mapping], kind: str, places: Sequence[float]) -> list[Series]:
+    """Returns the accuracy of a kind's models on its own domain, at each row's place on the x axis."""
+    own = sorted(((place, row) for place, row in zip(places, rows, strict=True) if row["kind"] == kind), key=_place)
+    x, color = [place for place, _ in own], COLORS[kind]
+    surest, all_pairs = ([row["accuracy"][kind][name] for _, row in own] for name in (RATINGS[0], "all"))
+    error = [half_interval(row["standard_error"][kind]["all"]) for _, row in own]
     return [
-        Series(f"_{kind}", color, rounds, surest, dashed=True, marker="."),
-        Series(f"{kind} model", color, rounds, all_pairs, error),
+        Series(f"_{kind}", color, x, surest, dashed=True, marker="."),
+        Series(f"{kind} model", color, x, all_pairs, error),
     ]
+
+
+def _place(placed: tuple[float, Mapping]) -> float:
+    return placed[0]
