@@ -2,8 +2,7 @@
 
 from collections.abc import Sequence
 
-import numpy as np
-from jaxtyping import Float
+from scipy import stats
 
 
 def rank_correlation(x: Sequence[float], y: Sequence[float]) -> float | None:
@@ -24,10 +23,4 @@ def rank_correlation(x: Sequence[float], y: Sequence[float]) -> float | None:
         raise ValueError(f"{len(x)} and {len(y)} values: a correlation needs one of each for every item")
     if len(set(x)) < 2 or len(set(y)) < 2:
         return None
-    return float(np.corrcoef(_ranks(x), _ranks(y))[0, 1])
-
-
-def _ranks(values: Sequence[float]) -> Float[np.ndarray, "n"]:
-    _, place, counts = np.unique(np.asarray(values, np.float64), return_inverse=True, return_counts=True)
-    last = np.cumsum(counts)
-    return (last - (counts - 1) / 2)[place]
+    return float(stats.spearmanr(x, y).statistic)
