@@ -9,6 +9,7 @@ ROLES = (
     "annotation",
     "annotator_model",  # a reward model that annotates and judges, and is no part of a version
     "reward_model",
+    "general_reward_model",  # a reward model that watches over the others: no policy is trained for it
     "rejection_sampling",
     "ppo",
     "ghost_attention",

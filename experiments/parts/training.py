@@ -96,7 +96,7 @@ def reward_model_settings(config: ConfigDict) -> dict:
 
 
 def reward_model(config: ConfigDict, kind: str) -> dict:
-    """Returns how a reward model of a kind, "helpfulness" or "safety", is trained and on which files."""
+    """Returns how a reward model of a kind, "helpfulness", "safety" or "general", is trained and on which files."""
     group, sources = config.reward_models, sources_of(config)
     names = (
         "pairs_per_batch", "margin", "safety_auxiliary_weight", "epochs", "accumulation", "too_long", "save_every",
@@ -109,7 +109,8 @@ def reward_model(config: ConfigDict, kind: str) -> dict:
         "open_preferences": sources.open_preferences,
         "test_preferences": sources.test_preferences,
         **{name: shared(group, name) for name in names},
-        "other_fraction": shared(group.other_fraction, kind),
+        # A general reward model takes all that it is given.
+        **({"other_fraction": shared(group.other_fraction, kind)} if kind in group.other_fraction else {}),
         "length": shared(config.model, "max_length"),
         **optimization(
             config,

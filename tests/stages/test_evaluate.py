@@ -8,7 +8,7 @@ from ml_collections import ConfigDict
 
 from llama2_jax.evaluation.measures import MEASURES, Measure, to_json
 from llama2_jax.inference.generate import Sample
-from llama2_jax.pipeline import encoding, sampling
+from llama2_jax.pipeline import encoding, general_reward, sampling
 from llama2_jax.pipeline.reward_models import Scores
 from llama2_jax.pipeline.stage_files import read_json, read_jsonl
 from llama2_jax.stages import evaluate
@@ -102,6 +102,42 @@ def test_win_rates_are_over_the_baseline(stage):
     assert two["win_rate_vs_sft"] == 0.5
     assert two["helpfulness_win_rate_vs_sft"] == 1 and two["safety_win_rate_vs_sft"] == 0
     assert two["win_rate_standard_error"] == pytest.approx(np.sqrt(0.25 / 6))
+
+
+@pytest.fixture
+def general(monkeypatch):
+    """A general reward model that prefers short answers, a little less for every other prompt."""
+
+    def load_general_reward(inputs, runtime):
+        return lambda sequences: -np.asarray([len(ids) + 0.5 * (ids[17] % 2) for ids in sequences], np.float32)
+
+    monkeypatch.setattr(evaluate, "load_general_reward", load_general_reward)
+
+
+def test_a_version_whose_reward_rises_while_the_general_one_falls_is_named(stage, general, monkeypatch):
+    """What the reward models pay for is length: the second version is longer, the third no more."""
+    warnings = []
+    monkeypatch.setattr(general_reward.logging, "warning", lambda message, *rest: warnings.append(message % rest))
+    versions, folder = stage()
+    one, two, three = versions
+    assert [version["reward_general"] for version in versions] == pytest.approx([-30.25, -32.25, -30.25])
+    # Three prompts with -30 and three with -30.5.
+    assert one["reward_general_standard_error"] == pytest.approx(np.sqrt(0.25**2 * 6 / 5 / 6))
+    assert one["reward_changes"] is None
+    changes = two["reward_changes"]
+    assert (changes["prompts"], changes["general"], changes["general_standard_error"]) == (6, -2.0, 0.0)
+    assert changes["over_optimised"] and changes["optimised"] > 0
+    assert three["reward_changes"]["general"] == 2.0 and not three["reward_changes"]["over_optimised"]
+    (warning,) = warnings
+    assert warning.startswith("two is over-optimised: since one, optimised reward +")
+    assert read_jsonl(folder / "answers_two.jsonl")[0]["rewards"]["general"] in (-32.0, -32.5)
+
+
+def test_without_a_general_reward_model_there_is_no_such_column(stage):
+    for version in stage()[0]:
+        assert (
+            version["reward_general"] is version["reward_general_standard_error"] is version["reward_changes"] is None
+        )
 
 
 def prompts_of_which_training_asks_some(*, seed):

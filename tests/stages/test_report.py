@@ -151,8 +151,8 @@ def test_page_has_every_section_and_needs_no_network(whole):
     assert not {"script", "link", "img", "iframe"} & set(page.tags)
     assert "This run has no" not in page.text
     # 6 of the versions, 1 of instructions, 3 of reward models, 2 of annotation, 3 + 2 sweeps of rejection sampling,
-    # 4 of PPO, 2 of losses.
-    assert page.tags.count("svg") == 23
+    # 5 of PPO, 2 of losses.
+    assert page.tags.count("svg") == 24
 
 
 def test_page_shows_the_numbers(whole):
