@@ -135,9 +135,8 @@ def test_a_version_whose_reward_rises_while_the_general_one_falls_is_named(stage
 
 def test_without_a_general_reward_model_there_is_no_such_column(stage):
     for version in stage()[0]:
-        assert (
-            version["reward_general"] is version["reward_general_standard_error"] is version["reward_changes"] is None
-        )
+        names = ("reward_general", "reward_general_standard_error", "reward_changes")
+        assert [version[name] for name in names] == [None] * 3
 
 
 def prompts_of_which_training_asks_some(*, seed):

@@ -108,7 +108,8 @@ def train(folder, tmp_path, monkeypatch):
             "reward": {"function": f"{__name__}.{reward}"}, "iterations": 8, "batch_size": 24, "minibatch_size": 12,
             "kl_coefficient": 0.0, "clip": 0.2, "value_clip": 0.2, "gamma": 1.0, "lambda_": 0.95, "temperature": 1.0,
             "max_new_tokens": 8, "missing_eos_penalty": 0.0, "whiten_advantages": True, "critic_warmup_iterations": 1,
-            "critic_learning_rate": 1e-2, "evaluate_every": 4, "patience": 9, **SCHEDULE, "learning_rate": 3e-2, **changes,
+            "critic_learning_rate": 1e-2, "evaluate_every": 4, "patience": 9, **SCHEDULE, "learning_rate": 3e-2,
+            **changes,
         })  # fmt: skip
         roles = ("tokenizer", "policy", "helpfulness", "safety", *(("general",) if general else ()))
         runtime = smallest_runtime(tmp_path, model=MODEL)
