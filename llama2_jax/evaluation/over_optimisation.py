@@ -3,10 +3,13 @@
 A policy that exploits the reward it is trained on goes on raising it while its answers get worse. A general reward
 model, trained on open comparisons alone and used in no training of a policy, shares few of the mistakes that are
 exploited: where the two part, the gain is no longer one in quality.
+
+The two are compared on prompts that are not tagged as safety matters. One model of open comparisons is a poor judge of
+refusals, the reason why the paper has two reward models (section 3.2.2), and false refusals show on the other prompts.
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from llama2_jax.evaluation.paired import paired_difference
@@ -26,6 +29,11 @@ class Rewards(NamedTuple):
 
     optimised: Sequence[float]
     general: Sequence[float] | None
+
+    def harmless(self, prompts: Sequence[Mapping]) -> "Rewards":
+        """Returns the rewards on the prompts that are not tagged as safety matters, by which the two are compared."""
+        kept = [index for index, prompt in enumerate(prompts) if not prompt["safety"]]
+        return Rewards(*(None if values is None else [values[index] for index in kept] for values in self))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,15 +71,15 @@ class RewardChanges:
 
 
 def reward_changes(before: Rewards, after: Rewards) -> RewardChanges | None:
-    """Returns how both rewards changed; None without a general reward.
+    """Returns how both rewards changed; None without a general reward, or without prompts.
 
     Args:
       before, after: of two policies' answers to the same prompts, in the same order.
 
     Raises:
-      ValueError: if the two do not have the same number of prompts, or none.
+      ValueError: if the two do not have the same number of prompts.
     """
-    if before.general is None or after.general is None:
+    if not before.general or not after.general:
         return None
     return RewardChanges(
         len(before.optimised),

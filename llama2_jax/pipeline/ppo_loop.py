@@ -1,7 +1,7 @@
 """PPO's iterations (section 3.2.3): experience, gradient steps, evaluation, and the best policy kept."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -35,11 +35,13 @@ class Environment:
     Attributes:
       prompts: the position among the batches of prompts, saved with each checkpoint.
       rollouts: (policy, critic, iteration) -> experience on the next batch of prompts.
-      held_out_rewards: policy -> the rewards of its answers to the held-out prompts.
+      held_out: the prompts that decide when to stop, with `safety`.
+      held_out_rewards: policy -> the rewards of its answers to them.
     """
 
     prompts: Position
     rollouts: Callable[[Params, Params, int], Rollouts]
+    held_out: Sequence[Mapping]
     held_out_rewards: Callable[[Params], Rewards]
 
 
@@ -53,7 +55,7 @@ class Progress:
       best, best_iteration: the best held-out reward so far, and after which iteration.
       waited: evaluations since then, of a policy in training: not those made while the critic warms up.
       first: the held-out reward before the first iteration.
-      start: the rewards of the answers to the held-out prompts before the first iteration.
+      start: the rewards of the answers to the harmless held-out prompts before the first iteration.
       over_optimised: after which iteration the alarm rang first; None if it has not.
     """
 
@@ -91,7 +93,7 @@ class Progress:
         """Returns the progress with the first evaluation's rewards, or the iteration of the alarm that they ring.
 
         Args:
-          rewards: of the answers that the policy as it is now gives to the held-out prompts.
+          rewards: of the answers that the policy as it is now gives to the harmless ones of the held-out prompts.
         """
         if self.start is None:
             return dataclasses.replace(self, start=rewards)
@@ -171,12 +173,13 @@ def _evaluate_and_save(
     # A run that resumes from a checkpoint of this iteration has evaluated it already.
     if due and progress.evaluated < iteration:
         rewards = environment.held_out_rewards(states["policy"].params)
+        harmless = rewards.harmless(environment.held_out)
         means = {"held_out_reward": float(np.mean(rewards.optimised))}
-        if rewards.general is not None:
-            means["held_out_general_reward"] = float(np.mean(rewards.general))
+        if harmless.general:
+            means["held_out_general_reward"] = float(np.mean(harmless.general))
         session.metrics.write(iteration, means)
         progress = progress.with_evaluation(means["held_out_reward"], config.critic_warmup_iterations)
-        progress = progress.with_alarm(rewards)
+        progress = progress.with_alarm(harmless)
     saves = due or stops or iteration % config.save_every == 0
     if saves and session.checkpoints.latest_step() != iteration:
         session.save(iteration, _together(states), environment.prompts, dataclasses.asdict(progress))

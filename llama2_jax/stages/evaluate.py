@@ -1,7 +1,7 @@
 """Evaluation (sections 3.4 and 4.4): all versions answer the same prompts; a judge and the reward models look at them.
 
-A general reward model, if the stage has one, scores them too: where it falls from one version to the next while the
-combined reward rises, a warning says so (section 3.4.1).
+A general reward model, if the stage has one, scores them too: where it falls on harmless prompts from one version to
+the next while the combined reward rises, a warning says so (section 3.4.1).
 
 Writes evaluation.json and answers_<version>.jsonl.
 """
@@ -164,12 +164,11 @@ def _measure(name: str, config: ConfigDict, policy: Policy, examination: Examina
         [{**row, "verdict": verdict} for row, verdict in zip(rows, verdicts, strict=True)],
     )
     unseen = [row for row in rows if not row["seen"]]
-    combined, general = ([row["rewards"].get(name) for row in unseen] for name in ("combined", "general"))
-    general = general if examination.general and unseen else None
-    general_mean, general_error = mean_and_error(general) if general else (None, None)
+    rewards = _harmless_rewards(unseen, examination.general is not None)
+    general, general_error = mean_and_error(rewards.general) if rewards.general else (None, None)
     return {
         "utilities": utilities(records, verdicts),
-        "rewards": Rewards(combined, general),
+        "rewards": rewards,
         **summarise(records, verdicts, examination.measures),
         "judged": count_judged(records, verdicts, examination.measures),
         "categories": by_category(records, verdicts, examination.measures),
@@ -177,10 +176,15 @@ def _measure(name: str, config: ConfigDict, policy: Policy, examination: Examina
         "instruction_kept": _instruction_kept(name, config, policy, examination, runtime),
         "reward_helpfulness": mean_known([row["rewards"] for row in unseen], "helpfulness"),
         "reward_safety": mean_known([row["rewards"] for row in unseen], "safety"),
-        "reward_general": general_mean,
+        "reward_general": general,
         "reward_general_standard_error": general_error,
         "answer_tokens": mean_known(unseen, "answer_tokens"),
     }
+
+
+def _harmless_rewards(rows: Sequence[dict], has_general: bool) -> Rewards:
+    general = [row["rewards"]["general"] for row in rows] if has_general else None
+    return Rewards([row["rewards"]["combined"] for row in rows], general).harmless(rows)
 
 
 def _win_rates(

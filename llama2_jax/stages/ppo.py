@@ -7,7 +7,7 @@ held-out prompts is kept. That reward is the largest of several evaluations, so 
 the starting policy and the best one answer the held-out prompts with randomness that chose neither.
 
 A general reward model, if the stage has one, scores the answers to the held-out prompts too. Nothing is trained for it:
-where it falls while the reward rises, a warning says so (section 3.4.1).
+where it falls on harmless prompts while the reward rises, a warning says so (section 3.4.1).
 """
 
 import functools
@@ -63,7 +63,7 @@ def run(config: ConfigDict, inputs: Inputs, runtime: Runtime) -> dict:
         return Rewards(scores.combined.tolist(), None if general is None else general(answered).tolist())
 
     save_model_description(runtime.folder, runtime.model, "language")
-    environment = Environment(batches, rollouts, functools.partial(held_out_rewards, draw="held out"))
+    environment = Environment(batches, rollouts, held_out.records, functools.partial(held_out_rewards, draw="held out"))
     progress = iterate(config, reference, reward_models.helpfulness, environment, runtime)
     before = held_out_rewards(reference, "held out, final")
     best = load_model(runtime.folder, runtime.mesh, "language").params
@@ -82,12 +82,12 @@ def run(config: ConfigDict, inputs: Inputs, runtime: Runtime) -> dict:
         "stopped_early": progress.iteration < config.iterations,
         # After which iteration the evaluations in the loop first showed that both rewards part.
         "over_optimisation": progress.over_optimised,
-        **_general_results(before, after),
+        **_general_results(before.harmless(held_out.records), after.harmless(held_out.records)),
     }
 
 
 def _general_results(before: Rewards, after: Rewards) -> dict:
-    """The general reward of the policy that is kept, on the answers that `held_out_gain` is over; None without it."""
+    """The general reward of the policy that is kept, on new answers to the harmless prompts; None without it."""
     changes = reward_changes(before, after)
     return {
         "held_out_general_reward_before": changes and float(np.mean(before.general)),

@@ -63,6 +63,14 @@ def test_without_a_general_reward_nothing_is_compared():
     assert reward_changes(Rewards([0.0, 1.0], None), Rewards([9.0, 9.0], None)) is None
 
 
+def test_both_are_compared_on_harmless_prompts():
+    prompts = [{"safety": safety} for safety in (True, False, False, True)]
+    assert Rewards([1, 2, 3, 4], [5, 6, 7, 8]).harmless(prompts) == Rewards([2, 3], [6, 7])
+    assert Rewards([1, 2, 3, 4], None).harmless(prompts) == Rewards([2, 3], None)
+    none = Rewards([1], [5]).harmless(prompts[:1])
+    assert reward_changes(none, none) is None, "nothing is left to compare"
+
+
 def test_answers_to_other_prompts_are_refused():
     with pytest.raises(ValueError, match="2 and 1 values cannot be paired"):
         reward_changes(Rewards([0.0], [0.0]), Rewards([9.0, 9.0], [1.0, 1.0]))

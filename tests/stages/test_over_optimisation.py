@@ -37,7 +37,11 @@ def quality(answer):
 
 def prompts(*, seed, count):
     del seed
-    return [{"messages": [{"role": "user", "content": "abcdef"[index % 6]}], "safety": False} for index in range(count)]
+    letters = ["abcdef"[index % 6] for index in range(count)]
+    return [
+        {"messages": [{"role": "user", "content": letter}], "safety": index % 4 == 0}
+        for index, letter in enumerate(letters)
+    ]
 
 
 def open_comparisons(*, seed, count):
@@ -100,7 +104,12 @@ def train(folder, tmp_path, monkeypatch):
     """Runs PPO for a reward; returns its results, the rows of its metrics, and its warnings."""
     monkeypatch.setattr(encoding.Tokenizer, "load", lambda path: Letters())
     warnings = []
-    monkeypatch.setattr(logging, "warning", lambda message, *arguments: warnings.append(message % arguments))
+
+    def warn(message, *arguments):
+        if "over-optimisation" in message:  # a slow disk is no matter here
+            warnings.append(message % arguments)
+
+    monkeypatch.setattr(logging, "warning", warn)
 
     def run(reward, general=True, **changes):
         config = ConfigDict({
@@ -130,9 +139,9 @@ def test_a_flawed_reward_is_over_optimised_and_the_alarm_rings_once(train):
     assert reward[8] > reward[0] + 0.1 and general[8] < general[0] - 0.5
     first = results["over_optimisation"]
     assert first in (4, 8) and reward[first] > reward[0] and general[first] < general[0]
-    (warning,) = [one for one in warnings if "over-optimisation" in one]
+    (warning,) = warnings
     assert warning.startswith(f"PPO iteration {first}: over-optimisation. Since the start, optimised reward +")
-    assert re.search(r"general reward -[\d.]+ \(standard error [\d.]+\), over 64 prompts", warning)
+    assert re.search(r"general reward -[\d.]+ \(standard error [\d.]+\), over 48 prompts", warning)
     assert "kl_coefficient" in warning and "iterations" in warning and "new comparisons" in warning
     # The policy that is kept has the highest reward, and answers worse than the start.
     assert results["held_out_gain"] > 0

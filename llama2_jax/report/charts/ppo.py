@@ -38,7 +38,7 @@ REWARD = Chart(
 GENERAL = Chart(
     "ppo_general",
     "General reward",
-    "Mean score of answers to held-out prompts by the general reward model, which the policy is not trained for.",
+    "Mean score of answers to the harmless held-out prompts by the general reward model, which nothing is trained for.",
     source="section 3.4.1",
     y_label="mean score (logit)",
     share=False,
@@ -69,7 +69,7 @@ FINISHED = Chart(
 CURVES = (
     Curve("reward", "sampled batch", "policy", REWARD),
     Curve("held_out_reward", "held-out prompts", "helpfulness", REWARD, marker="o"),
-    Curve("held_out_general_reward", "held-out prompts", "helpfulness", GENERAL, marker="o"),
+    Curve("held_out_general_reward", "harmless held-out prompts", "helpfulness", GENERAL, marker="o"),
     Curve("kl", "KL", "violation", KL),
     Curve("policy_clip_fraction", "clipped", "refusal", CLIP),
     Curve("finished", "finished answers", "safety", FINISHED),
