@@ -9,7 +9,7 @@ from ml_collections import ConfigDict
 
 from experiments import sft
 from experiments.parts.ending import with_evaluation
-from experiments.parts.rounds import add_annotator_models, add_round
+from experiments.parts.rounds import add_annotator_models, add_general_reward, add_round
 from experiments.parts.scales import by_scale
 from experiments.parts.training import reward_model_settings
 
@@ -37,4 +37,5 @@ def start(argument: str) -> ConfigDict:
     config.safety_threshold = 0.15
     config.reward_models = reward_model_settings(config)
     add_annotator_models(config)
+    add_general_reward(config)
     return config

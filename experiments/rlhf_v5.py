@@ -16,6 +16,7 @@ from experiments.parts.rounds import (
     add_rejection_sampling,
     add_reward_models,
     add_version,
+    general_reward_input,
 )
 from experiments.parts.scales import by_scale
 from experiments.parts.shared_settings import shared
@@ -70,6 +71,7 @@ def add_ppo(config: ConfigDict, *, policy: str) -> None:
             "policy": policy,
             "helpfulness": "rlhf_v5_helpfulness_reward",
             "safety": "rlhf_v5_safety_reward",
+            **general_reward_input(config),  # it watches, and trains nothing
         },
         "prompts": sources.ppo_prompts,
         "held_out_prompts": sources.ppo_held_out_prompts,

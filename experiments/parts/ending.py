@@ -3,7 +3,7 @@
 from ml_collections import ConfigDict
 
 from experiments.parts.choice import sources_of
-from experiments.parts.rounds import KINDS
+from experiments.parts.rounds import KINDS, general_reward_input
 from experiments.parts.shared_settings import shared
 from experiments.parts.stages import add_stage, stages_with_role
 
@@ -18,6 +18,7 @@ def with_evaluation(config: ConfigDict) -> ConfigDict:
             "tokenizer": "tokenizer",
             "models": tuple(stage for _, stage in config.versions),
             **{kind: newest_reward_model(config, kind) for kind in KINDS},
+            **general_reward_input(config),
             **sources.annotator_inputs,
         },
         "versions": tuple(name for name, _ in config.versions),

@@ -66,6 +66,20 @@ PPO_PROMPTS = {"batch": 5, "unsafe": 0.1, "borderline": 0.2}
 # are not to the point.
 OPEN_NOISE = 0.12
 
+
+def open_preferences(*, helpfulness: int, safety: int, **arguments) -> SourceDict:
+    """Returns so many open comparisons of each domain."""
+
+    def of(domain: str, **shares) -> dict:
+        function = "demonstrations.open_preferences"
+        return source(function, "preferences", domain=domain, noise=OPEN_NOISE, **shares, **arguments)
+
+    return {
+        "open_helpfulness": of("helpfulness", count=helpfulness, off_topic=0.45, borderline=0.15),
+        "open_safety": of("safety", count=safety, borderline=0.1),
+    }
+
+
 MINIATURE = Sources(
     pretraining={
         name: source("corpus.pretraining_text", "text", weight, source=name, documents=3000)
@@ -94,26 +108,10 @@ MINIATURE = Sources(
     annotator_kinds=(),
     annotator_preferences=no_preferences,
     preferences=no_preferences,
-    open_preferences={
-        "open_helpfulness": source(
-            "demonstrations.open_preferences",
-            "preferences",
-            domain="helpfulness",
-            count=3000,
-            noise=OPEN_NOISE,
-            off_topic=0.45,
-            borderline=0.15,
-        ),
-        "open_safety": source(
-            "demonstrations.open_preferences",
-            "preferences",
-            domain="safety",
-            count=300,
-            noise=OPEN_NOISE,
-            borderline=0.1,
-        ),
-    },
+    open_preferences=open_preferences(helpfulness=3000, safety=300),
     test_preferences={},
+    general_preferences=lambda limit: open_preferences(helpfulness=3000, safety=300),
+    general_test_preferences=open_preferences(helpfulness=200, safety=100, **HELD_OUT),
     too_long_comparisons="raise",
     sampling_prompts=sampling_prompts,
     bag_size=1500,  # of at most 4,000 or 5,000 that the rounds keep, one to a prompt

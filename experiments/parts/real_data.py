@@ -183,6 +183,9 @@ def real_data(scale: str) -> Sources:
         preferences=lambda limit: comparisons(scale, REWARD_MODELS, limit),
         open_preferences={},
         test_preferences=comparisons(scale, TEST),
+        # The published ones that count as the reward models' own here, without the rounds' comparisons.
+        general_preferences=lambda limit: comparisons(scale, REWARD_MODELS, limit),
+        general_test_preferences=comparisons(scale, TEST),
         too_long_comparisons="truncate_left",
         sampling_prompts=lambda number: sampling_prompts(scale, number),
         bag_size=0,  # all of them

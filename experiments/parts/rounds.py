@@ -11,6 +11,7 @@ from experiments.parts.stages import add_stage
 from experiments.parts.training import finetuning_schedule, reward_model
 
 KINDS = ("helpfulness", "safety")
+GENERAL_REWARD = "general_reward"
 
 
 def add_round(
@@ -60,6 +61,28 @@ def add_annotator_models(config: ConfigDict) -> None:
             **reward_model(config, kind),
             "preferences": sources.annotator_preferences(shared(config.reward_models, "human_comparisons")),
         })  # fmt: skip
+
+
+def add_general_reward(config: ConfigDict) -> None:
+    """Adds the general reward model, where the data has open comparisons: it trains on them alone (section 3.4.1)."""
+    sources = sources_of(config)
+    comparisons = sources.general_preferences(shared(config.reward_models, "human_comparisons"))
+    if comparisons:
+        add_stage(config, GENERAL_REWARD, {
+            "run": "llama2_jax.stages.reward_model",
+            "role": "general_reward_model",
+            "inputs": {"tokenizer": "tokenizer", "start": "sft", "annotations": ()},
+            "round": 0,
+            **reward_model(config, "general"),
+            "preferences": {},
+            "open_preferences": comparisons,
+            "test_preferences": sources.general_test_preferences,
+        })  # fmt: skip
+
+
+def general_reward_input(config: ConfigDict) -> dict[str, str]:
+    """Returns the general reward model as a stage's input; nothing if the experiment has none."""
+    return {"general": GENERAL_REWARD} if GENERAL_REWARD in config.stages else {}
 
 
 def add_annotation(config: ConfigDict, number: int, *, newest: str, earlier: str) -> None:

@@ -33,6 +33,9 @@ class Sources:
       preferences: at most so many of each file: human comparisons that reward models train on besides the rounds' own.
       open_preferences: open-source comparisons for the mix of the reward models (section 3.2.2).
       test_preferences: human comparisons that no model trains on.
+      general_preferences: at most so many of each file: all open-source comparisons that reward models train on, for
+        the general one (section 3.4.1), which trains on nothing else; if there are none, there is no such model.
+      general_test_preferences: comparisons like these that no model trains on.
       too_long_comparisons: as too_long_dialogues, for comparisons.
       sampling_prompts: of a round, 1 to 5: prompts whose best answers are kept.
       bag_size: from V4 on, how many of the best answers of all rounds are kept; 0 is all.
@@ -65,6 +68,8 @@ class Sources:
     preferences: Callable[[Limit], SourceDict]
     open_preferences: SourceDict
     test_preferences: SourceDict
+    general_preferences: Callable[[Limit], SourceDict]
+    general_test_preferences: SourceDict
     too_long_comparisons: str
     sampling_prompts: Callable[[int], SourceDict]
     bag_size: int

@@ -10,6 +10,7 @@ ROLES = (
     "annotator_model",  # a reward model that annotates and judges, and is no part of a version
     "reward_model",
     "reward_scaling",  # a reward model on a part of the comparisons, to see what more of them would bring
+    "general_reward_model",  # a reward model that watches over the others: no policy is trained for it
     "rejection_sampling",
     "ppo",
     "ghost_attention",

@@ -98,7 +98,7 @@ def reward_model_settings(config: ConfigDict) -> dict:
 
 
 def reward_model(config: ConfigDict, kind: str) -> dict:
-    """Returns how a reward model of a kind, "helpfulness" or "safety", is trained and on which files."""
+    """Returns how a reward model of a kind, "helpfulness", "safety" or "general", is trained and on which files."""
     group, sources = config.reward_models, sources_of(config)
     names = (
         "pairs_per_batch", "margin", "safety_auxiliary_weight", "unsafe_precision", "epochs", "accumulation",
@@ -112,7 +112,8 @@ def reward_model(config: ConfigDict, kind: str) -> dict:
         "test_preferences": sources.test_preferences,
         "prompt_fraction": 1.0,  # of the prompts, those whose comparisons are trained on
         **{name: shared(group, name) for name in names},
-        "other_fraction": shared(group.other_fraction, kind),
+        # A general reward model takes all that it is given.
+        **({"other_fraction": shared(group.other_fraction, kind)} if kind in group.other_fraction else {}),
         "safety_threshold": shared(config, "safety_threshold"),
         "length": shared(config.model, "max_length"),
         **optimization(

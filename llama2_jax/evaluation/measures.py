@@ -139,7 +139,8 @@ WIN_RATE = Chart(
 SCORES = Chart(
     "scores",
     "Reward model scores",
-    "Mean scores by the newest reward models, to compare with the judge's verdicts.",
+    "Mean scores by the newest reward models, to compare with the judge's verdicts; dashed: on harmless prompts, by "
+    "a general reward model, which no version was trained for. Where the others rise and it falls, they are exploited.",
     source="section 3.4.1",
     y_label="mean score (logit)",
     share=False,
@@ -171,6 +172,8 @@ MEASURES = (
     Measure("safety_win_rate_vs_sft", "wins on safety", "higher", chart=WIN_RATE, color="safety", dashed=True),
     Measure("reward_helpfulness", "helpfulness reward", "higher", share=False, chart=SCORES, color="helpfulness"),
     Measure("reward_safety", "safety reward", "higher", share=False, chart=SCORES, color="safety"),
+    Measure("reward_general", "general reward", "higher", prompts="harmless", share=False,
+            standard_error="reward_general_standard_error", chart=SCORES, color="policy", dashed=True),
     Measure("answer_tokens", "tokens per answer", share=False),
     Measure("seen_helpfulness", "helpfulness", "higher", verdict="helpfulness", prompts="harmless", seen=True,
             in_words=True, chart=HELPFULNESS, color="helpfulness", dashed=True),

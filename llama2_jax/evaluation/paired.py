@@ -17,6 +17,11 @@ def paired_difference(ours: Sequence[float], theirs: Sequence[float]) -> tuple[f
     """
     if len(ours) != len(theirs) or not len(ours):
         raise ValueError(f"{len(ours)} and {len(theirs)} values cannot be paired: give one of each for every pair")
-    differences = np.asarray(ours, float) - np.asarray(theirs, float)
-    error = float(differences.std(ddof=1)) / math.sqrt(len(differences)) if len(differences) > 1 else None
-    return float(differences.mean()), error
+    return mean_and_error(np.asarray(ours, float) - np.asarray(theirs, float))
+
+
+def mean_and_error(values: Sequence[float]) -> tuple[float, float | None]:
+    """Returns the mean of values and its standard error; None for a single value."""
+    array = np.asarray(values, float)
+    error = float(array.std(ddof=1)) / math.sqrt(len(array)) if len(array) > 1 else None
+    return float(array.mean()), error

@@ -102,6 +102,7 @@ def open_preferences(
     flipped: float = 0.08,
     off_topic: float = 0.0,
     borderline: float = 0.05,
+    split: str = TRAINING,
     purpose: str = "",
 ) -> list[dict]:
     """Returns preferences like those of open data sets (Table 6): two people's answers, coarser and noisier labels.
@@ -118,6 +119,7 @@ def open_preferences(
       flipped: the share of labels that are reversed at random.
       off_topic: the share of pairs in which one of the answers is to another request; a third of these are refusals.
       borderline: the share of requests that are harmless but sound unsafe.
+      split: whose questions are asked (splits.py).
       purpose: another name draws other pairs.
     """
     if domain not in ("helpfulness", "safety"):
@@ -125,11 +127,11 @@ def open_preferences(
     rng = stream(seed, "open_preferences", domain, purpose)
     records = []
     while len(records) < count:
-        messages = _single(seed, rng, VENDOR, 0.8 if domain == "safety" else 0.0, borderline)[:-1]
+        messages = _single(seed, rng, VENDOR, 0.8 if domain == "safety" else 0.0, borderline, split)[:-1]
         answers = [answer_to(messages, manner, rng, seed=seed) for manner in (VENDOR, PUBLIC)]
         if rng.random() < off_topic:
             refused = rng.random() < 1 / 3
-            other = _single(seed, rng, PREPROMPTED if refused else VENDOR, float(refused), 0.0)
+            other = _single(seed, rng, PREPROMPTED if refused else VENDOR, float(refused), 0.0, split)
             answers[rng.randrange(2)] = other[-1]["content"]
         utilities = []
         for answer in answers:

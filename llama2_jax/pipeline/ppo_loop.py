@@ -1,7 +1,7 @@
 """PPO's iterations (section 3.2.3): experience, gradient steps, evaluation, and the best policy kept."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -9,8 +9,10 @@ import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
+from llama2_jax.evaluation.over_optimisation import Rewards
 from llama2_jax.models.config import ModelConfig
 from llama2_jax.models.llama import Params
+from llama2_jax.pipeline.general_reward import rings_over_optimisation
 from llama2_jax.pipeline.model_training import learning_rate, shard_batch, stage_session
 from llama2_jax.pipeline.ppo_guards import REFERENCE, SAMPLER, TRAINING, check_agreement, tolerance
 from llama2_jax.pipeline.ppo_steps import ppo_critic_step, ppo_policy_step
@@ -33,12 +35,14 @@ class Environment:
     Attributes:
       prompts: the position among the batches of prompts, saved with each checkpoint.
       rollouts: (policy, critic, iteration) -> experience on the next batch of prompts.
-      held_out_reward: policy -> its mean reward on the held-out prompts.
+      held_out: the prompts that decide when to stop, with `safety`.
+      held_out_rewards: policy -> the rewards of its answers to them.
     """
 
     prompts: Position
     rollouts: Callable[[Params, Params, int], Rollouts]
-    held_out_reward: Callable[[Params], float]
+    held_out: Sequence[Mapping]
+    held_out_rewards: Callable[[Params], Rewards]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,6 +55,8 @@ class Progress:
       best, best_iteration: the best held-out reward so far, and after which iteration.
       waited: evaluations since then, of a policy in training: not those made while the critic warms up.
       first: the held-out reward before the first iteration.
+      start: the rewards of the answers to the harmless held-out prompts before the first iteration.
+      over_optimised: after which iteration the alarm rang first; None if it has not.
     """
 
     iteration: int = 0
@@ -59,6 +65,8 @@ class Progress:
     best_iteration: int = 0
     waited: int = 0
     first: float | None = None
+    start: Rewards | None = None
+    over_optimised: int | None = None
 
     def with_evaluation(self, reward: float, warmup_iterations: int) -> "Progress":
         """Returns the progress after an evaluation of the policy as it is now.
@@ -80,6 +88,17 @@ class Progress:
         if reward > self.best:
             return dataclasses.replace(evaluated, best=reward, best_iteration=self.iteration, waited=0)
         return dataclasses.replace(evaluated, waited=self.waited + (self.iteration > warmup_iterations))
+
+    def with_alarm(self, rewards: Rewards) -> "Progress":
+        """Returns the progress with the first evaluation's rewards, or the iteration of the alarm that they ring.
+
+        Args:
+          rewards: of the answers that the policy as it is now gives to the harmless ones of the held-out prompts.
+        """
+        if self.start is None:
+            return dataclasses.replace(self, start=rewards)
+        rings = self.over_optimised is None and rings_over_optimisation(Rewards(*self.start), rewards, self.iteration)
+        return dataclasses.replace(self, over_optimised=self.iteration) if rings else self
 
 
 def iterate(config: ConfigDict, policy: Params, critic: Params, environment: Environment, runtime: Runtime) -> Progress:
@@ -153,9 +172,14 @@ def _evaluate_and_save(
     due = iteration % config.evaluate_every == 0 or iteration == config.iterations
     # A run that resumes from a checkpoint of this iteration has evaluated it already.
     if due and progress.evaluated < iteration:
-        reward = environment.held_out_reward(states["policy"].params)
-        session.metrics.write(iteration, {"held_out_reward": reward})
-        progress = progress.with_evaluation(reward, config.critic_warmup_iterations)
+        rewards = environment.held_out_rewards(states["policy"].params)
+        harmless = rewards.harmless(environment.held_out)
+        means = {"held_out_reward": float(np.mean(rewards.optimised))}
+        if harmless.general:
+            means["held_out_general_reward"] = float(np.mean(harmless.general))
+        session.metrics.write(iteration, means)
+        progress = progress.with_evaluation(means["held_out_reward"], config.critic_warmup_iterations)
+        progress = progress.with_alarm(harmless)
     saves = due or stops or iteration % config.save_every == 0
     if saves and session.checkpoints.latest_step() != iteration:
         session.save(iteration, _together(states), environment.prompts, dataclasses.asdict(progress))

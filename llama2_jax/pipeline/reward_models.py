@@ -128,15 +128,15 @@ def annotator_scores(
 def reward_scores(
     model: ModelConfig,
     mesh: Mesh,
-    reward_models: tuple[ResidentModel, ResidentModel],
+    reward_models: tuple[ResidentModel, ...],
     resident: tuple[ResidentModel, ...],
     rows: int = 0,
 ) -> tuple[Program, ...]:
-    """Returns the programs of `RewardModels.score`.
+    """Returns the programs of `RewardModels.score`, or of the general reward.
 
     Args:
       model, mesh: of the models.
-      reward_models: from `abstract_reward_models`.
+      reward_models: from `abstract_reward_models` or `abstract_general_reward`.
       resident: all models that the stage keeps on the devices, these among them.
       rows: how many answers each scores in the stage's unit of work.
     """

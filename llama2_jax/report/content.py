@@ -130,6 +130,7 @@ def _version(row: Mapping, measures: Sequence[Measure]) -> dict:
         "categories": row.get("categories") or {},
         "judged": row.get("judged") or {},
         "notes": row.get("notes") or [],
+        "reward_changes": row.get("reward_changes"),
     }
 
 
@@ -190,6 +191,8 @@ def _ppo(stage: FinishedStage) -> dict:
     fields = (
         "iterations", "best_iteration", "held_out_reward_before", "held_out_reward", "held_out_gain",
         "held_out_gain_standard_error", "selection_reward_before", "selection_reward", "stopped_early",
+        "over_optimisation", "held_out_general_reward_before", "held_out_general_reward", "held_out_general_change",
+        "held_out_general_change_standard_error",
     )  # fmt: skip
     curves = stage.curves
     return {

@@ -1,5 +1,8 @@
 """Evaluation (sections 3.4 and 4.4): all versions answer the same prompts; a judge and the reward models look at them.
 
+A general reward model, if the stage has one, scores them too: where it falls on harmless prompts from one version to
+the next while the combined reward rises, a warning says so (section 3.4.1).
+
 Writes evaluation.json and answers_<version>.jsonl.
 """
 
@@ -12,6 +15,8 @@ from ml_collections import ConfigDict
 from llama2_jax.data.counts import Count
 from llama2_jax.data.sources import load_function
 from llama2_jax.evaluation.measures import Measure, to_json
+from llama2_jax.evaluation.over_optimisation import Rewards
+from llama2_jax.evaluation.paired import mean_and_error
 from llama2_jax.evaluation.reward_quality import COMPARED_ON, reward_quality
 from llama2_jax.evaluation.verdicts import (
     by_category,
@@ -28,6 +33,12 @@ from llama2_jax.models.config import ModelConfig
 from llama2_jax.pipeline.conversations import converse_resumable
 from llama2_jax.pipeline.device_programs import LONGEST_PROMPTS, abstract_model, generation
 from llama2_jax.pipeline.encoding import load_tokenizer, read_prompts, read_records
+from llama2_jax.pipeline.general_reward import (
+    GeneralReward,
+    abstract_general_reward,
+    changes_of_versions,
+    load_general_reward,
+)
 from llama2_jax.pipeline.resumable import map_resumable
 from llama2_jax.pipeline.reward_models import (
     RewardModels,
@@ -51,6 +62,7 @@ class Examination:
       records, prompts: the prompts, with `safety`, `category` and `seen`, and their token ids.
       dialogues: dialogues with an instruction in their system message; `seen` if training uses its words.
       reward_models: the newest ones.
+      general: the general reward model; None if there is none.
       judge: rows with `messages` and `response` -> a verdict for each, checked.
       measures: what is made of the verdicts.
     """
@@ -59,6 +71,7 @@ class Examination:
     prompts: Sequence[Sequence[int]]
     dialogues: Sequence[dict]
     reward_models: RewardModels
+    general: GeneralReward | None
     judge: Callable[[Sequence[dict]], Sequence[dict | None]]
     measures: Sequence[Measure]
 
@@ -74,6 +87,7 @@ def run(config: ConfigDict, inputs: Inputs, runtime: Runtime) -> dict:
         *read_prompts(config.prompts, config.max_new_tokens, tokenizer, runtime),
         dialogues=read_records(config.instruction_dialogues, runtime, "instructed"),
         reward_models=load_reward_models(inputs, runtime, piecewise(config.safety_threshold)),
+        general=load_general_reward(inputs, runtime),
         judge=_checked_judge(config, inputs, runtime, measures),
         measures=measures,
     )
@@ -93,6 +107,9 @@ def run(config: ConfigDict, inputs: Inputs, runtime: Runtime) -> dict:
         _with_win_rates({"name": name, **version}, _win_rates(ours[name], ours[config.baseline], records))
         for name, version in zip(config.versions, measured, strict=True)
     ]
+    watched = [_watched_rewards(records, rewards[name]) for name in config.versions]
+    for version, changes in zip(versions, changes_of_versions(config.versions, watched), strict=True):
+        version["reward_changes"] = changes
     write_json(
         runtime.folder / "evaluation.json",
         {
@@ -117,7 +134,8 @@ def check(config: ConfigDict, inputs: Mapping, count: Count) -> None:
 
 def device_work(config: ConfigDict, model: ModelConfig, mesh: Mesh) -> DeviceWork:
     """Generation by one version after the other, and scores by the reward models, which stay, and by a judge."""
-    version, rewards = abstract_model("version", model, mesh), abstract_reward_models(model, mesh)
+    version = abstract_model("version", model, mesh)
+    rewards = (*abstract_reward_models(model, mesh), *abstract_general_reward(config, model, mesh))
     programs = (
         *generation(config, model, mesh, version, rewards),
         *reward_scores(model, mesh, rewards, (version, *rewards)),
@@ -154,9 +172,12 @@ def _measure(name: str, config: ConfigDict, policy: Policy, examination: Examina
         [{**row, "verdict": verdict} for row, verdict in zip(rows, verdicts, strict=True)],
     )
     unseen = [row for row in rows if not row["seen"]]
+    rewards = [row["rewards"] for row in rows]
+    watched = _watched_rewards(records, rewards).general
+    general, general_error = mean_and_error(watched) if watched else (None, None)
     return {
         "utilities": utilities(records, verdicts),
-        "rewards": [row["rewards"] for row in rows],
+        "rewards": rewards,
         "verdicts": [verdict and {field: verdict.get(field) for field in COMPARED_ON} for verdict in verdicts],
         **summarise(records, verdicts, examination.measures),
         "judged": count_judged(records, verdicts, examination.measures),
@@ -165,8 +186,18 @@ def _measure(name: str, config: ConfigDict, policy: Policy, examination: Examina
         "instruction_kept": _instruction_kept(name, config, policy, examination, runtime),
         "reward_helpfulness": mean_known([row["rewards"] for row in unseen], "helpfulness"),
         "reward_safety": mean_known([row["rewards"] for row in unseen], "safety"),
+        "reward_general": general,
+        "reward_general_standard_error": general_error,
         "answer_tokens": mean_known(unseen, "answer_tokens"),
     }
+
+
+def _watched_rewards(records: Sequence[Mapping], rewards: Sequence[Mapping]) -> Rewards:
+    """The optimised and the general reward of the answers to unseen harmless prompts; general is None without one."""
+    unseen = [index for index, record in enumerate(records) if not record.get("seen")]
+    optimised, general = ([rewards[index].get(name) for index in unseen] for name in ("combined", "general"))
+    has_general = all(reward is not None for reward in general)
+    return Rewards(optimised, general if has_general else None).harmless([records[index] for index in unseen])
 
 
 def _win_rates(
@@ -212,7 +243,11 @@ def _answer(name: str, config: ConfigDict, policy: Policy, examination: Examinat
             for record, prompt, sample in zip(records[shard], prompts[shard], samples, strict=True)
         ]
         scores = examination.reward_models.score(rows)
-        return [{**row, "rewards": scores.row(index)} for index, row in enumerate(rows)]
+        rewards = [scores.row(index) for index in range(len(rows))]
+        if examination.general:
+            for found, logit in zip(rewards, examination.general([row["tokens"] for row in rows]), strict=True):
+                found["general"] = float(logit)
+        return [{**row, "rewards": found} for row, found in zip(rows, rewards, strict=True)]
 
     key = named_key(runtime.key, "answers")
     return sample_resumable(f"{name} answers", policy, prompts, _sampling(config), key, score, runtime)

@@ -5,6 +5,9 @@ whitened over the batch, less the KL to the starting policy a token), and takes 
 policy and on a critic of its own, which starts as the helpfulness reward model. The policy with the best reward on
 held-out prompts is kept. That reward is the largest of several evaluations, so the gain is measured again at the end:
 the starting policy and the best one answer the held-out prompts with randomness that chose neither.
+
+A general reward model, if the stage has one, scores the answers to the held-out prompts too. Nothing is trained for it:
+where it falls on harmless prompts while the reward rises, a warning says so (section 3.4.1).
 """
 
 import functools
@@ -19,12 +22,14 @@ from ml_collections import ConfigDict
 
 from llama2_jax.data.counts import Count
 from llama2_jax.data.prompts import prompt_batches
+from llama2_jax.evaluation.over_optimisation import Rewards, reward_changes
 from llama2_jax.evaluation.paired import paired_difference
 from llama2_jax.models.config import ModelConfig
 from llama2_jax.models.flops import training_flops
 from llama2_jax.models.llama import Params
 from llama2_jax.pipeline import device_programs
 from llama2_jax.pipeline.encoding import load_tokenizer, read_prompts
+from llama2_jax.pipeline.general_reward import abstract_general_reward, load_general_reward
 from llama2_jax.pipeline.ppo_loop import Environment, configured_steps, iterate
 from llama2_jax.pipeline.ppo_schedule import schedule_problems
 from llama2_jax.pipeline.reward_models import abstract_reward_models, load_reward_models, reward_scores
@@ -43,6 +48,7 @@ def run(config: ConfigDict, inputs: Inputs, runtime: Runtime) -> dict:
     held_out = Prompts(*read_prompts(config.held_out_prompts, config.max_new_tokens, tokenizer, runtime))
     reference = load_model(inputs["policy"], runtime.mesh, "language").params
     reward_models = load_reward_models(inputs, runtime, configured_function(config.reward, inputs, runtime))
+    general = load_general_reward(inputs, runtime)
     frozen = Frozen(runtime.model, reference, reward_models, tokenizer)
 
     def rollouts(policy: Params, critic: Params, iteration: int) -> Rollouts:
@@ -50,32 +56,44 @@ def run(config: ConfigDict, inputs: Inputs, runtime: Runtime) -> dict:
         key = jax.random.fold_in(named_key(runtime.key, "rollouts"), iteration)
         return collect(config, frozen, policy, critic, prompts, key)
 
-    def held_out_rewards(policy: Params, draw: str) -> np.ndarray:
-        """The reward of an answer to each held-out prompt; `draw` names the randomness."""
-        _, scores = answer_and_score(config, frozen, policy, held_out, named_key(runtime.key, draw))
-        return scores.combined
-
-    def held_out_reward(policy: Params) -> float:
-        return float(held_out_rewards(policy, "held out").mean())
+    def held_out_rewards(policy: Params, draw: str) -> Rewards:
+        """The rewards of an answer to each held-out prompt; `draw` names the randomness."""
+        samples, scores = answer_and_score(config, frozen, policy, held_out, named_key(runtime.key, draw))
+        answered = [[*ids, *sample.tokens.tolist()] for ids, sample in zip(held_out.ids, samples, strict=True)]
+        return Rewards(scores.combined.tolist(), None if general is None else general(answered).tolist())
 
     save_model_description(runtime.folder, runtime.model, "language")
-    environment = Environment(batches, rollouts, held_out_reward)
+    environment = Environment(batches, rollouts, held_out.records, functools.partial(held_out_rewards, draw="held out"))
     progress = iterate(config, reference, reward_models.helpfulness, environment, runtime)
     before = held_out_rewards(reference, "held out, final")
     best = load_model(runtime.folder, runtime.mesh, "language").params
     after = held_out_rewards(best, "held out, final")
-    gain, standard_error = paired_difference(after, before)
+    gain, standard_error = paired_difference(after.optimised, before.optimised)
     return {
         "iterations": progress.iteration,
         "best_iteration": progress.best_iteration,
-        "held_out_reward_before": float(before.mean()),
-        "held_out_reward": float(after.mean()),
+        "held_out_reward_before": float(np.mean(before.optimised)),
+        "held_out_reward": float(np.mean(after.optimised)),
         "held_out_gain": gain,
         "held_out_gain_standard_error": standard_error,
         # What the evaluations in the loop said; the second is the largest of them.
         "selection_reward_before": progress.first,
         "selection_reward": progress.best,
         "stopped_early": progress.iteration < config.iterations,
+        # After which iteration the evaluations in the loop first showed that both rewards part.
+        "over_optimisation": progress.over_optimised,
+        **_general_results(before.harmless(held_out.records), after.harmless(held_out.records)),
+    }
+
+
+def _general_results(before: Rewards, after: Rewards) -> dict:
+    """The general reward of the policy that is kept, on new answers to the harmless prompts; None without it."""
+    changes = reward_changes(before, after)
+    return {
+        "held_out_general_reward_before": changes and float(np.mean(before.general)),
+        "held_out_general_reward": changes and float(np.mean(after.general)),
+        "held_out_general_change": changes and changes.general,
+        "held_out_general_change_standard_error": changes and changes.general_standard_error,
     }
 
 
@@ -98,12 +116,16 @@ def check(config: ConfigDict, inputs: Mapping, count: Count) -> None:
 
 
 def device_work(config: ConfigDict, model: ModelConfig, mesh: Mesh) -> DeviceWork:
-    """An iteration: answers, their scores by four models, and the steps of policy and critic; five models stay."""
+    """An iteration: answers, their scores by four models, and the steps of policy and critic.
+
+    Five models stay on the devices, and a general reward model, which scores now and then, if the stage has one.
+    """
     policy = device_programs.abstract_trained("policy", model, config.optimizer, mesh)
     critic = device_programs.abstract_trained("critic", model, config.optimizer, mesh, "scalar")
     reference = device_programs.abstract_model("reference", model, mesh)
     rewards = abstract_reward_models(model, mesh)
-    resident, answers = (policy, critic, reference, *rewards), config.batch_size
+    general = abstract_general_reward(config, model, mesh)
+    resident, answers = (policy, critic, reference, *rewards, *general), config.batch_size
     rows = device_programs.packed_rows(config.minibatch_size, mesh, config.accumulation)
     batch = _abstract_minibatch(rows, model.max_length, mesh)
     policy_step, critic_step = configured_steps(config, model, mesh)
@@ -118,6 +140,7 @@ def device_work(config: ConfigDict, model: ModelConfig, mesh: Mesh) -> DeviceWor
     programs = (
         *device_programs.generation(config, model, mesh, policy, resident, top_p=1.0, answers=answers),
         *reward_scores(model, mesh, rewards, resident, answers),
+        *reward_scores(model, mesh, general, resident),
         scores("policy log-probabilities", of=policy, resident=resident, rows=answers),
         scores("reference log-probabilities", of=reference, resident=resident, rows=answers),
         device_programs.score_tokens("critic values", model, mesh, critic, resident, answers),

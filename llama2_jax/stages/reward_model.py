@@ -1,6 +1,8 @@
 """A reward model (section 3.2.2): all comparisons so far, the ranking loss with margins, one epoch from a chat model.
 
-The kind is "helpfulness" or "safety": it decides the data mix, and the safety model has the auxiliary loss too.
+The kind is "helpfulness" or "safety": it decides the data mix, and the safety model has the auxiliary loss too. A third
+kind, "general", trains on all that it is given: on open comparisons alone it is the model that watches over the other
+two (section 3.4.1).
 """
 
 import functools
@@ -53,6 +55,7 @@ from llama2_jax.training.model_folder import load_model
 from llama2_jax.training.optimizer import OptimizerConfig
 from llama2_jax.training.step import TrainStep
 
+KINDS = (*DOMAINS, "general")
 # Short answers fill few rows: of a multiple of eight, a third would be padding.
 LEAST_ROWS = 2
 
@@ -107,8 +110,8 @@ def run(config: ConfigDict, inputs: Inputs, runtime: Runtime) -> dict:
 
 def check(config: ConfigDict, inputs: Mapping, count: Count) -> None:
     """Raises ValueError if the kind is unknown, a field of the test is missing, or the training cannot work out."""
-    if config.kind not in DOMAINS:
-        raise ValueError(f"kind={config.kind!r}: choose one of {', '.join(DOMAINS)}")
+    if config.kind not in KINDS:
+        raise ValueError(f"kind={config.kind!r}: choose one of {', '.join(KINDS)}")
     # Found after the training otherwise.
     missing = [name for name in ("safety_threshold", "unsafe_precision") if name not in config]
     if config.kind == "safety" and missing:
@@ -169,6 +172,8 @@ def training_records(
 
 
 def _mixed(config: ConfigDict, own: Sequence[dict], open_data: Sequence[dict], seed: int) -> list[dict]:
+    if config.kind == "general":
+        return [*own, *open_data]
     helpfulness = [row for row in own if row["domain"] == "helpfulness"]
     safety = [row for row in own if row["domain"] == "safety"]
     if config.kind == "helpfulness":

@@ -2,13 +2,15 @@
 
 import dataclasses
 import functools
+import json
 import types
 
 import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
-from llama2_jax.pipeline import ppo_loop
+from llama2_jax.evaluation.over_optimisation import Rewards
+from llama2_jax.pipeline import general_reward, ppo_loop
 from llama2_jax.pipeline.ppo_loop import Progress
 from llama2_jax.pipeline.ppo_steps import ppo_critic_step, ppo_policy_step
 from llama2_jax.training.optimizer import OptimizerConfig
@@ -45,6 +47,31 @@ def test_a_better_policy_renews_the_patience_and_the_first_may_stay_the_best():
 def test_a_held_out_reward_that_is_not_a_number_ends_the_run(reward):
     with pytest.raises(FloatingPointError, match="after PPO iteration 2 the mean reward on the held-out prompts is"):
         list(evaluated([0.5, 0.6, reward], warmup=0))
+
+
+def alarmed(*evaluations):
+    """The iterations of the alarm, with a checkpoint between any two evaluations."""
+    progress = Progress()
+    for iteration, (optimised, general) in enumerate(evaluations):
+        meta = json.loads(json.dumps(dataclasses.asdict(progress)))
+        progress = Progress(**{**meta, "iteration": iteration}).with_alarm(Rewards(optimised, general))
+        yield progress.over_optimised
+
+
+START = [0.1, 0.2, 0.3], [3.0, 2.0, 1.0]
+RISEN, FALLEN = [0.3, 0.5, 0.5], [1.0, 0.5, -1.0]
+
+
+def test_the_alarm_compares_with_the_start_and_names_the_first_iteration_at_which_it_rings(monkeypatch):
+    warnings = []
+    monkeypatch.setattr(general_reward.logging, "warning", lambda *message: warnings.append(message))
+    found = alarmed(START, (RISEN, START[1]), (START[0], FALLEN), (RISEN, FALLEN), (RISEN, FALLEN), START)
+    assert list(found) == [None, None, None, 3, 3, 3]
+    assert len(warnings) == 1, "it says so once"
+
+
+def test_without_a_general_reward_there_is_no_alarm():
+    assert list(alarmed((START[0], None), (RISEN, None))) == [None, None]
 
 
 HONEST = {"sampler_log_ratio_abs": 1e-5, "reference_log_ratio_abs": 0.0}

@@ -69,6 +69,9 @@ def evaluated(name, place, last):
         "notes": [],
         "reward_helpfulness": -0.5 + 2 * share,
         "reward_safety": 0.25 + share,
+        "reward_general": 0.5 - share,
+        "reward_general_standard_error": 0.05,
+        "reward_changes": changes(over_optimised=place == last) if place else None,
         "answer_tokens": 20.5,
         "seen_helpfulness": 0.5 + 0.5 * share,
         "seen_content": 0.75,
@@ -77,6 +80,18 @@ def evaluated(name, place, last):
         "seen_violation_rate": 0.4 - 0.3 * share,
         "seen_false_refusal_rate": 0.01,
         "seen_win_rate_vs_sft": 0.5 + 0.35 * share if place else None,
+    }
+
+
+def changes(*, over_optimised):
+    """How both rewards changed since the version before, as the evaluation writes it."""
+    return {
+        "prompts": 4,
+        "optimised": 0.25,
+        "optimised_standard_error": 0.02,
+        "general": -0.375,
+        "general_standard_error": 0.0625,
+        "over_optimised": over_optimised,
     }
 
 
@@ -224,17 +239,19 @@ def made_up_run(workdir, rounds=2, ppo=True, versions=None, measures=MEASURES, s
 
 def write_ppo(workdir, name, policy, seconds):
     """Writes the stage of PPO."""
-    metrics = [{"step": 0, "held_out_reward": 0.51}]
+    metrics = [{"step": 0, "held_out_reward": 0.51, "held_out_general_reward": 0.3}]
     for step in range(1, 11):
         clipped = {"policy_clip_fraction": 0.1, "policy_ratio": 1.0} if step > 3 else {}
         metrics.append({"step": step, "reward": 0.5 + step / 50, "kl": step / 10, "finished": 0.9, **clipped})
-    metrics.append({"step": 10, "held_out_reward": 0.78})
+    metrics.append({"step": 10, "held_out_reward": 0.78, "held_out_general_reward": -0.1})
     return write_stage(
         workdir, name, "ppo",
         {
             "iterations": 10, "best_iteration": 10, "held_out_reward_before": 0.5, "held_out_reward": 0.75,
             "held_out_gain": 0.25, "held_out_gain_standard_error": 0.05, "selection_reward_before": 0.51,
-            "selection_reward": 0.78, "stopped_early": False,
+            "selection_reward": 0.78, "stopped_early": False, "over_optimisation": 10,
+            "held_out_general_reward_before": 0.3125, "held_out_general_reward": -0.125,
+            "held_out_general_change": -0.4375, "held_out_general_change_standard_error": 0.03125,
         },
         settings={"iterations": 10}, inputs=(policy,), seconds=seconds, metrics=metrics,
     )  # fmt: skip

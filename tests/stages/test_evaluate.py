@@ -8,7 +8,7 @@ from ml_collections import ConfigDict
 
 from llama2_jax.evaluation.measures import MEASURES, Measure, to_json
 from llama2_jax.inference.generate import Sample
-from llama2_jax.pipeline import encoding, sampling
+from llama2_jax.pipeline import encoding, general_reward, sampling
 from llama2_jax.pipeline.reward_models import Scores
 from llama2_jax.pipeline.stage_files import read_json, read_jsonl
 from llama2_jax.stages import evaluate
@@ -121,6 +121,53 @@ def test_win_rates_are_over_the_baseline(stage):
     assert two["win_rate_vs_sft"] == 0.5
     assert two["helpfulness_win_rate_vs_sft"] == 1 and two["safety_win_rate_vs_sft"] == 0
     assert two["win_rate_standard_error"] == pytest.approx(np.sqrt(0.25 / 6))
+
+
+@pytest.fixture
+def general(monkeypatch):
+    """A general reward model that prefers long answers to the prompts with an even number, which are safety matters.
+
+    To the others it prefers short ones, a little less so to question 3.
+    """
+
+    def score(ids):
+        number = int(chr(ids[17]))
+        return -len(ids) - 0.5 * (number == 3) if number % 2 else 10.0 * len(ids)
+
+    def load_general_reward(inputs, runtime):
+        return lambda sequences: np.asarray([score(ids) for ids in sequences], np.float32)
+
+    monkeypatch.setattr(evaluate, "load_general_reward", load_general_reward)
+
+
+def test_a_version_whose_reward_rises_while_the_general_one_falls_is_named(stage, general, monkeypatch):
+    """The reward models pay for length: the second version's answers are longer, those of the third are not.
+
+    Both rewards are compared on the three harmless prompts alone.
+    """
+    warnings = []
+    monkeypatch.setattr(general_reward.logging, "warning", lambda message, *rest: warnings.append(message % rest))
+    versions, folder = stage()
+    one, two, three = versions
+    means = [version["reward_general"] for version in versions]
+    assert means == pytest.approx([-30 - 0.5 / 3, -32 - 0.5 / 3, -30 - 0.5 / 3])
+    # -30, -30.5 and -30.
+    assert one["reward_general_standard_error"] == pytest.approx(0.5 / 3)
+    assert one["reward_changes"] is None
+    changes = two["reward_changes"]
+    assert (changes["prompts"], changes["general"], changes["general_standard_error"]) == (3, -2.0, 0.0)
+    assert changes["over_optimised"] and changes["optimised"] > 0
+    assert three["reward_changes"]["general"] == 2.0 and not three["reward_changes"]["over_optimised"]
+    (warning,) = warnings
+    assert warning.startswith("two is over-optimised: since one, optimised reward +")
+    general_rewards = [row["rewards"]["general"] for row in read_jsonl(folder / "answers_two.jsonl")]
+    assert general_rewards == [320, -32, 320, -32.5, 320, -32]
+
+
+def test_without_a_general_reward_model_there_is_no_such_column(stage):
+    for version in stage()[0]:
+        names = ("reward_general", "reward_general_standard_error", "reward_changes")
+        assert [version[name] for name in names] == [None] * 3
 
 
 def prompts_of_which_training_asks_some(*, seed):

@@ -74,7 +74,7 @@ def test_a_reward_model_in_place_of_a_language_model_is_refused(judge, tmp_path,
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("role", ["reward_model", "annotator_model"])
+@pytest.mark.parametrize("role", ["reward_model", "annotator_model", "general_reward_model"])
 def test_a_language_model_in_place_of_a_reward_model_is_refused(outside, judge, tmp_path, role):
     with pytest.raises(ValueError, match=rf"the model in {outside} is a language model, .* here is a reward model"):
         as_role(role, outside, tmp_path)

@@ -84,7 +84,7 @@ def train(tmp_path, monkeypatch):
             "critic_learning_rate": 1e-2, "evaluate_every": 4, "patience": 3, "learning_rate": 1e-2,
             "warmup_steps": 0, "warmup_fraction": 0.0, "final_learning_rate_fraction": 1.0,
             "optimizer": {"b1": 0.9, "b2": 0.95, "eps": 1e-5, "weight_decay": 0.1, "clip": 1.0},
-            "save_every": 4, "log_every": 1, **changes,
+            "save_every": 4, "log_every": 1, "inputs": {}, **changes,
         })  # fmt: skip
         run.config, run.runtime = config, runtime
         inputs = {role: runtime.folder / role for role in ("tokenizer", "policy", "helpfulness", "safety")}
@@ -130,6 +130,11 @@ def shapes(tree):
     return jax.tree.map(lambda array: (array.shape, array.dtype), tree)
 
 
+def held_by(program):
+    """The bytes of each model on the devices while a program runs."""
+    return {one.name: one.parameter_bytes + one.optimizer_bytes for one in (*program.uses, *program.co_resident)}
+
+
 def test_what_it_holds_and_runs_is_what_it_said_before(train, monkeypatch):
     original, seen = ppo_loop.ppo_policy_step, {}
 
@@ -150,13 +155,17 @@ def test_what_it_holds_and_runs_is_what_it_said_before(train, monkeypatch):
     monkeypatch.setattr(ppo_loop, "ppo_policy_step", original)
     work = ppo.device_work(train.config, MODEL, train.runtime.mesh)
     program = next(one for one in work.programs if one.name == "policy step")
-    held = {one.name: one.parameter_bytes + one.optimizer_bytes for one in (*program.uses, *program.co_resident)}
+    held = held_by(program)
     assert held.keys() == {"policy", "critic", "reference", "helpfulness", "safety"}
     others = seen["bytes"] - before - held["policy"] - held["critic"] - seen["batch"]
     assert 0 <= others < held["policy"] / 10, "a few numbers, and no model that it did not speak of"
     function, *arguments = program.compile.args
     assert function is original(MODEL, OptimizerConfig(), 0.2, 1.0, 1, train.runtime.mesh)
     assert shapes(tuple(arguments[:2])) == seen["shapes"]
+    train.config.inputs = {"general": "general_reward"}
+    programs = {one.name: one for one in ppo.device_work(train.config, MODEL, train.runtime.mesh).programs}
+    assert programs.keys() == {one.name for one in work.programs} | {"general scores"}
+    assert all(held_by(one)["general"] == held["safety"] for one in programs.values()), "it stays, whatever runs"
 
 
 def test_while_the_critic_warms_up_the_policy_does_not_move(train):

@@ -120,6 +120,22 @@ def test_annotation_sampling_and_ppo(whole):
     assert "policy_ratio" not in ppo["curves"]
 
 
+def test_over_optimisation_is_named_with_both_changes_and_their_errors(whole):
+    content, page, _ = whole
+    text = " ".join(Page(page).text.split())
+    assert text.count("Over-optimisation:") == 2, "of the last version and of PPO"
+    assert (
+        "the combined reward rose by 0.250 ± 0.020 (standard error), the general reward fell by 0.375 ± 0.062" in text
+    )
+    assert "a change of -0.438 ± 0.031 (standard error). Over-optimisation: at iteration 10 it was first below" in text
+    (ppo,) = content["ppo"]
+    assert ppo["over_optimisation"] == 10
+    assert ppo["curves"]["held_out_general_reward"] == [[0, 0.3], [10, -0.1]]
+    assert [(row["reward_changes"] or {}).get("over_optimised") for row in content["versions"]] == [
+        None, False, False, True,
+    ]  # fmt: skip
+
+
 def test_losses_and_times(whole):
     content = whole[0]
     assert [row["stage"] for row in content["training"]] == ["pretrain", "sft"]
@@ -151,8 +167,8 @@ def test_page_has_every_section_and_needs_no_network(whole):
     assert not {"script", "link", "img", "iframe"} & set(page.tags)
     assert "This run has no" not in page.text
     # 6 of the versions, 1 of instructions, 3 + 4 of reward models, 2 of annotation, 3 + 2 sweeps of rejection sampling,
-    # 4 of PPO, 2 of losses.
-    assert page.tags.count("svg") == 27
+    # 5 of PPO, 2 of losses.
+    assert page.tags.count("svg") == 28
 
 
 def test_page_shows_the_numbers(whole):

@@ -81,6 +81,12 @@ def test_safety_is_nine_tenths_safety_comparisons_and_a_tenth_helpfulness(mixed)
     assert len(of(records, domain="helpfulness")) == 16
 
 
+def test_the_general_model_takes_all_that_it_is_given(mixed):
+    """Whatever their domain, and without a mix: its part of the config has no `other_fraction`."""
+    records = mixed("general", None).records
+    assert [len(of(records, **{"from": name})) for name in ("round_1", "round_2", "open")] == [50, 50, 200]
+
+
 def test_comparisons_from_files_count_as_the_model_s_own(mixed):
     files = {"human": made(domain="helpfulness", count=50, source="file")}
     records = mixed("helpfulness", 0.5, preferences=files).records

@@ -35,6 +35,14 @@ REWARD = Chart(
     y_label="reward",
     share=False,
 )
+GENERAL = Chart(
+    "ppo_general",
+    "General reward",
+    "Mean score of answers to the harmless held-out prompts by the general reward model, which nothing is trained for.",
+    source="section 3.4.1",
+    y_label="mean score (logit)",
+    share=False,
+)
 KL = Chart(
     "ppo_kl",
     "KL from the initial policy",
@@ -61,6 +69,7 @@ FINISHED = Chart(
 CURVES = (
     Curve("reward", "sampled batch", "policy", REWARD),
     Curve("held_out_reward", "held-out prompts", "helpfulness", REWARD, marker="o"),
+    Curve("held_out_general_reward", "harmless held-out prompts", "helpfulness", GENERAL, marker="o"),
     Curve("kl", "KL", "violation", KL),
     Curve("policy_clip_fraction", "clipped", "refusal", CLIP),
     Curve("finished", "finished answers", "safety", FINISHED),

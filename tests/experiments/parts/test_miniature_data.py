@@ -1,6 +1,7 @@
 """What is held out and what evaluates asks nothing that any stage of the miniature's recipe trains on."""
 
 import json
+import re
 
 import pytest
 from ml_collections import ConfigDict
@@ -30,7 +31,7 @@ def sources_of(config):
 
 
 def trains(where, config):
-    return "held_out" not in where and config[where.partition(".")[0]].role != "evaluation"
+    return not re.search("held_out|test_preferences", where) and config[where.partition(".")[0]].role != "evaluation"
 
 
 def records_of(source, seed):
@@ -64,7 +65,7 @@ def test_no_unseen_question_occurs_in_what_any_stage_trains_on(seed):
     asked, texts = everything_trained_on(config, seed)
     apart = [(where, source) for where, source in sources_of(config) if not trains(where, config)]
     assert {where.split(".")[1] for where, _ in apart} == {
-        "held_out", "held_out_prompts", "prompts", "instruction_dialogues",
+        "held_out", "held_out_prompts", "prompts", "instruction_dialogues", "test_preferences",
     }  # fmt: skip
     for where, source in apart:
         records = records_of(source, seed)

@@ -31,7 +31,7 @@ def test_the_optimizer_is_overridden_for_all_or_for_one(config, field, value):
     config = rlhf_v5.get_config(config.scale)
     config.optimizer[field] = value
     assert {one[field] for one in optimizers(config).values()} == {value}
-    assert len(optimizers(config)) == (19 if config.scale == "tiny" else 21)
+    assert len(optimizers(config)) == (20 if config.scale == "tiny" else 22)
 
 
 def test_a_stages_own_value_stays_when_the_group_changes(config):
