@@ -147,10 +147,13 @@ def add_rejection_sampling(
         "round": number,
         "prompts": sources.sampling_prompts(number),
         "samples_per_prompt": shared(config, "samples_per_prompt"),
-        # The sweep that chooses one for the round; the middle one if none is better by more than a standard error.
+        # The sweep that chooses one for the round; the middle one if no other is better by more than chance.
         # After RLHF 1.2 to 1.3 is best for 10 to 100 answers (figure 8).
         "temperatures": by_scale(scale, {"tiny": (0.4, 0.6, 0.8)}, paper=(0.8, 1.0, 1.1, 1.2, 1.3)),
         "sweep_prompts": by_scale(scale, {"tiny": 48, "small": 128}, paper=512),
+        # More than the round's show how far more answers would carry (figures 7 and 8, up to 100).
+        "sweep_samples_per_prompt": shared(config, "samples_per_prompt"),
+        "sweep_error_rate": 0.05,  # how often the middle temperature is left at most, if all are equal
         "top_p": 1.0,
         "max_new_tokens": shared(config, "answer_tokens"),
         "safety_threshold": shared(config, "safety_threshold"),

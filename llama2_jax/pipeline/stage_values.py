@@ -16,7 +16,8 @@ from llama2_jax.objectives.ranking import MARGINS
 _LEAST = {
     **dict.fromkeys(("batch_size", "minibatch_size", "pairs_per_batch", "accumulation"), 1),
     **dict.fromkeys(("steps", "iterations", "epochs", "patience"), 1),
-    **dict.fromkeys(("samples_per_prompt", "sweep_prompts", "bag_answers_per_prompt", "max_new_tokens"), 1),
+    **dict.fromkeys(("samples_per_prompt", "sweep_samples_per_prompt", "sweep_prompts"), 1),
+    **dict.fromkeys(("bag_answers_per_prompt", "max_new_tokens"), 1),
     **dict.fromkeys(("vocab_size", "max_characters", "instruction_turns"), 1),
     **dict.fromkeys(("save_every", "log_every", "evaluate_every", "held_out_batches"), 0),
     **dict.fromkeys(("warmup_steps", "critic_warmup_iterations", "bag_size", "round"), 0),
@@ -35,6 +36,7 @@ _RANGES = (
         lambda value: 0 <= value <= 1,
         ("final_learning_rate_fraction", "other_fraction", "terse_fraction", "safety_threshold", "gamma", "lambda_"),
     ),
+    ("a number above 0 and below 1", lambda value: 0 < value < 1, ("sweep_error_rate",)),
     ("a part of the steps, from 0 to below 1", lambda value: 0 <= value < 1, ("warmup_fraction",)),
     (
         "a number above 0 and at most 1",
