@@ -22,6 +22,7 @@ start from it: comparisons are texts and token ids, which any size can read.
 from ml_collections import ConfigDict
 
 from experiments import rlhf_v1
+from experiments.parts.imports import add_model_import, add_records_import
 from experiments.parts.rounds import KINDS
 from experiments.parts.stages import add_stage
 from experiments.parts.training import reward_model
@@ -40,9 +41,12 @@ def get_config(argument: str = "tiny") -> ConfigDict:
         del config[name]
     config.given = {}
     config.stages = ()
-    add_import(config, "tokenizer", "tokenizer")
-    comparisons = tuple(add_comparisons(config, number) for number in ROUNDS)
-    add_import(config, "sft", "imported", inputs={"tokenizer": "tokenizer"})
+    run = config.get_ref("source_run")
+    add_model_import(config, run, "tokenizer", "tokenizer")
+    comparisons = tuple(
+        add_records_import(config, run, f"rlhf_v{number}_annotation", "annotation") for number in ROUNDS
+    )
+    add_model_import(config, run, "sft", "imported", inputs={"tokenizer": "tokenizer"})
     for name, fraction in FRACTIONS.items():
         for kind in KINDS:
             add_stage(config, f"{kind}_reward_{name}", {
@@ -59,22 +63,3 @@ def get_config(argument: str = "tiny") -> ConfigDict:
         "inputs": {"stages": config.stages},
     })  # fmt: skip
     return config
-
-
-def add_import(config: ConfigDict, name: str, role: str, **fields) -> None:
-    """Adds the import of a stage of the source run under its own name."""
-    folder = config.get_ref("source_run") + f"/{name}"
-    add_stage(config, name, {"run": "llama2_jax.stages.imported", "role": role, "folder": folder, **fields})
-
-
-def add_comparisons(config: ConfigDict, number: int) -> str:
-    """Adds the import of a round's comparisons; returns its name."""
-    name = f"rlhf_v{number}_annotation"
-    add_stage(config, name, {
-        "run": "llama2_jax.stages.imported_records",
-        "role": "imported",
-        "inputs": {"tokenizer": "tokenizer"},
-        "folder": config.get_ref("source_run") + f"/{name}",
-        "records_of": "annotation",
-    })  # fmt: skip
-    return name

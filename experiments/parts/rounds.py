@@ -131,7 +131,6 @@ def add_rejection_sampling(
 ) -> None:
     """Adds K answers a prompt, the single best kept, and the fine-tuning on what was kept (section 3.2.3)."""
     scale, sources = config.scale, sources_of(config)
-    earlier_bags = tuple(f"rlhf_v{earlier}_rejection_sampling" for earlier in range(1, number))
     add_stage(config, f"rlhf_v{number}_rejection_sampling", {
         "run": "llama2_jax.stages.rejection_sampling",
         "role": "rejection_sampling",
@@ -141,7 +140,7 @@ def add_rejection_sampling(
             "policy": newest,
             "helpfulness": f"rlhf_v{number}_helpfulness_reward",
             "safety": f"rlhf_v{number}_safety_reward",
-            "bags": earlier_bags if bag == "all_rounds" else (),
+            "bags": tuple(f"rlhf_v{earlier}_rejection_sampling" for earlier in range(1, number)),
             "dialogues": dialogues,
         },
         "round": number,
@@ -157,6 +156,8 @@ def add_rejection_sampling(
         "top_p": 1.0,
         "max_new_tokens": shared(config, "answer_tokens"),
         "safety_threshold": shared(config, "safety_threshold"),
+        # "last_round" forgets what the rounds before had learnt; "all_rounds" has their best answers too.
+        "bag": bag,
         "bag_size": sources.bag_size,  # of the rows of all rounds, the best so many
         "bag_answers_per_prompt": 1,  # of the answers of all rounds to one prompt, the best so many
         "sources": sources.demonstrations_after_sampling,  # fine-tuning data besides the bag

@@ -44,7 +44,9 @@ _RANGES = (
         ("top_p", "character_coverage", "unsafe_precision", "prompt_fraction"),
     ),
 )
-_CHOICES = {"too_long": TOO_LONG, "margin": tuple(MARGINS)}
+# What a round of rejection sampling fine-tunes on: its own best answers, or those of the rounds before too.
+LAST_ROUND, ALL_ROUNDS = "last_round", "all_rounds"
+_CHOICES = {"too_long": TOO_LONG, "margin": tuple(MARGINS), "bag": (LAST_ROUND, ALL_ROUNDS)}
 # What a user's own function or file decides about.
 _UNCHECKED = ("inputs", "arguments")
 

@@ -1,7 +1,8 @@
 """Rejection sampling (section 3.2.3): K answers a prompt, the single best kept, fine-tuning on what was kept.
 
-Each prompt is sampled once, however often the sources repeat it. Up to V3 the bag is this round's; from V4 on the best
-answers of all rounds join, scored again by the newest models, with one answer to a prompt: the best of all rounds.
+Each prompt is sampled once, however often the sources repeat it. Up to V3 the bag is this round's (`bag`: last_round);
+from V4 on (all_rounds) the best answers of the earlier rounds, the input `bags`, join, scored again by the newest
+models, with one answer to a prompt: the best of all rounds.
 Writes sweep.json (how the temperature was chosen), samples.jsonl (this round's best answers), bag.jsonl (what was
 trained on) and the fine-tuned model.
 """
@@ -48,6 +49,7 @@ from llama2_jax.pipeline.stage_files import (
     write_json,
     write_jsonl,
 )
+from llama2_jax.pipeline.stage_values import LAST_ROUND
 from llama2_jax.pipeline.temperature_sweep import choose_temperature, draw_sweep_prompts, needed_standard_errors
 from llama2_jax.sharding.processes import from_first
 from llama2_jax.sizing.programs import DeviceWork
@@ -103,7 +105,7 @@ def check(config: ConfigDict, inputs: Mapping, count: Count) -> None:
             f"sweep_samples_per_prompt={config.sweep_samples_per_prompt}, but the round keeps the best of "
             f"samples_per_prompt={config.samples_per_prompt}: the sweep compares as many, so give it at least those"
         )
-    if bags := inputs.get("bags", ()):
+    if config.bag != LAST_ROUND and (bags := inputs.get("bags", ())):
         # How many samples an imported round has is not known.
         pool = prompts + sum(count(bag.prompts) if "prompts" in bag else math.inf for bag in bags)
         if config.bag_size > pool:
@@ -133,7 +135,7 @@ def _fill_bag(config: ConfigDict, inputs: Inputs, tokenizer: Tokenizer, runtime:
     if not from_first(lambda: (runtime.folder / "samples.jsonl").exists()):
         _sample_and_keep(config, inputs, tokenizer, reward_models, runtime)
     bag = read_jsonl(runtime.folder / "samples.jsonl")
-    if not inputs.get("bags"):
+    if config.bag == LAST_ROUND or not inputs.get("bags"):
         return bag, 0
     earlier = read_all_jsonl(inputs["bags"], "samples.jsonl")
     scored_again = map_resumable(

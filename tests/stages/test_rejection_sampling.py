@@ -142,8 +142,12 @@ def test_rows_of_earlier_rounds_are_scored_again_by_the_ids_that_were_sampled():
     assert rows[0]["rewards"]["combined"] == 0.7
 
 
-@pytest.mark.parametrize("rounds", [0, 1], ids=["of this round", "of all rounds"])
-def test_the_reward_models_are_freed_before_the_fine_tuning(monkeypatch, tmp_path, rounds):
+@pytest.mark.parametrize(
+    ("bag", "rounds", "left_out"), [("all_rounds", 0, 0), ("all_rounds", 1, 2), ("last_round", 1, 0)]
+)
+def test_the_bag_is_as_configured_and_the_reward_models_are_freed_before_the_fine_tuning(
+    monkeypatch, tmp_path, bag, rounds, left_out
+):
     rows = kept()
     loaded, alive = [], []
 
@@ -176,14 +180,21 @@ def test_the_reward_models_are_freed_before_the_fine_tuning(monkeypatch, tmp_pat
     (folders[0] / "samples.jsonl").unlink()
     runtime = smallest_runtime(folders[0])
     config = ConfigDict(
-        {"safety_threshold": 0.15, "sources": {}, "finetune": {}, "bag_size": 3, "bag_answers_per_prompt": 1}
+        {
+            "safety_threshold": 0.15,
+            "sources": {},
+            "finetune": {},
+            "bag": bag,
+            "bag_size": 3,
+            "bag_answers_per_prompt": 1,
+        }
     )
     results = rejection_sampling.run(
         config, {"tokenizer": tmp_path, "start": "", "bags": folders[1:] * rounds}, runtime
     )
     # The earlier round answered the same prompts.
     assert results["rows"] == results["bag"] == 2 and alive == [None]
-    assert results["bag_repeats_left_out"] == 2 * rounds
+    assert results["bag_repeats_left_out"] == left_out
 
 
 def row(question, reward, number=1, **more):
@@ -323,6 +334,7 @@ def test_with_nothing_else_to_train_on_it_is_an_error(monkeypatch, tmp_path, oth
     write_jsonl(other / "dialogues.jsonl", kept())
     config = ConfigDict({
         "safety_threshold": 0.15, "sources": {}, "finetune": {}, "samples_per_prompt": 2, "max_new_tokens": 6,
+        "bag": "last_round",
     })  # fmt: skip
     inputs = {"tokenizer": now, "start": now, "policy": now.parent / "the_policy", "dialogues": (other,) * others}
     if others:
