@@ -7,7 +7,7 @@ from V3. Here V4 is trained twice from the same start with the same settings, on
 by side, by category too. The bag of all rounds is larger and trains for more steps; for as many on the last round's:
 --config.rlhf_v4_last_round.finetune.epochs=4.
 
-Reaches (tiny, one seed): nothing measured yet.
+Reaches (tiny): both versions of V4 on the report's page; their difference has not been measured yet.
 Costs (tiny): 5 minutes of one CPU core, after the run of rlhf_v5.
 Run: python -m llama2_jax.main --config=experiments/bag_ablation.py[:<scale>[,<data>]] --config.source_run=<workdir>
 
