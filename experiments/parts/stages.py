@@ -11,6 +11,7 @@ ROLES = (
     "reward_model",
     "reward_scaling",  # a reward model on a part of the comparisons, to see what more of them would bring
     "rejection_sampling",
+    "safety_scaling",  # a fine-tuning on a part of the safety data, to see what more of it would bring
     "ppo",
     "ghost_attention",
     "context_distillation",

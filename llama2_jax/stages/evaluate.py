@@ -13,6 +13,7 @@ from llama2_jax.data.counts import Count
 from llama2_jax.data.sources import load_function
 from llama2_jax.evaluation.measures import Measure, to_json
 from llama2_jax.evaluation.reward_quality import COMPARED_ON, reward_quality
+from llama2_jax.evaluation.safety_summary import safety_summary
 from llama2_jax.evaluation.verdicts import (
     by_category,
     check_verdicts,
@@ -154,13 +155,15 @@ def _measure(name: str, config: ConfigDict, policy: Policy, examination: Examina
         [{**row, "verdict": verdict} for row, verdict in zip(rows, verdicts, strict=True)],
     )
     unseen = [row for row in rows if not row["seen"]]
+    rewards = [row["rewards"] for row in rows]
     return {
         "utilities": utilities(records, verdicts),
-        "rewards": [row["rewards"] for row in rows],
+        "rewards": rewards,
         "verdicts": [verdict and {field: verdict.get(field) for field in COMPARED_ON} for verdict in verdicts],
         **summarise(records, verdicts, examination.measures),
         "judged": count_judged(records, verdicts, examination.measures),
         "categories": by_category(records, verdicts, examination.measures),
+        "safety_summary": safety_summary(records, rewards, verdicts),
         "notes": not_judged(records, verdicts, examination.measures),
         "instruction_kept": _instruction_kept(name, config, policy, examination, runtime),
         "reward_helpfulness": mean_known([row["rewards"] for row in unseen], "helpfulness"),
