@@ -212,7 +212,7 @@ def test_page_compares_preprompts(whole):
     (distilled,) = content["context_distillation"]
     for kind, kept in (("generic", "50.0%± 25.0%, 2 of 4"), ("template", "75.0%± 21.7%, 3 of 4")):
         gain = distilled["preprompts"]["kinds"][kind]["gain"]
-        row = f"all {kind} 4 0.500 "
+        row = f"all {kind} 4 {distilled['preprompts']['kinds'][kind]['before']['mean']:.3f}median 0.500 "
         assert row in text
         after = text[text.index(row) :][:200]
         assert f"{gain['mean']:.3f}± {gain['standard_error']:.3f}, of 4" in after and kept in after

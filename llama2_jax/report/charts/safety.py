@@ -1,5 +1,6 @@
 """Charts of safety: what more safety data brings (figures 15 and 33), and what preprompts do (figure 16)."""
 
+import itertools
 from collections.abc import Mapping, Sequence
 
 from llama2_jax.report.formatting import half_interval, percent
@@ -44,7 +45,7 @@ def safety_scaling_charts(rows: Sequence[Mapping]) -> dict[str, str | None]:
         for name, (color, dashed) in SHARES.items()
     ]
     scores = [
-        _histogram(name, shade(index, len(known)), row["summary"]["safety_scores"])
+        _cumulative(name, shade(index, len(known)), row["summary"]["safety_scores"])
         for index, (name, row) in enumerate(zip(names, known, strict=True))
     ]
     return {
@@ -66,9 +67,9 @@ def preprompt_charts(rows: Sequence[Mapping]) -> dict[str, str | None]:
     colors = {"generic": COLORS["policy"], "template": COLORS["safety"]}
     # All prompts' answers without a preprompt are those of the kind with the most prompts.
     largest = max(kinds.values(), key=lambda found: found["prompts"], default=None)
-    scores = [_histogram("without", MUTED, largest["before"]["histogram"])] if largest else []
+    scores = [_cumulative("without", MUTED, largest["before"]["histogram"])] if largest else []
     scores += [
-        _histogram(f"{name} preprompt", colors[name], found["after"]["histogram"]) for name, found in kinds.items()
+        _cumulative(f"{name} preprompt", colors[name], found["after"]["histogram"]) for name, found in kinds.items()
     ]
     gains = [
         Series(
@@ -87,10 +88,12 @@ def preprompt_charts(rows: Sequence[Mapping]) -> dict[str, str | None]:
     }
 
 
-def _histogram(label: str, color: str, counts: Sequence[int]) -> Series:
-    middles = [(index + 0.5) / len(counts) for index in range(len(counts))]
-    return Series(label, color, middles, [count / max(sum(counts), 1) for count in counts], marker=None)
+def _cumulative(label: str, color: str, counts: Sequence[int]) -> Series:
+    """Returns the share of scores below each value: most are close to 1, and would hide the others in a histogram."""
+    edges = [index / len(counts) for index in range(len(counts) + 1)]
+    below = [0, *itertools.accumulate(counts)]
+    return Series(label, color, edges, [count / max(below[-1], 1) for count in below], marker=None)
 
 
 def _scores(name: str, series: Sequence[Series]) -> str | None:
-    return line_chart(name, series, XAxis("safety score (sigmoid)"), YAxis("of answers", share=True, bottom=0.0))
+    return line_chart(name, series, XAxis("safety score (sigmoid)"), YAxis("answers below", share=True, bottom=0.0))

@@ -34,7 +34,10 @@ def test_parts_are_drawn_in_their_order_and_those_not_evaluated_are_left_out(dra
     rewards, _ = drawn["safety_scaling_rewards"]
     assert rewards["safety reward"].y[0] < rewards["safety reward"].y[1]
     assert rewards["helpfulness reward"].y[0] == rewards["helpfulness reward"].y[1]
-    assert sum(drawn["safety_scaling_scores"][0]["100%"].y) == pytest.approx(1)
+    # Logits of -1, 0, 1 and 2 are sigmoids of 0.27, 0.5, 0.73 and 0.88.
+    line = drawn["safety_scaling_scores"][0]["100%"]
+    below = dict(zip(line.x, line.y, strict=True))
+    assert [below[score] for score in (0.25, 0.3, 0.5, 0.55, 0.75, 1.0)] == [0, 0.25, 0.25, 0.5, 0.75, 1]
 
 
 def test_preprompts_are_drawn_beside_the_answers_without_one(drawn):
