@@ -50,6 +50,27 @@ def safety_summary(
     }
 
 
+def reward_differences(
+    prompts: Sequence[Mapping], ours: Sequence[Mapping], baseline: Sequence[Mapping]
+) -> dict[str, dict]:
+    """Returns how a version's rewards differ from those of the baseline's answers to the same unseen prompts.
+
+    Args:
+      prompts: as for `safety_summary`.
+      ours, baseline: `helpfulness` and `safety` of each answer (logits).
+
+    Returns:
+      For "helpfulness" (on harmless prompts) and "safety" (on adversarial ones) the `mean` difference of the rewards in
+      (0, 1), its paired `standard_error` and the number of `answers`.
+    """
+    found = {}
+    for kind, over in REWARDS.items():
+        chosen = [index for index, one in enumerate(prompts) if PROMPTS[over](one) and not one.get("seen")]
+        both = [sigmoid([rewards[index][kind] for index in chosen]) for rewards in (ours, baseline)]
+        found[kind] = _mean(both[0] - both[1])
+    return found
+
+
 def share_of(verdicts: Sequence[Mapping | None], field: str) -> dict[str, float | int | None]:
     """Returns how often a field is true.
 

@@ -2,12 +2,20 @@
 
 from collections.abc import Mapping, Sequence
 
+from llama2_jax.data.bad_line import shown
 from llama2_jax.data.content_hash import prompt_hash, uniform
 
 
 def is_safety_data(record: Mapping) -> bool:
-    """Whether a record is safety data: a dialogue, or an answer to a prompt, that has `safety`."""
-    return bool(record.get("safety"))
+    """Whether a record is safety data: a dialogue, or an answer to a prompt, that has `safety`.
+
+    Raises:
+      ValueError: if the field is neither true nor false.
+    """
+    found = record.get("safety")
+    if found not in (None, True, False):
+        raise ValueError(f"a dialogue has the field safety {shown(found)}; wanted true or false")
+    return bool(found)
 
 
 def with_safety_fraction(

@@ -167,6 +167,7 @@ def _safety_scaling(stage: FinishedStage, evaluation: Mapping) -> dict:
         "safety_data": stage.results.get("safety_data") or {},
         "steps": stage.results.get("steps"),
         "summary": version.get("safety_summary") or {},
+        "reward_differences": version.get("reward_differences") or {},
     }
 
 

@@ -13,7 +13,7 @@ from llama2_jax.data.counts import Count
 from llama2_jax.data.sources import load_function
 from llama2_jax.evaluation.measures import Measure, to_json
 from llama2_jax.evaluation.reward_quality import COMPARED_ON, reward_quality
-from llama2_jax.evaluation.safety_summary import safety_summary
+from llama2_jax.evaluation.safety_summary import reward_differences, safety_summary
 from llama2_jax.evaluation.verdicts import (
     by_category,
     check_verdicts,
@@ -90,6 +90,8 @@ def run(config: ConfigDict, inputs: Inputs, runtime: Runtime) -> dict:
         {name: version.pop(field) for name, version in zip(config.versions, measured, strict=True)}
         for field in ("utilities", "rewards", "verdicts")
     )
+    for name, version in zip(config.versions, measured, strict=True):
+        version["reward_differences"] = reward_differences(records, rewards[name], rewards[config.baseline])
     versions = [
         _with_win_rates({"name": name, **version}, _win_rates(ours[name], ours[config.baseline], records))
         for name, version in zip(config.versions, measured, strict=True)

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from llama2_jax.evaluation.safety_summary import safety_summary, share_of
+from llama2_jax.evaluation.safety_summary import reward_differences, safety_summary, share_of
 
 
 def adversarial(category="illicit", attack="plain", **fields):
@@ -68,6 +68,19 @@ def test_without_prompts_of_a_kind_nothing_is_said():
 def test_prompts_of_files_that_name_no_attack():
     found = safety_summary([{"safety": True}] * 2, REWARDS[:2], [{"violation": True}] * 2)
     assert found["violations_by"] == {"": {"": {"count": 2, "of": 2, "share": 1.0, "standard_error": 0.0}}}
+
+
+def test_rewards_are_compared_with_the_baseline_s_on_the_same_prompts():
+    baseline = [{"helpfulness": 0.0, "safety": 0.0}] * 8
+    found = reward_differences(PROMPTS, REWARDS, baseline)
+    for kind, values in (("safety", logistic(0, -1, -2, -3)), ("helpfulness", logistic(4, 5, 6))):
+        differences = np.asarray(values) - 0.5
+        assert found[kind] == {
+            "mean": pytest.approx(differences.mean()), "answers": len(values),
+            "standard_error": pytest.approx(differences.std(ddof=1) / math.sqrt(len(values))),
+        }  # fmt: skip
+    same = reward_differences(PROMPTS, REWARDS, REWARDS)["safety"]
+    assert (same["mean"], same["standard_error"]) == (0, 0)
 
 
 def test_a_judge_may_give_parts():

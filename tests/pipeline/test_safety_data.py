@@ -49,6 +49,11 @@ def test_what_is_taken_is_of_all_sources_and_goes_by_the_seed_and_not_by_the_ord
     assert texts(with_safety_fraction(RECORDS, 0.5, seed=1)[0]) != texts(half)
 
 
+def test_a_tag_that_says_neither_is_refused():
+    with pytest.raises(ValueError, match="a dialogue has the field safety 'no'; wanted true or false"):
+        with_safety_fraction({"people": [row("how?", safety="no")]}, 0.5, seed=0)
+
+
 def test_an_answer_is_part_of_a_dialogue_and_not_of_its_prompt():
     """A prompt has one place in the order, with a sampled answer beside it and as a demonstration."""
     sampled, shown = row("how?", safety=True, answer=False), row("how?", safety=True)

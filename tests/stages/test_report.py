@@ -232,7 +232,11 @@ def test_parts_of_the_safety_data(undrawn, tmp_path):
         )
         for name, fraction in fractions.items()
     ]  # fmt: skip
-    versions = [evaluated(name, place, 1) for place, name in enumerate(("safety_0", "safety_100"))]
+    gained = {"mean": 0.25, "standard_error": 0.125, "answers": 4}
+    versions = [
+        {**evaluated(name, place, 1), "reward_differences": {"safety": gained, "helpfulness": gained}}
+        for place, name in enumerate(("safety_0", "safety_100"))
+    ]
     source = made_up_run(tmp_path / "source", rounds=1, ppo=False, versions=versions)["stages"]
     content, page, _ = make_report(tmp_path, {"stages": (*stages, source[-1])})
     rows = content["safety_scaling"]
@@ -242,7 +246,8 @@ def test_parts_of_the_safety_data(undrawn, tmp_path):
     text = " ".join(parsed.text.split())
     reward = rows[0]["summary"]["rewards"]["safety"]
     assert f"0% 0 900 40 {reward['mean']:.3f}± {reward['standard_error']:.3f}, of 4" in text
-    assert "100% 100 900 40" in text and "5.0% 5 900 40 – – – – –" in text
+    assert "100% 100 900 40" in text and "5.0% 5 900 40 – – – – – – –" in text
+    assert "0.250± 0.125, of 4 0.250± 0.125, of 4 75.0%" in text
     assert "75.0%± 21.7%, 3 of 4 25.0%± 21.7%, 1 of 4 100.0%1 of 1" in text
     assert "0% to 100%" in text, "the versions are named by their parts"
     assert "More safety data: rewards" in text
