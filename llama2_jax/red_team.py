@@ -186,14 +186,16 @@ def report(lines: Sequence[Mapping], again: Sequence[bool | None], number: int) 
     text.append(f"old attacks that the version of round {number} resists: {_shown(shares['all'])}")
     for field in ("round", "category", "style"):
         for group, of_group in shares[field].items():
-            text.append(f"  {field} {group or '(none)'}: {_shown(of_group)}")
+            text.append(f"  {field} {'(none named)' if group == '' else group}: {_shown(of_group)}")
     return "\n".join(text) + "\n"
 
 
 def _shown(found: Mapping) -> str:
     if not found["of"]:
         return "none was decided"
-    return f"{found['share']:.1%} ± {found['standard_error']:.1%}, {found['count']} of {found['of']}"
+    # Of none and of all the binomial error is 0, which would say too much of few attacks.
+    error = f" ± {found['standard_error']:.1%}" if 0 < found["share"] < 1 else ""
+    return f"{found['share']:.1%}{error}, {found['count']} of {found['of']}"
 
 
 def main(argv: list[str]) -> None:

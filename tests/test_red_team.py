@@ -230,10 +230,12 @@ def test_the_report():
         "round 2: 2.00 ± 2.00, 1 in 0.50 hours of 1 person",
         "old attacks that the version of round 3 resists: 66.7% ± 27.2%, 2 of 3",
         "  round 1: 50.0% ± 35.4%, 1 of 2",
-        "  category hateful: 100.0% ± 0.0%, 1 of 1",
+        "  category hateful: 100.0%, 1 of 1",
     ):
         assert words in text, words
     assert "resists: none was decided" in report([], [], 3)
+    text = report([{**old_attack("How?", number=0), "style": ""}], [False], 3)
+    assert "  round 0: 100.0%, 1 of 1\n" in text and "  style (none named): 100.0%, 1 of 1\n" in text
 
 
 @pytest.mark.slow
