@@ -65,19 +65,7 @@ def run(config: ConfigDict, inputs: Inputs, runtime: Runtime) -> dict:
         {index: records[index] for index in templates}, preprompts, config.max_new_tokens, tokenizer, runtime
     )
     generic = answer([*compared.values()], [prompts[index] for index in compared], "with generic preprompt")
-    rows = [
-        {
-            "messages": record["messages"],
-            "response": tokenizer.decode(with_it["tokens"]),
-            "response_tokens": with_it["tokens"],
-            "preprompt": record["preprompt"],
-            "safety": record["safety"],
-            "category": record.get("category", ""),
-            "rewards": {"safety": with_it["safety"], "safety_without_preprompt": without["safety"]},
-        }
-        for record, with_it, without in zip(records, distilled, plain, strict=True)
-        if with_it["finished"] and with_it["safety"] > without["safety"]
-    ]
+    rows = _kept(records, plain, distilled, tokenizer)
     write_jsonl(runtime.folder / "dialogues.jsonl", rows)
     unfinished = sum(not row["finished"] for row in distilled)
     if not rows:
@@ -100,6 +88,25 @@ def run(config: ConfigDict, inputs: Inputs, runtime: Runtime) -> dict:
             ]
         ),
     }
+
+
+def _kept(
+    records: Sequence[Mapping], plain: Sequence[Mapping], distilled: Sequence[Mapping], tokenizer: Tokenizer
+) -> list[dict]:
+    """Returns samples rows of the answers under a preprompt that ended and that the safety model prefers."""
+    return [
+        {
+            "messages": record["messages"],
+            "response": tokenizer.decode(with_it["tokens"]),
+            "response_tokens": with_it["tokens"],
+            "preprompt": record["preprompt"],
+            "safety": record["safety"],
+            "category": record.get("category", ""),
+            "rewards": {"safety": with_it["safety"], "safety_without_preprompt": without["safety"]},
+        }
+        for record, with_it, without in zip(records, distilled, plain, strict=True)
+        if with_it["finished"] and with_it["safety"] > without["safety"]
+    ]
 
 
 def _beside_plain(
