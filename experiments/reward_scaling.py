@@ -23,6 +23,7 @@ from ml_collections import ConfigDict
 
 from experiments import rlhf_v1
 from experiments.parts.rounds import KINDS
+from experiments.parts.source_run import add_model, add_records, keep_settings_alone
 from experiments.parts.stages import add_stage
 from experiments.parts.training import reward_model
 
@@ -34,15 +35,11 @@ FRACTIONS = {"eighth": 1 / 8, "quarter": 1 / 4, "half": 1 / 2, "all": 1.0}
 def get_config(argument: str = "tiny") -> ConfigDict:
     """The experiment at a scale, on its default data or other (parts/choice.py)."""
     config = rlhf_v1.start(argument)
-    config.experiment = "reward_scaling"
-    config.source_run = f"runs/rlhf_v5-{config.variant}"  # the workdir of its run
-    for name in config.stages:
-        del config[name]
-    config.given = {}
-    config.stages = ()
-    add_import(config, "tokenizer", "tokenizer")
-    comparisons = tuple(add_comparisons(config, number) for number in ROUNDS)
-    add_import(config, "sft", "imported", inputs={"tokenizer": "tokenizer"})
+    keep_settings_alone(config, "reward_scaling")
+    comparisons = tuple(f"rlhf_v{number}_annotation" for number in ROUNDS)
+    for name in comparisons:
+        add_records(config, name, "annotation")
+    add_model(config, "sft")
     for name, fraction in FRACTIONS.items():
         for kind in KINDS:
             add_stage(config, f"{kind}_reward_{name}", {
@@ -59,22 +56,3 @@ def get_config(argument: str = "tiny") -> ConfigDict:
         "inputs": {"stages": config.stages},
     })  # fmt: skip
     return config
-
-
-def add_import(config: ConfigDict, name: str, role: str, **fields) -> None:
-    """Adds the import of a stage of the source run under its own name."""
-    folder = config.get_ref("source_run") + f"/{name}"
-    add_stage(config, name, {"run": "llama2_jax.stages.imported", "role": role, "folder": folder, **fields})
-
-
-def add_comparisons(config: ConfigDict, number: int) -> str:
-    """Adds the import of a round's comparisons; returns its name."""
-    name = f"rlhf_v{number}_annotation"
-    add_stage(config, name, {
-        "run": "llama2_jax.stages.imported_records",
-        "role": "imported",
-        "inputs": {"tokenizer": "tokenizer"},
-        "folder": config.get_ref("source_run") + f"/{name}",
-        "records_of": "annotation",
-    })  # fmt: skip
-    return name

@@ -18,6 +18,7 @@ from experiments import rlhf_v1
 from experiments.parts.choice import sources_of
 from experiments.parts.ending import with_evaluation
 from experiments.parts.rounds import KINDS, add_version
+from experiments.parts.source_run import add_model, add_records, keep_settings_alone
 from experiments.parts.stages import add_stage
 from experiments.parts.training import finetuning_schedule
 
@@ -32,18 +33,13 @@ RECORDS = {BAG: "rejection_sampling", DIALOGUES[0]: "ghost_attention", DIALOGUES
 def get_config(argument: str = "tiny") -> ConfigDict:
     """The experiment at a scale, on its default data or other (parts/choice.py)."""
     config = rlhf_v1.start(argument)
-    config.experiment = "safety_scaling"
-    config.source_run = f"runs/rlhf_v5-{config.variant}"  # the workdir of its run
-    for name in config.stages:
-        del config[name]
-    config.given, config.stages, config.versions = {}, (), ()
+    keep_settings_alone(config, "safety_scaling")
     sources = sources_of(config)
-    add_import(config, "tokenizer", "tokenizer", inputs={})
     for name, role in RECORDS.items():
         add_records(config, name, role)
     reward_models = {kind: f"rlhf_v5_{kind}_reward" for kind in KINDS}
     for name in (sources.start_after_sampling, *reward_models.values(), *sources.annotator_inputs.values()):
-        add_import(config, name, "imported", inputs={"tokenizer": "tokenizer"})
+        add_model(config, name)
     for name, fraction in FRACTIONS.items():
         add_finetuning(config, name, fraction)
         add_version(config, name, name)
@@ -69,21 +65,4 @@ def add_finetuning(config: ConfigDict, name: str, fraction: float) -> None:
         "held_out": {},
         "safety_fraction": fraction,
         "finetune": finetuning_schedule(config, epochs=2, learning_rate="learning_rate_after_sampling"),
-    })  # fmt: skip
-
-
-def add_import(config: ConfigDict, name: str, role: str, inputs: dict) -> None:
-    """Adds the import of a model, or of the tokenizer, of the source run under its own name."""
-    folder = config.get_ref("source_run") + f"/{name}"
-    add_stage(config, name, {"run": "llama2_jax.stages.imported", "role": role, "inputs": inputs, "folder": folder})
-
-
-def add_records(config: ConfigDict, name: str, role: str) -> None:
-    """Adds the import of what a stage of the source run wrote, under its own name."""
-    add_stage(config, name, {
-        "run": "llama2_jax.stages.imported_records",
-        "role": "imported",
-        "inputs": {"tokenizer": "tokenizer"},
-        "folder": config.get_ref("source_run") + f"/{name}",
-        "records_of": role,
     })  # fmt: skip
