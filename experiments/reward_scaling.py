@@ -22,6 +22,7 @@ start from it: comparisons are texts and token ids, which any size can read.
 from ml_collections import ConfigDict
 
 from experiments import rlhf_v1
+from experiments.parts.ending import add_report
 from experiments.parts.rounds import KINDS
 from experiments.parts.source_run import add_model, add_records, keep_settings_alone
 from experiments.parts.stages import add_stage
@@ -50,9 +51,5 @@ def get_config(argument: str = "tiny") -> ConfigDict:
                 **reward_model(config, kind),
             })  # fmt: skip
             config[f"{kind}_reward_{name}"].prompt_fraction = fraction
-    add_stage(config, "report", {
-        "run": "llama2_jax.stages.report",
-        "role": "report",
-        "inputs": {"stages": config.stages},
-    })  # fmt: skip
+    add_report(config)
     return config

@@ -43,12 +43,17 @@ def with_evaluation(
         "top_p": 0.9,
         "max_new_tokens": shared(config, "answer_tokens"),
     })  # fmt: skip
+    add_report(config)
+    return config
+
+
+def add_report(config: ConfigDict) -> None:
+    """Adds the report on all stages so far."""
     add_stage(config, "report", {
         "run": "llama2_jax.stages.report",
         "role": "report",
         "inputs": {"stages": config.stages},
     })  # fmt: skip
-    return config
 
 
 def newest_reward_model(config: ConfigDict, kind: str) -> str:
