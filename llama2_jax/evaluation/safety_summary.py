@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from llama2_jax.evaluation.binomial import binomial_error
 from llama2_jax.evaluation.measures import PROMPTS
 from llama2_jax.evaluation.reward_calibration import score_histogram, sigmoid
 
@@ -89,7 +90,7 @@ def share_of(verdicts: Sequence[Mapping | None], field: str) -> dict[str, float 
 def share(count: float, of: int) -> dict[str, float | int | None]:
     """Returns a count as `share_of` does."""
     value = count / of if of else None
-    error = None if value is None else math.sqrt(value * (1 - value) / of)
+    error = None if value is None else binomial_error(value, of)
     return {"count": count, "of": of, "share": value, "standard_error": error}
 
 
