@@ -19,51 +19,48 @@ from ml_collections import ConfigDict
 from experiments import rlhf_v1
 from experiments.parts.choice import sources_of
 from experiments.parts.ending import with_evaluation
-from experiments.parts.imports import add_model_import, add_records_import
 from experiments.parts.rounds import GENERAL_REWARD, KINDS, add_version
+from experiments.parts.source_run import add_model, add_records, keep_settings_alone
 from experiments.parts.stages import add_stage
 from experiments.parts.training import finetuning_schedule
 
-TOKENIZER = {"tokenizer": "tokenizer"}
 NEWEST = "rlhf_v3_rejection_sampling"  # which both bags' V4 is compared with
+ANSWERS = "rlhf_v4_rejection_sampling"
+DIALOGUES = "rlhf_v3_ghost_attention"
 
 
 def get_config(argument: str = "tiny") -> ConfigDict:
     """The experiment at a scale, on its default data or other (parts/choice.py)."""
     config = rlhf_v1.start(argument)
-    config.experiment = "bag_ablation"
-    config.source_run = f"runs/rlhf_v5-{config.variant}"  # the workdir of its run
-    config.given = {}
-    sources, own = sources_of(config), config.stages
-    roles = {name: config[name].role for name in own}
-    for name in own:
-        del config[name]
-    config.stages = ()
-    run = config.get_ref("source_run")
-    add_model_import(config, run, "tokenizer", "tokenizer")
-    # Where there are annotators' models and the general reward model, the evaluation asks them.
-    judges = [name for name in own if name == GENERAL_REWARD or name in sources.annotator_inputs.values()]
-    for name in dict.fromkeys((sources.start_after_sampling, "sft", *judges)):
-        add_model_import(config, run, name, roles[name], inputs=TOKENIZER)
-    add_model_import(config, run, NEWEST, "imported", inputs=TOKENIZER)
-    for kind in KINDS:
-        add_model_import(config, run, f"rlhf_v4_{kind}_reward", "reward_model", inputs=TOKENIZER, kind=kind, round=4)
-    dialogues = add_records_import(config, run, "rlhf_v3_ghost_attention", "ghost_attention")
-    answers = add_records_import(config, run, "rlhf_v4_rejection_sampling", "rejection_sampling")
+    sources = sources_of(config)
+    # Where there are annotators' models and a general reward model, the evaluation asks them.
+    judges = {*sources.annotator_inputs.values(), GENERAL_REWARD}.intersection(config.stages)
+    keep_settings_alone(config, "bag_ablation")
+    reward_models = {kind: f"rlhf_v4_{kind}_reward" for kind in KINDS}
+    for name in dict.fromkeys((sources.start_after_sampling, "sft", *sorted(judges), NEWEST, *reward_models.values())):
+        add_model(config, name)
+    add_records(config, DIALOGUES, "ghost_attention")
+    add_records(config, ANSWERS, "rejection_sampling")
+    add_version(config, "sft", "sft")
     add_version(config, "rlhf_v3", NEWEST)
     # samples.jsonl has the best answers of the last round, bag.jsonl those of all.
-    add_fourth(config, "rlhf_v4_last_round", dialogues, samples=(answers,))
-    add_fourth(config, "rlhf_v4_all_rounds", dialogues, bags=(answers,))
-    return with_evaluation(config)
+    add_fourth(config, "rlhf_v4_last_round", samples=(ANSWERS,))
+    add_fourth(config, "rlhf_v4_all_rounds", bags=(ANSWERS,))
+    return with_evaluation(config, reward_models=reward_models)
 
 
-def add_fourth(config: ConfigDict, name: str, dialogues: str, **answers: tuple[str, ...]) -> None:
+def add_fourth(config: ConfigDict, name: str, **answers: tuple[str, ...]) -> None:
     """Adds V4 fine-tuned on these answers and on the Ghost Attention dialogues, as the round does it."""
     sources = sources_of(config)
     add_stage(config, name, {
         "run": "llama2_jax.stages.finetune",
         "role": "finetuning",
-        "inputs": {**TOKENIZER, "start": sources.start_after_sampling, "dialogues": (dialogues,), **answers},
+        "inputs": {
+            "tokenizer": "tokenizer",
+            "start": sources.start_after_sampling,
+            "dialogues": (DIALOGUES,),
+            **answers,
+        },
         "sources": sources.demonstrations_after_sampling,
         "held_out": {},
         "finetune": finetuning_schedule(config, epochs=2, learning_rate="learning_rate_after_sampling"),

@@ -25,7 +25,6 @@ from ml_collections import ConfigDict
 from experiments import rlhf_v1, rlhf_v5
 from experiments.parts.choice import Choice, sources_of
 from experiments.parts.ending import with_evaluation
-from experiments.parts.imports import add_records_import
 from experiments.parts.rounds import KINDS, add_reward_models, add_version
 from experiments.parts.scales import by_scale
 from experiments.parts.stages import add_stage
@@ -72,7 +71,15 @@ def training(argument: str) -> ConfigDict:
 
 def add_records(config: ConfigDict, role: str, stage: str) -> str:
     """Adds the import of what a stage of the teacher's run wrote; returns its name."""
-    return add_records_import(config, config.get_ref("teacher"), stage, role, name=f"teacher_{stage}")
+    name = f"teacher_{stage}"
+    add_stage(config, name, {
+        "run": "llama2_jax.stages.imported_records",
+        "role": "imported",
+        "inputs": {"tokenizer": "tokenizer"},
+        "folder": config.get_ref("teacher") + f"/{stage}",
+        "records_of": role,
+    })  # fmt: skip
+    return name
 
 
 def add_student(config: ConfigDict, number: int, bag: str, dialogues: tuple[str, ...]) -> None:

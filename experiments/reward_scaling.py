@@ -22,8 +22,9 @@ start from it: comparisons are texts and token ids, which any size can read.
 from ml_collections import ConfigDict
 
 from experiments import rlhf_v1
-from experiments.parts.imports import add_model_import, add_records_import
+from experiments.parts.ending import add_report
 from experiments.parts.rounds import KINDS
+from experiments.parts.source_run import add_model, add_records, keep_settings_alone
 from experiments.parts.stages import add_stage
 from experiments.parts.training import reward_model
 
@@ -35,18 +36,11 @@ FRACTIONS = {"eighth": 1 / 8, "quarter": 1 / 4, "half": 1 / 2, "all": 1.0}
 def get_config(argument: str = "tiny") -> ConfigDict:
     """The experiment at a scale, on its default data or other (parts/choice.py)."""
     config = rlhf_v1.start(argument)
-    config.experiment = "reward_scaling"
-    config.source_run = f"runs/rlhf_v5-{config.variant}"  # the workdir of its run
-    for name in config.stages:
-        del config[name]
-    config.given = {}
-    config.stages = ()
-    run = config.get_ref("source_run")
-    add_model_import(config, run, "tokenizer", "tokenizer")
-    comparisons = tuple(
-        add_records_import(config, run, f"rlhf_v{number}_annotation", "annotation") for number in ROUNDS
-    )
-    add_model_import(config, run, "sft", "imported", inputs={"tokenizer": "tokenizer"})
+    keep_settings_alone(config, "reward_scaling")
+    comparisons = tuple(f"rlhf_v{number}_annotation" for number in ROUNDS)
+    for name in comparisons:
+        add_records(config, name, "annotation")
+    add_model(config, "sft")
     for name, fraction in FRACTIONS.items():
         for kind in KINDS:
             add_stage(config, f"{kind}_reward_{name}", {
@@ -57,9 +51,5 @@ def get_config(argument: str = "tiny") -> ConfigDict:
                 **reward_model(config, kind),
             })  # fmt: skip
             config[f"{kind}_reward_{name}"].prompt_fraction = fraction
-    add_stage(config, "report", {
-        "run": "llama2_jax.stages.report",
-        "role": "report",
-        "inputs": {"stages": config.stages},
-    })  # fmt: skip
+    add_report(config)
     return config

@@ -54,6 +54,8 @@ def add_context_distillation(config: ConfigDict, *, policy: str) -> None:
         "inputs": {"tokenizer": "tokenizer", "policy": policy, "safety": "rlhf_v5_safety_reward"},
         "prompts": sources.adversarial_prompts,
         "preprompts": sources.safety_preprompts,
+        # So many of the prompts with an answer template are answered under a generic preprompt too (figure 16).
+        "compared_prompts": by_scale(config.scale, {"tiny": 250}, paper=500),
         "temperature": 0.7,  # not stated
         "top_p": 0.9,
         "max_new_tokens": shared(config, "answer_tokens"),

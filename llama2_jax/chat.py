@@ -1,6 +1,9 @@
 """Talk to a model: python -m llama2_jax.chat --checkpoint=<folder or hf://org/name>
 
 It may have any format that llama2_jax.load reads. Answers are printed as they are generated; Ctrl-C stops one.
+
+With --red_team=<ledger.jsonl> --who=<name> it is a session of red teaming (section 4.3): /violation CATEGORY [STYLE]
+records the last answer as one that violated, and the ledger has the minutes of the session.
 """
 
 import contextlib
@@ -14,6 +17,7 @@ from typing import TextIO
 import jax
 from absl import app, flags, logging
 
+from llama2_jax.data.red_team import Session, open_session, round_of
 from llama2_jax.inference.dialogue_window import fit_dialogue
 from llama2_jax.inference.generate import Sampling
 from llama2_jax.inference.stream import Context, Streamer, begin, make_streamer, read, stream
@@ -36,8 +40,12 @@ _MAX_NEW_TOKENS = flags.DEFINE_integer(
     "max_new_tokens", None, "The longest answer in tokens; by default 512, or half the context if that is less."
 )
 _TENSOR = flags.DEFINE_integer("tensor", 1, "Over how many devices the model is split.")
+_RED_TEAM = flags.DEFINE_string("red_team", "", "A ledger, <name>.jsonl, that what violates is appended to; none: no.")
+_WHO = flags.DEFINE_string("who", "", "With --red_team: who attacks.")
+_ROUND = flags.DEFINE_integer("round", None, "The round of the version, 0 for SFT; by default as its name says.")
 
 HELP = "/system TEXT sets a system message, /reset forgets the dialogue, /quit ends the chat; Ctrl-C stops an answer"
+RED_TEAM_HELP = "/violation CATEGORY [STYLE] records the last answer as one that violated; " + HELP
 # Control characters except newline and tab: they would move a terminal's cursor, or worse.
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 _COMMAND = re.compile(r"/([a-z]+)(?:\s+(.*))?", re.DOTALL)
@@ -54,6 +62,8 @@ class Chat:
       messages: the dialogue so far, as far as it fits the context; answers have their token ids.
       context: what the model has read.
       answers: the number of answers started; each has its own randomness.
+      red_team: the session of red teaming; None if it is none.
+      recorded: the answer that was recorded last.
     """
 
     streamer: Streamer
@@ -63,6 +73,13 @@ class Chat:
     messages: list[dict]
     context: Context
     answers: int = 0
+    red_team: Session | None = None
+    recorded: dict | None = None
+
+    @property
+    def help(self) -> str:
+        """The commands."""
+        return RED_TEAM_HELP if self.red_team else HELP
 
 
 def run_chat(chat: Chat, next_line: Callable[[], str], out: TextIO) -> None:
@@ -80,7 +97,7 @@ def run_chat(chat: Chat, next_line: Callable[[], str], out: TextIO) -> None:
             out.write("\n")
             return
         except KeyboardInterrupt:
-            out.write(f"\n({HELP})\n")
+            out.write(f"\n({chat.help})\n")
             continue
         message = _CONTROL.sub("", line).strip()
         if message != line.strip():
@@ -107,7 +124,24 @@ def _obey(chat: Chat, command: str, argument: str) -> str:
     if command == "system":
         chat.messages = start_messages(argument) + chat.messages[len(system) :]
         return "(the system message is set)\n" if argument else "(there is no system message now)\n"
-    return f"({HELP})\n"
+    if command == "violation" and chat.red_team:
+        return _record_violation(chat, argument)
+    return f"({chat.help})\n"
+
+
+def _record_violation(chat: Chat, argument: str) -> str:
+    """Appends the last answer to the ledger; returns a notice."""
+    category, _, style = argument.partition(" ")
+    if not category:
+        raise ValueError("a violation needs a category of risk: /violation CATEGORY [STYLE]")
+    if not chat.messages or chat.messages[-1]["role"] != "assistant":
+        raise ValueError("there is no answer yet that could violate")
+    answer = chat.messages[-1]
+    if answer is chat.recorded:
+        raise ValueError("this answer is recorded already")
+    chat.red_team.record(chat.messages[:-1], answer["content"], category, style.strip())
+    chat.recorded = answer
+    return f"(recorded in {chat.red_team.path})\n"
 
 
 def start_messages(system: str) -> list[dict]:
@@ -213,12 +247,29 @@ def main(argv: list[str]) -> None:
             _CHECKPOINT.value, _SYSTEM.value, _TEMPERATURE.value, _TOP_P.value, _MAX_NEW_TOKENS.value, _SEED.value,
             _TENSOR.value,
         )  # fmt: skip
+        if _RED_TEAM.value:
+            chat.red_team = open_session(_RED_TEAM.value, _WHO.value, round_of(_CHECKPOINT.value, _ROUND.value))
     except (ValueError, OSError) as error:
         sys.exit(f"error: {error}")
-    print(f"({HELP})")
+    print(f"({chat.help})")
     with contextlib.suppress(ImportError):
         import readline  # noqa: F401  gives `input` line editing
-    run_chat(chat, lambda: input("> "), sys.stdout)
+    with _session(chat.red_team):
+        run_chat(chat, lambda: input("> "), sys.stdout)
+
+
+@contextlib.contextmanager
+def _session(red_team: Session | None) -> Iterator[None]:
+    """Closes a session however the program ends, but by SIGKILL: by a closed terminal or the end of a job, too."""
+    if red_team is None:
+        yield
+        return
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda received, _: sys.exit(128 + received))
+    try:
+        yield
+    finally:
+        red_team.close()
 
 
 def _read_flags(arguments: list[str]) -> list[str]:

@@ -13,7 +13,7 @@ import jax
 import numpy as np
 import pytest
 
-from experiments import bag_ablation, distillation, reward_scaling, rlhf_v5
+from experiments import bag_ablation, distillation, reward_scaling, rlhf_v5, safety_scaling
 from llama2_jax import recipe
 from llama2_jax.pipeline import sampling
 from llama2_jax.stages import ppo, rejection_sampling
@@ -328,6 +328,20 @@ def test_the_fourth_version_on_the_last_round_s_answers_and_on_all(finished, tmp
         "sft", "rlhf_v3", "rlhf_v4_last_round", "rlhf_v4_all_rounds",
     ]  # fmt: skip
     assert all(row["helpfulness"] is not None for row in report["versions"])
+
+
+def test_parts_of_another_run_s_safety_data_are_trained_on_beside_all_of_the_rest(finished, tmp_path):
+    config = shrink(safety_scaling.get_config())
+    config.source_run = str(finished)
+    recipe.run(config, str(tmp_path))
+    report = json.loads((tmp_path / "report" / "report.json").read_text())["safety_scaling"]
+    assert [row["safety_fraction"] for row in report] == [0, 0.01, 0.1, 0.25, 0.5, 1]
+    taken = [row["safety_data"]["safety"] for row in report]
+    assert taken[0] == 0 < taken[-1] == report[0]["safety_data"]["safety_of"] and taken == sorted(taken)
+    whole = json.loads((finished / "rlhf_v5_rejection_sampling" / "stage.json").read_text())["results"]["dialogues"]
+    for row in report:
+        assert row["safety_data"]["helpfulness"] == sum(whole.values()) - taken[-1]
+        assert row["summary"]["rewards"]["safety"]["answers"] > 0
 
 
 TWO_PROCESSES = """

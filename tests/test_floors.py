@@ -18,7 +18,18 @@ FLOORS = (
     ("annotation", "evaluation"),
     ("pipeline", "report"),
     ("stages",),
-    ("recipe", "main", "dry_run", "rehearsal", "print_config", "config_paths", "convert", "loading", "chat"),
+    (
+        "recipe",
+        "main",
+        "dry_run",
+        "rehearsal",
+        "print_config",
+        "config_paths",
+        "convert",
+        "loading",
+        "chat",
+        "red_team",
+    ),
 )
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 # Models name the axes that sharding splits; a door hands over to what it opens.
@@ -33,6 +44,8 @@ NEIGHBOURS = {
     ("print_config", "recipe"),
     ("dry_run", "recipe"),
     ("chat", "loading"),
+    ("red_team", "chat"),
+    ("red_team", "loading"),
     ("convert", "loading"),
 }
 

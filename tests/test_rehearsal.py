@@ -155,7 +155,7 @@ def test_a_scale_runs_to_its_report(scale, killed, tmp_path_factory):
     done = rehearse(scale, data, workdir)
     output, _ = done.communicate()
     assert done.returncode == 0, output
-    assert "It changes, and nothing else" in output and "Rehearsed 31 stages" in output, output
+    assert "It changes, and nothing else" in output and "Rehearsed 32 stages" in output, output
     report = json.loads((workdir / "report" / "report.json").read_text())
     assert [version["name"] for version in report["versions"]][-1] == "rlhf_v5"
     assert json.loads((workdir / "rehearsal.json").read_text())["changes"]

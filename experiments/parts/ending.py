@@ -1,5 +1,7 @@
 """How an experiment ends: its versions are evaluated, and the report shows what all stages reached."""
 
+from collections.abc import Mapping
+
 from ml_collections import ConfigDict
 
 from experiments.parts.choice import sources_of
@@ -8,21 +10,30 @@ from experiments.parts.shared_settings import shared
 from experiments.parts.stages import add_stage, stages_with_role
 
 
-def with_evaluation(config: ConfigDict) -> ConfigDict:
-    """Adds the evaluation of every version on the same prompts by the newest reward models, then the report."""
+def with_evaluation(
+    config: ConfigDict, *, baseline: str = "sft", reward_models: Mapping[str, str] | None = None
+) -> ConfigDict:
+    """Adds the evaluation of every version on the same prompts, then the report.
+
+    Args:
+      config: the experiment so far, changed in place.
+      baseline: the version that win rates are over.
+      reward_models: of each kind the stage that scores the answers; by default the last round's.
+    """
     sources = sources_of(config)
+    reward_models = reward_models or {kind: newest_reward_model(config, kind) for kind in KINDS}
     add_stage(config, "evaluation", {
         "run": "llama2_jax.stages.evaluate",
         "role": "evaluation",
         "inputs": {
             "tokenizer": "tokenizer",
             "models": tuple(stage for _, stage in config.versions),
-            **{kind: newest_reward_model(config, kind) for kind in KINDS},
+            **reward_models,
             **general_reward_input(config),
             **sources.annotator_inputs,
         },
         "versions": tuple(name for name, _ in config.versions),
-        "baseline": "sft",
+        "baseline": baseline,
         "prompts": sources.evaluation_prompts,
         "instruction_dialogues": sources.instruction_dialogues,
         "instruction_turns": (2, 4, 6),
@@ -32,12 +43,17 @@ def with_evaluation(config: ConfigDict) -> ConfigDict:
         "top_p": 0.9,
         "max_new_tokens": shared(config, "answer_tokens"),
     })  # fmt: skip
+    add_report(config)
+    return config
+
+
+def add_report(config: ConfigDict) -> None:
+    """Adds the report on all stages so far."""
     add_stage(config, "report", {
         "run": "llama2_jax.stages.report",
         "role": "report",
         "inputs": {"stages": config.stages},
     })  # fmt: skip
-    return config
 
 
 def newest_reward_model(config: ConfigDict, kind: str) -> str:

@@ -89,10 +89,12 @@ def demonstrations(part: Part) -> SourceDict:
         "lima": ("sft/lima/lima.json.gz", lima),
         "safety": ("sft/safety_tuned_llamas/safety_only_data_Instructions.json.gz", safety),
     }
-    return {
+    found = {
         name: {"path": path, "hub": hub, "format": "alpaca", "part": part, "limit": ALL}
         for name, (path, hub) in paths.items()
     }
+    found["safety"]["defaults"] = {"safety": True}  # what counts as safety data (section 4.2.3)
+    return found
 
 
 def hh_rlhf(scale: str, domain: str, kind: str, part: Part, limit: Limit, **fields) -> dict:

@@ -12,6 +12,7 @@ ROLES = (
     "reward_scaling",  # a reward model on a part of the comparisons, to see what more of them would bring
     "general_reward_model",  # a reward model that watches over the others: no policy is trained for it
     "rejection_sampling",
+    "safety_scaling",  # a fine-tuning on a part of the safety data, to see what more of it would bring
     "ppo",
     "ghost_attention",
     "context_distillation",

@@ -188,6 +188,8 @@ MEASURES = (
             seen=True),
     Measure("seen_win_rate_vs_sft", "wins over SFT", "higher", seen=True),
 )  # fmt: skip
+# For versions that do not come one after the other, of which none is SFT.
+WITHOUT_WIN_RATES = tuple(measure for measure in MEASURES if "win_rate" not in measure.name)
 
 
 def charts_of(measures: Iterable[Measure]) -> list[Chart]:

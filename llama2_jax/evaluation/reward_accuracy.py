@@ -1,11 +1,11 @@
 """How often a reward model prefers what the annotators preferred, by rating (tables 7 and 8)."""
 
-import math
 from collections.abc import Sequence
 
 import numpy as np
 
 from llama2_jax.data.records import RATINGS
+from llama2_jax.evaluation.binomial import binomial_error
 
 # What accuracies are reported for: the pairs of each rating, and all pairs.
 GROUPS = (*RATINGS, "all")
@@ -66,4 +66,4 @@ def _accuracy(correct: np.ndarray) -> dict[str, float | int | None]:
     if not pairs:
         return {"accuracy": None, "standard_error": None, "pairs": 0}
     accuracy = float(correct.mean())
-    return {"accuracy": accuracy, "standard_error": math.sqrt(accuracy * (1 - accuracy) / pairs), "pairs": pairs}
+    return {"accuracy": accuracy, "standard_error": binomial_error(accuracy, pairs), "pairs": pairs}

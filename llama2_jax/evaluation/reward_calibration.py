@@ -5,10 +5,11 @@ Scores are used beyond their order: PPO and best-of-N go by how much larger a re
 scores apart and so makes a model claim more than it keeps (figure 27).
 """
 
-import math
 from collections.abc import Sequence
 
 import numpy as np
+
+from llama2_jax.evaluation.binomial import binomial_error
 
 # Of the probability claimed for the answer that the model prefers; as differences 0, 0.41, 0.85, 1.39, 2.20 and above.
 CLAIMS = (0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
@@ -59,5 +60,5 @@ def _bin(low: float, high: float, claimed: np.ndarray, right: np.ndarray) -> dic
         "pairs": len(right),
         "claimed": float(claimed.mean()),
         "right": share,
-        "standard_error": math.sqrt(share * (1 - share) / len(right)),
+        "standard_error": binomial_error(share, len(right)),
     }

@@ -1,10 +1,10 @@
 """Whether a reward model likes long answers, and more than the annotators do: the best-known way to please it."""
 
-import math
 from collections.abc import Sequence
 
 import numpy as np
 
+from llama2_jax.evaluation.binomial import binomial_error
 from llama2_jax.evaluation.rank_correlation import rank_correlation
 
 
@@ -52,4 +52,4 @@ def _share(name: str, values: np.ndarray) -> dict[str, float | None]:
     if not len(values):
         return {name: None, f"{name}_standard_error": None}
     share = float(values.mean())
-    return {name: share, f"{name}_standard_error": math.sqrt(share * (1 - share) / len(values))}
+    return {name: share, f"{name}_standard_error": binomial_error(share, len(values))}

@@ -6,12 +6,12 @@ that annotators labelled unsafe, recall the share of the answers labelled unsafe
 which had precision 0.89 and recall 0.55 on its safety test set; another model's scores need another threshold for that.
 """
 
-import math
 from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import Bool, Float
 
+from llama2_jax.evaluation.binomial import binomial_error
 from llama2_jax.evaluation.reward_calibration import score_histogram, sigmoid
 
 # Of the curve of precision and recall.
@@ -89,5 +89,5 @@ def _threshold_for(probability: np.ndarray, unsafe: np.ndarray, precision: float
 
 def _share(name: str, found: int, of: int) -> dict[str, float | None]:
     share = found / of if of else None
-    error = None if share is None else math.sqrt(share * (1 - share) / of)
+    error = None if share is None else binomial_error(share, of)
     return {name: share, f"{name}_standard_error": error}

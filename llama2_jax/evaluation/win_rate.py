@@ -1,8 +1,9 @@
 """Win rates of one version over another (sections 3.4.1 and 3.4.2)."""
 
 import dataclasses
-import math
 from collections.abc import Sequence
+
+from llama2_jax.evaluation.binomial import binomial_error
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,7 +29,7 @@ class WinRate:
     def standard_error(self) -> float | None:
         """The binomial standard error of the rate; None if all are ties."""
         decided = self.wins + self.losses
-        return math.sqrt(self.rate * (1 - self.rate) / decided) if decided else None
+        return binomial_error(self.rate, decided) if decided else None
 
 
 def win_rate(ours: Sequence[float | None], theirs: Sequence[float | None], tie: float = 1e-6) -> WinRate:

@@ -34,9 +34,17 @@ def read_sampled(
     folders: epath.Path | Sequence[epath.Path], name: str, tokenizer: Tokenizer
 ) -> dict[str, list[EncodedDialogue]]:
     """Reads and encodes what models answered: the rows of a JSONL file of one name, by the stage that wrote it."""
-    return {
-        folder.name: [encode_row(tokenizer, row) for row in read_jsonl(folder / name)] for folder in as_folders(folders)
-    }
+    return encode_rows(read_rows(folders, name), tokenizer)
+
+
+def read_rows(folders: epath.Path | Sequence[epath.Path], name: str) -> dict[str, list[dict]]:
+    """Reads the rows of a JSONL file of one name, by the stage that wrote it."""
+    return {folder.name: read_jsonl(folder / name) for folder in as_folders(folders)}
+
+
+def encode_rows(rows: Mapping[str, Sequence[dict]], tokenizer: Tokenizer) -> dict[str, list[EncodedDialogue]]:
+    """Encodes the rows of each source; see `encode_row`."""
+    return {name: [encode_row(tokenizer, row) for row in of_source] for name, of_source in rows.items()}
 
 
 def finetune(

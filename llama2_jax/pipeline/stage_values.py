@@ -20,7 +20,7 @@ _LEAST = {
     **dict.fromkeys(("bag_answers_per_prompt", "max_new_tokens"), 1),
     **dict.fromkeys(("vocab_size", "max_characters", "instruction_turns"), 1),
     **dict.fromkeys(("save_every", "log_every", "evaluate_every", "held_out_batches"), 0),
-    **dict.fromkeys(("warmup_steps", "critic_warmup_iterations", "bag_size", "round"), 0),
+    **dict.fromkeys(("warmup_steps", "critic_warmup_iterations", "bag_size", "compared_prompts", "round"), 0),
     "length": 2,
 }
 # Numbers, and where they must lie.
@@ -34,7 +34,15 @@ _RANGES = (
     (
         "a number from 0 to 1",
         lambda value: 0 <= value <= 1,
-        ("final_learning_rate_fraction", "other_fraction", "terse_fraction", "safety_threshold", "gamma", "lambda_"),
+        (
+            "final_learning_rate_fraction",
+            "other_fraction",
+            "terse_fraction",
+            "safety_fraction",
+            "safety_threshold",
+            "gamma",
+            "lambda_",
+        ),
     ),
     ("a number above 0 and below 1", lambda value: 0 < value < 1, ("sweep_error_rate",)),
     ("a part of the steps, from 0 to below 1", lambda value: 0 <= value < 1, ("warmup_fraction",)),

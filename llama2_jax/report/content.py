@@ -84,6 +84,8 @@ def build_report(stages: Sequence[FinishedStage], seed: int, model: ModelConfig)
         ),
         "reward_scaling": rows("reward_scaling", _reward_scaling),
         "reward_quality": evaluation.get("reward_quality") or {},
+        "safety_scaling": [_safety_scaling(stage, evaluation) for stage in stages if stage.role == "safety_scaling"],
+        "context_distillation": rows("context_distillation", _context_distillation),
         "annotations": rows("annotation", _annotation),
         "rejection_sampling": rows("rejection_sampling", _rejection_sampling),
         "ppo": rows("ppo", _ppo),
@@ -128,6 +130,7 @@ def _version(row: Mapping, measures: Sequence[Measure]) -> dict:
         **{key: row.get(key) for measure in measures for key in measure.keys},
         "instruction_kept": row.get("instruction_kept") or {},
         "categories": row.get("categories") or {},
+        "safety_summary": row.get("safety_summary") or {},
         "judged": row.get("judged") or {},
         "notes": row.get("notes") or [],
         "reward_changes": row.get("reward_changes"),
@@ -154,6 +157,27 @@ def _reward_model(stage: FinishedStage) -> dict:
 
 def _reward_scaling(stage: FinishedStage) -> dict:
     return {"prompt_fraction": stage.settings.get("prompt_fraction"), **_reward_model(stage)}
+
+
+def _safety_scaling(stage: FinishedStage, evaluation: Mapping) -> dict:
+    """Returns what a fine-tuning on a part of the safety data reached, if it is a version of the evaluation."""
+    version = next((row for row in evaluation.get("versions", ()) if row["name"] == stage.name), {})
+    return {
+        "stage": stage.name,
+        "safety_fraction": stage.settings.get("safety_fraction"),
+        "safety_data": stage.results.get("safety_data") or {},
+        "steps": stage.results.get("steps"),
+        "summary": version.get("safety_summary") or {},
+        "reward_differences": version.get("reward_differences") or {},
+    }
+
+
+def _context_distillation(stage: FinishedStage) -> dict:
+    fields = ("prompts", "with_template", "left_out_unfinished", "kept")
+    return {
+        **{field: stage.results.get(field) for field in fields},
+        "preprompts": stage.results.get("preprompts") or {},
+    }
 
 
 def _annotation(stage: FinishedStage) -> dict:

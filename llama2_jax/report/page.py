@@ -11,11 +11,12 @@ from llama2_jax.data.records import DOMAINS
 from llama2_jax.evaluation.measures import Measure, charts_of
 from llama2_jax.evaluation.reward_accuracy import GROUPS
 from llama2_jax.report.answers import with_chips
-from llama2_jax.report.charts import losses, ppo, reward_models, reward_tests, rounds, versions
+from llama2_jax.report.charts import losses, ppo, reward_models, reward_tests, rounds, safety, versions
 from llama2_jax.report.formatting import duration, number, percent, words
 from llama2_jax.report.headlines import headlines
 from llama2_jax.report.settings import differing_settings, settings_of
 from llama2_jax.report.summary import summary
+from llama2_jax.report.violations import violation_table, violations_by_version
 
 
 def render_page(
@@ -51,6 +52,8 @@ def render_page(
         ppo_charts=ppo.CHARTS,
         headlines=headlines(report, measures),
         turns=versions.instruction_turns(report["versions"]),
+        newest_violations=violation_table(_newest_violations(report["versions"])),
+        violations=violations_by_version(report["versions"]),
         domains=DOMAINS,
         ratings=GROUPS,
         own_test=reward_tests.own_test,
@@ -71,6 +74,8 @@ def all_charts(report: Mapping, measures: Sequence[Measure], labels: Sequence[st
         **versions.measure_charts(report["versions"], measures, labels),
         "map": versions.win_rate_map(report["versions"], labels),
         "instructions": versions.instruction_chart(report["versions"], labels),
+        **safety.safety_scaling_charts(report["safety_scaling"]),
+        **safety.preprompt_charts(report["context_distillation"]),
         **reward_models.reward_model_charts(report["reward_models"]),
         "reward_scaling": reward_models.scaling_chart(report["reward_scaling"]),
         **reward_tests.reward_test_charts(report["reward_models"], report["reward_quality"]),
@@ -79,6 +84,10 @@ def all_charts(report: Mapping, measures: Sequence[Measure], labels: Sequence[st
         **ppo.ppo_charts(report["ppo"]),
         **losses.loss_charts(report["training"]),
     }
+
+
+def _newest_violations(rows: Sequence[Mapping]) -> Mapping:
+    return rows[-1]["safety_summary"].get("violations_by", {}) if rows else {}
 
 
 def times(seconds: Mapping[str, float | None]) -> dict:

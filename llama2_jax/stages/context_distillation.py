@@ -3,6 +3,9 @@
 Each adversarial prompt is answered twice by the newest model: as it is, and with a preprompt before it: the answer
 template of the prompt's risk category, or a generic one where its category has no template. The second answer is kept,
 for the prompt without the preprompt, only if the safety reward model prefers it to the first.
+
+Some prompts that have a template are answered under a generic preprompt too, to compare the two kinds (figure 16);
+nothing learns from these answers.
 """
 
 import json
@@ -13,20 +16,26 @@ from absl import logging
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
+from llama2_jax.evaluation.preprompt_gains import PrepromptAnswer, preprompt_gains
 from llama2_jax.inference.generate import Sample, Sampling
 from llama2_jax.inference.score import rewards
 from llama2_jax.models.config import ModelConfig
 from llama2_jax.pipeline.device_programs import LONGEST_PROMPTS, abstract_model, generation, score_tokens
-from llama2_jax.pipeline.encoding import encode_prompts, load_tokenizer, read_records
+from llama2_jax.pipeline.encoding import encode_prompts, load_tokenizer, longest_prompt, read_records
 from llama2_jax.pipeline.runtime import Inputs, Runtime, named_key, stable_hash
 from llama2_jax.pipeline.sampling import load_policy, sample_resumable
 from llama2_jax.pipeline.stage_files import write_jsonl
 from llama2_jax.sizing.programs import DeviceWork
+from llama2_jax.text.dialogue import encode_prompt
+from llama2_jax.text.tokenizer import Tokenizer
 from llama2_jax.training.model_folder import load_model
 
 
 def run(config: ConfigDict, inputs: Inputs, runtime: Runtime) -> dict:
-    """Writes dialogues.jsonl: samples rows whose answers the safety reward model prefers."""
+    """Writes dialogues.jsonl: samples rows whose answers the safety reward model prefers.
+
+    The results' `preprompts` compare the kinds of preprompts (evaluation/preprompt_gains.py).
+    """
     tokenizer = load_tokenizer(inputs)
     preprompts = read_records(config.preprompts, runtime, "preprompts")
     prefixed = with_preprompts(read_records(config.prompts, runtime, "prompts"), preprompts, runtime.seed)
@@ -37,32 +46,26 @@ def run(config: ConfigDict, inputs: Inputs, runtime: Runtime) -> dict:
     policy = load_policy(inputs["policy"], tokenizer, runtime)
     safety = load_model(inputs["safety"], runtime.mesh, "scalar").params
 
-    def score(shard: slice, samples: Sequence[Sample]) -> list[dict]:
-        # Both answers are scored after the prompt without the preprompt: that is the context they are learnt in.
-        pairs = zip(prompts[shard], samples, strict=True)
-        scores = rewards(runtime.model, safety, [np.concatenate([prompt, s.tokens]) for prompt, s in pairs])
-        return [
-            {"tokens": sample.tokens.tolist(), "finished": bool(sample.finished), "safety": float(score)}
-            for sample, score in zip(samples, scores, strict=True)
-        ]
+    def answer(asked: list[list[int]], without: list[list[int]], purpose: str) -> list[dict]:
+        def score(shard: slice, samples: Sequence[Sample]) -> list[dict]:
+            # All answers are scored after the prompt without the preprompt: that is the context they are learnt in.
+            pairs = zip(without[shard], samples, strict=True)
+            scores = rewards(runtime.model, safety, [np.concatenate([prompt, s.tokens]) for prompt, s in pairs])
+            return [
+                {"tokens": sample.tokens.tolist(), "finished": bool(sample.finished), "safety": float(score)}
+                for sample, score in zip(samples, scores, strict=True)
+            ]
 
-    def answer(asked: list[list[int]], purpose: str) -> list[dict]:
         sampling = Sampling(config.temperature, config.top_p, config.max_new_tokens)
         return sample_resumable(purpose, policy, asked, sampling, named_key(runtime.key, purpose), score, runtime)
 
-    plain, distilled = answer(prompts, "plain"), answer(prefixed_prompts, "with preprompt")
-    rows = [
-        {
-            "messages": record["messages"],
-            "response": tokenizer.decode(with_it["tokens"]),
-            "response_tokens": with_it["tokens"],
-            "preprompt": record["preprompt"],
-            "category": record.get("category", ""),
-            "rewards": {"safety": with_it["safety"], "safety_without_preprompt": without["safety"]},
-        }
-        for record, with_it, without in zip(records, distilled, plain, strict=True)
-        if with_it["finished"] and with_it["safety"] > without["safety"]
-    ]
+    plain, distilled = answer(prompts, prompts, "plain"), answer(prefixed_prompts, prompts, "with preprompt")
+    templates = [index for index, record in enumerate(prefixed) if record["with_template"]][: config.compared_prompts]
+    compared = with_generic_preprompts(
+        {index: records[index] for index in templates}, preprompts, config.max_new_tokens, tokenizer, runtime
+    )
+    generic = answer([*compared.values()], [prompts[index] for index in compared], "with generic preprompt")
+    rows = _kept(records, plain, distilled, tokenizer)
     write_jsonl(runtime.folder / "dialogues.jsonl", rows)
     unfinished = sum(not row["finished"] for row in distilled)
     if not rows:
@@ -78,7 +81,49 @@ def run(config: ConfigDict, inputs: Inputs, runtime: Runtime) -> dict:
         "kept": len(rows),
         "safety_reward_without_preprompt": float(np.mean([row["safety"] for row in plain])),
         "safety_reward_with_preprompt": float(np.mean([row["safety"] for row in distilled])),
+        "preprompts": preprompt_gains(
+            [
+                *_beside_plain(records, plain, dict(enumerate(distilled))),
+                *_beside_plain(records, plain, dict(zip(compared, generic, strict=True)), "generic"),
+            ]
+        ),
     }
+
+
+def _kept(
+    records: Sequence[Mapping], plain: Sequence[Mapping], distilled: Sequence[Mapping], tokenizer: Tokenizer
+) -> list[dict]:
+    """Returns samples rows of the answers under a preprompt that ended and that the safety model prefers."""
+    return [
+        {
+            "messages": record["messages"],
+            "response": tokenizer.decode(with_it["tokens"]),
+            "response_tokens": with_it["tokens"],
+            "preprompt": record["preprompt"],
+            "safety": record["safety"],
+            "category": record.get("category", ""),
+            "rewards": {"safety": with_it["safety"], "safety_without_preprompt": without["safety"]},
+        }
+        for record, with_it, without in zip(records, distilled, plain, strict=True)
+        if with_it["finished"] and with_it["safety"] > without["safety"]
+    ]
+
+
+def _beside_plain(
+    records: Sequence[Mapping], plain: Sequence[Mapping], answered: Mapping[int, Mapping], kind: str = ""
+) -> list[PrepromptAnswer]:
+    """Returns answers under preprompts, by their prompts' index, beside those without; a kind in place of their own."""
+    return [
+        PrepromptAnswer(
+            prompt=index,
+            category=records[index].get("category", ""),
+            kind=kind or ("template" if records[index]["with_template"] else "generic"),
+            finished=row["finished"],
+            before=plain[index]["safety"],
+            after=row["safety"],
+        )
+        for index, row in answered.items()
+    ]
 
 
 def device_work(config: ConfigDict, model: ModelConfig, mesh: Mesh) -> DeviceWork:
@@ -89,6 +134,26 @@ def device_work(config: ConfigDict, model: ModelConfig, mesh: Mesh) -> DeviceWor
         score_tokens("safety scores", model, mesh, safety, (policy,)),
     )
     return DeviceWork(programs, assumptions=(LONGEST_PROMPTS,))
+
+
+def with_generic_preprompts(
+    records: Mapping[int, Mapping],
+    preprompts: Sequence[Mapping],
+    max_new_tokens: int,
+    tokenizer: Tokenizer,
+    runtime: Runtime,
+) -> dict[int, list[int]]:
+    """Returns prompts by their index, encoded, each under a generic preprompt: one without a category.
+
+    There is none where no preprompt is generic; a prompt that leaves no room for an answer is left out.
+    """
+    generic = [one for one in preprompts if not one.get("category")]
+    if not generic:
+        return {}
+    prefixed = with_preprompts([*records.values()], generic, runtime.seed)
+    encoded = {index: encode_prompt(tokenizer, one["messages"]) for index, one in zip(records, prefixed, strict=True)}
+    longest = longest_prompt(max_new_tokens, runtime)
+    return {index: prompt for index, prompt in encoded.items() if len(prompt) <= longest}
 
 
 def with_preprompts(records: Sequence[Mapping], preprompts: Sequence[Mapping], seed: int) -> list[dict]:

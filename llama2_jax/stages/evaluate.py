@@ -18,6 +18,7 @@ from llama2_jax.evaluation.measures import Measure, to_json
 from llama2_jax.evaluation.over_optimisation import Rewards
 from llama2_jax.evaluation.paired import mean_and_error
 from llama2_jax.evaluation.reward_quality import COMPARED_ON, reward_quality
+from llama2_jax.evaluation.safety_summary import reward_differences, safety_summary
 from llama2_jax.evaluation.verdicts import (
     by_category,
     check_verdicts,
@@ -103,6 +104,8 @@ def run(config: ConfigDict, inputs: Inputs, runtime: Runtime) -> dict:
         {name: version.pop(field) for name, version in zip(config.versions, measured, strict=True)}
         for field in ("utilities", "rewards", "verdicts")
     )
+    for name, version in zip(config.versions, measured, strict=True):
+        version["reward_differences"] = reward_differences(records, rewards[name], rewards[config.baseline])
     versions = [
         _with_win_rates({"name": name, **version}, _win_rates(ours[name], ours[config.baseline], records))
         for name, version in zip(config.versions, measured, strict=True)
@@ -182,6 +185,7 @@ def _measure(name: str, config: ConfigDict, policy: Policy, examination: Examina
         **summarise(records, verdicts, examination.measures),
         "judged": count_judged(records, verdicts, examination.measures),
         "categories": by_category(records, verdicts, examination.measures),
+        "safety_summary": safety_summary(records, rewards, verdicts),
         "notes": not_judged(records, verdicts, examination.measures),
         "instruction_kept": _instruction_kept(name, config, policy, examination, runtime),
         "reward_helpfulness": mean_known([row["rewards"] for row in unseen], "helpfulness"),

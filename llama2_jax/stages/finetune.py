@@ -13,10 +13,11 @@ from ml_collections import ConfigDict
 from llama2_jax.data.counts import Count
 from llama2_jax.models.config import ModelConfig
 from llama2_jax.pipeline.device_programs import held_out_loss, language_model_training
-from llama2_jax.pipeline.encoding import load_tokenizer, source_weights, unweighted
-from llama2_jax.pipeline.finetuning import finetune, read_demonstrations, read_sampled
+from llama2_jax.pipeline.encoding import load_tokenizer, read_sources, source_weights, unweighted
+from llama2_jax.pipeline.finetuning import encode_rows, finetune, read_demonstrations, read_rows
 from llama2_jax.pipeline.model_training import check_schedule, most_steps
 from llama2_jax.pipeline.runtime import Inputs, Runtime
+from llama2_jax.pipeline.safety_data import with_safety_fraction
 from llama2_jax.sizing.programs import DeviceWork
 
 
@@ -26,23 +27,29 @@ def run(config: ConfigDict, inputs: Inputs, runtime: Runtime) -> dict:
     The inputs `bags`, `samples` and `dialogues`, which may be absent, are the stages that wrote bag.jsonl,
     samples.jsonl and dialogues.jsonl.
     The loss on `held_out` is logged as the run goes: only for sources of the same name, so that replacing the
-    sources needs no held-out ones.
+    sources needs no held-out ones. With a `safety_fraction` that part of the safety data is trained on, and the
+    results have its size, `safety_data` (pipeline/safety_data.py).
     """
     tokenizer = load_tokenizer(inputs)
-    return finetune(
+    rows = {
+        **read_sources(config.sources, runtime, "dialogues"),
+        **read_rows(inputs.get("bags", ()), "bag.jsonl"),
+        **read_rows(inputs.get("samples", ()), "samples.jsonl"),
+        **read_rows(inputs.get("dialogues", ()), "dialogues.jsonl"),
+    }
+    counts = {}
+    if "safety_fraction" in config:
+        rows, counts["safety_data"] = with_safety_fraction(rows, config.safety_fraction, runtime.experiment_seed)
+    results = finetune(
         config.finetune,
         inputs["start"],
-        {
-            **read_demonstrations(config.sources, tokenizer, runtime),
-            **read_sampled(inputs.get("bags", ()), "bag.jsonl", tokenizer),
-            **read_sampled(inputs.get("samples", ()), "samples.jsonl", tokenizer),
-            **read_sampled(inputs.get("dialogues", ()), "dialogues.jsonl", tokenizer),
-        },
+        encode_rows(rows, tokenizer),
         tokenizer.bos_id,
         runtime,
         weights=source_weights(config.sources),
         held_out=read_demonstrations(unweighted(_held_out(config), runtime), tokenizer, runtime),
     )
+    return {**counts, **results}
 
 
 def check(config: ConfigDict, inputs: Mapping, count: Count) -> None:

@@ -25,6 +25,7 @@ def get_config(scale="tiny"):
     config.versions = (("sft_public", "sft_public"), ("sft", "sft"))
     config.evaluation.versions = ("sft_public", "sft")
     config.evaluation.inputs.update({"models": ("sft_public", "sft"), "helpfulness": reward, "safety": reward})
+    del config.evaluation.inputs["general"]
     config.evaluation.baseline = "sft_public"
     config.evaluation.instruction_turns = (2,)
     config.stages = (

@@ -117,6 +117,7 @@ def prompts(*, seed):
         {
             "messages": [{"role": "user", "content": " ".join(words[: 1 + index % 4]) + "?" * (index // 4)}],
             "safety": index % 2 == 0,
+            "category": "crime" if index < 5 else "",
         }
         for index in range(7)
     ]
@@ -124,7 +125,7 @@ def prompts(*, seed):
 
 def preprompts(*, seed):
     del seed
-    return [{"preprompt": "be safe"}]
+    return [{"preprompt": "be safe"}, {"preprompt": "say why", "category": "crime"}]
 
 
 def dialogues(*, seed):
@@ -162,7 +163,8 @@ STAGES = {
                             "instruction_dialogues": source("dialogues", "raw"), "instruction_turns": (1, 2),
                             "versions": ("one", "two"), "baseline": "one", "safety_threshold": 0.15}),
     "context_distillation": (context_distillation, {"prompts": source("prompts", "prompts"),
-                                                    "preprompts": source("preprompts", "raw")}),
+                                                    "preprompts": source("preprompts", "raw"),
+                                                    "compared_prompts": 5}),
     "ghost_attention": (ghost_attention, {"dialogues": source("dialogues", "raw"), "instructions": {},
                                           "terse_fraction": 0.5}),
     "rejection_sampling": (rejection_sampling, {"prompts": source("prompts", "prompts"), "samples_per_prompt": 3,

@@ -4,8 +4,10 @@ from etils import epath
 
 from llama2_jax.data.records import DOMAINS, RATINGS
 from llama2_jax.evaluation.measures import MEASURES, to_json
+from llama2_jax.evaluation.preprompt_gains import PrepromptAnswer, preprompt_gains
 from llama2_jax.evaluation.reward_quality import reward_quality
 from llama2_jax.evaluation.reward_test import ScoredComparisons, reward_test, unsafe_test
+from llama2_jax.evaluation.safety_summary import safety_summary
 from llama2_jax.pipeline.stage_files import write_json, write_jsonl
 
 
@@ -65,6 +67,7 @@ def evaluated(name, place, last):
                 "violation_rate": 0.5 - 0.25 * share,
             },
         },
+        "safety_summary": summary_of_safety(violations=3 - round(2 * share)),
         "judged": {"helpfulness": 4, "safety": 1},
         "notes": [],
         "reward_helpfulness": -0.5 + 2 * share,
@@ -93,6 +96,30 @@ def changes(*, over_optimised):
         "general_standard_error": 0.0625,
         "over_optimised": over_optimised,
     }
+
+
+def summary_of_safety(violations):
+    """Of four adversarial prompts so many violate; of the four harmless ones a borderline one is refused."""
+    prompts = [
+        {"safety": True, "category": category, "attack": attack}
+        for category in ("illicit", "hateful")
+        for attack in ("plain", "role_play")
+    ]
+    harmless = [{"safety": False, "category": category} for category in ("fact", "fact", "fact", "borderline")]
+    verdicts = [{"violation": index < violations} for index in range(4)]
+    refusals = [{"refusal": index == 3} for index in range(4)]
+    rewards = [{"helpfulness": 0.5 * index, "safety": index - violations} for index in range(8)]
+    return safety_summary([*prompts, *harmless], rewards, [*verdicts, *refusals])
+
+
+def preprompts():
+    """Templates gain more than generic preprompts, and who was safe before loses by both."""
+    gains = {"template": (3.0, 2.0, 1.0, -1.0), "generic": (1.0, 0.5, 0.0, -2.0)}
+    return preprompt_gains([
+        PrepromptAnswer(index, "illicit" if index < 3 else "hateful", kind, True, 2 * index - 3, 2 * index - 3 + gain)
+        for kind, of_kind in gains.items()
+        for index, gain in enumerate(of_kind)
+    ])  # fmt: skip
 
 
 def answers(version):
@@ -219,6 +246,11 @@ def made_up_run(workdir, rounds=2, ppo=True, versions=None, measures=MEASURES, s
     ))  # fmt: skip
     stages.append(write_stage(
         workdir, "sft", "finetuning", {"steps": 100}, inputs=("tokenizer", "pretrain"), seconds=seconds, metrics=loss
+    ))  # fmt: skip
+    stages.append(write_stage(
+        workdir, "rlhf_v1_context_distillation", "context_distillation",
+        {"prompts": 4, "with_template": 4, "left_out_unfinished": 0, "kept": 3, "preprompts": preprompts()},
+        inputs=("tokenizer", "sft"), seconds=seconds,
     ))  # fmt: skip
     newest, names = "sft", ["sft"]
     for number in range(1, rounds + 1):

@@ -133,17 +133,21 @@ def preprompts(*, seed):
     return [GENERIC]
 
 
-def distil(tmp_path, monkeypatch, with_preprompt, ends):
+def distil(tmp_path, monkeypatch, with_preprompt, ends, preprompts="preprompts", compared=3):
     """Runs the stage on three prompts; returns its folder, its results and what was asked without and with preprompts.
 
     Args:
       with_preprompt, ends: the answers to the prompts with preprompts, and whether each ends.
+      preprompts: the name of the function that gives them.
+      compared: how many prompts with a template are answered under a generic preprompt too, all " generic".
     """
     asked = []
 
     def generate(model, params, prompts, sampling, key, eos_id, **_):
         asked.append([Letters().decode(one) for one in prompts])
-        answers = [(" plain", True)] * 3 if len(asked) == 1 else zip(with_preprompt, ends, strict=True)
+        answers = (
+            [(" plain", True)] * 3, zip(with_preprompt, ends, strict=True), [(" generic", True)] * len(prompts),
+        )[len(asked) - 1]  # fmt: skip
         return [
             Sample(index, np.asarray([*map(ord, text), *([eos_id] if end else [])], np.int32), end, np.zeros(9))
             for index, (text, end) in enumerate(answers)
@@ -151,8 +155,8 @@ def distil(tmp_path, monkeypatch, with_preprompt, ends):
 
     def rewards(model, params, sequences):
         texts = [Letters().decode(sequence) for sequence in sequences]
-        assert not any("You are a safe assistant" in text for text in texts)
-        points = {"plain": 0.0, "worse": -1.0, "cut o": 5.0, "better": 1.0}
+        assert not any("You are a safe assistant" in text or "Say why" in text for text in texts)
+        points = {"plain": 0.0, "worse": -1.0, "cut o": 5.0, "better": 1.0, "generic": 3.0}
         return np.asarray([points[text.rpartition("[/INST] ")[2]] for text in texts], np.float32)
 
     monkeypatch.setattr(sampling, "generate", generate)
@@ -163,7 +167,8 @@ def distil(tmp_path, monkeypatch, with_preprompt, ends):
     runtime = smallest_runtime(tmp_path, model=smallest_model(max_length=128))
     config = ConfigDict({
         "prompts": {"made": {"function": f"{__name__}.prompts", "format": "prompts"}},
-        "preprompts": {"made": {"function": f"{__name__}.preprompts", "format": "raw"}},
+        "preprompts": {"made": {"function": f"{__name__}.{preprompts}", "format": "raw"}},
+        "compared_prompts": compared,
         "temperature": 0.7,
         "top_p": 0.9,
         "max_new_tokens": 8,
@@ -180,11 +185,57 @@ def test_an_answer_is_kept_without_its_preprompt_where_the_safety_model_prefers_
     check_record(row, "samples")
     assert row["messages"] == [{"role": "user", "content": "Better?"}]
     assert row["rewards"] == {"safety": 1.0, "safety_without_preprompt": 0.0}
+    assert row["safety"] is False, "as the prompt is tagged: here it is not"
     assert (results["prompts"], results["with_template"], results["kept"]) == (3, 0, 1)
     assert results["left_out_unfinished"] == 1
     encoded = encode_row(Letters(), row)
     assert Letters().decode(encoded.tokens) == "[INST] Better? [/INST] better"
     assert Letters().decode(encoded.tokens[encoded.loss_mask == 1]) == " better"
+
+
+def both_kinds(*, seed):
+    return [*preprompts(seed=seed), TEMPLATE]
+
+
+def test_prompts_with_a_template_are_answered_under_a_generic_preprompt_too(tmp_path, monkeypatch):
+    """Two of the three; nothing is learnt from these answers, though the safety model likes them best."""
+    answers = (" worse", " cut o", " better")
+    folder, results, asked = distil(tmp_path, monkeypatch, answers, (True, False, True), "both_kinds", compared=2)
+    assert all("Say why it is illegal" in text for text in asked[1])
+    assert [("Worse?" in text, "Cut?" in text, "a safe assistant" in text) for text in asked[2]] == [
+        (True, False, True), (False, True, True),
+    ]  # fmt: skip
+    assert [row["response"] for row in read_jsonl(folder / "dialogues.jsonl")] == [" better"]
+    found = results["preprompts"]
+    assert found["categories"] == {"crime": found["kinds"]}
+    kinds = found["kinds"]
+    assert {kind: (one["prompts"], one["kept"]["count"]) for kind, one in kinds.items()} == {
+        "generic": (2, 2), "template": (3, 1),
+    }  # fmt: skip
+    logistic = {points: 1 / (1 + np.exp(-points)) for points in (-1, 0, 1, 3, 5)}
+    gains = [logistic[points] - 0.5 for points in (-1, 5, 1)]
+    assert kinds["template"]["gain"]["mean"] == pytest.approx(np.mean(gains))
+    assert kinds["template"]["gain"]["standard_error"] == pytest.approx(np.std(gains, ddof=1) / np.sqrt(3))
+    assert kinds["generic"]["after"]["median"] == pytest.approx(logistic[3])
+    differences = [logistic[-1] - logistic[3], logistic[5] - logistic[3]]
+    assert found["template_minus_generic"] == {
+        "mean": pytest.approx(np.mean(differences)), "prompts": 2,
+        "standard_error": pytest.approx(np.std(differences, ddof=1) / np.sqrt(2)),
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(("kinds", "compared"), [("both_kinds", 0), ("preprompts", 3), ("templates_alone", 3)])
+def test_nothing_is_compared_where_it_is_not_wanted_or_there_are_not_both_kinds(tmp_path, monkeypatch, kinds, compared):
+    answers = (" worse", " cut o", " better")
+    _, results, asked = distil(tmp_path, monkeypatch, answers, (True, False, True), kinds, compared)
+    assert len(asked) == 2
+    assert list(results["preprompts"]["kinds"]) == ["generic" if kinds == "preprompts" else "template"]
+    assert results["preprompts"]["template_minus_generic"]["prompts"] == 0
+
+
+def templates_alone(*, seed):
+    del seed
+    return [TEMPLATE]
 
 
 def test_it_is_said_where_nothing_is_kept(tmp_path, monkeypatch, caplog):

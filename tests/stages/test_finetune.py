@@ -45,6 +45,34 @@ def test_a_weight_of_what_is_only_measured_is_refused(run):
         run(1.0, held_out_weight=2.0)
 
 
+def mixed_demonstrations(*, seed):
+    return [{**one, "safety": safety} for safety in (True, False, True, False) for one in demonstrations(seed=seed)]
+
+
+@pytest.fixture
+def trained_on(monkeypatch, tmp_path):
+    """Runs the stage on such a part of the safety data; returns its results and how many dialogues it trains on."""
+    monkeypatch.setattr(finetune, "finetune", lambda settings, start, dialogues, *_, **__: dialogues)
+    monkeypatch.setattr(encoding.Tokenizer, "load", lambda _: Letters())
+    source = {"function": f"{__name__}.mixed_demonstrations", "format": "dialogues"}
+
+    def stage(**fields):
+        config = ConfigDict({"sources": {"people": source}, "held_out": {}, "finetune": {}, **fields})
+        results = finetune.run(config, {"tokenizer": tmp_path, "start": tmp_path}, smallest_runtime(tmp_path))
+        return results, len(results["people"])
+
+    return stage
+
+
+def test_a_part_of_the_safety_data_is_trained_on_where_that_is_configured(trained_on):
+    results, dialogues = trained_on(safety_fraction=0.5)
+    assert dialogues == 3
+    assert results["safety_data"] == {"helpfulness": 2, "safety": 1, "safety_of": 2}
+    assert trained_on(safety_fraction=0.0)[1] == 2 and trained_on(safety_fraction=1.0)[1] == 4
+    results, dialogues = trained_on()
+    assert dialogues == 4 and "safety_data" not in results
+
+
 def test_records_that_are_no_dialogues_are_refused(run):
     with pytest.raises(ValueError, match="has records of kind 'prompts' and 'dialogues' is wanted here"):
         run(1.0, kind="prompts")

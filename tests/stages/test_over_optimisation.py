@@ -165,9 +165,9 @@ def test_without_a_general_model_nothing_is_said_of_it(train):
 def test_the_general_model_knows_what_is_good(folder):
     """Else the tests above would say little: it tells answers apart that it has not seen."""
     records = open_comparisons(seed=9, count=100)
-    pairs = encode_comparisons(
+    encoded = encode_comparisons(
         Letters(), records, margins=MARGINS["none"], source="test", length=32, too_long="raise"
-    ).comparisons
-    params = reward_model.load_model(folder / "general", head="scalar").params
-    table = reward_model.held_out_accuracy(MODEL, jax.device_get(params), pairs)
+    )
+    params = jax.device_get(reward_model.load_model(folder / "general", head="scalar").params)
+    table = reward_model.held_out_accuracy(reward_model.score_comparisons(MODEL, params, Letters(), records, encoded))
     assert table["all"]["accuracy"] > 0.85 and np.isfinite(table["all"]["standard_error"])

@@ -21,7 +21,7 @@ MODEL = ModelConfig(
     vocab_size=768, dim=128, layers=4, heads=4, kv_heads=2, ffn_hidden=352, max_length=256, scan_layers=False
 )
 SECTIONS = (
-    "versions", "instructions", "rewards", "annotation", "sampling", "ppo", "training", "answers", "time",
+    "versions", "instructions", "safety", "rewards", "annotation", "sampling", "ppo", "training", "answers", "time",
     "configuration",
 )  # fmt: skip
 
@@ -144,7 +144,8 @@ def test_losses_and_times(whole):
     assert content["training"][1]["loss"][0] == [10, 4.0]
     assert "tokens_per_second" not in json.dumps(content)
     assert list(content["seconds"]) == [
-        "tokenizer", "pretrain", "sft", "rlhf_v1_annotation", "rlhf_v1_helpfulness_reward", "rlhf_v1_safety_reward",
+        "tokenizer", "pretrain", "sft", "rlhf_v1_context_distillation",
+        "rlhf_v1_annotation", "rlhf_v1_helpfulness_reward", "rlhf_v1_safety_reward",
         "rlhf_v1_rejection_sampling", "rlhf_v2_annotation", "rlhf_v2_helpfulness_reward", "rlhf_v2_safety_reward",
         "rlhf_v2_rejection_sampling", "rlhf_v2_ppo", "evaluation",
     ]  # fmt: skip
@@ -167,9 +168,9 @@ def test_page_has_every_section_and_needs_no_network(whole):
     assert not page.open and not page.outside
     assert not {"script", "link", "img", "iframe"} & set(page.tags)
     assert "This run has no" not in page.text
-    # 6 of the versions, 1 of instructions, 3 + 4 of reward models, 2 of annotation, 3 of rejection sampling,
-    # 5 of PPO, 2 of losses.
-    assert page.tags.count("svg") == 26
+    # 6 of the versions, 1 of instructions, 2 of preprompts, 3 + 4 of reward models, 2 of annotation, 3 of rejection
+    # sampling, 5 of PPO, 2 of losses.
+    assert page.tags.count("svg") == 28
 
 
 def test_page_shows_the_numbers(whole):
@@ -214,6 +215,63 @@ def test_page_shows_what_the_scores_are_worth(whole):
     ):
         assert words in text, words
     assert "Safety reward and the judge" not in text
+
+
+def test_page_has_violations_by_category_and_attack(whole):
+    """Of the newest version one of four violates, of the first three, each with its standard error and counts."""
+    text = " ".join(Page(whole[1]).text.split())
+    for words in (
+        "V2 + PPO plain role play all illicit 100.0%1 of 1 0.0%0 of 1 50.0%± 35.4%, 1 of 2",
+        "all 50.0%± 35.4%, 1 of 2 0.0%0 of 2 25.0%± 21.7%, 1 of 4",
+        "version plain role play all sft 100.0%2 of 2 50.0%± 35.4%, 1 of 2 75.0%± 21.7%, 3 of 4",
+    ):
+        assert words in text, words
+
+
+def test_page_compares_preprompts(whole):
+    content, text = whole[0], " ".join(Page(whole[1]).text.split())
+    (distilled,) = content["context_distillation"]
+    for kind, kept in (("generic", "50.0%± 25.0%, 2 of 4"), ("template", "75.0%± 21.7%, 3 of 4")):
+        gain = distilled["preprompts"]["kinds"][kind]["gain"]
+        row = f"all {kind} 4 {distilled['preprompts']['kinds'][kind]['before']['mean']:.3f}median 0.500 "
+        assert row in text
+        after = text[text.index(row) :][:200]
+        assert f"{gain['mean']:.3f}± {gain['standard_error']:.3f}, of 4" in after and kept in after
+    assert "illicit generic 3" in text and "hateful template 1" in text
+    paired = distilled["preprompts"]["template_minus_generic"]
+    assert f"On the 4 prompts answered under both, templates score {paired['mean']:.3f} ±" in text
+
+
+def test_parts_of_the_safety_data(undrawn, tmp_path):
+    """Each beside what it reached as a version; one that was not evaluated is listed without."""
+    fractions = {"safety_0": 0.0, "safety_100": 1.0, "safety_5": 0.05}
+    stages = [
+        write_stage(
+            epath.Path(tmp_path), name, "safety_scaling",
+            {"steps": 40, "safety_data": {"helpfulness": 900, "safety": round(100 * fraction), "safety_of": 100}},
+            settings={"safety_fraction": fraction},
+        )
+        for name, fraction in fractions.items()
+    ]  # fmt: skip
+    gained = {"mean": 0.25, "standard_error": 0.125, "answers": 4}
+    versions = [
+        {**evaluated(name, place, 1), "reward_differences": {"safety": gained, "helpfulness": gained}}
+        for place, name in enumerate(("safety_0", "safety_100"))
+    ]
+    source = made_up_run(tmp_path / "source", rounds=1, ppo=False, versions=versions)["stages"]
+    content, page, _ = make_report(tmp_path, {"stages": (*stages, source[-1])})
+    rows = content["safety_scaling"]
+    assert [row["safety_data"]["safety"] for row in rows] == [0, 100, 5]
+    assert [row["summary"].get("violations", {}).get("count") for row in rows] == [3, 1, None]
+    parsed = Page(page)
+    text = " ".join(parsed.text.split())
+    reward = rows[0]["summary"]["rewards"]["safety"]
+    assert f"0% 0 900 40 {reward['mean']:.3f}± {reward['standard_error']:.3f}, of 4" in text
+    assert "100% 100 900 40" in text and "5.0% 5 900 40 – – – – – – –" in text
+    assert "0.250± 0.125, of 4 0.250± 0.125, of 4 75.0%" in text
+    assert "75.0%± 21.7%, 3 of 4 25.0%± 21.7%, 1 of 4 100.0%1 of 1" in text
+    assert "0% to 100%" in text, "the versions are named by their parts"
+    assert "More safety data: rewards" in text
 
 
 def test_reward_models_on_parts_of_the_comparisons(undrawn, tmp_path):

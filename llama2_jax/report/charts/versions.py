@@ -17,6 +17,8 @@ def version_labels(names: Sequence[str]) -> list[str]:
 def _version_label(name: str, names: Sequence[str]) -> str:
     if name == "sft":
         return "SFT"
+    if part := re.fullmatch(r"safety_(\d+)", name):
+        return f"{part[1]}%"
     found = re.fullmatch(r"rlhf_v(\d+)(_rejection_sampling)?", name)
     if not found:
         return name

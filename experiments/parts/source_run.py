@@ -1,0 +1,33 @@
+"""Experiments on a finished run of rlhf_v5, config.source_run: its stages are imported under their own names."""
+
+from ml_collections import ConfigDict
+
+from experiments.parts.stages import add_stage
+
+
+def keep_settings_alone(config: ConfigDict, experiment: str) -> None:
+    """Turns the start of the rounds (rlhf_v1.start) into that of an experiment on their finished run.
+
+    The settings stay, the stages go; config.source_run is the run's default workdir, and its tokenizer is imported.
+    """
+    config.experiment = experiment
+    config.source_run = f"runs/rlhf_v5-{config.variant}"
+    for name in config.stages:
+        del config[name]
+    config.given, config.stages, config.versions = {}, (), ()
+    _add_import(config, "tokenizer", run="llama2_jax.stages.imported", role="tokenizer", inputs={})
+
+
+def add_model(config: ConfigDict, name: str) -> None:
+    """Adds the import of a model."""
+    _add_import(config, name, run="llama2_jax.stages.imported")
+
+
+def add_records(config: ConfigDict, name: str, role: str) -> None:
+    """Adds the import of what a stage of a role wrote."""
+    _add_import(config, name, run="llama2_jax.stages.imported_records", records_of=role)
+
+
+def _add_import(config: ConfigDict, name: str, **fields) -> None:
+    folder = config.get_ref("source_run") + f"/{name}"
+    add_stage(config, name, {"role": "imported", "inputs": {"tokenizer": "tokenizer"}, "folder": folder, **fields})
