@@ -9,6 +9,15 @@ Reaches (tiny, one seed): with half the teacher's layers true helpfulness 0.63 f
 from 0.42; violations fall from 0.68 to 0.11, and PPO raises them to 0.20; more in docs/results.md.
 Costs (tiny): 16 minutes on one CPU core, after the teacher's run.
 Run: python -m llama2_jax.main --config=experiments/distillation.py[:<scale>[,<data>]] --config.teacher=<its workdir>
+
+The student without the teacher's samples is its own version sft, which win rates are over. To see what the larger
+model's samples bring it beyond its own, let it sample itself, with the same tokenizer:
+
+    python -m llama2_jax.main --config=experiments/rlhf_v5.py --config.model.layers=2 --workdir=<its own> \\
+        --config.given.tokenizer=<teacher>/tokenizer
+
+A student of half the width instead of half the layers: --config.model.layers=4 --config.model.dim=64
+--config.model.heads=2 --config.model.kv_heads=1 --config.model.ffn_hidden=192
 """
 
 from ml_collections import ConfigDict

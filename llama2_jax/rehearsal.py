@@ -40,6 +40,7 @@ COUNTED_IN_STEPS = (
 # At most.
 CAPS = {
     "samples_per_prompt": 2,
+    "sweep_samples_per_prompt": 2,
     "accumulation": 2,
     "held_out_batches": 2,
     "max_characters": 2_000_000,  # of the text that the tokenizer learns from

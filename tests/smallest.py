@@ -17,7 +17,7 @@ SMALLEST = {
     "reward_model": {"pairs_per_batch": 16, "save_every": 2},
     "reward_scaling": {"pairs_per_batch": 16, "save_every": 2},
     "general_reward_model": {"pairs_per_batch": 16, "save_every": 2},
-    "rejection_sampling": {"samples_per_prompt": 2, "sweep_prompts": 4, "bag_size": 30},
+    "rejection_sampling": {"samples_per_prompt": 2, "sweep_samples_per_prompt": 3, "sweep_prompts": 4, "bag_size": 30},
     "ppo": {
         "iterations": 4, "batch_size": 16, "minibatch_size": 8, "evaluate_every": 2, "critic_warmup_iterations": 1,
     },

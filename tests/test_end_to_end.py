@@ -13,7 +13,7 @@ import jax
 import numpy as np
 import pytest
 
-from experiments import distillation, reward_scaling, rlhf_v5, safety_scaling
+from experiments import bag_ablation, distillation, reward_scaling, rlhf_v5, safety_scaling
 from llama2_jax import recipe
 from llama2_jax.pipeline import sampling
 from llama2_jax.stages import ppo, rejection_sampling
@@ -313,6 +313,21 @@ def test_reward_models_learn_from_parts_of_another_run_s_comparisons(finished, t
         assert trained_on[-1] == sum(whole["comparisons"].values()), "of two domains, in a mix of its own"
         for name in ("pairs", "left_out"):
             assert records[f"{kind}_reward_all"]["results"][name] == whole[name]
+
+
+def test_the_fourth_version_on_the_last_round_s_answers_and_on_all(finished, tmp_path):
+    config = shrink(bag_ablation.get_config())
+    config.source_run = str(finished)
+    records = recipe.run(config, str(tmp_path))
+    fourth = finished / "rlhf_v4_rejection_sampling"
+    for name, file in (("rlhf_v4_last_round", "samples.jsonl"), ("rlhf_v4_all_rounds", "bag.jsonl")):
+        trained_on = records[name]["results"]["dialogues"]
+        assert trained_on["rlhf_v4_rejection_sampling"] == len(rows(fourth / file)) > 0
+    report = json.loads((tmp_path / "report" / "report.json").read_text())
+    assert [row["name"] for row in report["versions"]] == [
+        "sft", "rlhf_v3", "rlhf_v4_last_round", "rlhf_v4_all_rounds",
+    ]  # fmt: skip
+    assert all(row["helpfulness"] is not None for row in report["versions"])
 
 
 def test_parts_of_another_run_s_safety_data_are_trained_on_beside_all_of_the_rest(finished, tmp_path):

@@ -192,6 +192,10 @@ def test_a_mesh_that_does_not_fit_the_devices(tmp_path):
     [
         ({"rlhf_v2_annotation.test_comparisons": 7000}, r"rlhf_v2_annotation: test_comparisons=7000, but 280 prompts"),
         ({"rlhf_v1_rejection_sampling.sweep_prompts": 10**6}, r"rlhf_v1_rejection_sampling: sweep_prompts=1000000"),
+        (
+            {"rlhf_v1_rejection_sampling.sweep_samples_per_prompt": 3},
+            r"rlhf_v1_rejection_sampling: sweep_samples_per_prompt=3, .* the best of samples_per_prompt=8",
+        ),
         ({"rlhf_v4_rejection_sampling.bag_size": 10**6}, r"rlhf_v4_rejection_sampling: bag_size=1000000 .* 4 rounds"),
         ({"pretrain.warmup_steps": 10**6}, r"pretrain: warmup_steps=1000000 in a run of at most 8000 steps"),
         ({"pretrain.accumulation": 3}, r"pretrain: accumulation=3 must divide the batch of 256"),

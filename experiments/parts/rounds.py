@@ -131,7 +131,6 @@ def add_rejection_sampling(
 ) -> None:
     """Adds K answers a prompt, the single best kept, and the fine-tuning on what was kept (section 3.2.3)."""
     scale, sources = config.scale, sources_of(config)
-    earlier_bags = tuple(f"rlhf_v{earlier}_rejection_sampling" for earlier in range(1, number))
     add_stage(config, f"rlhf_v{number}_rejection_sampling", {
         "run": "llama2_jax.stages.rejection_sampling",
         "role": "rejection_sampling",
@@ -141,19 +140,24 @@ def add_rejection_sampling(
             "policy": newest,
             "helpfulness": f"rlhf_v{number}_helpfulness_reward",
             "safety": f"rlhf_v{number}_safety_reward",
-            "bags": earlier_bags if bag == "all_rounds" else (),
+            "bags": tuple(f"rlhf_v{earlier}_rejection_sampling" for earlier in range(1, number)),
             "dialogues": dialogues,
         },
         "round": number,
         "prompts": sources.sampling_prompts(number),
         "samples_per_prompt": shared(config, "samples_per_prompt"),
-        # The sweep that chooses one for the round; the middle one if none is better by more than a standard error.
+        # The sweep that chooses one for the round; the middle one if no other is better by more than chance.
         # After RLHF 1.2 to 1.3 is best for 10 to 100 answers (figure 8).
         "temperatures": by_scale(scale, {"tiny": (0.4, 0.6, 0.8)}, paper=(0.8, 1.0, 1.1, 1.2, 1.3)),
         "sweep_prompts": by_scale(scale, {"tiny": 48, "small": 128}, paper=512),
+        # More than the round's show how far more answers would carry (figures 7 and 8, up to 100).
+        "sweep_samples_per_prompt": shared(config, "samples_per_prompt"),
+        "sweep_error_rate": 0.05,  # how often the middle temperature is left at most, if all are equal
         "top_p": 1.0,
         "max_new_tokens": shared(config, "answer_tokens"),
         "safety_threshold": shared(config, "safety_threshold"),
+        # "last_round" forgets what the rounds before had learnt; "all_rounds" has their best answers too.
+        "bag": bag,
         "bag_size": sources.bag_size,  # of the rows of all rounds, the best so many
         "bag_answers_per_prompt": 1,  # of the answers of all rounds to one prompt, the best so many
         "sources": sources.demonstrations_after_sampling,  # fine-tuning data besides the bag

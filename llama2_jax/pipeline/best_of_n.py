@@ -87,20 +87,6 @@ def keep_best(
     return rows
 
 
-def best_of_curve(rewards: Float[np.ndarray, "prompts K"]) -> Mapping[str, list[float]]:
-    """Returns the mean over prompts of the best and of the median of the first N rewards, N = 1 ... K (figure 7).
-
-    Args:
-      rewards: what is not finite (an unfinished answer's) counts as 0, the lowest reward.
-    """
-    rewards = np.where(np.isfinite(rewards), rewards, 0.0)
-    counts = range(1, rewards.shape[1] + 1)
-    return {
-        "max": [float(rewards[:, :n].max(axis=1).mean()) for n in counts],
-        "median": [float(np.median(rewards[:, :n], axis=1).mean()) for n in counts],
-    }
-
-
 def distinct_prompts(
     records: Sequence[dict], prompts: Sequence[Sequence[int]]
 ) -> tuple[list[dict], list[Sequence[int]]]:

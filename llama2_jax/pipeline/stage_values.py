@@ -16,7 +16,8 @@ from llama2_jax.objectives.ranking import MARGINS
 _LEAST = {
     **dict.fromkeys(("batch_size", "minibatch_size", "pairs_per_batch", "accumulation"), 1),
     **dict.fromkeys(("steps", "iterations", "epochs", "patience"), 1),
-    **dict.fromkeys(("samples_per_prompt", "sweep_prompts", "bag_answers_per_prompt", "max_new_tokens"), 1),
+    **dict.fromkeys(("samples_per_prompt", "sweep_samples_per_prompt", "sweep_prompts"), 1),
+    **dict.fromkeys(("bag_answers_per_prompt", "max_new_tokens"), 1),
     **dict.fromkeys(("vocab_size", "max_characters", "instruction_turns"), 1),
     **dict.fromkeys(("save_every", "log_every", "evaluate_every", "held_out_batches"), 0),
     **dict.fromkeys(("warmup_steps", "critic_warmup_iterations", "bag_size", "compared_prompts", "round"), 0),
@@ -43,6 +44,7 @@ _RANGES = (
             "lambda_",
         ),
     ),
+    ("a number above 0 and below 1", lambda value: 0 < value < 1, ("sweep_error_rate",)),
     ("a part of the steps, from 0 to below 1", lambda value: 0 <= value < 1, ("warmup_fraction",)),
     (
         "a number above 0 and at most 1",
@@ -50,7 +52,9 @@ _RANGES = (
         ("top_p", "character_coverage", "unsafe_precision", "prompt_fraction"),
     ),
 )
-_CHOICES = {"too_long": TOO_LONG, "margin": tuple(MARGINS)}
+# What a round of rejection sampling fine-tunes on: its own best answers, or those of the rounds before too.
+LAST_ROUND, ALL_ROUNDS = "last_round", "all_rounds"
+_CHOICES = {"too_long": TOO_LONG, "margin": tuple(MARGINS), "bag": (LAST_ROUND, ALL_ROUNDS)}
 # What a user's own function or file decides about.
 _UNCHECKED = ("inputs", "arguments")
 

@@ -201,6 +201,7 @@ def _rejection_sampling(stage: FinishedStage) -> dict:
         "sweep": sweep.get("temperatures") or {},
         "sweep_prompts": sweep.get("sweep_prompts"),
         "temperature_rewards": sweep.get("temperature_rewards") or {},
+        "needed_standard_errors": sweep.get("needed_standard_errors"),
         "best_of": sweep.get("best_of") or {},
         "prompts": sweep.get("prompts"),
         "repeated_prompts_left_out": sweep.get("repeated_prompts_left_out"),

@@ -47,7 +47,7 @@ def render_page(
         labels=names,
         summary=summary(report["versions"], names, measures),
         # Matplotlib has escaped the texts in the charts.
-        charts={name: [Markup(svg) for svg in svgs] for name, svgs in all_charts(report, measures, labels).items()},
+        charts={name: svg and Markup(svg) for name, svg in all_charts(report, measures, labels).items()},
         version_charts=charts_of(measures),
         ppo_charts=ppo.CHARTS,
         headlines=headlines(report, measures),
@@ -59,6 +59,7 @@ def render_page(
         own_test=reward_tests.own_test,
         as_part=reward_models.as_part,
         newest_reward_models=reward_models.newest_round(report["reward_models"]),
+        longest_curve=rounds.longest_curve,
         answers=[with_chips(entry) for entry in answers],
         times=times(report["seconds"]),
         differences=differing_settings(report, records),
@@ -67,9 +68,9 @@ def render_page(
     )
 
 
-def all_charts(report: Mapping, measures: Sequence[Measure], labels: Sequence[str]) -> dict[str, list[str]]:
-    """Returns the charts by name, each a list of SVGs (one per round for the sweeps); empty where there is no data."""
-    charts = {
+def all_charts(report: Mapping, measures: Sequence[Measure], labels: Sequence[str]) -> dict[str, str | None]:
+    """Returns the charts by name, each an SVG; None where there is no data."""
+    return {
         **versions.measure_charts(report["versions"], measures, labels),
         "map": versions.win_rate_map(report["versions"], labels),
         "instructions": versions.instruction_chart(report["versions"], labels),
@@ -83,9 +84,6 @@ def all_charts(report: Mapping, measures: Sequence[Measure], labels: Sequence[st
         **ppo.ppo_charts(report["ppo"]),
         **losses.loss_charts(report["training"]),
     }
-    several = {"sweeps": [rounds.sweep_chart(row) for row in report["rejection_sampling"]]}
-    listed = {**{name: [svg] for name, svg in charts.items()}, **several}
-    return {name: [svg for svg in svgs if svg] for name, svgs in listed.items()}
 
 
 def _newest_violations(rows: Sequence[Mapping]) -> Mapping:

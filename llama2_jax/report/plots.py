@@ -8,9 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from llama2_jax.evaluation.measures import Chart
-from llama2_jax.report.svg import GRID, INK, MUTED, PAPER, REGULAR, as_svg, shade
-
-SMALL = (3.5, 2.5)  # inches; for one of several charts in a row
+from llama2_jax.report.svg import GRID, INK, MUTED, PAPER, as_svg, shade
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,16 +62,13 @@ class YAxis:
     reference: tuple[float, str] | None = None
 
 
-def line_chart(
-    name: str, series: Sequence[Series], x: XAxis, y: YAxis, size: tuple[float, float] = REGULAR
-) -> str | None:
+def line_chart(name: str, series: Sequence[Series], x: XAxis, y: YAxis) -> str | None:
     """Returns lines with markers and intervals as SVG; None where no series has a value.
 
     Args:
       name: makes the ids inside the SVG unique on the page.
       series: the lines.
       x, y: the axes.
-      size: width and height in inches.
     """
     drawn = [line for line in series if line.known]
     if not drawn:
@@ -98,7 +93,7 @@ def line_chart(
         if len(drawn) > 1:
             _legend(axes, [line.label for line in drawn])
 
-    return as_svg(name, draw, size)
+    return as_svg(name, draw)
 
 
 def declared_chart(chart: Chart, series: Sequence[Series], x: XAxis) -> str | None:

@@ -24,7 +24,7 @@ XLINK = "http://www.w3.org/1999/xlink"
 COLORS = {name: f"#0100{index:02x}" for index, name in enumerate(("ink", "grid", "paper", *measures.COLORS), 1)}
 INK, GRID, PAPER, MUTED = (COLORS[name] for name in ("ink", "grid", "paper", "muted"))
 
-REGULAR = (4.7, 3.0)  # width and height in inches
+SIZE = (4.7, 3.0)  # width and height in inches
 
 STYLE = {
     "svg.fonttype": "none",
@@ -65,10 +65,10 @@ def shade(index: int, count: int) -> str:
     return f"#0200{round(100 * (index / (count - 1) if count > 1 else 1)):02x}"
 
 
-def as_svg(name: str, draw: Callable[[Axes], None], size: tuple[float, float] = REGULAR) -> str:
+def as_svg(name: str, draw: Callable[[Axes], None]) -> str:
     """Returns what `draw` draws as an SVG element whose ids are derived from `name`, and so unique on the page."""
     with matplotlib.style.context(["default", STYLE, {"svg.hashsalt": name}]):
-        figure = Figure(figsize=size, layout="constrained")
+        figure = Figure(figsize=SIZE, layout="constrained")
         FigureCanvasSVG(figure)
         draw(figure.add_subplot())
         target = io.StringIO()

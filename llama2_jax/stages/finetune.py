@@ -24,7 +24,8 @@ from llama2_jax.sizing.programs import DeviceWork
 def run(config: ConfigDict, inputs: Inputs, runtime: Runtime) -> dict:
     """Fine-tunes the starting model on the sources' dialogues and on those of other stages.
 
-    The inputs `bags` and `dialogues`, which may be absent, are the stages that wrote bag.jsonl and dialogues.jsonl.
+    The inputs `bags`, `samples` and `dialogues`, which may be absent, are the stages that wrote bag.jsonl,
+    samples.jsonl and dialogues.jsonl.
     The loss on `held_out` is logged as the run goes: only for sources of the same name, so that replacing the
     sources needs no held-out ones. With a `safety_fraction` that part of the safety data is trained on, and the
     results have its size, `safety_data` (pipeline/safety_data.py).
@@ -33,6 +34,7 @@ def run(config: ConfigDict, inputs: Inputs, runtime: Runtime) -> dict:
     rows = {
         **read_sources(config.sources, runtime, "dialogues"),
         **read_rows(inputs.get("bags", ()), "bag.jsonl"),
+        **read_rows(inputs.get("samples", ()), "samples.jsonl"),
         **read_rows(inputs.get("dialogues", ()), "dialogues.jsonl"),
     }
     counts = {}
@@ -56,7 +58,7 @@ def check(config: ConfigDict, inputs: Mapping, count: Count) -> None:
     # Dialogues share rows, so there are no more rows than dialogues. What other stages sampled is not known yet.
     weights = {name: weight for name, weight in source_weights(config.sources).items() if weight}
     dialogues = sum(weight * count({name: config.sources[name]}) for name, weight in weights.items())
-    sampled = math.inf if inputs.get("bags") or inputs.get("dialogues") else 0
+    sampled = math.inf if any(inputs.get(name) for name in ("bags", "samples", "dialogues")) else 0
     if not weights and not sampled:
         names = ", ".join(sorted(config.sources)) or "none"
         raise ValueError(f"nothing to train on: of the sources ({names}) none has a weight above 0")

@@ -1,7 +1,8 @@
 """Rejection sampling (section 3.2.3): K answers a prompt, the single best kept, fine-tuning on what was kept.
 
-Each prompt is sampled once, however often the sources repeat it. Up to V3 the bag is this round's; from V4 on the best
-answers of all rounds join, scored again by the newest models, with one answer to a prompt: the best of all rounds.
+Each prompt is sampled once, however often the sources repeat it. Up to V3 the bag is this round's (`bag`: last_round);
+from V4 on (all_rounds) the best answers of the earlier rounds, the input `bags`, join, scored again by the newest
+models, with one answer to a prompt: the best of all rounds.
 Writes sweep.json (how the temperature was chosen), samples.jsonl (this round's best answers), bag.jsonl (what was
 trained on) and the fine-tuned model.
 """
@@ -16,11 +17,11 @@ from jaxtyping import Float
 from ml_collections import ConfigDict
 
 from llama2_jax.data.counts import Count
+from llama2_jax.evaluation.best_of_curve import best_of_curve
 from llama2_jax.inference.generate import Sample, Sampling
 from llama2_jax.models.config import ModelConfig
 from llama2_jax.pipeline.best_of_n import (
     best_of_all_rounds,
-    best_of_curve,
     best_of_each_prompt,
     distinct_prompts,
     keep_best,
@@ -48,15 +49,16 @@ from llama2_jax.pipeline.stage_files import (
     write_json,
     write_jsonl,
 )
-from llama2_jax.pipeline.temperature_sweep import choose_temperature, draw_sweep_prompts
+from llama2_jax.pipeline.stage_values import LAST_ROUND
+from llama2_jax.pipeline.temperature_sweep import choose_temperature, draw_sweep_prompts, needed_standard_errors
 from llama2_jax.sharding.processes import from_first
 from llama2_jax.sizing.programs import DeviceWork
 from llama2_jax.text.tokenizer import Tokenizer
 
 # What the stage's results have of sweep.json.
 SWEEP_RESULTS = (
-    "temperatures", "temperature_rewards", "sweep_prompts", "best_of", "prompts", "repeated_prompts_left_out",
-    "prompts_without_finished_answer",
+    "temperatures", "temperature_rewards", "needed_standard_errors", "sweep_prompts", "best_of", "prompts",
+    "repeated_prompts_left_out", "prompts_without_finished_answer",
 )  # fmt: skip
 
 
@@ -98,7 +100,12 @@ def check(config: ConfigDict, inputs: Mapping, count: Count) -> None:
     prompts = count(config.prompts)
     if config.sweep_prompts > prompts:
         raise ValueError(f"sweep_prompts={config.sweep_prompts} of at most {prompts} prompts: sweep fewer")
-    if bags := inputs.get("bags", ()):
+    if config.sweep_samples_per_prompt < config.samples_per_prompt:
+        raise ValueError(
+            f"sweep_samples_per_prompt={config.sweep_samples_per_prompt}, but the round keeps the best of "
+            f"samples_per_prompt={config.samples_per_prompt}: the sweep compares as many, so give it at least those"
+        )
+    if config.bag != LAST_ROUND and (bags := inputs.get("bags", ())):
         # How many samples an imported round has is not known.
         pool = prompts + sum(count(bag.prompts) if "prompts" in bag else math.inf for bag in bags)
         if config.bag_size > pool:
@@ -128,7 +135,7 @@ def _fill_bag(config: ConfigDict, inputs: Inputs, tokenizer: Tokenizer, runtime:
     if not from_first(lambda: (runtime.folder / "samples.jsonl").exists()):
         _sample_and_keep(config, inputs, tokenizer, reward_models, runtime)
     bag = read_jsonl(runtime.folder / "samples.jsonl")
-    if not inputs.get("bags"):
+    if config.bag == LAST_ROUND or not inputs.get("bags"):
         return bag, 0
     earlier = read_all_jsonl(inputs["bags"], "samples.jsonl")
     scored_again = map_resumable(
@@ -150,8 +157,8 @@ def _sample_and_keep(
     records, prompts = distinct_prompts(*read)
     policy = load_policy(inputs["policy"], tokenizer, runtime)
 
-    def draw(indices: Sequence[int], temperature: float, name: str, randomness: str) -> list[dict]:
-        """For each of these prompts the K answers' rewards, None if one did not end, and the best as a row."""
+    def draw(indices: Sequence[int], temperature: float, name: str, randomness: str, answers: int) -> list[dict]:
+        """For each of these prompts its answers' rewards, None if one did not end, and the best as a row."""
         asked, ids = [records[index] for index in indices], [prompts[index] for index in indices]
 
         def rows(shard: slice, samples: Sequence[Sample]) -> list[dict]:
@@ -168,14 +175,16 @@ def _sample_and_keep(
             named_key(runtime.key, randomness),
             rows,
             runtime,
-            config.samples_per_prompt,
+            answers,
         )
 
     swept = draw_sweep_prompts(records, config.sweep_prompts, runtime.seed)
     # The same randomness at every temperature: what is compared differs by the temperature alone.
-    rewards = {t: _rewards(draw(swept, t, f"sweep {t}", "sweep")) for t in config.temperatures}
-    chosen, temperature_rewards = choose_temperature(rewards)
-    drawn = draw(range(len(prompts)), chosen, "samples", "samples")
+    rewards = {
+        t: _rewards(draw(swept, t, f"sweep {t}", "sweep", config.sweep_samples_per_prompt)) for t in config.temperatures
+    }
+    chosen, temperature_rewards = choose_temperature(rewards, config.samples_per_prompt, config.sweep_error_rate)
+    drawn = draw(range(len(prompts)), chosen, "samples", "samples", config.samples_per_prompt)
     rows = [row["best"] for row in drawn if row["best"] is not None]
     if not rows:
         logging.warning(_nothing_finished(config, len(prompts), inputs, runtime.stage))
@@ -185,6 +194,7 @@ def _sample_and_keep(
             "chosen": chosen,
             "temperatures": {str(temperature): best_of_curve(found) for temperature, found in rewards.items()},
             "temperature_rewards": temperature_rewards,
+            "needed_standard_errors": needed_standard_errors(len(swept), len(rewards), config.sweep_error_rate),
             "sweep_prompts": len(swept),
             "best_of": best_of_curve(_rewards(drawn)),
             "prompts": len(records),

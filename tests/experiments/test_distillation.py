@@ -68,6 +68,16 @@ def test_another_teacher_is_one_flag():
     assert {config[name].folder.rpartition("/")[0] for name in stages_with_role(config, "imported")} == {"/runs/mine"}
 
 
+@pytest.mark.parametrize("experiment", [distillation, rlhf_v5])
+@pytest.mark.parametrize(
+    "size", [{"layers": 2}, {"layers": 4, "dim": 64, "heads": 2, "kv_heads": 1, "ffn_hidden": 192}], ids=str
+)
+def test_a_student_of_fewer_layers_or_half_the_width_fits_and_so_does_its_own_sampling(experiment, size):
+    config = experiment.get_config("tiny")
+    config.model.update(size)
+    recipe.plan(config)
+
+
 def test_the_miniatures_student_is_smaller_than_its_teacher():
     config, teacher = distillation.get_config("tiny"), rlhf_v5.get_config("tiny")
     assert config.teacher == "runs/rlhf_v5-tiny" and config.model.layers == teacher.model.layers // 2

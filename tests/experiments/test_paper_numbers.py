@@ -122,7 +122,7 @@ def test_rejection_sampling(config):
         sampling = config[f"rlhf_v{number}_rejection_sampling"]
         assert sampling.inputs.start == "pretrain"  # always from the base model
         earlier = tuple(f"rlhf_v{i}_rejection_sampling" for i in range(1, number))
-        assert sampling.inputs.bags == (earlier if number >= 4 else ())  # all rounds from V4 on
+        assert (sampling.bag, sampling.inputs.bags) == ("all_rounds" if number >= 4 else "last_round", earlier)
         assert sampling.safety_threshold == 0.15
         assert max(sampling.temperatures) == 1.3 and 1.2 in sampling.temperatures  # figure 8: best between the two
         assert ("rlhf_v3_ghost_attention" in sampling.inputs.dialogues) == (number >= 4)

@@ -169,8 +169,9 @@ STAGES = {
                                           "terse_fraction": 0.5}),
     "rejection_sampling": (rejection_sampling, {"prompts": source("prompts", "prompts"), "samples_per_prompt": 3,
                                                 "temperatures": (0.8, 1.2), "sweep_prompts": 4, "round": 1,
+                                                "sweep_samples_per_prompt": 4, "sweep_error_rate": 0.05,
                                                 "safety_threshold": 0.15, "sources": {}, "finetune": {},
-                                                "bag_size": 99, "bag_answers_per_prompt": 1,
+                                                "bag": "last_round", "bag_size": 99, "bag_answers_per_prompt": 1,
                                                 # Long enough that some of the answers end.
                                                 "max_new_tokens": 24}),
 }  # fmt: skip

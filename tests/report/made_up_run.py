@@ -206,18 +206,22 @@ def write_round(workdir, number, newest):
             },
             settings={"round": number, "kind": kind}, inputs=(newest, f"{name}_annotation"), seconds=5.0,
         ))  # fmt: skip
-    curve = {"max": [0.5 + 0.02 * n + 0.02 * number for n in range(8)], "median": [0.5 + 0.02 * number] * 8}
+    curve = {
+        "max": [0.5 + 0.02 * n + 0.02 * number for n in range(8)], "max_standard_error": [0.015] * 8,
+        "median": [0.5 + 0.02 * number] * 8, "median_standard_error": [0.025] * 8,
+        "gain": [0.02 * n for n in range(8)], "gain_standard_error": [0.007] * 8,
+    }  # fmt: skip
     sweep = {
         "chosen": 1.0,
-        "temperatures": {str(t): {"max": [v - abs(t - 1.0) / 5 for v in curve["max"]], "median": curve["median"]}
+        "temperatures": {str(t): {**curve, "max": [v - abs(t - 1.0) / 5 for v in curve["max"]]}
                          for t in (0.8, 1.0, 1.2)},
         "temperature_rewards": {
             str(t): {"mean": curve["max"][-1] - abs(t - 1.0) / 5, "standard_error": 0.02,
                      "minus_middle": -abs(t - 1.0) / 5, "minus_middle_standard_error": 0.0 if t == 1.0 else 0.01}
             for t in (0.8, 1.0, 1.2)
         },
-        "sweep_prompts": 48, "best_of": curve, "prompts": 400, "repeated_prompts_left_out": 3,
-        "prompts_without_finished_answer": 2,
+        "needed_standard_errors": 2.012, "sweep_prompts": 48, "best_of": curve, "prompts": 400,
+        "repeated_prompts_left_out": 3, "prompts_without_finished_answer": 2,
     }  # fmt: skip
     bag = {str(n): 100 * n for n in range(1 if number > 3 else number, number + 1)}
     folders.append(write_stage(

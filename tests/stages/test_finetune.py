@@ -1,9 +1,11 @@
 """The stage of supervised fine-tuning: what it hands to the training."""
 
 import pytest
+from etils import epath
 from ml_collections import ConfigDict
 
 from llama2_jax.pipeline import encoding
+from llama2_jax.pipeline.stage_files import write_jsonl
 from llama2_jax.stages import finetune
 from tests.smallest import Letters, smallest_runtime
 
@@ -74,3 +76,20 @@ def test_a_part_of_the_safety_data_is_trained_on_where_that_is_configured(traine
 def test_records_that_are_no_dialogues_are_refused(run):
     with pytest.raises(ValueError, match="has records of kind 'prompts' and 'dialogues' is wanted here"):
         run(1.0, kind="prompts")
+
+
+@pytest.mark.parametrize(("role", "file"), [("bags", "bag"), ("samples", "samples"), ("dialogues", "dialogues")])
+def test_what_another_stage_sampled_is_read_from_the_file_of_its_role(monkeypatch, tmp_path, role, file):
+    """A round of rejection sampling has its own best answers in one file, and those of all rounds in another."""
+    folder = epath.Path(tmp_path / "the_round")
+    folder.mkdir()
+    for length, name in enumerate(("bag", "samples", "dialogues"), 1):
+        row = {"messages": demonstrations(seed=0)[0]["messages"][:1], "response": "b", "response_tokens": [98]}
+        write_jsonl(folder / f"{name}.jsonl", [row] * length)
+    trained = {}
+    monkeypatch.setattr(finetune, "finetune", lambda *arguments, **_: trained.update(arguments[2]) or {})
+    monkeypatch.setattr(encoding.Tokenizer, "load", lambda _: Letters())
+    config = ConfigDict({"sources": {}, "held_out": {}, "finetune": {}})
+    finetune.run(config, {"tokenizer": tmp_path, "start": tmp_path, role: (folder,)}, smallest_runtime(tmp_path))
+    lengths = {"bag": 1, "samples": 2, "dialogues": 3}
+    assert {name: len(encoded) for name, encoded in trained.items()} == {"the_round": lengths[file]}

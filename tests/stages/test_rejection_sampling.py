@@ -2,7 +2,6 @@
 
 import collections
 import gc
-import itertools
 import json
 import logging
 import types
@@ -19,7 +18,6 @@ from llama2_jax.pipeline import encoding
 from llama2_jax.pipeline.best_of_n import (
     Candidates,
     best_of_all_rounds,
-    best_of_curve,
     best_of_each_prompt,
     distinct_prompts,
     keep_best,
@@ -60,29 +58,6 @@ def candidates():
 def kept():
     rows = keep_best(PROMPTS, candidates(), temperature=1.0, round_number=1, tokenizer=Letters())
     return [row for row in rows if row is not None]
-
-
-def test_the_curve_against_a_slow_one():
-    rewards = np.random.default_rng(0).uniform(size=(7, 5))
-    rewards[2, 1] = rewards[4] = -np.inf
-    expected = {"max": [], "median": []}
-    for n in range(1, 6):
-        rows = [[0.0 if reward == -np.inf else reward for reward in row[:n]] for row in rewards.tolist()]
-        expected["max"].append(sum(max(row) for row in rows) / 7)
-        middles = [(sorted(row)[(n - 1) // 2] + sorted(row)[n // 2]) / 2 for row in rows]
-        expected["median"].append(sum(middles) / 7)
-    curve = best_of_curve(rewards)
-    for name, values in expected.items():
-        # Sums of a few doubles in another order.
-        np.testing.assert_allclose(curve[name], values, rtol=1e-12)
-
-
-def test_the_best_of_more_answers_is_never_worse():
-    rewards = np.random.default_rng(1).uniform(size=(20, 16))
-    rewards[rewards < 0.2] = -np.inf
-    best = best_of_curve(rewards)["max"]
-    assert len(best) == 16
-    assert all(later >= earlier for earlier, later in itertools.pairwise(best))
 
 
 def test_the_best_finished_answer_is_kept_with_its_ids_and_where_it_comes_from():
@@ -167,8 +142,12 @@ def test_rows_of_earlier_rounds_are_scored_again_by_the_ids_that_were_sampled():
     assert rows[0]["rewards"]["combined"] == 0.7
 
 
-@pytest.mark.parametrize("rounds", [0, 1], ids=["of this round", "of all rounds"])
-def test_the_reward_models_are_freed_before_the_fine_tuning(monkeypatch, tmp_path, rounds):
+@pytest.mark.parametrize(
+    ("bag", "rounds", "left_out"), [("all_rounds", 0, 0), ("all_rounds", 1, 2), ("last_round", 1, 0)]
+)
+def test_the_bag_is_as_configured_and_the_reward_models_are_freed_before_the_fine_tuning(
+    monkeypatch, tmp_path, bag, rounds, left_out
+):
     rows = kept()
     loaded, alive = [], []
 
@@ -201,14 +180,21 @@ def test_the_reward_models_are_freed_before_the_fine_tuning(monkeypatch, tmp_pat
     (folders[0] / "samples.jsonl").unlink()
     runtime = smallest_runtime(folders[0])
     config = ConfigDict(
-        {"safety_threshold": 0.15, "sources": {}, "finetune": {}, "bag_size": 3, "bag_answers_per_prompt": 1}
+        {
+            "safety_threshold": 0.15,
+            "sources": {},
+            "finetune": {},
+            "bag": bag,
+            "bag_size": 3,
+            "bag_answers_per_prompt": 1,
+        }
     )
     results = rejection_sampling.run(
         config, {"tokenizer": tmp_path, "start": "", "bags": folders[1:] * rounds}, runtime
     )
     # The earlier round answered the same prompts.
     assert results["rows"] == results["bag"] == 2 and alive == [None]
-    assert results["bag_repeats_left_out"] == 2 * rounds
+    assert results["bag_repeats_left_out"] == left_out
 
 
 def row(question, reward, number=1, **more):
@@ -284,7 +270,8 @@ def sampled(tmp_path, monkeypatch):
         )
         config = ConfigDict({
             "prompts": {}, "max_new_tokens": 6, "samples_per_prompt": 2, "temperatures": (0.4, 0.6, 0.8),
-            "sweep_prompts": 4, "top_p": 1.0, "round": 2, **changes,
+            "sweep_prompts": 4, "sweep_samples_per_prompt": 3, "sweep_error_rate": 0.05, "top_p": 1.0, "round": 2,
+            **changes,
         })  # fmt: skip
         folder = epath.Path(tmp_path)
         rejection_sampling._sample_and_keep(
@@ -303,6 +290,8 @@ def test_each_temperature_answers_the_same_prompts_with_the_same_randomness(samp
     assert asked["sweep 0.4"] == asked["sweep 0.6"] == asked["sweep 0.8"] != asked["samples"]
     assert len(asked["sweep 0.4"][0]) == sweep["sweep_prompts"] == 4
     assert asked["sweep 0.4"][1] != asked["samples"][1]
+    # The sweep may sample more than the round, which shows what more answers would bring.
+    assert (len(sweep["temperatures"]["0.4"]["max"]), len(sweep["best_of"]["max"])) == (3, 2)
     # All temperatures did as well: the middle one.
     assert sweep["chosen"] == 0.6 and len(rows) == sweep["prompts"] == 9
     assert sweep["repeated_prompts_left_out"] == 9
@@ -315,7 +304,7 @@ def test_a_temperature_that_is_clearly_better_is_taken(sampled):
     _, sweep, rows = sampled([row(f"question {index}", 0.0) for index in range(6)], better_when_hot)
     assert sweep["chosen"] == 0.8 and {one["temperature"] for one in rows} == {0.8}
     lead = sweep["temperature_rewards"]["0.8"]
-    assert lead["minus_middle"] > lead["minus_middle_standard_error"] > 0
+    assert lead["minus_middle"] > sweep["needed_standard_errors"] * lead["minus_middle_standard_error"] > 0
 
 
 NOTHING = (
@@ -345,6 +334,7 @@ def test_with_nothing_else_to_train_on_it_is_an_error(monkeypatch, tmp_path, oth
     write_jsonl(other / "dialogues.jsonl", kept())
     config = ConfigDict({
         "safety_threshold": 0.15, "sources": {}, "finetune": {}, "samples_per_prompt": 2, "max_new_tokens": 6,
+        "bag": "last_round",
     })  # fmt: skip
     inputs = {"tokenizer": now, "start": now, "policy": now.parent / "the_policy", "dialogues": (other,) * others}
     if others:

@@ -111,6 +111,7 @@ def test_annotation_sampling_and_ppo(whole):
     sampling = content["rejection_sampling"][1]
     assert (sampling["temperature"], sampling["bag"], sampling["bag_by_round"]) == (1.0, 200, {"2": 200})
     assert set(sampling["sweep"]) == {"0.8", "1.0", "1.2"} and len(sampling["best_of"]["max"]) == 8
+    assert sampling["needed_standard_errors"] == 2.012
     assert sampling["temperature_rewards"]["0.8"]["minus_middle"] == pytest.approx(-0.04)
     assert (sampling["repeated_prompts_left_out"], sampling["bag_repeats_left_out"]) == (3, 5)
     (ppo,) = content["ppo"]
@@ -167,9 +168,9 @@ def test_page_has_every_section_and_needs_no_network(whole):
     assert not page.open and not page.outside
     assert not {"script", "link", "img", "iframe"} & set(page.tags)
     assert "This run has no" not in page.text
-    # 6 of the versions, 1 of instructions, 2 of preprompts, 3 + 4 of reward models, 2 of annotation, 3 + 2 sweeps of
-    # rejection sampling, 5 of PPO, 2 of losses.
-    assert page.tags.count("svg") == 30
+    # 6 of the versions, 1 of instructions, 2 of preprompts, 3 + 4 of reward models, 2 of annotation, 3 of rejection
+    # sampling, 5 of PPO, 2 of losses.
+    assert page.tags.count("svg") == 28
 
 
 def test_page_shows_the_numbers(whole):
@@ -185,6 +186,10 @@ def test_page_shows_the_numbers(whole):
         "47.3%",
         "gain ± 0.098 (95%), best at iteration 10",
         "said 0.780 and 0.510",
+        # Of round 2 the best of 8, the median and the gain with standard errors; a lead in the sweep, and its need.
+        "0.680± 0.015 0.540± 0.025 0.140± 0.007",
+        "20.848 0.500± 0.015 0.640± 0.020 -0.040± 0.010 0.020",
+        "21.0 chosen48 0.540",
     ):
         assert words in text, words
     assert "prompts.world.arguments.round" in text  # in what the rounds' settings differ

@@ -3,8 +3,11 @@
 from collections.abc import Mapping, Sequence
 
 from llama2_jax.data.records import RATINGS, SAFETY_LABELS
-from llama2_jax.report.plots import SMALL, Series, XAxis, YAxis, line_chart, stacked_shares
+from llama2_jax.report.formatting import half_interval
+from llama2_jax.report.plots import Series, XAxis, YAxis, line_chart, stacked_shares
 from llama2_jax.report.svg import shade
+
+STRONG, PALE = shade(1, 2), shade(0, 2)
 
 
 def annotation_charts(rows: Sequence[Mapping]) -> dict[str, str | None]:
@@ -25,42 +28,57 @@ def annotation_charts(rows: Sequence[Mapping]) -> dict[str, str | None]:
 
 
 def rejection_sampling_charts(rows: Sequence[Mapping]) -> dict[str, str | None]:
-    """Returns the charts of the reward by number of samples and by temperature, and of the fine-tuning data's origin.
+    """Returns the newest round's reward by number of samples and by temperature, and the origin of all rounds' data.
 
     Args:
       rows: rejection sampling in report.json.
     """
-    best_of, by_temperature = [], []
-    for index, row in enumerate(rows):
-        color = shade(index, len(rows))
-        for name, dashed in (("max", False), ("median", True)):
-            curve = row["best_of"].get(name) or []
-            label = f"_{name}" if dashed else f"round {row['round']}"
-            best_of.append(Series(label, color, range(1, len(curve) + 1), curve, dashed=dashed, marker=None))
-        reached = sorted((float(t), curve["max"][-1]) for t, curve in row["sweep"].items() if curve.get("max"))
-        by_temperature.append(
-            Series(f"round {row['round']}", color, [t for t, _ in reached], [reward for _, reward in reached])
-        )
-    samples = XAxis("answers sampled, N", integers=True)
+    newest = rows[-1] if rows else None
     return {
-        "best_of": line_chart("best_of", best_of, samples, YAxis("reward")),
-        "temperature": line_chart(
-            "temperature", by_temperature, XAxis("temperature"), YAxis("reward of the best answer")
-        ),
+        "best_of": newest and _best_of(newest),
+        "temperature": newest and _temperatures(newest),
         "bags": _bags(rows),
     }
 
 
-def sweep_chart(row: Mapping) -> str | None:
-    """Returns the best reward among N answers at each temperature of a round's sweep."""
+def longest_curve(row: Mapping) -> tuple[Mapping, int | None]:
+    """Returns a round's curves over the most answers (figure 7), and over how many prompts they are.
+
+    Those of all its prompts, or, where the sweep sampled more answers to each, of the sweep at the round's temperature.
+    """
+    swept = row["sweep"].get(str(row["temperature"])) or {}
+    if len(swept.get("max") or ()) > len(row["best_of"].get("max") or ()):
+        return swept, row["sweep_prompts"]
+    return row["best_of"], row["prompts"]
+
+
+def _best_of(row: Mapping) -> str | None:
+    """The best and the median reward among N answers, with 95% intervals (figure 7)."""
+    curves, prompts = longest_curve(row)
+    series = []
+    for name, label, color in (("max", "best", STRONG), ("median", "median", PALE)):
+        heights = curves.get(name) or []
+        errors = [half_interval(one) for one in curves.get(f"{name}_standard_error") or []]
+        many = len(heights) > 10  # intervals at every point would hide the line
+        if many:
+            errors = [one if n in (1, len(heights)) or n % 8 == 0 else None for n, one in enumerate(errors, 1)]
+        series.append(
+            Series(label, color, range(1, len(heights) + 1), heights, errors or None, marker=None if many else "o")
+        )
+    x = XAxis(f"answers sampled, N ({prompts} prompts, round {row['round']})", integers=True)
+    return line_chart("best_of", series, x, YAxis("reward"))
+
+
+def _temperatures(row: Mapping) -> str | None:
+    """The best reward among N answers at each temperature of the sweep (figure 8)."""
     temperatures = sorted(row["sweep"], key=float)
     series = []
     for index, temperature in enumerate(temperatures):
         curve = row["sweep"][temperature].get("max") or []
         label = f"T = {temperature}" + (" (chosen)" if row["temperature"] == float(temperature) else "")
         series.append(Series(label, shade(index, len(temperatures)), range(1, len(curve) + 1), curve, marker=None))
-    x = XAxis(f"round {row['round']}: answers sampled, N", integers=True)
-    return line_chart(f"sweep_{row['stage']}", series, x, YAxis("best reward"), SMALL)
+    x = XAxis(f"answers sampled, N ({row['sweep_prompts']} prompts, round {row['round']})", integers=True)
+    return line_chart("temperature", series, x, YAxis("best reward"))
 
 
 def _bags(rows: Sequence[Mapping]) -> str | None:
