@@ -8,9 +8,12 @@ import shlex
 import subprocess
 import sys
 
+import jax
+import numpy as np
 import pytest
 
 from llama2_jax import convert
+from llama2_jax.training.model_folder import load_model
 from tests.talking import CONFIG, write_talking_model
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -29,19 +32,8 @@ def test_the_page_has_what_is_followed():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["meta", "huggingface"])
-def test_every_line_works(tmp_path, kind):
-    write_talking_model(tmp_path / "ours")
-    convert.convert(convert.open_checkpoint(tmp_path / "ours"), tmp_path / "llama-2-7b", kind)
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu", "HOME": str(tmp_path)}
-
-    def run(command, given=""):
-        done = subprocess.run(
-            command, cwd=tmp_path, env=environment, input=given, capture_output=True, text=True, timeout=600
-        )
-        assert done.returncode == 0, done.stdout + done.stderr
-        return done.stdout
-
+def test_every_line_works(tmp_path):
+    run = in_folder_with_a_model(tmp_path, "huggingface")
     for language, text in BLOCKS:
         if language == "json":
             json.loads(text)
@@ -49,20 +41,54 @@ def test_every_line_works(tmp_path, kind):
         elif language == "python" and "def get_config" in text:
             (tmp_path / "mine.py").write_text(text)
         elif language == "python" and not ("transformers" in text and not _has("transformers")):
-            run([sys.executable, "-c", text])
+            run(["-c", text])
         elif language == "bash":
             for line in text.strip().splitlines():
-                command = shlex.split(line)
-                assert command[:2] == ["python", "-m"]
-                if "experiments/" in line:
-                    # Only as far as the model from outside: the rounds' data, and a teacher's run, are not here.
-                    command += ["--print_config" if "distillation" in line else "--until=pretrain"]
-                    command = [word.replace("experiments/", f"{ROOT}/experiments/") for word in command]
-                command += SMALL if "llama2_jax.main" in line else []
-                out = run([sys.executable, *command[1:]], given="the river\n/quit\n" if "chat" in line else "")
-                if "chat" in line:
-                    assert len(out.splitlines()) >= 2, out
+                run_line(run, line)
     assert json.loads((tmp_path / "runs/mine/sft/stage.json").read_text())["results"]["steps"] > 0
+
+
+@pytest.mark.slow
+def test_a_checkpoint_of_meta_is_the_same_once_converted(tmp_path):
+    """So behind the page's conversion every line does with it what it does with Hugging Face's."""
+    run = in_folder_with_a_model(tmp_path, "meta")
+    lines = [line for language, text in BLOCKS if language == "bash" for line in text.strip().splitlines()]
+    for line in lines[:2]:
+        run_line(run, line)
+    ours, converted = (load_model(tmp_path / name) for name in ("ours", "checkpoints/llama-2-7b"))
+    jax.tree.map(np.testing.assert_array_equal, ours.params, converted.params)
+    assert lines[1].split()[2] == "llama2_jax.convert" and lines[1].split()[-2].endswith("checkpoints/llama-2-7b")
+
+
+def in_folder_with_a_model(folder, kind):
+    """Returns what runs Python in the folder, where `llama-2-7b` is a small model in a format."""
+    write_talking_model(folder / "ours")
+    convert.convert(convert.open_checkpoint(folder / "ours"), folder / "llama-2-7b", kind)
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu", "HOME": str(folder)}
+
+    def run(arguments, given=""):
+        done = subprocess.run(
+            [sys.executable, *arguments], cwd=folder, env=environment, input=given,
+            capture_output=True, text=True, timeout=600,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    return run
+
+
+def run_line(run, line):
+    """Runs a line of the page with what makes it small."""
+    command = shlex.split(line)
+    assert command[:2] == ["python", "-m"]
+    if "experiments/" in line:
+        # Only as far as the model from outside: the rounds' data, and a teacher's run, are not here.
+        command += ["--print_config" if "distillation" in line else "--until=pretrain"]
+        command = [word.replace("experiments/", f"{ROOT}/experiments/") for word in command]
+    command += SMALL if "llama2_jax.main" in line else []
+    out = run(command[1:], given="the river\n/quit\n" if "chat" in line else "")
+    if "chat" in line:
+        assert len(out.splitlines()) >= 2, out
 
 
 def _has(package):
