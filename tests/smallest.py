@@ -45,7 +45,9 @@ def _few_records(part: ConfigDict) -> None:
     for value in part.values():
         if isinstance(value, ConfigDict):
             if "function" in value and "arguments" in value:
-                for field, most in (("count", 40), ("documents", 60)):
+                # A dialogue under an instruction is six answers of every version.
+                dialogues = value.function.endswith("instruction_dialogues")
+                for field, most in (("count", 12 if dialogues else 40), ("documents", 60)):
                     if field in value.arguments:
                         value.arguments[field] = min(value.arguments[field], most)
             _few_records(value)

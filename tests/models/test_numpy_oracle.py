@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import itertools
 
 import jax
 import numpy as np
@@ -39,8 +40,14 @@ def logits(config, ids):
     return model({"params": weights(config)}, ids[None], np.arange(len(ids))[None], np.ones((1, len(ids)), np.int32))[0]
 
 
-@pytest.mark.parametrize("length", [60, *(pytest.param(more, marks=pytest.mark.slow) for more in (1, 1000, 4096))])
-@pytest.mark.parametrize("kv_heads", [8, 2, 1], ids=["multi-head", "grouped", "multi-query"])
+@pytest.mark.parametrize(
+    ("kv_heads", "length"),
+    [
+        *itertools.product((8, 2, 1), (60,)),
+        *(pytest.param(*shape, marks=pytest.mark.slow) for shape in itertools.product((8, 2, 1), (1, 1000))),
+        pytest.param(2, 4096, marks=pytest.mark.slow),
+    ],
+)
 def test_logits(kv_heads, length):
     config = shape(kv_heads)
     ids = tokens(config, length)
