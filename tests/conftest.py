@@ -4,6 +4,7 @@ The few that can run on an accelerator do so where TEST_PLATFORMS asks for it.
 """
 
 import atexit
+import itertools
 import os
 import shutil
 import subprocess
@@ -80,14 +81,23 @@ def hub(tmp_path, monkeypatch):
     close_session()
 
 
-# What shares a run of the whole recipe comes first, and so all of it to one worker; behind it what takes minutes, since
-# a worker that begins with one of these at the end leaves the other without work. See the scheduler below.
-FIRST = ("test_end_to_end.py", "test_rehearsal.py", "test_processes.py", "test_bring_your_own.py")
+# What takes minutes, each file's tests in one worker, since they share a run of the whole recipe or what they compile.
+LONG = ("test_end_to_end.py", "test_rehearsal.py", "test_processes.py", "test_bring_your_own.py")
 
 
 def pytest_collection_modifyitems(items):
-    """Puts the longest tests first."""
-    items.sort(key=lambda item: FIRST.index(item.path.name) if item.path.name in FIRST else len(FIRST))
+    """Lets every worker begin with long tests: one that begins with them at the end leaves the others without work.
+
+    Each gets a stretch of the tests in their order, all of the same length (see the scheduler below).
+    """
+    workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    long = [[item for item in items if item.path.name == name] for name in LONG]
+    others = iter([item for item in items if item.path.name not in LONG])
+    ordered, length = [], len(items) / workers
+    for worker in range(workers):
+        ordered += itertools.chain(*long[worker::workers])
+        ordered += itertools.islice(others, max(0, round((worker + 1) * length) - len(ordered)))
+    items[:] = [*ordered, *others]
 
 
 @pytest.hookimpl(optionalhook=True)
