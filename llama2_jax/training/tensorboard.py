@@ -4,8 +4,10 @@ The library's own writer runs in a thread and gets its events from a queue: if a
 would wait for room in the queue forever. So events are written directly here.
 """
 
+import contextlib
+import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from etils import epath
 
@@ -22,10 +24,11 @@ class EventFile:
           first_step: values of this step and later ones in older files there are hidden; None hides nothing.
         """
         # Imported here, so that a run without TensorBoard does not need it.
-        from tensorboardX.event_file_writer import EventsWriter
-        from tensorboardX.proto.event_pb2 import Event, SessionLog
-        from tensorboardX.proto.summary_pb2 import Summary
-        from tensorboardX.record_writer import directory_check
+        with _without_torch():
+            from tensorboardX.event_file_writer import EventsWriter
+            from tensorboardX.proto.event_pb2 import Event, SessionLog
+            from tensorboardX.proto.summary_pb2 import Summary
+            from tensorboardX.record_writer import directory_check
 
         self._event, self._summary = Event, Summary
         directory_check(str(folder))
@@ -47,3 +50,16 @@ class EventFile:
     def close(self) -> None:
         """Writes buffered events and closes the file."""
         self._writer.close()
+
+
+@contextlib.contextmanager
+def _without_torch() -> Iterator[None]:
+    """Hides torch: tensorboardX imports it where it is installed, which takes 2 seconds, and nothing here needs it."""
+    if "torch" in sys.modules:
+        yield
+        return
+    sys.modules["torch"] = None
+    try:
+        yield
+    finally:
+        del sys.modules["torch"]
