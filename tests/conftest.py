@@ -13,6 +13,10 @@ from importlib.metadata import version
 
 os.environ["JAX_PLATFORMS"] = os.environ.get("TEST_PLATFORMS", "cpu")
 
+# The tests start some 70 processes: each would compile the package's modules anew, for a second, where an environment
+# asks Python to keep nothing.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
 # Temporary files are in memory where there is plenty: checkpoints are flushed to the disk file by file (the tests of
 # conversion took 26 s on a disk and 7 s so). TMPDIR, if set, is kept.
 if "TMPDIR" not in os.environ and os.access("/dev/shm", os.W_OK) and shutil.disk_usage("/dev/shm").free > 8 << 30:

@@ -18,6 +18,7 @@ SMALLEST = {
     "reward_scaling": {"pairs_per_batch": 16, "save_every": 2},
     "general_reward_model": {"pairs_per_batch": 16, "save_every": 2},
     "rejection_sampling": {"samples_per_prompt": 2, "sweep_samples_per_prompt": 3, "sweep_prompts": 4, "bag_size": 30},
+    "evaluation": {"instruction_turns": (2,)},
     "ppo": {
         "iterations": 4, "batch_size": 16, "minibatch_size": 8, "evaluate_every": 2, "critic_warmup_iterations": 1,
     },
@@ -46,8 +47,9 @@ def _few_records(part: ConfigDict) -> None:
     for value in part.values():
         if isinstance(value, ConfigDict):
             if "function" in value and "arguments" in value:
-                # A dialogue under an instruction is six answers of every version.
-                count = 12 if "instruction_dialogues" in value.function else 40
+                count = 40
+                if "instruction_dialogues" in value.function:  # an answer of every version in every turn
+                    count, value.arguments.turns = 12, 2
                 for field, most in (("count", count), ("documents", 60)):
                     if field in value.arguments:
                         value.arguments[field] = min(value.arguments[field], most)

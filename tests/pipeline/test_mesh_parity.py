@@ -140,8 +140,8 @@ def one_step(stage, shape):
     return jax.device_get(metrics), jax.tree.map(lambda mu: np.asarray(mu) / (1 - OPTIMIZER.b1), moments.mu)
 
 
-# Fine-tuning has the step of pretraining, and the critic the network of the reward model.
-ALL_MESHES = ("pretraining", "reward model", "ppo policy")
+# Fine-tuning has the step of pretraining; the networks are those of pretraining and of the policy, but for their heads.
+ALL_MESHES = ("pretraining", "ppo policy")
 
 
 @pytest.mark.parametrize(
