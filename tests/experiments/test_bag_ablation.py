@@ -2,24 +2,11 @@
 
 import pytest
 
-from experiments import bag_ablation, rlhf_v4, rlhf_v5
-from experiments.parts.choice import DATA
-from experiments.parts.scales import SCALES
-from experiments.parts.stages import ROLES
+from experiments import bag_ablation, rlhf_v4
 from llama2_jax import recipe
 from llama2_jax.data.counts import most_records
 
 ARMS = ("rlhf_v4_last_round", "rlhf_v4_all_rounds")
-
-
-@pytest.mark.parametrize("data", DATA)
-@pytest.mark.parametrize("scale", SCALES)
-def test_stages_fit_together(scale, data):
-    config = bag_ablation.get_config(f"{scale},{data}").copy_and_resolve_references()
-    recipe.validate(config)
-    for name in config.stages:
-        recipe.check_stage(config, name, most_records)
-    assert {config[stage].role for stage in config.stages} <= set(ROLES)
 
 
 @pytest.mark.parametrize("argument", ["tiny", "tiny,real", "13b"])
@@ -35,19 +22,6 @@ def test_only_the_answers_differ_and_all_else_is_the_round_s(argument):
     assert all(last[field] == fourth[field] for field in ("sources", "finetune"))
     assert all(last["inputs"][role] == fourth["inputs"][role] for role in ("start", "dialogues"))
     assert config["evaluation"]["versions"] == ("sft", "rlhf_v3", *ARMS)
-
-
-@pytest.mark.parametrize("argument", ["tiny", "tiny,real"])
-def test_everything_else_is_imported_from_one_run_under_its_name_and_role(argument):
-    config, source = bag_ablation.get_config(argument), rlhf_v5.get_config(argument)
-    config.source_run = "/runs/mine"
-    imported = [name for name in config.stages if name not in (*ARMS, "evaluation", "report")]
-    assert [config[name].folder for name in imported] == [f"/runs/mine/{name}" for name in imported]
-    for name in imported:
-        assert config[name].role in ("imported", source[name].role)
-        assert "records_of" not in config[name] or config[name].records_of == source[name].role
-    parts = {name for name in config if "run" in (config[name] if hasattr(config[name], "keys") else ())}
-    assert parts == set(config.stages)
 
 
 @pytest.mark.parametrize("bag", ["last_round", "all_rounds"])
