@@ -19,10 +19,8 @@ from ml_collections import ConfigDict
 from experiments import rlhf_v1
 from experiments.parts.choice import sources_of
 from experiments.parts.ending import with_evaluation
-from experiments.parts.rounds import GENERAL_REWARD, KINDS, add_version
+from experiments.parts.rounds import GENERAL_REWARD, KINDS, add_finetuning, add_version
 from experiments.parts.source_run import add_model, add_records, keep_settings_alone
-from experiments.parts.stages import add_stage
-from experiments.parts.training import finetuning_schedule
 
 NEWEST = "rlhf_v3_rejection_sampling"  # which both bags' V4 is compared with
 ANSWERS = "rlhf_v4_rejection_sampling"
@@ -51,18 +49,5 @@ def get_config(argument: str = "tiny") -> ConfigDict:
 
 def add_fourth(config: ConfigDict, name: str, **answers: tuple[str, ...]) -> None:
     """Adds V4 fine-tuned on these answers and on the Ghost Attention dialogues, as the round does it."""
-    sources = sources_of(config)
-    add_stage(config, name, {
-        "run": "llama2_jax.stages.finetune",
-        "role": "finetuning",
-        "inputs": {
-            "tokenizer": "tokenizer",
-            "start": sources.start_after_sampling,
-            "dialogues": (DIALOGUES,),
-            **answers,
-        },
-        "sources": sources.demonstrations_after_sampling,
-        "held_out": {},
-        "finetune": finetuning_schedule(config, epochs=2, learning_rate="learning_rate_after_sampling"),
-    })  # fmt: skip
+    add_finetuning(config, name, inputs={"dialogues": (DIALOGUES,), **answers})
     add_version(config, name, name)

@@ -23,12 +23,11 @@ A student of half the width instead of half the layers: --config.model.layers=4 
 from ml_collections import ConfigDict
 
 from experiments import rlhf_v1, rlhf_v5
-from experiments.parts.choice import Choice, sources_of
+from experiments.parts.choice import Choice
 from experiments.parts.ending import with_evaluation
-from experiments.parts.rounds import KINDS, add_reward_models, add_version
+from experiments.parts.rounds import KINDS, add_finetuning, add_reward_models, add_version
 from experiments.parts.scales import by_scale
 from experiments.parts.stages import add_stage
-from experiments.parts.training import finetuning_schedule
 
 ROUNDS = range(1, 6)
 
@@ -84,20 +83,7 @@ def add_records(config: ConfigDict, role: str, stage: str) -> str:
 
 def add_student(config: ConfigDict, number: int, bag: str, dialogues: tuple[str, ...]) -> None:
     """Adds the fine-tuning on the teacher's bag of a round, and dialogues, from where the teacher started too."""
-    sources = sources_of(config)
     name = f"rlhf_v{number}_distillation"
-    add_stage(config, name, {
-        "run": "llama2_jax.stages.finetune",
-        "role": "finetuning",
-        "inputs": {
-            "tokenizer": "tokenizer",
-            "start": sources.start_after_sampling,
-            "bags": (bag,),
-            "dialogues": dialogues,
-        },
-        "sources": sources.demonstrations_after_sampling,
-        "held_out": {},
-        "finetune": finetuning_schedule(config, epochs=2, learning_rate="learning_rate_after_sampling"),
-    })  # fmt: skip
+    add_finetuning(config, name, inputs={"bags": (bag,), "dialogues": dialogues})
     # The last one is what PPO starts from.
     add_version(config, f"rlhf_v{number}" if number < 5 else name, name)

@@ -17,10 +17,8 @@ from ml_collections import ConfigDict
 from experiments import rlhf_v1
 from experiments.parts.choice import sources_of
 from experiments.parts.ending import with_evaluation
-from experiments.parts.rounds import KINDS, add_version
+from experiments.parts.rounds import KINDS, add_finetuning, add_version
 from experiments.parts.source_run import add_model, add_records, keep_settings_alone
-from experiments.parts.stages import add_stage
-from experiments.parts.training import finetuning_schedule
 
 # Of the safety data, by version.
 FRACTIONS = {f"safety_{part}": part / 100 for part in (0, 1, 10, 25, 50, 100)}
@@ -41,28 +39,10 @@ def get_config(argument: str = "tiny") -> ConfigDict:
     for name in (sources.start_after_sampling, *reward_models.values(), *sources.annotator_inputs.values()):
         add_model(config, name)
     for name, fraction in FRACTIONS.items():
-        add_finetuning(config, name, fraction)
+        inputs = {"bags": (BAG,), "dialogues": DIALOGUES}
+        add_finetuning(config, name, inputs, role="safety_scaling", safety_fraction=fraction)
         add_version(config, name, name)
     with_evaluation(config, baseline=next(iter(FRACTIONS)), reward_models=reward_models)
     config.evaluation.measures = "llama2_jax.evaluation.measures.WITHOUT_WIN_RATES"
     config.evaluation.instruction_dialogues = {}
     return config
-
-
-def add_finetuning(config: ConfigDict, name: str, fraction: float) -> None:
-    """Adds the last round's fine-tuning, on a part of its safety data."""
-    sources = sources_of(config)
-    add_stage(config, name, {
-        "run": "llama2_jax.stages.finetune",
-        "role": "safety_scaling",
-        "inputs": {
-            "tokenizer": "tokenizer",
-            "start": sources.start_after_sampling,
-            "bags": (BAG,),
-            "dialogues": DIALOGUES,
-        },
-        "sources": sources.demonstrations_after_sampling,
-        "held_out": {},
-        "safety_fraction": fraction,
-        "finetune": finetuning_schedule(config, epochs=2, learning_rate="learning_rate_after_sampling"),
-    })  # fmt: skip

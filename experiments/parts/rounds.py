@@ -167,3 +167,24 @@ def add_rejection_sampling(
 
 def _annotations(rounds: Iterable[int]) -> tuple[str, ...]:
     return tuple(f"rlhf_v{number}_annotation" for number in rounds)
+
+
+def add_finetuning(config: ConfigDict, name: str, inputs: dict[str, tuple[str, ...]], **fields) -> None:
+    """Adds a fine-tuning as the rounds' is, from where theirs starts, on what other stages wrote (section 3.2.3).
+
+    Args:
+      config: the experiment so far, changed in place.
+      name: the stage's.
+      inputs: the stages that wrote `bags`, `samples` or `dialogues`.
+      fields: more of the stage's part, or others, such as its role.
+    """
+    sources = sources_of(config)
+    add_stage(config, name, {
+        "run": "llama2_jax.stages.finetune",
+        "role": "finetuning",
+        "inputs": {"tokenizer": "tokenizer", "start": sources.start_after_sampling, **inputs},
+        "sources": sources.demonstrations_after_sampling,
+        "held_out": {},
+        "finetune": finetuning_schedule(config, epochs=2, learning_rate="learning_rate_after_sampling"),
+        **fields,
+    })  # fmt: skip

@@ -34,6 +34,7 @@ def test_what_is_imported_is_of_one_run_and_called_as_there(experiment, argument
     config.source_run = "/runs/mine"
     imported = [name for name in config.stages if config[name].role == "imported" or name == "tokenizer"]
     assert imported[0] == "tokenizer" and len(imported) > 2
+    assert set(config.stages) & set(source.stages) == {*imported, "evaluation", "report"} & set(config.stages)
     for name in imported:
         assert config[name].folder == f"/runs/mine/{name}"
         assert "records_of" not in config[name] or config[name].records_of == source[name].role
