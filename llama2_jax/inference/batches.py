@@ -14,6 +14,9 @@ from jaxtyping import Int
 from llama2_jax.models.config import ModelConfig
 from llama2_jax.sharding.mesh import data_parallel_size
 
+# Fewer rows than these are not worth a program of their own.
+FEWEST_ROWS = 32
+
 
 @dataclasses.dataclass(frozen=True)
 class PromptBatch:
@@ -30,10 +33,15 @@ class PromptBatch:
     prompt_index: Int[np.ndarray, "batch"]
 
 
-def generation_batch_size(config: ModelConfig, mesh: Mesh | None) -> int:
-    """Returns how many answers are decoded together: generation_rows, rounded up to what the mesh can split."""
-    groups = data_parallel_size(mesh)
-    return -(-config.generation_rows // groups) * groups
+def generation_batch_size(config: ModelConfig, mesh: Mesh | None, answers: int | None = None) -> int:
+    """Returns how many answers are decoded together: generation_rows, rounded up to what the mesh can split.
+
+    Of few `answers`, no more than the next power of two, so that few programs are compiled.
+    """
+    groups, rows = data_parallel_size(mesh), config.generation_rows
+    if answers is not None:
+        rows = min(rows, max(FEWEST_ROWS, 1 << (answers - 1).bit_length()))
+    return -(-rows // groups) * groups
 
 
 def batches(prompts: Sequence[Sequence[int]], samples_per_prompt: int, batch_size: int) -> Iterator[list[int]]:

@@ -111,7 +111,7 @@ def generate(
         prompt_id * samples_per_prompt + sample for prompt_id in prompt_ids for sample in range(samples_per_prompt)
     ]
     mesh = mesh_of(params)
-    batch_size = generation_batch_size(model_config, mesh)
+    batch_size = generation_batch_size(model_config, mesh, len(answer_ids))
     answers: dict[int, Sample] = {}
     weights = generation_weights(model_config, params) if prompts else None
     prompt_rows = prompt_batch_size(samples_per_prompt, batch_size, mesh)

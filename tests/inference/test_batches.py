@@ -69,3 +69,11 @@ def test_generation_rows_are_rounded_up_to_what_the_mesh_can_split():
     config = dataclasses.replace(PRESETS["tiny"], generation_rows=100)
     sizes = [generation_batch_size(config, mesh_of_groups(groups)) for groups in (1, 8, 100, 256)]
     assert sizes == [100, 104, 100, 256]
+
+
+def test_few_answers_are_not_decoded_with_all_rows():
+    config = dataclasses.replace(PRESETS["tiny"], generation_rows=100)
+    assert [generation_batch_size(config, None, answers) for answers in (1, 32, 33, 64, 65, 1000)] == [
+        32, 32, 64, 64, 100, 100,
+    ]  # fmt: skip
+    assert generation_batch_size(config, mesh_of_groups(24), 33) == 72
