@@ -14,7 +14,7 @@ from jaxtyping import Int
 from llama2_jax.models.config import ModelConfig
 from llama2_jax.sharding.mesh import data_parallel_size
 
-# Fewer rows than these are not worth a program of their own.
+# At least so many rows, since each number of rows is a program to compile. Chosen, not tuned.
 FEWEST_ROWS = 32
 
 
