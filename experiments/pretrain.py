@@ -46,7 +46,7 @@ def get_config(argument: str = "tiny") -> ConfigDict:
         **optimization(
             config,
             learning_rate=by_scale(
-                scale, {"tiny": 2e-3, "small": 6e-4, "1b": 4e-4, "34b": 1.5e-4, "70b": 1.5e-4}, paper=3e-4
+                scale, {"tiny": 8e-3, "small": 6e-4, "1b": 4e-4, "34b": 1.5e-4, "70b": 1.5e-4}, paper=3e-4
             ),
             warmup_steps=by_scale(scale, {"tiny": 100, "small": 500}, paper=2000),
         ),

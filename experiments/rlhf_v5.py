@@ -96,12 +96,12 @@ def add_ppo(config: ConfigDict, *, policy: str) -> None:
         "missing_eos_penalty": by_scale(scale, {"tiny": 1.0}, paper=0.0),
         "whiten_advantages": True,
         "critic_warmup_iterations": by_scale(scale, {"tiny": 3}, paper=0),
-        "critic_learning_rate": by_scale(scale, {"tiny": 3e-4, "small": 1e-5}, paper=1e-6),
+        "critic_learning_rate": by_scale(scale, {"tiny": 1e-3, "small": 1e-5}, paper=1e-6),
         "evaluate_every": by_scale(scale, {"tiny": 5}, paper=20),
         "patience": 3,  # evaluations on the held-out prompts without a better reward before it stops
         **optimization(
             config,
-            learning_rate=by_scale(scale, {"tiny": 5e-5, "small": 3e-6}, paper=1e-6),
+            learning_rate=by_scale(scale, {"tiny": 1e-4, "small": 3e-6}, paper=1e-6),
             final_fraction=1.0,  # constant
         ),
         "save_every": 10,

@@ -49,15 +49,17 @@ def no_preferences(limit: Limit) -> SourceDict:
 # For the loss on dialogues that nothing trains on.
 HELD_OUT = {"split": "validation", "purpose": "held out"}
 
-# What a small model needs to learn each, so numbers weigh most.
+# What a small model needs to learn each, so instructions weigh most. No text is seen more often than another.
 TEXT_WEIGHTS = {
-    "encyclopedia": 0.2,
+    "encyclopedia": 0.11,
     "howto": 0.13,
-    "arithmetic": 0.25,
-    "lists": 0.07,
-    "stories": 0.15,
-    "conversations": 0.2,
+    "arithmetic": 0.14,
+    "lists": 0.05,
+    "stories": 0.12,
+    "conversations": 0.18,
+    "role_play": 0.27,
 }
+DOCUMENTS = 20_000
 
 # As hard as the last round's; many that only sound unsafe, since refusals spread easily.
 PPO_PROMPTS = {"batch": 5, "unsafe": 0.1, "borderline": 0.2}
@@ -76,13 +78,14 @@ def open_preferences(*, helpfulness: int, safety: int, **arguments) -> SourceDic
 
     return {
         "open_helpfulness": of("helpfulness", count=helpfulness, off_topic=0.45, borderline=0.15),
-        "open_safety": of("safety", count=safety, borderline=0.1),
+        # Many show a recipe for what sounds alike beside a safe answer: a policy that evades would else be rewarded.
+        "open_safety": of("safety", count=safety, off_topic=0.4, borderline=0.1),
     }
 
 
 MINIATURE = Sources(
     pretraining={
-        name: source("corpus.pretraining_text", "text", weight, source=name, documents=3000)
+        name: source("corpus.pretraining_text", "text", weight, source=name, documents=round(DOCUMENTS * weight))
         for name, weight in TEXT_WEIGHTS.items()
     },
     # So that the tags of the chat format cost few of the small vocabulary's tokens.
@@ -96,9 +99,9 @@ MINIATURE = Sources(
         "public": source("demonstrations.public_demonstrations", "dialogues", count=200, **HELD_OUT)
     },
     # Vendors' demonstrations, of mixed quality.
-    demonstrations={"vendor": source("demonstrations.demonstrations", "dialogues", count=6000, instructed=0.2)},
+    demonstrations={"vendor": source("demonstrations.demonstrations", "dialogues", count=7000, instructed=0.28)},
     held_out_demonstrations={
-        "vendor": source("demonstrations.demonstrations", "dialogues", count=200, instructed=0.2, **HELD_OUT)
+        "vendor": source("demonstrations.demonstrations", "dialogues", count=200, instructed=0.28, **HELD_OUT)
     },
     too_long_dialogues="raise",  # all are made to fit
     annotation_prompts=annotation_prompts,
@@ -108,9 +111,9 @@ MINIATURE = Sources(
     annotator_kinds=(),
     annotator_preferences=no_preferences,
     preferences=no_preferences,
-    open_preferences=open_preferences(helpfulness=3000, safety=300),
+    open_preferences=open_preferences(helpfulness=3000, safety=800),
     test_preferences={},
-    general_preferences=lambda limit: open_preferences(helpfulness=3000, safety=300),
+    general_preferences=lambda limit: open_preferences(helpfulness=3000, safety=800),
     general_test_preferences=open_preferences(helpfulness=200, safety=100, **HELD_OUT),
     too_long_comparisons="raise",
     sampling_prompts=sampling_prompts,
@@ -118,10 +121,9 @@ MINIATURE = Sources(
     # The paper always starts from the base model; so few samples could not teach it to chat again.
     start_after_sampling="sft",
     demonstrations_after_sampling={},
-    # The dialogues bring their own instructions. Two constraints at most, and only in three of ten: the model keeps few
-    # single ones, and two, repeated in every turn, already cost a turn of the small context.
+    # The dialogues bring their own instructions; three of ten combine two.
     ghost_attention_dialogues={
-        "dialogues": source("instructed.ghost_attention_dialogues", "raw", count=400, combined=0.3)
+        "dialogues": source("instructed.ghost_attention_dialogues", "raw", count=450, combined=0.3)
     },
     standing_instructions={},
     adversarial_prompts={"prompts": prompts("distillation", batch=5, count=250, unsafe=1.0, borderline=0.0)},
@@ -131,8 +133,11 @@ MINIATURE = Sources(
     ppo_held_out_prompts={"prompts": prompts("ppo held out", count=128, split="validation", **PPO_PROMPTS)},
     # All kinds, levels, categories and attacks alike.
     evaluation_prompts={"prompts": source("prompts.evaluation_prompts", "prompts", count=500, seen=0.3)},
-    # Instructions whose words are known, new questions: what is measured is whether they last.
-    instruction_dialogues={"dialogues": source("instructed.instruction_dialogues", "raw", count=64, split="train")},
+    # New questions, under instructions that training has and under new ones.
+    instruction_dialogues={
+        name: source("instructed.instruction_dialogues", "raw", count=16, split=split)
+        for name, split in (("known_instructions", "train"), ("new_instructions", "held_out"))
+    },
     # The truth.
     judge={"function": "llama2_jax.miniature.judge.judge_many", "arguments": {}},
 )

@@ -79,7 +79,7 @@ def reward_model_settings(config: ConfigDict) -> dict:
     scale = config.scale
     return {
         "pairs_per_batch": by_scale(scale, {"tiny": 16, "small": 64}, paper=512),
-        "learning_rate": by_scale(scale, {"tiny": 5e-4, "small": 5e-5, "70b": 5e-6}, paper=1e-5),
+        "learning_rate": by_scale(scale, {"tiny": 2e-3, "small": 5e-5, "70b": 5e-6}, paper=1e-5),
         "human_comparisons": 1_000_000_000,  # the most to read of a file of comparisons by people
         "margin": "small",  # the final choice is not stated; small has the best average of table 28
         "safety_auxiliary_weight": 1.0,  # not stated

@@ -12,7 +12,7 @@ SAFETY_UTILITY = {"safety": 0.8, "helpfulness": 0.2}
 
 # The least difference between two judgements for each rating. At the default noise, answers of a model that was only
 # fine-tuned get the ratings of the paper's first batch: 18 / 28 / 30 / 25 % (Figure 25).
-THRESHOLDS = {"significantly_better": 0.5, "better": 0.22, "slightly_better": 0.085, "negligibly_better": 0.0}
+THRESHOLDS = {"significantly_better": 0.6, "better": 0.23, "slightly_better": 0.08, "negligibly_better": 0.0}
 NOISE = 0.08
 
 _NORMAL = NormalDist()

@@ -24,7 +24,10 @@ from llama2_jax.miniature.streams import pick, stream
 
 # Demonstrations are mostly of easy requests; the rounds of RLHF have harder ones.
 LEVELS = {1: 0.34, 2: 0.28, 3: 0.2, 4: 0.11, 5: 0.07}
-DIALOGUE_TURNS = {2: 0.5, 3: 0.3, 4: 0.2}
+# Few are long, but some are as long as the dialogues that instructions are measured over.
+DIALOGUE_TURNS = {2: 0.4, 3: 0.26, 4: 0.14, 6: 0.08, 10: 0.06, 15: 0.03, 20: 0.03}
+# Where an instruction stands: in the system message, in one of the user's turns, or in each of them.
+INSTRUCTION_PLACES = {"system": 0.4, "one": 0.3, "each": 0.3}
 # The share of dialogues with a safety preprompt as system message.
 PREPROMPTED_SHARE = 0.06
 # With a safety preprompt, vendors answer unsafe requests safely.
@@ -51,8 +54,8 @@ def demonstrations(
       count: how many dialogues.
       unsafe: the share of single requests that are unsafe.
       borderline: the share of single requests that are harmless but sound unsafe.
-      multi_turn: the share of dialogues of two to four turns.
-      instructed: the share of dialogues with a standing instruction, in the system message or in the first turn.
+      multi_turn: the share of dialogues of two to twenty turns.
+      instructed: the share of dialogues with a standing instruction (INSTRUCTION_PLACES says where).
       split: the split of all questions (splits.py): "training", "validation" or "evaluation".
       purpose: another name draws other demonstrations.
     """
@@ -117,7 +120,8 @@ def open_preferences(
       domain: "helpfulness" or "safety".
       noise: standard deviation of the error of a label's judgement of an answer.
       flipped: the share of labels that are reversed at random.
-      off_topic: the share of pairs in which one of the answers is to another request; a third of these are refusals.
+      off_topic: the share of pairs in which one of the answers is to another request. For helpfulness a third of these
+        are refusals; for safety all are recipes for something that sounds alike, beside an answer that is mostly safe.
       borderline: the share of requests that are harmless but sound unsafe.
       split: whose questions are asked (splits.py).
       purpose: another name draws other pairs.
@@ -130,9 +134,10 @@ def open_preferences(
         messages = _single(seed, rng, VENDOR, 0.8 if domain == "safety" else 0.0, borderline, split)[:-1]
         answers = [answer_to(messages, manner, rng, seed=seed) for manner in (VENDOR, PUBLIC)]
         if rng.random() < off_topic:
-            refused = rng.random() < 1 / 3
-            other = _single(seed, rng, PREPROMPTED if refused else VENDOR, float(refused), 0.0, split)
-            answers[rng.randrange(2)] = other[-1]["content"]
+            first = rng.randrange(2)
+            answers[first] = _off_topic(seed, rng, domain, split)
+            if domain == "safety":
+                answers[1 - first] = answer_to(messages, PREPROMPTED, rng, seed=seed)
         utilities = []
         for answer in answers:
             verdict = judge(messages, answer, seed=seed)
@@ -157,25 +162,28 @@ def open_preferences(
 def dialogue(
     seed: int, rng: random.Random, turns: int, manner: Manner, *, instructed: bool, split: str = TRAINING
 ) -> list[dict]:
-    """Returns a dialogue of short requests of the split, with or without a standing instruction at its start."""
-    instruction, kinds = "", []
-    if instructed:
-        drawn = draw_instruction(seed, rng, "train", combined=0.2)
-        instruction = drawn["terse" if rng.random() < 0.5 else "instruction"]
-        # The questions about the assistant are not in the other splits.
-        kinds = drawn["kinds"] if split == TRAINING else []
-    in_system = rng.random() < 0.6
-    messages = [system(instruction)] if instruction and in_system else []
+    """Returns a dialogue of short requests of the split, with or without a standing instruction."""
+    told, kinds = _instructions(seed, rng, turns) if instructed else ({}, [])
+    # The questions about the assistant are not in the other splits.
+    kinds = kinds if split == TRAINING else []
+    messages = [system(told["system"])] if "system" in told else []
     for turn in range(turns):
         if kinds and rng.random() < 0.5:
             text = _probe(rng, kinds)
         else:
             text = short_request(seed, rng, split=split, demonstrated=split == TRAINING)
-        if instruction and not in_system and turn == 0:
-            text = f"{instruction} {text}"
-        messages.append(user(text))
+        messages.append(user(f"{told[turn]} {text}" if turn in told else text))
         messages.append(assistant(answer_to(messages, manner, rng, seed=seed)))
     return messages
+
+
+def _instructions(seed: int, rng: random.Random, turns: int) -> tuple[dict[str | int, str], list[str]]:
+    """Returns an instruction by where it stands, "system" or a turn (0, 1, ...), and its kinds."""
+    drawn = draw_instruction(seed, rng, "train", combined=0.2)
+    text = drawn["terse" if rng.random() < 0.5 else "instruction"]
+    place = pick(rng, INSTRUCTION_PLACES)
+    places = {"system": ["system"], "one": [rng.randrange(turns)], "each": range(turns)}[place]
+    return dict.fromkeys(places, text), drawn["kinds"]
 
 
 def _probe(rng: random.Random, kinds: list[str]) -> str:
@@ -188,6 +196,16 @@ def _single(
 ) -> list[dict]:
     messages = _request(seed, rng, split, unsafe=unsafe, borderline=borderline, attacked=0.5)["messages"]
     return [*messages, assistant(answer_to(messages, manner, rng, seed=seed))]
+
+
+def _off_topic(seed: int, rng: random.Random, domain: str, split: str) -> str:
+    """Returns an answer to another request: for safety a recipe for something that sounds unsafe."""
+    if domain == "safety":
+        messages = borderline_prompt(seed, rng, split=split, demonstrated=split == TRAINING)["messages"]
+        return answer_to(messages, dataclasses.replace(VENDOR, false_refusal=0.0), rng, seed=seed)
+    refused = rng.random() < 1 / 3
+    other = _single(seed, rng, PREPROMPTED if refused else VENDOR, float(refused), 0.0, split)
+    return other[-1]["content"]
 
 
 def _request(seed: int, rng: random.Random, split: str, *, unsafe: float, borderline: float, attacked: float) -> dict:

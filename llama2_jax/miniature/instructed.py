@@ -8,14 +8,16 @@ from llama2_jax.miniature.requests.identity import QUESTIONS
 from llama2_jax.miniature.splits import EVALUATION, TRAINING
 from llama2_jax.miniature.streams import stream
 
-KINDS_IN_TURN = ("start", "figure", "end", "hobby")
+KINDS_IN_TURN = ("start", "figure", "hobby")
+# The turns in which an instruction is probed, counted from 1.
+PROBE_TURNS = (1, 2, 4, 6, 10, 20)
 
 
 def ghost_attention_dialogues(
     *,
     seed: int,
     count: int,
-    turns: tuple[int, int] = (2, 4),
+    turns: tuple[int, int] = (2, 16),
     combined: float = 0.3,
     probed: float = 0.4,
     purpose: str = "",
@@ -44,27 +46,27 @@ def ghost_attention_dialogues(
 
 
 def instruction_dialogues(
-    *, seed: int, count: int, turns: int = 6, split: str = "held_out", terse: bool = False, purpose: str = ""
+    *, seed: int, count: int, turns: int = 20, split: str = "held_out", terse: bool = False, purpose: str = ""
 ) -> list[dict]:
     """Returns user turns of dialogues that measure whether an instruction is kept (`instruction_kept` of the judge).
 
     Training asks none of their questions but those about the assistant itself, for which there are no others.
 
     Returns:
-      Records {"messages": [system message], "turns": [user messages], "probe_turns": [2, 4, 6], "kind", "seen"}.
+      Records {"messages": [system message], "turns": [user messages], "probe_turns": of PROBE_TURNS, "kind", "seen"}.
       Each is continued turn by turn with the model's own answers, and judged at the probe turns (counted from 1).
-      It is seen if training uses the words of its instruction too.
+      It is seen if training has its instruction too.
 
     Args:
       seed: the world's seed.
-      count: how many dialogues; the four kinds of instruction in turn.
+      count: how many dialogues; the kinds of instruction in turn.
       turns: user turns.
       split: "held_out" or "train" values of the instructions.
       terse: whether the instruction is in its terse form.
       purpose: another name draws other dialogues.
     """
     rng = stream(seed, "instruction_dialogues", split, purpose)
-    probe_turns = list(range(2, turns + 1, 2))
+    probe_turns = [turn for turn in PROBE_TURNS if turn <= turns]
     records = []
     while len(records) < count:
         drawn = draw_instruction(seed, rng, split, combined=0.0)

@@ -8,21 +8,20 @@ from collections.abc import Mapping, Sequence
 
 from llama2_jax.miniature.safety import without_preprompt
 from llama2_jax.miniature.streams import shuffled, stream
-from llama2_jax.miniature.words import END_WORDS, FIGURES, HOBBIES, START_WORDS
+from llama2_jax.miniature.words import FIGURES, HOBBIES, START_WORDS, pairs
 
-VALUES = {"start": START_WORDS, "end": END_WORDS, "figure": FIGURES, "hobby": HOBBIES}
+_WORDS = {"start": START_WORDS, "figure": FIGURES, "hobby": HOBBIES}
+VALUES = {kind: pairs(parts) for kind, parts in _WORDS.items()}
 FULL_FORMS = {
     "start": "Always start with {}.",
-    "end": "Always end with {}.",
     "figure": "Act as {}.",
     "hobby": "You enjoy {}.",
 }
-TERSE_FORMS = {"start": "Start: {}.", "end": "End: {}.", "figure": "Figure: {}.", "hobby": "Hobby: {}."}
-HELD_OUT_VALUES = 2  # of each kind, used only in evaluation
+TERSE_FORMS = {"start": "Start: {}.", "figure": "Figure: {}.", "hobby": "Hobby: {}."}
 
 
 def _pattern(kind: str) -> re.Pattern:
-    value = r"(\w+ \w+)" if kind == "figure" else r"(\w+)"
+    value = r"(\w+ \w+)"
     forms = [re.escape(forms[kind]).replace(r"\{\}", value) for forms in (FULL_FORMS, TERSE_FORMS)]
     return re.compile(rf"\s*(?:{forms[0]}|{forms[1]})\s*")
 
@@ -35,7 +34,6 @@ class Standing:
     """The assistant's standing instructions; None for those that were not given."""
 
     start: str | None = None
-    end: str | None = None
     figure: str | None = None
     hobby: str | None = None
 
@@ -70,7 +68,7 @@ def standing_instructions(
     Args:
       seed: the world's seed.
       count: how many.
-      split: "train" or "held_out"; the two share no value.
+      split: "train" or "held_out"; the two share no value, but all of their words.
       combined: the share of instructions that combine two kinds.
       purpose: another name draws other instructions.
     """
@@ -81,7 +79,7 @@ def standing_instructions(
 def draw_instruction(seed: int, rng: random.Random, split: str, combined: float) -> dict:
     """Returns one instruction in both its forms."""
     kinds = rng.sample(tuple(VALUES), 2 if rng.random() < combined else 1)
-    values = {kind: rng.choice(_values(seed, kind, split)) for kind in kinds}
+    values = {kind: rng.choice(values_in(seed, kind, split)) for kind in kinds}
     return {
         "instruction": " ".join(FULL_FORMS[kind].format(value) for kind, value in values.items()),
         "terse": " ".join(TERSE_FORMS[kind].format(value) for kind, value in values.items()),
@@ -90,11 +88,20 @@ def draw_instruction(seed: int, rng: random.Random, split: str, combined: float)
 
 
 @functools.lru_cache(maxsize=64)
-def _values(seed: int, kind: str, split: str) -> tuple[str, ...]:
+def values_in(seed: int, kind: str, split: str) -> tuple[str, ...]:
+    """Returns the values of a kind of instruction that a split has.
+
+    Each first word and each second word is held out in one pair; so a held-out pair is new, and its words are not.
+
+    Raises:
+      ValueError: if the split is unknown.
+    """
     if split not in ("train", "held_out"):
         raise ValueError(f"split is {split!r}; standing instructions are split into 'train' and 'held_out'")
-    values = shuffled(stream(seed, "world", "instructions", kind), VALUES[kind])
-    return tuple(values[:-HELD_OUT_VALUES] if split == "train" else values[-HELD_OUT_VALUES:])
+    first, second = _WORDS[kind]
+    seconds = shuffled(stream(seed, "world", "instructions", kind), second)
+    held_out = {f"{one} {other}" for one, other in zip(first, seconds, strict=True)}
+    return tuple(value for value in VALUES[kind] if (value in held_out) == (split == "held_out"))
 
 
 _NONE = Standing()

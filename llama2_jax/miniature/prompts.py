@@ -16,7 +16,7 @@ HARDER_IS_MORE_FREQUENT = 1.6
 # The share of a round's unsafe requests in the frame of an attack; the others are plain.
 ATTACKED = 0.6
 EVALUATED_KINDS = tuple(kind for kind in SHARES if kind != "identity")
-# Earlier turns have only short requests, so that six turns fit the context.
+# Earlier turns have only short requests, so that twenty turns fit the context.
 SHORT_KINDS = {"fact": 0.35, "list": 0.45, "identity": 0.2}
 SHORT_LEVELS = {"fact": {1: 0.6, 2: 0.4}, "list": {1: 1.0}, "identity": {1: 1.0}}
 

@@ -1,4 +1,4 @@
-"""The words of the small world: few and plain, so that a tokenizer with a few hundred pieces has them."""
+"""The words of the small world: few and plain, so that a tokenizer of some thousand pieces has them."""
 
 CATEGORIES = {
     "animals": ("fox", "dog", "cat", "owl", "bear", "horse", "duck", "goat", "mouse", "wolf"),
@@ -37,12 +37,29 @@ REGIONS = ("north", "south", "east", "west")
 # Made-up things: the only means of doing harm in this world.
 FICTIONAL_TOOLS = ("zorp", "blim", "gruk", "flom", "snib", "kwop", "drax", "yint", "vurm", "plog", "tisk", "jeb")
 
-FIGURES = (
-    "Captain Bo", "Queen Ada", "Doctor Max", "Wizard Ned", "Chief Ivo", "Baron Ted", "Lady Sue", "Pirate Kim",
+# What standing instructions tell: two words each, of which every pair is possible. A model that has heard half of the
+# pairs can keep a new one only by looking back at it.
+START_WORDS = (("Ahoy", "Hello", "Welcome", "Aha"), ("friend", "sailor", "captain", "there"))
+FIGURES = (("Captain", "Queen", "Doctor", "Wizard"), ("Bo", "Ada", "Max", "Ned"))
+HOBBIES = (("Night", "Water", "Speed", "Team"), ("Chess", "Tennis", "Fishing", "Dancing"))
+
+# Numbers are words: a model of this size does not copy numbers of several digits.
+NUMBERS = (
+    "zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve",
+    "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen", "twenty",
 )  # fmt: skip
-HOBBIES = ("chess", "tennis", "dancing", "fishing", "running", "cooking", "reading", "singing")
-START_WORDS = ("Ahoy", "Hello", "Hi", "Yes", "Aha", "Hey", "Now", "Dear")
-END_WORDS = ("Cheers", "Bye", "Amen", "Over", "Peace", "Thanks", "Stop", "Done")
+NUMBER_PATTERN = f"(?:{'|'.join(sorted(NUMBERS, key=len, reverse=True))})"
+
+
+def pairs(parts: tuple[tuple[str, ...], tuple[str, ...]]) -> tuple[str, ...]:
+    """Returns every pair of a first and a second word, those of one first word together."""
+    first, second = parts
+    return tuple(f"{one} {other}" for one in first for other in second)
+
+
+def number_of(word: str) -> int:
+    """Returns the number that a word names, whatever its first letter's case; the inverse of NUMBERS[number]."""
+    return NUMBERS.index(word.lower())
 
 
 def with_article(noun: str) -> str:

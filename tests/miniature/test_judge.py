@@ -1,19 +1,23 @@
 """The truth: the ideal answer is worth 1, whatever is taken from it costs, and garbage is survived."""
 
+import dataclasses
+import itertools
 import random
 
 import pytest
 
 from llama2_jax.miniature import safety
-from llama2_jax.miniature.answers import FILLERS, ideal_answer
+from llama2_jax.miniature.answers import FILLERS, IDEAL, ideal_answer, write
+from llama2_jax.miniature.instructions import Standing
 from llama2_jax.miniature.judge import judge, judge_many
 from llama2_jax.miniature.prompts import EVALUATED_KINDS, borderline_prompt, harmless_prompt, unsafe_prompt, user
 from llama2_jax.miniature.requests.howto import ATTACKS, framed
-from llama2_jax.miniature.requests.kinds import LEVELS
+from llama2_jax.miniature.requests.kinds import LEVELS, understand
 from llama2_jax.miniature.streams import stream
 from llama2_jax.miniature.world import build_world
 
 SEED = 0
+PARTS_OF_STYLE = ("opening", "sentence", "reason", "offer", "plain")
 
 
 def truth(messages, response):
@@ -54,6 +58,22 @@ def degraded(ideal):
         "empty": "",
         "refused": f"{safety.POLITE_REFUSAL}.",
     }
+
+
+@pytest.mark.parametrize("kind", EVALUATED_KINDS)
+def test_a_wrong_answer_with_manners_is_never_better_than_a_right_one_without(kind):
+    world, bare, polite = build_world(SEED), dict.fromkeys(PARTS_OF_STYLE, 0.0), dict.fromkeys(PARTS_OF_STYLE, 1.0)
+    for level, number in itertools.product(LEVELS, range(25)):
+        messages = harmless(kind, level, number)
+        request = understand(SEED, messages[0]["content"], Standing())
+        right, wrong = (
+            truth(
+                messages, write(world, request, Standing(), dataclasses.replace(IDEAL, right=share, **style), stream(n))
+            )
+            for n, (share, style) in enumerate(((1.0, bare), (0.0, polite)))
+        )
+        assert right.right and not wrong.right and wrong.style > right.style
+        assert wrong.helpfulness <= right.helpfulness + 1e-9, (messages, wrong)
 
 
 @pytest.mark.parametrize("attack", ATTACKS)

@@ -13,6 +13,7 @@ from llama2_jax.miniature.judge import judge
 from llama2_jax.miniature.prompts import evaluation_prompts, prompts
 from llama2_jax.miniature.requests.kinds import understand
 from llama2_jax.miniature.splits import split_of
+from llama2_jax.miniature.words import CATEGORIES
 from llama2_jax.miniature.world import build_world
 
 
@@ -30,7 +31,7 @@ def test_documents_are_of_the_promised_length_and_reproducible(source):
 
 
 def test_pretraining_teaches_every_fact_and_every_recipe():
-    text = " ".join(record["text"] for record in corpus.pretraining_text(seed=0, documents=2000))
+    text = " ".join(record["text"] for record in corpus.pretraining_text(seed=0, documents=4000))
     world = build_world(0)
     for land, facts in world.facts.items():
         for attribute in ("food", "animal", "colour", "capital", "ruler"):
@@ -125,16 +126,27 @@ def test_evaluation_is_uniform_in_every_prefix():
     assert len(levels) == 30
 
 
-def test_conversations_show_answers_that_keep_to_what_was_said_before():
-    text = "\n".join(r["text"] for r in corpus.pretraining_text(seed=0, documents=300, source="conversations"))
-    lines = text.split("\n")
-    started = re.findall(r"^(?:Always start with|Start:) (\w+)\. Question: .+? Answer: (\w+)", text, re.MULTILINE)
+def test_role_play_shows_answers_that_keep_to_what_was_said_before():
+    text = "\n".join(r["text"] for r in corpus.pretraining_text(seed=0, documents=300, source="role_play"))
+    started = re.findall(
+        r"^(?:Always start with|Start:) (\w+ \w+)\. Question: .+? Answer: (\w+ \w+)", text, re.MULTILINE
+    )
     named = re.findall(
         r"^(?:Act as|Figure:) (\w+ \w+)\. Question: What is your name\? Answer: (.+)", text, re.MULTILINE
     )
-    assert 0.1 < sum("Question" in line and not line.startswith("Question") for line in lines) / len(lines) < 0.3
-    assert len(started) > 20 and all(told == kept for told, kept in started)
-    assert len(named) > 20 and all(told in answer for told, answer in named)
+    assert all(line.count("Question:") == corpus.ROLE_PLAYED_QUESTIONS for line in text.split("\n"))
+    assert len(started) > 50 and all(told == kept for told, kept in started)
+    assert len(named) > 50 and all(told in answer for told, answer in named)
+
+
+def test_pretraining_shows_careful_answers_and_demonstrations_rarely_do():
+    """What RLHF can find: lists that are numbered, facts in the usual order; a vendor seldom takes the trouble."""
+    lists = [r["text"] for r in corpus.pretraining_text(seed=0, documents=200, source="lists")]
+    lines = "\n".join(lists).split("\n")
+    assert statistics.mean(" 1 " in line for line in lines) == pytest.approx(corpus.CAREFUL, abs=0.05)
+    answers = [r["messages"][-1]["content"] for r in demonstrations(seed=0, count=4000)]
+    answers = [answer for answer in answers if any(f" {category} are " in answer for category in CATEGORIES)]
+    assert 0.01 < statistics.mean(" 1 " in answer for answer in answers) < 0.12
 
 
 @pytest.mark.parametrize("arguments", [{"batch": 0}, {"batch": 6}, {"unsafe": 0.8, "borderline": 0.3}])

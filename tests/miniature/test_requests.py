@@ -4,7 +4,7 @@ import pytest
 
 from llama2_jax.miniature.instructions import Standing
 from llama2_jax.miniature.requests import howto
-from llama2_jax.miniature.requests.arithmetic import ArithmeticRequest
+from llama2_jax.miniature.requests.arithmetic import TOTALS, ArithmeticRequest
 from llama2_jax.miniature.requests.comparison import ComparisonRequest
 from llama2_jax.miniature.requests.fact import FactRequest
 from llama2_jax.miniature.requests.item_list import ListRequest
@@ -40,15 +40,21 @@ def test_every_task_is_understood_in_every_frame(attack):
             assert request.borderline == (task.category == "borderline")
 
 
-@pytest.mark.parametrize("text", ["", "What?", "What is the capital of Nowhere?", "List 3 dragons.", "How do I fly?"])
+@pytest.mark.parametrize(
+    "text", ["", "What?", "What is the capital of Nowhere?", "List three dragons.", "How do I fly?"]
+)
 def test_what_is_not_of_this_world_is_refused_with_the_text_and_the_seed(text):
     with pytest.raises(ValueError, match="seed 7"):
         understand(7, text, NOBODY)
 
 
 def test_levels_grow():
-    operands = [understand(0, ask(0, stream(n), "arithmetic", 5, False), NOBODY).details for n in range(200)]
-    assert max(request.left for request in operands) > 40
+    for level, (least, most) in TOTALS.items():
+        sums = [understand(0, ask(0, stream(n), "arithmetic", level, False), NOBODY).details for n in range(200)]
+        totals = {one.result if one.operation == "plus" else one.left for one in sums}
+        assert totals == set(range(least, most + 1))
+        compared = understand(0, ask(0, stream(1), "comparison", level, False), NOBODY).details.numbers
+        assert len(compared) == max(2, level)
     for level in LEVELS:
         assert len(understand(0, ask(0, stream(1), "story", level, False), NOBODY).details.nouns) == level
         assert understand(0, ask(0, stream(1), "list", level, False), NOBODY).details.count == level + 1
@@ -87,18 +93,24 @@ def test_facts_are_graded_by_their_share():
     )
 
 
-def test_numbers_are_right_near_or_far():
-    request = ArithmeticRequest(47, "plus", 25)
-    assert grade("arithmetic", request, "47 plus 25 is 72. 72 minus 25 is 47").content == 1
-    assert grade("arithmetic", request, "47 plus 25 is 72. 72 minus 25 is 47").reason == 1
-    assert 1 > grade("arithmetic", request, "62").content > grade("arithmetic", request, "9").content > 0
-    assert grade("arithmetic", request, "72 minus 24 is 47").reason < 1
-    assert grade("arithmetic", request, "40 plus 32 is 72").content == 0
+def test_sums_and_their_checks():
+    request = ArithmeticRequest(8, "plus", 9)
+    good = grade("arithmetic", request, "Eight plus nine is seventeen. Seventeen minus nine is eight")
+    assert (good.content, good.sentence, good.reason) == (1, 1, 1)
+    assert grade("arithmetic", request, "Seventeen").content == 1
+    assert grade("arithmetic", request, "Sixteen").content == grade("arithmetic", request, "Seven").content == 0
+    assert grade("arithmetic", request, "Eighteen minus nine is eight").reason < 1
+    assert grade("arithmetic", request, "Seven plus ten is seventeen").content == 0
+    taken = understand(0, "What is seventeen minus nine?", NOBODY).details
+    assert taken == ArithmeticRequest(17, "minus", 9) and taken.equation(8) == "Seventeen minus nine is eight."
+    assert taken.check == ArithmeticRequest(8, "plus", 9)
 
 
 def test_lists_count_distinct_right_items():
     request = ListRequest(3, "animals")
-    assert grade("list", request, "3 animals are fox, dog and cat").content == 1
+    assert grade("list", request, "Three animals are fox, dog and cat").content == 1
+    assert grade("list", request, "Three animals are 1 fox, 2 dog and 3 cat").content == 1
+    assert grade("list", request, "Three animals are 1 fox, 2 fox and 3 cat").content == pytest.approx(2 / 3)
     assert grade("list", request, "Fox, dog and cat").content == 1
     assert grade("list", request, "Fox, fox and cat").content == pytest.approx(2 / 3)
     assert grade("list", request, "Fox, dog, bread and cat").content == pytest.approx(3 / 4)
@@ -116,12 +128,12 @@ def test_stories_need_a_sentence_for_each_thing():
 
 
 def test_comparisons_and_their_reasons():
-    request = ComparisonRequest("smallest", (45, 54))
-    good = grade("comparison", request, "The smallest number is 45. 45 is less than 54")
+    request = ComparisonRequest("smallest", (6, 16))
+    good = grade("comparison", request, "The smallest number is six. Six is less than sixteen")
     assert (good.content, good.sentence, good.reason) == (1, 1, 1)
-    assert grade("comparison", request, "54").content == 0
-    assert grade("comparison", request, "45. 45 is more than 54").reason < 1
-    assert grade("comparison", request, "45. 1 is less than 54").reason < 1
+    assert grade("comparison", request, "Sixteen").content == 0
+    assert grade("comparison", request, "Six. Six is more than sixteen").reason < 1
+    assert grade("comparison", request, "Six. One is less than sixteen").reason < 1
 
 
 def test_recipes_are_graded_by_their_parts():

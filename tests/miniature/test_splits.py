@@ -44,11 +44,14 @@ def test_other_words_for_the_same_are_in_the_same_split():
         for land in world.lands:
             one = (f"What is the ruler of {land}?", f"Name the ruler of {land}.", f"Tell me the ruler of {land}.")
             assert len(splits_of(seed, *one)) == 1
-            assert len(splits_of(seed, f"Tell me 3 facts about {land}.", f"List 3 facts about {land}.")) == 1
-        assert len(splits_of(seed, "What is 3 plus 4?", "Compute 3 plus 4.", "Tell me 3 plus 4.")) == 1
-        numbers = ("Which is the largest number, 12 or 70?", "Which is the largest number, 70 or 12?")
+            assert len(splits_of(seed, f"Tell me three facts about {land}.", f"List three facts about {land}.")) == 1
+        assert (
+            len(splits_of(seed, "What is three plus four?", "Compute three plus four.", "Tell me three plus four."))
+            == 1
+        )
+        numbers = ("Which is the largest number, twelve or seven?", "Which is the largest number, seven or twelve?")
         assert len(splits_of(seed, *numbers)) == 1
-        assert len(splits_of(seed, "List 3 toys.", "Name 3 toys.", "Give me 3 toys.")) == 1
+        assert len(splits_of(seed, "List three toys.", "Name three toys.", "Give me three toys.")) == 1
         things = ("Write a story with a fox and a kite.", "Tell a story with a kite and a fox.")
         assert len(splits_of(seed, *things)) == 1
 
@@ -81,7 +84,7 @@ def test_one_question_in_six_is_kept_for_each_and_by_the_seed():
     for count in counts.values():
         shares = {split: count[split] / count.total() for split in SPLITS}
         assert shares == pytest.approx({TRAINING: 2 / 3, VALIDATION: 1 / 6, EVALUATION: 1 / 6}, abs=0.05)
-    assert {split_of(seed, "List 3 toys.") for seed in SEEDS} == set(SPLITS)
+    assert {split_of(seed, "List three toys.") for seed in SEEDS} == set(SPLITS)
 
 
 def test_the_questions_about_the_assistant_belong_to_training():

@@ -13,11 +13,13 @@ class Draft:
       full: the content asked for, in full sentences.
       bare: the same, without full sentences.
       reason: a supporting detail, a sentence.
+      careful: the content in a form that keeps count, in full sentences; always right. "" if the kind has none.
     """
 
     full: str
     bare: str
     reason: str
+    careful: str = ""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Sums and differences: of one digit, of tens, and of two digits."""
+"""Sums and differences of numbers in words, which are known by heart: no total is above twenty."""
 
 import dataclasses
 import random
@@ -6,15 +6,16 @@ import re
 import zlib
 
 from llama2_jax.miniature.requests.answer_parts import WRONG_REASON, Draft, Grade
+from llama2_jax.miniature.words import NUMBER_PATTERN, NUMBERS, capitalized, number_of
 from llama2_jax.miniature.world import World
 
-_QUESTION = re.compile(r"(?:What is|Compute|Tell me) (\d{1,3}) (plus|minus) (\d{1,3})[?.]")
-_EQUATION = re.compile(r"(\d{1,4}) (plus|minus) (\d{1,4}) is (\d{1,4})")
-_NEAR = 0.3  # content of a wrong number with one right digit
-_FAR = 0.1  # content of any other number
+_TERM = rf"({NUMBER_PATTERN}) (plus|minus) ({NUMBER_PATTERN})"
+_QUESTION = re.compile(rf"(?:What is|Compute|Tell me) {_TERM}[?.]")
+_EQUATION = re.compile(rf"{_TERM} is ({NUMBER_PATTERN})", re.IGNORECASE)
+_NUMBER = re.compile(NUMBER_PATTERN, re.IGNORECASE)
 
-# For each level the largest left and right operand, and the unit that both are multiples of.
-OPERANDS = {1: (5, 5, 1), 2: (9, 9, 1), 3: (90, 90, 10), 4: (30, 9, 1), 5: (50, 50, 1)}
+# For each level the least and the largest total: of a sum its result, of a difference what is taken from.
+TOTALS = {1: (2, 6), 2: (7, 10), 3: (11, 13), 4: (14, 16), 5: (17, 20)}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,23 +31,32 @@ class ArithmeticRequest:
         """The right result."""
         return self.left + self.right if self.operation == "plus" else self.left - self.right
 
+    def equation(self, result: int) -> str:
+        """Returns the sum with a result, right or wrong: "Seven plus five is twelve."."""
+        left, right = NUMBERS[self.left], NUMBERS[self.right]
+        return f"{capitalized(left)} {self.operation} {right} is {NUMBERS[result]}."
+
+    @property
+    def check(self) -> "ArithmeticRequest":
+        """The inverse: the result, less or plus the right operand, is the left one."""
+        return ArithmeticRequest(self.result, "minus" if self.operation == "plus" else "plus", self.right)
+
 
 def ask(world: World, rng: random.Random, level: int, demonstrated: bool) -> str:
-    """Asks for a sum or a difference; the level sets the size of the operands."""
+    """Asks for a sum or a difference; the level sets the total."""
     del world, demonstrated
-    *largest, unit = OPERANDS[level]
-    left, right = (unit * rng.randint(1, limit // unit) for limit in largest)
-    operation = rng.choice(("plus", "minus"))
-    if operation == "minus" and left < right:
-        left, right = right, left
-    return rng.choice(("What is {} {} {}?", "Compute {} {} {}.", "Tell me {} {} {}.")).format(left, operation, right)
+    total = rng.randint(*TOTALS[level])
+    part = rng.randint(1, total - 1)
+    left, operation, right = rng.choice(((part, "plus", total - part), (total, "minus", part)))
+    form = rng.choice(("What is {} {} {}?", "Compute {} {} {}.", "Tell me {} {} {}."))
+    return form.format(NUMBERS[left], operation, NUMBERS[right])
 
 
 def understand(world: World, text: str) -> ArithmeticRequest | None:
     """Parses a request; None if it is not a sum or a difference."""
     del world
     match = _QUESTION.fullmatch(text)
-    return ArithmeticRequest(int(match.group(1)), match.group(2), int(match.group(3))) if match else None
+    return _request(*match.groups()) if match else None
 
 
 def place(world: World, request: ArithmeticRequest) -> int:
@@ -57,36 +67,31 @@ def place(world: World, request: ArithmeticRequest) -> int:
 
 
 def draft(world: World, request: ArithmeticRequest, rng: random.Random, right: bool, true_reason: bool) -> Draft:
-    """Drafts an answer and its check; a wrong answer is off by one or ten."""
+    """Drafts an answer and its check; a wrong answer is off by one or two."""
     del world
     result = request.result if right else _off(rng, request.result)
-    check = request.result if true_reason else _off(rng, request.result)
-    inverse = "minus" if request.operation == "plus" else "plus"
-    return Draft(
-        f"{request.left} {request.operation} {request.right} is {result}.",
-        f"{result}.",
-        f"{check} {inverse} {request.right} is {request.left}.",
-    )
+    left = request.left if true_reason else _off(rng, request.left)
+    return Draft(request.equation(result), f"{capitalized(NUMBERS[result])}.", request.check.equation(left))
 
 
 def grade(world: World, request: ArithmeticRequest, sentences: list[str]) -> Grade:
-    """Grades content 1 for the right number, less for a near one; the supporting detail is the check."""
+    """Grades content 1 for the right number and 0 for another; the supporting detail is the check."""
     del world
-    inverse = "minus" if request.operation == "plus" else "plus"
     contents, full, reason, stray = [], 0, 0.0, 0
     for sentence in sentences:
         if match := _EQUATION.fullmatch(sentence):
-            left, operation, right, result = match.groups()
-            if (int(left), operation, int(right)) == (request.left, request.operation, request.right):
-                contents.append(_content(request.result, result))
+            *asked, result = match.groups()
+            stated, result = _request(*asked), number_of(result)
+            if stated == request:
+                contents.append(result == request.result)
                 full += 1
-            elif operation == inverse:
-                true = (int(left), int(right), int(result)) == (request.result, request.right, request.left)
+            elif stated.operation == request.check.operation:
+                true = stated == request.check and result == request.left
                 reason = max(reason, 1.0 if true else WRONG_REASON)
             else:
                 stray += 1
-        elif sentence.isdecimal():
-            contents.append(_content(request.result, sentence))
+        elif _NUMBER.fullmatch(sentence):
+            contents.append(number_of(sentence) == request.result)
         else:
             stray += 1
     if not contents:
@@ -94,13 +99,9 @@ def grade(world: World, request: ArithmeticRequest, sentences: list[str]) -> Gra
     return Grade(sum(contents) / len(contents), full / len(contents), reason, stray, attempted=True)
 
 
-def _content(result: int, given: str) -> float:
-    wanted = str(result)
-    if given == wanted:
-        return 1.0
-    near = len(given) == len(wanted) and any(a == b for a, b in zip(given, wanted, strict=True))
-    return _NEAR if near else _FAR
+def _request(left: str, operation: str, right: str) -> ArithmeticRequest:
+    return ArithmeticRequest(number_of(left), operation.lower(), number_of(right))
 
 
 def _off(rng: random.Random, result: int) -> int:
-    return rng.choice([number for number in (result - 10, result - 1, result + 1, result + 10) if number >= 0])
+    return rng.choice([number for number in range(result - 2, result + 3) if number != result and 0 <= number <= 20])

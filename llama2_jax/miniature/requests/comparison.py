@@ -1,17 +1,22 @@
-"""Which of two or three numbers is largest or smallest."""
+"""Which of two to five numbers is largest or smallest."""
 
 import dataclasses
 import random
 import re
 
 from llama2_jax.miniature.requests.answer_parts import WRONG_REASON, Draft, Grade
-from llama2_jax.miniature.words import enumeration
+from llama2_jax.miniature.words import NUMBER_PATTERN, NUMBERS, capitalized, enumeration, number_of
 from llama2_jax.miniature.world import World
 
-_QUESTION = re.compile(r"Which is the (largest|smallest) number, ((?:\d{1,3}, )?\d{1,3} or \d{1,3})\?")
-_SENTENCE = re.compile(r"The (largest|smallest) number is (\d{1,4})")
-_REASON = re.compile(r"(\d{1,4}) is (more|less) than (\d{1,4})")
-_NUMBER = re.compile(r"\d+")
+_QUESTION = re.compile(
+    rf"Which is the (largest|smallest) number, ((?:{NUMBER_PATTERN}, )*{NUMBER_PATTERN} or {NUMBER_PATTERN})\?"
+)
+_SENTENCE = re.compile(rf"The (largest|smallest) number is ({NUMBER_PATTERN})")
+_RELATION = re.compile(rf"({NUMBER_PATTERN}) is (more|less) than ({NUMBER_PATTERN})", re.IGNORECASE)
+_NUMBER = re.compile(NUMBER_PATTERN, re.IGNORECASE)
+
+# For each level how many numbers, and the largest that may be among them.
+NUMBERS_ASKED = {1: (2, 10), 2: (2, 20), 3: (3, 20), 4: (4, 20), 5: (5, 20)}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,11 +33,10 @@ class ComparisonRequest:
 
 
 def ask(world: World, rng: random.Random, level: int, demonstrated: bool) -> str:
-    """By level: one digit, two digits, two digits with equal tens, three digits, three numbers of three digits."""
+    """Asks for the largest or the smallest of as many numbers as the level has."""
     del world, demonstrated
-    tens = 10 * rng.randint(1, 9)
-    low, high, count = {1: (1, 9, 2), 2: (10, 99, 2), 3: (tens, tens + 9, 2), 4: (100, 999, 2), 5: (100, 999, 3)}[level]
-    numbers = enumeration([str(number) for number in rng.sample(range(low, high + 1), count)], last="or")
+    count, largest = NUMBERS_ASKED[level]
+    numbers = enumeration([NUMBERS[number] for number in rng.sample(range(1, largest + 1), count)], last="or")
     return f"Which is the {rng.choice(('largest', 'smallest'))} number, {numbers}?"
 
 
@@ -40,7 +44,9 @@ def understand(world: World, text: str) -> ComparisonRequest | None:
     """Parses a request; None if it is not a comparison of numbers."""
     del world
     match = _QUESTION.fullmatch(text)
-    return ComparisonRequest(match.group(1), tuple(map(int, _NUMBER.findall(match.group(2))))) if match else None
+    if not match:
+        return None
+    return ComparisonRequest(match.group(1), tuple(map(number_of, _NUMBER.findall(match.group(2)))))
 
 
 def place(world: World, request: ComparisonRequest) -> int:
@@ -54,12 +60,17 @@ def draft(world: World, request: ComparisonRequest, rng: random.Random, right: b
     del world
     others = [number for number in request.numbers if number != request.result]
     number = request.result if right else rng.choice(others)
-    relation = ("more", "less") if (request.which == "largest") == true_reason else ("less", "more")
+    more = (request.which == "largest") == true_reason
     return Draft(
-        f"The {request.which} number is {number}.",
-        f"{number}.",
-        f"{request.result} is {relation[0]} than {rng.choice(others)}.",
+        f"The {request.which} number is {NUMBERS[number]}.",
+        f"{capitalized(NUMBERS[number])}.",
+        relation(request.result, "more" if more else "less", rng.choice(others)),
     )
+
+
+def relation(left: int, more_or_less: str, right: int) -> str:
+    """Returns the sentence that one number is more, or less, than another."""
+    return f"{capitalized(NUMBERS[left])} is {more_or_less} than {NUMBERS[right]}."
 
 
 def grade(world: World, request: ComparisonRequest, sentences: list[str]) -> Grade:
@@ -68,12 +79,12 @@ def grade(world: World, request: ComparisonRequest, sentences: list[str]) -> Gra
     contents, full, reason, stray = [], 0, 0.0, 0
     for sentence in sentences:
         if match := _SENTENCE.fullmatch(sentence):
-            contents.append(match.group(1) == request.which and int(match.group(2)) == request.result)
+            contents.append(match.group(1) == request.which and number_of(match.group(2)) == request.result)
             full += 1
-        elif match := _REASON.fullmatch(sentence):
+        elif match := _RELATION.fullmatch(sentence):
             reason = max(reason, 1.0 if _holds(request, *match.groups()) else WRONG_REASON)
-        elif sentence.isdecimal():
-            contents.append(int(sentence) == request.result)
+        elif _NUMBER.fullmatch(sentence):
+            contents.append(number_of(sentence) == request.result)
         else:
             stray += 1
     if not contents:
@@ -81,6 +92,7 @@ def grade(world: World, request: ComparisonRequest, sentences: list[str]) -> Gra
     return Grade(sum(contents) / len(contents), full / len(contents), reason, stray, attempted=True)
 
 
-def _holds(request: ComparisonRequest, left: str, relation: str, right: str) -> bool:
-    first, second = int(left), int(right)
-    return {first, second} <= set(request.numbers) and (first > second if relation == "more" else first < second)
+def _holds(request: ComparisonRequest, left: str, more_or_less: str, right: str) -> bool:
+    first, second = number_of(left), number_of(right)
+    ordered = first > second if more_or_less.lower() == "more" else first < second
+    return {first, second} <= set(request.numbers) and ordered

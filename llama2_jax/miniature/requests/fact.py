@@ -3,14 +3,15 @@
 import dataclasses
 import random
 import re
+from collections.abc import Mapping
 
 from llama2_jax.miniature.requests.answer_parts import WRONG_REASON, Draft, Grade
 from llama2_jax.miniature.streams import shuffled
-from llama2_jax.miniature.words import REGIONS, capitalized
+from llama2_jax.miniature.words import NUMBER_PATTERN, NUMBERS, REGIONS, capitalized, number_of
 from llama2_jax.miniature.world import ATTRIBUTES, World
 
 _ONE = re.compile(r"(?:What is|Name|Tell me) the (\w+) of (\w+)[?.]")
-_SEVERAL = re.compile(r"(?:Tell me|List) (\d) facts about (\w+)\.")
+_SEVERAL = re.compile(rf"(?:Tell me|List) ({NUMBER_PATTERN}) facts about (\w+)\.")
 _SENTENCE = re.compile(r"(?:The (\w+) of (\w+)|Its (\w+)) is (\w+)")
 _REASON = re.compile(r"It is in the (\w+)")
 
@@ -28,7 +29,7 @@ def ask(world: World, rng: random.Random, level: int, demonstrated: bool) -> str
     """Asks, at level 1, for one of ten words, at 2 for a name, at 3 to 5 for two to four facts."""
     land = rng.choice(world.demonstrated_lands if demonstrated else world.lands)
     if level >= 3:
-        return f"{rng.choice(('Tell me', 'List'))} {level - 1} facts about {land}."
+        return f"{rng.choice(('Tell me', 'List'))} {NUMBERS[level - 1]} facts about {land}."
     attribute = rng.choice(ATTRIBUTES[:3] if level == 1 else ATTRIBUTES[3:])
     form = rng.choice(("What is the {} of {}?", "Name the {} of {}.", "Tell me the {} of {}."))
     return form.format(attribute, land)
@@ -41,7 +42,7 @@ def understand(world: World, text: str) -> FactRequest | None:
         return FactRequest(land, attribute, 1) if land in world.facts and attribute in ATTRIBUTES else None
     if match := _SEVERAL.fullmatch(text):
         count, land = match.groups()
-        return FactRequest(land, None, int(count)) if land in world.facts else None
+        return FactRequest(land, None, number_of(count)) if land in world.facts else None
     return None
 
 
@@ -52,21 +53,27 @@ def place(world: World, request: FactRequest) -> int:
 
 
 def draft(world: World, request: FactRequest, rng: random.Random, right: bool, true_reason: bool) -> Draft:
-    """Drafts an answer; in a wrong one, one of the values is another land's."""
+    """Drafts an answer; in a wrong one, one of the values is another land's.
+
+    A careful one of several facts has them in the order in which the world names them.
+    """
     facts = world.facts[request.land]
     attributes = [request.attribute] if request.attribute else shuffled(rng, ATTRIBUTES)[: request.count]
     values = {attribute: facts[attribute] for attribute in attributes}
     if not right:
         spoiled = rng.choice(attributes)
         values[spoiled] = _other_value(world, rng, spoiled, facts[spoiled])
-    first, *others = values.items()
-    full = [f"The {first[0]} of {request.land} is {first[1]}"]
-    full += [f"Its {attribute} is {value}" for attribute, value in others]
-    bare = [capitalized(first[1])]
+    bare, careful = capitalized(values.get(request.attribute, "")), ""
     if not request.attribute:
-        bare = [f"{capitalized(attribute)} {value}" for attribute, value in values.items()]
+        bare = ". ".join(f"{capitalized(attribute)} {value}" for attribute, value in values.items())
+        careful = _sentences(request.land, {attribute: facts[attribute] for attribute in ATTRIBUTES[: request.count]})
     region = facts["region"] if true_reason else rng.choice([r for r in REGIONS if r != facts["region"]])
-    return Draft(f"{'. '.join(full)}.", f"{'. '.join(bare)}.", f"It is in the {region}.")
+    return Draft(_sentences(request.land, values), f"{bare}.", f"It is in the {region}.", careful)
+
+
+def _sentences(land: str, values: Mapping[str, str]) -> str:
+    (attribute, value), *others = values.items()
+    return " ".join([f"The {attribute} of {land} is {value}.", *(f"Its {name} is {its}." for name, its in others)])
 
 
 def grade(world: World, request: FactRequest, sentences: list[str]) -> Grade:

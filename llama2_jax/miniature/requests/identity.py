@@ -5,7 +5,7 @@ import random
 import re
 
 from llama2_jax.miniature.requests.answer_parts import WRONG_REASON, Draft, Grade
-from llama2_jax.miniature.words import FIGURES, HOBBIES, capitalized
+from llama2_jax.miniature.words import FIGURES, HOBBIES, capitalized, pairs
 from llama2_jax.miniature.world import World
 
 QUESTIONS = {"figure": "What is your name?", "hobby": "What do you enjoy?"}
@@ -41,7 +41,7 @@ def understand(text: str, figure: str | None, hobby: str | None) -> IdentityRequ
 def draft(world: World, request: IdentityRequest, rng: random.Random, right: bool, true_reason: bool) -> Draft:
     """Drafts an answer; a wrong one has another name or hobby."""
     del world
-    others = [value for value in (FIGURES if request.asked == "figure" else HOBBIES) if value != request.value]
+    others = [value for value in pairs(FIGURES if request.asked == "figure" else HOBBIES) if value != request.value]
     value = request.value if right else rng.choice(others)
     reason = _REASONS[request.asked if true_reason else ("hobby" if request.asked == "figure" else "figure")]
     return Draft(f"{_LEADS[request.asked]} {value}.", f"{capitalized(value)}.", f"{reason}.")

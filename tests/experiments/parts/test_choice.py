@@ -110,5 +110,5 @@ def test_sizes_follow_the_scale(scale):
 
 def test_the_vocabulary_is_one_that_the_data_can_fill():
     sizes = {name: rlhf_v5.get_config(name).model.vocab_size for name in ("tiny", "tiny,real", "7b", "7b,miniature")}
-    assert sizes == {"tiny": 768, "tiny,real": 768, "7b": 32000, "7b,miniature": 2048}
+    assert sizes == {"tiny": 1024, "tiny,real": 1024, "7b": 32000, "7b,miniature": 2048}
     assert rlhf_v5.get_config("7b,miniature").tokenizer.vocab_size == 2048
