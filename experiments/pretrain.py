@@ -11,9 +11,8 @@ from ml_collections import ConfigDict
 
 from experiments.parts.choice import parse_argument, sources_of
 from experiments.parts.scales import by_scale
-from experiments.parts.shared_settings import shared
 from experiments.parts.stages import add_stage
-from experiments.parts.training import ADAMW, optimization
+from experiments.parts.training import ADAMW, optimization, row_length
 from llama2_jax.models.config import PRESETS
 
 
@@ -37,7 +36,7 @@ def get_config(argument: str = "tiny") -> ConfigDict:
         "sources": sources.pretraining,
         # 4M tokens a batch, as 1,024 rows of 4,096 (section 2.2).
         "batch_size": by_scale(scale, {"tiny": 7, "small": 256, "1b": 512}, paper=1024),
-        "length": shared(config.model, "max_length"),
+        "length": row_length(config),
         # 2.0T tokens are 476,837 steps of 1,024 x 4,096 = 4,194,304 tokens (table 1).
         "steps": by_scale(scale, {"tiny": 1400, "small": 8_000, "1b": 100_000}, paper=476_837),
         "accumulation": by_scale(scale, {"tiny": 1, "small": 8, "1b": 32}, paper=4),

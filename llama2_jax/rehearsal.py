@@ -28,8 +28,9 @@ ROW_FIELDS = (*BATCHES, "test_comparisons", "sweep_prompts", "bag_size", "limit"
 # The most of a source: records, or of text documents. So stages have fewer steps than in the real run, and of a source
 # with a limit above ROWS * RECORDS a larger share is held out.
 RECORDS, DOCUMENTS = 32, 8
-# Lengths in tokens are divided by at most LENGTHS, so that a context keeps at least CONTEXT tokens.
-LENGTHS, CONTEXT = 8, 320
+# Lengths in tokens are divided by at most LENGTHS, so that the context and the rows of every training keep at least
+# ROW_TOKENS. Where they are divided, stages leave out what does not fit: it may fit in the real run.
+LENGTHS, ROW_TOKENS = 8, 320
 LENGTH_FIELDS = ("max_length", "length", "answer_tokens", "max_new_tokens", "logits_chunk")
 # A stage whose steps are configured takes so many; all that it counts in steps is divided by the same number.
 STEPS = 6
@@ -86,10 +87,9 @@ def rehearse(config: ConfigDict, until: str = "") -> Rehearsal:
         recipe.check_stage(real, name, most_records)
     small, given = _without_given_models(config.copy_and_resolve_references())
     _shrink_model(small)
-    for name, part in small.items():
-        if name in small.stages:
-            _shrink_steps(part)
-    _shrink_fields(small, max(1, min(LENGTHS, small.model.max_length // CONTEXT)))
+    for name in small.stages:
+        _shrink_steps(small[name])
+    _shrink_fields(small, _lengths_divisor(small))
     small.mesh.update({axis: min(size, 2) for axis, size in small.mesh.items()})
     changes = tuple(_changes(config.copy_and_resolve_references(), small))
     return Rehearsal(small, changes, (*_untried(real, small), *given))
@@ -159,6 +159,8 @@ def _kind(field: str) -> str:
             f"rows, divided by {ROWS} (batches, prompts, comparisons), and at most {RECORDS} records of a source, "
             f"{DOCUMENTS} of text"
         )
+    if name == "too_long":
+        return "dialogues and comparisons that the shorter rows cannot hold, left out"
     if name in COUNTED_IN_STEPS:
         return f"steps, {STEPS} where they are configured, and what is counted in them in proportion"
     return "caps"
@@ -211,8 +213,15 @@ def _shrink_steps(part: ConfigDict) -> None:
             part[field] = math.ceil(part[field] / divisor)
 
 
+def _lengths_divisor(config: ConfigDict) -> int:
+    """Returns by how much lengths are divided; rows that are shorter than ROW_TOKENS already stay as they are."""
+    parts = [part for name in config.stages for part in (config[name], config[name].get("finetune", {}))]
+    shortest = min([config.model.max_length, *(part.length for part in parts if "length" in part)])
+    return max(1, min(LENGTHS, shortest // ROW_TOKENS))
+
+
 def _shrink_fields(config: ConfigDict, lengths: int) -> None:
-    """Divides lengths, by `lengths`, and numbers of rows wherever they are."""
+    """Divides lengths, by `lengths`, and numbers of rows wherever they are; see LENGTHS for `too_long`."""
     for name, value in config.items():
         if isinstance(value, ConfigDict):
             if "format" in value and ("path" in value or "function" in value):
@@ -220,6 +229,8 @@ def _shrink_fields(config: ConfigDict, lengths: int) -> None:
             _shrink_fields(value, lengths)
         elif isinstance(value, int) and not isinstance(value, bool):
             config[name] = _smaller(name, value, lengths)
+        elif name == "too_long" and value == "raise" and lengths > 1:
+            config[name] = "drop"
 
 
 def _smaller(name: str, value: int, lengths: int) -> int:
@@ -268,13 +279,7 @@ def _untried(real: ConfigDict, small: ConfigDict) -> Iterator[str]:
         "for what they need"
     )
     yield f"prompts and answers longer than {small.model.max_length} tokens (the real run has {real.model.max_length})"
-    cut = [
-        f"{stage}.{name}"
-        for stage, part in real.items()
-        if stage in real.stages
-        for name, limit in _limits(part)
-        if limit > RECORDS
-    ]
+    cut = [f"{stage}.{name}" for stage in real.stages for name, limit in _limits(real[stage]) if limit > RECORDS]
     if cut:
         yield f"records behind the first {RECORDS} ({DOCUMENTS} of text) of {len(cut)} sources: {_some(cut)}"
     if real.model.compute_dtype != small.model.compute_dtype:

@@ -31,13 +31,15 @@ def shrink(config: ConfigDict, cache: str = "") -> ConfigDict:
     # Eight copies of the parameters are saved in eight parts each: a run of rlhf_v5 took 20 s more of 150.
     config.mesh = {"data": 1, "fsdp": -1, "tensor": 1}
     config.answer_tokens = 16
-    config.model.update({"generation_rows": 32, "scoring_tokens": 2048})
+    config.model.update({"max_length": 320, "generation_rows": 32, "scoring_tokens": 2048})
     config.model.update({"dim": 32, "layers": 2, "heads": 2, "kv_heads": 1, "ffn_hidden": 64, "vocab_size": 600})
     for name in config.stages:
         part = config[name]
         part.update(SMALLEST.get(part.role, {}))
-        if "finetune" in part:
-            part.finetune.update({"batch_size": 8, "save_every": 4, "evaluate_every": 3})
+        if "length" in part:  # a third of the context would not hold every comparison
+            part.length = config.model.max_length
+        if "finetune" in part:  # nor does the context hold dialogues of twenty turns
+            part.finetune.update({"batch_size": 8, "save_every": 4, "evaluate_every": 3, "too_long": "drop"})
         _few_records(part)
     return config
 

@@ -112,7 +112,7 @@ def test_a_dialogue_longer_than_the_context(tmp_path):
     with pytest.raises(
         ValueError, match=r"source 'mine', dialogue 1: \d+ tokens do not fit the length \d+; 1 of 2.*too_long"
     ):
-        sft_on(tmp_path, dialogue("Yes."), dialogue("word " * 300))
+        sft_on(tmp_path, dialogue("Yes."), dialogue("word " * 300), too_long="raise")
 
 
 def test_an_unknown_way_with_long_dialogues(tmp_path):

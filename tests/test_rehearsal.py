@@ -78,6 +78,43 @@ def test_the_order_of_numbers_of_a_kind_is_kept(scale):
             assert one <= other and small_one <= small_other
 
 
+@pytest.mark.parametrize(
+    ("changes", "divisor"),
+    [
+        ({}, 8),
+        ({"pretrain.length": 1280}, 4),
+        ({"sft.finetune.length": 640}, 2),
+        ({"rlhf_v2_safety_reward.length": 200}, 1),  # shorter than what a rehearsal keeps: as it is
+        ({"model.max_length": 640}, 2),
+    ],
+)
+def test_the_shortest_rows_of_a_training_decide_how_lengths_are_divided(changes, divisor):
+    real = rlhf_v5.get_config("7b")
+    real.update_from_flattened_dict(changes | {"answer_tokens": 64})
+    small = rehearsal.rehearse(real).config
+    assert small.model.max_length == real.model.max_length // divisor
+    for name in ("pretrain", "rlhf_v2_safety_reward", "general_reward"):
+        assert small[name].length == real[name].length // divisor
+    assert small.sft.finetune.length == real.sft.finetune.length // divisor
+
+
+def test_the_miniatures_rows_are_not_divided():
+    assert not [change for change in rehearsal.rehearse(rlhf_v5.get_config("tiny")).changes if "length" in change.field]
+
+
+def test_what_no_longer_fits_is_left_out_and_that_is_said():
+    """Dialogues of the miniature fit the real context, so a stage stops where one does not."""
+    real = rlhf_v5.get_config("7b,miniature")
+    real.rlhf_v1_safety_reward.too_long = "truncate_left"
+    rehearsed = rehearsal.rehearse(real)
+    policies = {name: value for name, value in leaves(rehearsed.config) if name.endswith("too_long")}
+    assert policies.pop("rlhf_v1_safety_reward.too_long") == "truncate_left" and set(policies.values()) == {"drop"}
+    said = rehearsal.summary(rehearsed, "rlhf_v5:7b-miniature")
+    assert "that the shorter rows cannot hold, left out: " in said and "finetuning.too_long 'raise' -> 'drop'" in said
+    undivided = rehearsal.rehearse(rlhf_v5.get_config("tiny")).config
+    assert undivided.sft.finetune.too_long == undivided.rlhf_v1_safety_reward.too_long == "raise"
+
+
 def few_prompts(config):
     """280 prompts for 1,000 held-out comparisons."""
     prompts = config.rlhf_v1_annotation.prompts

@@ -32,13 +32,24 @@ def optimization(
     }
 
 
+def row_length(config: ConfigDict) -> FieldReference:
+    """Returns how many tokens a row has in pretraining and in the training of reward models.
+
+    It is the context, and in tiny a third of it: only dialogues of many turns, which fine-tuning reads in whole rows,
+    need all of the miniature's context, and attention over a row costs its length squared. Changing
+    config.model.max_length changes both.
+    """
+    scale, context = config.scale, config.model.get_ref("max_length")
+    return by_scale(scale, {"tiny": context // 3}, paper=shared(config.model, "max_length"))
+
+
 def finetuning_settings(config: ConfigDict) -> dict:
     """Returns what all fine-tunings on dialogues share, config.finetuning: batch 64, cosine from 2e-5 (section 3.1)."""
     scale, sources = config.scale, sources_of(config)
     learning_rate = by_scale(scale, {"tiny": 1e-3, "small": 1e-4, "1b": 4e-5}, paper=2e-5)
     from_base_model = sources.start_after_sampling == "pretrain"
     return {
-        "batch_size": by_scale(scale, {"tiny": 8}, paper=64),
+        "batch_size": by_scale(scale, {"tiny": 3}, paper=64),  # rows of the whole context
         "learning_rate": learning_rate,
         # "Like SFT" (section 3.2.3); more gently where it starts from a chat model.
         "learning_rate_after_sampling": learning_rate if from_base_model else learning_rate / 2,
@@ -115,7 +126,7 @@ def reward_model(config: ConfigDict, kind: str) -> dict:
         # A general reward model takes all that it is given.
         **({"other_fraction": shared(group.other_fraction, kind)} if kind in group.other_fraction else {}),
         "safety_threshold": shared(config, "safety_threshold"),
-        "length": shared(config.model, "max_length"),
+        "length": row_length(config),
         **optimization(
             config,
             learning_rate=shared(group, "learning_rate"),

@@ -153,7 +153,7 @@ _7B = ModelConfig(
 )  # fmt: skip
 PRESETS: Mapping[str, ModelConfig] = types.MappingProxyType({
     "tiny": ModelConfig(
-        vocab_size=1024, dim=128, layers=4, heads=4, kv_heads=2, ffn_hidden=ffn_hidden(128, 32), max_length=320,
+        vocab_size=1024, dim=128, layers=4, heads=4, kv_heads=2, ffn_hidden=ffn_hidden(128, 32), max_length=960,
         scan_layers=False,
     ),
     "small": dataclasses.replace(

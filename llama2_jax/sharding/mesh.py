@@ -17,6 +17,10 @@ AXES = ("data", "fsdp", "tensor")
 # The sizes of a model that are split over an axis of the mesh, see axes.py.
 SPLIT_FIELDS = {"dim": "fsdp", "heads": "tensor", "kv_heads": "tensor", "ffn_hidden": "tensor", "vocab_size": "tensor"}
 
+# Packed rows are rounded up to a multiple of it on a single device: larger multiples have fewer shapes to compile, but
+# short answers fill few rows, and of a multiple of eight most could be padding.
+LEAST_ROWS = 2
+
 
 def make_mesh(data: int = 1, fsdp: int = -1, tensor: int = 1, devices: Sequence[jax.Device] | None = None) -> Mesh:
     """Returns a mesh with axes data, fsdp and tensor over all devices, or the given ones; one size may be -1: the rest.
@@ -103,14 +107,13 @@ def data_parallel_size(mesh: Mesh | None) -> int:
     return 1 if mesh is None else mesh.shape["data"] * mesh.shape["fsdp"]
 
 
-def row_multiple(mesh: Mesh, base: int = 8, accumulation: int = 1) -> int:
+def row_multiple(mesh: Mesh, accumulation: int = 1) -> int:
     """Returns the multiple to which a number of packed rows is rounded up, so that the mesh can split them.
 
-    It is a multiple of `base`: the larger, the fewer shapes to compile, and the more rows of padding. Rows that the
-    mesh cannot split would be replicated, and each device would compute all of them. With `accumulation` each of so
-    many microbatches can be split, if the rows are distributed to them.
+    Rows that the mesh cannot split would be replicated, and each device would compute all of them. With `accumulation`
+    each of so many microbatches can be split, if the rows are distributed to them.
     """
-    return math.lcm(base, data_parallel_size(mesh) * accumulation)
+    return math.lcm(LEAST_ROWS, data_parallel_size(mesh) * accumulation)
 
 
 def mesh_of(tree: Any) -> Mesh | None:

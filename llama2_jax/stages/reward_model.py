@@ -56,8 +56,6 @@ from llama2_jax.training.optimizer import OptimizerConfig
 from llama2_jax.training.step import TrainStep
 
 KINDS = (*DOMAINS, "general")
-# Short answers fill few rows: of a multiple of eight, a third would be padding.
-LEAST_ROWS = 2
 
 
 class TrainingRecords(NamedTuple):
@@ -230,7 +228,7 @@ def _test_records(inputs: Inputs, config: ConfigDict, runtime: Runtime) -> dict[
 def _fit(config: ConfigDict, start, comparisons: Sequence[Comparison], runtime: Runtime) -> dict:
     batches = preference_batches(
         comparisons, config.pairs_per_batch, config.length, runtime.seed, config.epochs,
-        accumulation=config.accumulation, row_multiple=row_multiple(runtime.mesh, LEAST_ROWS),
+        accumulation=config.accumulation, row_multiple=row_multiple(runtime.mesh),
     )  # fmt: skip
     # The language model is freed: only a copy of its trunk is trained.
     params = scalar_params_from(

@@ -59,9 +59,19 @@ def test_every_stage_has_a_role(name, data):
 def test_a_change_of_the_model_reaches_the_stages_that_depend_on_it():
     config = get_config("rlhf_v5")
     config.model.vocab_size = 1000
-    config.model.max_length = 128
+    config.model.max_length = 129
     assert config.tokenizer.vocab_size == 1000
-    assert config.pretrain.length == config.sft.finetune.length == config.rlhf_v1_safety_reward.length == 128
+    assert config.sft.finetune.length == config.rlhf_v5_rejection_sampling.finetune.length == 129
+    assert config.pretrain.length == config.rlhf_v1_safety_reward.length == config.general_reward.length == 43
+
+
+@pytest.mark.parametrize("scale", SCALES)
+def test_rows_are_as_long_as_the_context_and_short_in_the_miniature_where_texts_are(scale):
+    config = get_config("rlhf_v5", scale)
+    context = config.model.max_length
+    trained = {config[stage].finetune.length for stage in config.stages if "finetune" in config[stage]}
+    others = {config[stage].length for stage in config.stages if "length" in config[stage]}
+    assert (trained, others) == ({context}, {context // 3 if scale == "tiny" else context})
 
 
 def test_an_override_of_one_stage_is_that_stages_alone():

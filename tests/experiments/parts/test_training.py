@@ -72,7 +72,7 @@ def test_the_mix_of_a_kind_of_reward_model(config):
 
 @pytest.mark.parametrize(
     ("field", "value"),
-    [("batch_size", 3), ("too_long", "truncate_left"), ("evaluate_every", 5), ("held_out_batches", 2),
+    [("batch_size", 5), ("too_long", "truncate_left"), ("evaluate_every", 5), ("held_out_batches", 2),
      ("warmup_steps", 9), ("accumulation", 2), ("save_every", 7), ("log_every", 3)],
 )  # fmt: skip
 def test_settings_of_fine_tuning(config, field, value):
