@@ -29,7 +29,7 @@ def attention_maps(
 ) -> Float[Array, "rows length length"]:
     """Returns how much each token (second axis) attends to each (third axis): the largest over layers and heads.
 
-    For use inside a compiled program. One layer's weights are there at a time, of a chunk of queries.
+    For use inside a compiled program. All heads' weights of one layer are there at a time.
 
     Args:
       params: a language model's.
@@ -52,21 +52,24 @@ def attention_maps(
 
     rows, length = tokens.shape
     x = embed(trunk["embedding"], tokens, mesh).astype(config.compute_dtype)
-    (_, maps), _ = jax.lax.scan(step, (x, jnp.zeros((rows, length, length), jnp.float32)), trunk["layers"])
-    return maps
+    (_, maps), _ = jax.lax.scan(step, (x, jnp.full((rows, length, length), MASKED)), trunk["layers"])
+    return jnp.exp(maps)
 
 
-def attention_weights(
+def log_attention_weights(
     q: Float[Array, "rows length heads head_dim"],
     k: Float[Array, "rows length kv_heads head_dim"],
     segment_ids: Int[Array, "rows length"],
     start: int = 0,
     stop: int | None = None,
 ) -> Float[Array, "rows heads queries keys"]:
-    """Returns softmax(q k^T / sqrt(head_dim)) by the contract of models/attention.py, in float32.
+    """Returns log softmax(q k^T / sqrt(head_dim)) by the contract of models/attention.py, in float32.
+
+    The largest of logarithms is that of the weights, and then one exponential serves all layers and heads. With the
+    miniature's model and 960 tokens the maps took 0.05 s more than the forward pass, and 0.11 s with weights.
 
     Args:
-      q, k: queries and keys of all tokens, after their rotation.
+      q, k: queries and keys of all tokens, rotated.
       segment_ids: 0 for padding.
       start, stop: the queries whose weights are returned. The keys are those before `stop`: a token attends to no
         later one.
@@ -77,16 +80,18 @@ def attention_weights(
     scores = jnp.einsum("bqkgd,bskd->bkgqs", queries, k[:, :stop], preferred_element_type=jnp.float32)
     causal = jnp.arange(start, stop)[:, None] >= jnp.arange(stop)[None, :]
     mask = causal & (segment_ids[:, start:stop, None] == segment_ids[:, None, :stop])
-    weights = jax.nn.softmax(jnp.where(mask[:, None, None], scores, MASKED), axis=-1)
+    weights = jax.nn.log_softmax(jnp.where(mask[:, None, None], scores, MASKED), axis=-1)
     return weights.reshape(rows, heads, stop - start, stop)
 
 
 def _largest_over_heads(q: Array, k: Array, segment_ids: Array) -> Float[Array, "rows length length"]:
+    """Returns the largest of `log_attention_weights` over heads, a chunk of queries at a time.
+
+    A chunk has the keys at or before its last query, as in attention_xla.py.
+    """
     length = q.shape[1]
-    # In chunks, as attention_xla.py computes them: the weights of all queries, 2 GiB for 32 heads and 4096 tokens,
-    # would be there at once, and half of them zero.
-    chunks = [
-        jnp.pad(attention_weights(q, k, segment_ids, start, stop).max(axis=1), ((0, 0), (0, 0), (0, length - stop)))
-        for start, stop in query_chunks(length)
-    ]
+    chunks = []
+    for start, stop in query_chunks(length):
+        largest = log_attention_weights(q, k, segment_ids, start, stop).max(axis=1)
+        chunks.append(jnp.pad(largest, ((0, 0), (0, 0), (0, length - stop)), constant_values=MASKED))
     return jnp.concatenate(chunks, axis=1)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from llama2_jax.models.attention import attention
-from llama2_jax.models.attention_maps import attention_maps, attention_weights
+from llama2_jax.models.attention_maps import attention_maps, log_attention_weights
 from llama2_jax.models.config import ModelConfig
 from llama2_jax.models.llama import LanguageModel, init_language_model, parameter_shardings
 from llama2_jax.sharding.mesh import batch_sharding, make_mesh
@@ -70,11 +70,11 @@ def test_weights_of_a_head_sum_to_one_and_are_those_of_the_attention():
     keys = jax.random.split(jax.random.key(1), 3)
     q, k, v = (jax.random.normal(key, (2, LENGTH, heads, 8)) for key, heads in zip(keys, (8, 2, 2), strict=True))
     segment_ids = packed(config, rows=2)[2]
-    found = np.asarray(attention_weights(q, k, segment_ids), np.float64)
+    found = np.exp(np.asarray(log_attention_weights(q, k, segment_ids), np.float64))
     np.testing.assert_allclose(found.sum(axis=-1), 1, rtol=0, atol=1e-6)
     attended = np.einsum("bhqs,bshd->bqhd", found, np.repeat(np.asarray(v), 4, axis=2))
     np.testing.assert_allclose(attention(q, k, v, segment_ids, "xla"), attended, rtol=0, atol=TOLERANCE)
-    chunk = attention_weights(q, k, segment_ids, 20, 50)
+    chunk = np.exp(log_attention_weights(q, k, segment_ids, 20, 50))
     np.testing.assert_allclose(chunk, found[:, :, 20:50, :50], rtol=0, atol=1e-6)
 
 
