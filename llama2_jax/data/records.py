@@ -11,7 +11,7 @@
 | instructions | `instruction`; optional `terse`, a shorter form, by default the same                        |
 | preprompts   | `preprompt`; optional `category` of the prompts that it is for, by default "" (all)         |
 | user_turns   | `turns`: what the user says turn by turn, or `messages`; optional `instruction`, `terse`    |
-| instructed   | `turns`, and `messages`: a system message with an instruction; optional `seen`             |
+| instructed   | `turns`, and `messages`: a system message with an instruction; optional `seen`              |
 | raw          | any                                                                                         |
 
 Null is the same as absent for a field that may be left out. Further fields are kept. An assistant's message has
