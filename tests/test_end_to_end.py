@@ -116,12 +116,14 @@ def test_the_report_tells_what_every_version_reached(finished):
     assert [version["name"] for version in report["versions"]] == VERSIONS
     measured = {
         "helpfulness", "violation_rate", "false_refusal_rate", "win_rate_vs_sft", "instruction_kept",
+        "new_instruction_kept", "win_rate_vs_previous",
         "reward_helpfulness", "reward_safety", "answer_tokens",
     }  # fmt: skip
     for version in report["versions"]:
         assert measured <= version.keys()
         assert 0 <= version["helpfulness"] <= 1 and 0 <= version["violation_rate"] <= 1
         assert version["instruction_kept"].keys() == {"2"}
+        assert 0 < version["instruction_attention"]["2"] < 1
         # What helpfulness is made of, on questions that training does not ask and on those that it does.
         assert all(0 <= version[f"{seen}{part}"] <= 1 for seen in ("", "seen_") for part in ("content", "style"))
     assert (report["evaluation_prompts"], report["seen_prompts"]) == (40, 13)

@@ -36,7 +36,7 @@ def with_evaluation(
         "baseline": baseline,
         "prompts": sources.evaluation_prompts,
         "instruction_dialogues": sources.instruction_dialogues,
-        "instruction_turns": (2, 4, 6),
+        "instruction_turns": (1, 2, 4, 6, 10, 20),
         "judge": sources.judge,
         "safety_threshold": shared(config, "safety_threshold"),
         "temperature": 0.6,  # Meta's defaults for chat

@@ -48,7 +48,8 @@ class Sources:
       ppo_prompts: prompts that PPO samples answers to.
       ppo_held_out_prompts: prompts that decide when PPO stops.
       evaluation_prompts: prompts that all versions answer in the evaluation; `seen` if training asks them too.
-      instruction_dialogues: dialogues of six turns with an instruction, to measure how long it is kept.
+      instruction_dialogues: dialogues with an instruction, to measure over how many turns it is kept; `seen` if
+        training uses its words.
       judge: who judges the versions' answers: a function's dotted path with its arguments.
     """
 

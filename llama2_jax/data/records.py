@@ -11,7 +11,7 @@
 | instructions | `instruction`; optional `terse`, a shorter form, by default the same                        |
 | preprompts   | `preprompt`; optional `category` of the prompts that it is for, by default "" (all)         |
 | user_turns   | `turns`: what the user says turn by turn, or `messages`; optional `instruction`, `terse`    |
-| instructed   | `turns`, and `messages`: a system message with an instruction                               |
+| instructed   | `turns`, and `messages`: a system message with an instruction; optional `seen`              |
 | raw          | any                                                                                         |
 
 Null is the same as absent for a field that may be left out. Further fields are kept. An assistant's message has
@@ -145,6 +145,7 @@ def _check_instructed(record: Mapping, kind: str) -> None:
         if not messages or messages[0].get("role") != "system":
             raise ValueError(f"field messages is {shown(messages)}; wanted a system message with the instruction")
         check_messages([messages[0], {"role": "user", "content": ""}])
+        _check_boolean(record, "seen")
     elif "messages" in record and "turns" not in record:
         check_messages(messages_of(record))
 
@@ -160,10 +161,14 @@ def _check_loss(record: Mapping) -> None:
 
 def _check_prompt(record: Mapping) -> None:
     for field in ("safety", "seen"):
-        if not isinstance(record.get(field, False), bool):
-            raise ValueError(f"field {field} is {shown(record[field])}; wanted true or false")
+        _check_boolean(record, field)
     if "domain" in record:
         _check_choice(record, "domain", DOMAINS)
+
+
+def _check_boolean(record: Mapping, field: str) -> None:
+    if not isinstance(record.get(field, False), bool):
+        raise ValueError(f"field {field} is {shown(record[field])}; wanted true or false")
 
 
 def _check_comparison(record: Mapping) -> None:

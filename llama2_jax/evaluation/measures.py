@@ -170,6 +170,8 @@ MEASURES = (
     Measure("helpfulness_win_rate_vs_sft", "wins on helpfulness", "higher", chart=WIN_RATE, color="helpfulness",
             dashed=True),
     Measure("safety_win_rate_vs_sft", "wins on safety", "higher", chart=WIN_RATE, color="safety", dashed=True),
+    Measure("win_rate_vs_previous", "wins over the version before", "higher",
+            standard_error="win_rate_vs_previous_standard_error"),
     Measure("reward_helpfulness", "helpfulness reward", "higher", share=False, chart=SCORES, color="helpfulness"),
     Measure("reward_safety", "safety reward", "higher", share=False, chart=SCORES, color="safety"),
     Measure("reward_general", "general reward", "higher", prompts="harmless", share=False,

@@ -12,7 +12,7 @@ fields to numbers or booleans, with None for what the judge cannot decide; it is
 | `right`            | the share of answers in which everything asked for is right    |
 | `violation`        | the violation rate                                             |
 | `refusal`          | the false refusal rates                                        |
-| `instruction_kept` | the share of instructions kept by turn                         |
+| `instruction_kept` | the share of instructions kept by turn (kept_instructions.py)  |
 | any other          | a measure that names it in its declaration (evaluation/measures.py) |
 """
 
@@ -93,7 +93,7 @@ def by_category(
 def count_judged(prompts: Sequence[Mapping], verdicts: Verdicts, measures: Sequence[Measure]) -> dict[str, int]:
     """Returns how many verdicts have a value for each measure of `summarise`; its arguments."""
     return {
-        measure.name: len(_known(_verdicts_of(measure, prompts, verdicts), measure.verdict))
+        measure.name: count_known(_verdicts_of(measure, prompts, verdicts), measure.verdict)
         for measure in measures
         if measure.verdict
     }
@@ -128,6 +128,11 @@ def mean_known(verdicts: Verdicts, field: str) -> float | None:
     """Returns the mean of a field over the verdicts that have a value; None if none has."""
     known = _known(verdicts, field)
     return sum(known) / len(known) if known else None
+
+
+def count_known(verdicts: Verdicts, field: str) -> int:
+    """Returns how many verdicts have a value of a field."""
+    return len(_known(verdicts, field))
 
 
 def _known(verdicts: Verdicts, field: str) -> list[float]:

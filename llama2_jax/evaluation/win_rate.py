@@ -1,7 +1,7 @@
 """Win rates of one version over another (sections 3.4.1 and 3.4.2)."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from llama2_jax.evaluation.binomial import binomial_error
 
@@ -44,3 +44,21 @@ def win_rate(ours: Sequence[float | None], theirs: Sequence[float | None], tie: 
     wins = sum(a > b + tie for a, b in known)
     losses = sum(b > a + tie for a, b in known)
     return WinRate(wins, len(known) - wins - losses, losses)
+
+
+def win_rates(
+    ours: Sequence[float | None], theirs: Sequence[float | None], prompts: Sequence[Mapping]
+) -> dict[str, WinRate]:
+    """Returns win rates by the prompts they are over: unseen ones (""), their two kinds alone, and seen ones.
+
+    The keys are prefixes of measures' names. Arguments are as for `win_rate`; prompts have `safety` and, where known,
+    `seen`.
+    """
+    seen = {index for index, prompt in enumerate(prompts) if prompt.get("seen")}
+    safety = {index for index, prompt in enumerate(prompts) if prompt["safety"]}
+    unseen = set(range(len(prompts))) - seen
+    groups = {"": unseen, "helpfulness_": unseen - safety, "safety_": unseen & safety, "seen_": seen}
+    return {
+        name: win_rate([ours[i] for i in sorted(group)], [theirs[i] for i in sorted(group)])
+        for name, group in groups.items()
+    }

@@ -37,7 +37,7 @@ def _forward(q, k, v, segment_ids):
     """
     q, k, v = _by_head(q * q.shape[-1] ** -0.5, k.shape[2]), k.transpose(0, 2, 1, 3), v.transpose(0, 2, 1, 3)
     outputs, weights, sums = [], [], []
-    for start, stop in _chunks(q.shape[3]):
+    for start, stop in query_chunks(q.shape[3]):
         causal = jnp.arange(start, stop)[:, None] >= jnp.arange(stop)[None, :]
         mask = causal & (segment_ids[:, start:stop, None] == segment_ids[:, None, :stop])
         scores = jnp.einsum(
@@ -61,7 +61,7 @@ def _backward(saved, cotangent):
     """
     q, k, v, out, weights, sums = saved
     cotangent, of_q, of_k, of_v = _by_head(cotangent, k.shape[1]), [], [], []
-    for (start, stop), w, total in zip(_chunks(q.shape[3]), weights, sums, strict=True):
+    for (start, stop), w, total in zip(query_chunks(q.shape[3]), weights, sums, strict=True):
         divided = cotangent[:, :, :, start:stop] / total
         common = jnp.sum(divided * out[:, :, :, start:stop], axis=-1, keepdims=True)
         divided = divided.astype(v.dtype)
@@ -80,7 +80,7 @@ def _backward(saved, cotangent):
 attention.defvjp(_forward, _backward)
 
 
-def _chunks(length: int) -> list[tuple[int, int]]:
+def query_chunks(length: int) -> list[tuple[int, int]]:
     """Returns the start and the end of each chunk of queries."""
     chunk = max(MIN_CHUNK, -(-length // MAX_CHUNKS))
     return [(start, min(start + chunk, length)) for start in range(0, length, chunk)]

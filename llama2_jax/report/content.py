@@ -14,6 +14,12 @@ from llama2_jax.evaluation.reward_accuracy import GROUPS
 from llama2_jax.models.config import ModelConfig
 from llama2_jax.report.charts import ppo
 
+# What an evaluation says of a version's answers under an instruction, each by turn.
+INSTRUCTIONS = (
+    "instruction_kept", "instruction_answers", "new_instruction_kept", "new_instruction_answers",
+    "instruction_attention",
+)  # fmt: skip
+
 
 @dataclasses.dataclass(frozen=True)
 class FinishedStage:
@@ -128,7 +134,7 @@ def _version(row: Mapping, measures: Sequence[Measure]) -> dict:
     return {
         "name": row["name"],
         **{key: row.get(key) for measure in measures for key in measure.keys},
-        "instruction_kept": row.get("instruction_kept") or {},
+        **{field: row.get(field) or {} for field in INSTRUCTIONS},
         "categories": row.get("categories") or {},
         "safety_summary": row.get("safety_summary") or {},
         "judged": row.get("judged") or {},

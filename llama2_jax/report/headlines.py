@@ -61,7 +61,8 @@ def _of_versions(versions: Sequence[Mapping], measures: Sequence[Measure]) -> li
             found.append(Headline(measure.label, shown(last[measure.name]), better=better, note=note))
         else:
             found += _compared(measure.label, before, last[measure.name], measure.better, note, shown)
-    turns = sorted(last["instruction_kept"], key=int)
+    # No dialogue may have reached the last of the turns.
+    turns = sorted((turn for turn, kept in last["instruction_kept"].items() if kept is not None), key=int)
     if turns:
         before, after = (version["instruction_kept"].get(turns[-1]) for version in (first, last))
         found += _compared("instruction kept", before, after, "higher", f"at turn {turns[-1]}", percent)

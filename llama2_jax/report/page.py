@@ -11,7 +11,7 @@ from llama2_jax.data.records import DOMAINS
 from llama2_jax.evaluation.measures import Measure, charts_of
 from llama2_jax.evaluation.reward_accuracy import GROUPS
 from llama2_jax.report.answers import with_chips
-from llama2_jax.report.charts import losses, ppo, reward_models, reward_tests, rounds, safety, versions
+from llama2_jax.report.charts import instructions, losses, ppo, reward_models, reward_tests, rounds, safety, versions
 from llama2_jax.report.formatting import duration, number, percent, words
 from llama2_jax.report.headlines import headlines
 from llama2_jax.report.settings import differing_settings, settings_of
@@ -51,7 +51,10 @@ def render_page(
         version_charts=charts_of(measures),
         ppo_charts=ppo.CHARTS,
         headlines=headlines(report, measures),
-        turns=versions.instruction_turns(report["versions"]),
+        turns={
+            field: instructions.measured_turns(report["versions"], field)
+            for field in (instructions.KNOWN, instructions.NEW)
+        },
         newest_violations=violation_table(_newest_violations(report["versions"])),
         violations=violations_by_version(report["versions"]),
         domains=DOMAINS,
@@ -73,7 +76,7 @@ def all_charts(report: Mapping, measures: Sequence[Measure], labels: Sequence[st
     return {
         **versions.measure_charts(report["versions"], measures, labels),
         "map": versions.win_rate_map(report["versions"], labels),
-        "instructions": versions.instruction_chart(report["versions"], labels),
+        **instructions.instruction_charts(report["versions"], labels),
         **safety.safety_scaling_charts(report["safety_scaling"]),
         **safety.preprompt_charts(report["context_distillation"]),
         **reward_models.reward_model_charts(report["reward_models"]),

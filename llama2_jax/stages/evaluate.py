@@ -14,6 +14,7 @@ from ml_collections import ConfigDict
 
 from llama2_jax.data.counts import Count
 from llama2_jax.data.sources import load_function
+from llama2_jax.evaluation.kept_instructions import kept_by_turn, known_and_new
 from llama2_jax.evaluation.measures import Measure, to_json
 from llama2_jax.evaluation.over_optimisation import Rewards
 from llama2_jax.evaluation.paired import mean_and_error
@@ -28,10 +29,10 @@ from llama2_jax.evaluation.verdicts import (
     summarise,
     utilities,
 )
-from llama2_jax.evaluation.win_rate import WinRate, win_rate
+from llama2_jax.evaluation.win_rate import WinRate, win_rates
 from llama2_jax.inference.generate import Sample, Sampling
 from llama2_jax.models.config import ModelConfig
-from llama2_jax.pipeline.conversations import converse_resumable
+from llama2_jax.pipeline.conversations import Conversation, converse_resumable
 from llama2_jax.pipeline.device_programs import LONGEST_PROMPTS, abstract_model, generation
 from llama2_jax.pipeline.encoding import load_tokenizer, read_prompts, read_records
 from llama2_jax.pipeline.general_reward import (
@@ -40,6 +41,7 @@ from llama2_jax.pipeline.general_reward import (
     changes_of_versions,
     load_general_reward,
 )
+from llama2_jax.pipeline.instruction_attention import instruction_attention, instruction_attention_work
 from llama2_jax.pipeline.resumable import map_resumable
 from llama2_jax.pipeline.reward_models import (
     RewardModels,
@@ -78,7 +80,7 @@ class Examination:
 
 
 def run(config: ConfigDict, inputs: Inputs, runtime: Runtime) -> dict:
-    """Evaluates the versions in order; win rates are over the baseline.
+    """Evaluates the versions in order; win rates are over the baseline, and one over the version before.
 
     evaluation.json also has, as `reward_quality`, how the reward models' scores go with the judge's verdicts.
     """
@@ -107,8 +109,8 @@ def run(config: ConfigDict, inputs: Inputs, runtime: Runtime) -> dict:
     for name, version in zip(config.versions, measured, strict=True):
         version["reward_differences"] = reward_differences(records, rewards[name], rewards[config.baseline])
     versions = [
-        _with_win_rates({"name": name, **version}, _win_rates(ours[name], ours[config.baseline], records))
-        for name, version in zip(config.versions, measured, strict=True)
+        _with_win_rates({"name": name, **version}, rates)
+        for name, version, rates in zip(config.versions, measured, _win_rates(config, ours, records), strict=True)
     ]
     watched = [_watched_rewards(records, rewards[name]) for name in config.versions]
     for version, changes in zip(versions, changes_of_versions(config.versions, watched), strict=True):
@@ -143,6 +145,7 @@ def device_work(config: ConfigDict, model: ModelConfig, mesh: Mesh) -> DeviceWor
         *generation(config, model, mesh, version, rewards),
         *reward_scores(model, mesh, rewards, (version, *rewards)),
         *annotator_scores(config, model, mesh, (version, *rewards)),
+        *([instruction_attention_work(model, mesh, version, rewards)] if config.instruction_dialogues else ()),
     )
     assumptions = (LONGEST_PROMPTS, f"of the judge {config.judge.function} only its models are counted")
     return DeviceWork(programs, assumptions=assumptions)
@@ -187,7 +190,7 @@ def _measure(name: str, config: ConfigDict, policy: Policy, examination: Examina
         "categories": by_category(records, verdicts, examination.measures),
         "safety_summary": safety_summary(records, rewards, verdicts),
         "notes": not_judged(records, verdicts, examination.measures),
-        "instruction_kept": _instruction_kept(name, config, policy, examination, runtime),
+        **_instructions(name, config, policy, examination, runtime),
         "reward_helpfulness": mean_known([row["rewards"] for row in unseen], "helpfulness"),
         "reward_safety": mean_known([row["rewards"] for row in unseen], "safety"),
         "reward_general": general,
@@ -204,18 +207,17 @@ def _watched_rewards(records: Sequence[Mapping], rewards: Sequence[Mapping]) -> 
     return Rewards(optimised, general if has_general else None).harmless([records[index] for index in unseen])
 
 
-def _win_rates(
-    ours: Sequence[float | None], baseline: Sequence[float | None], records: Sequence[dict]
-) -> dict[str, WinRate]:
-    """Returns win rates over the baseline: over unseen prompts, over their two kinds alone, and over seen prompts."""
-    seen = {index for index, record in enumerate(records) if record.get("seen")}
-    safety = {index for index, record in enumerate(records) if record["safety"]}
-    unseen = set(range(len(records))) - seen
-    groups = {"": unseen, "helpfulness_": unseen - safety, "safety_": unseen & safety, "seen_": seen}
-    return {
-        f"{name}win_rate_vs_sft": win_rate([ours[i] for i in sorted(group)], [baseline[i] for i in sorted(group)])
-        for name, group in groups.items()
-    }
+def _win_rates(config: ConfigDict, ours: Mapping[str, Sequence], records: Sequence[dict]) -> list[dict[str, WinRate]]:
+    """Returns each version's win rates over the baseline, by measure, and over the version before it."""
+    found, previous = [], None
+    for name in config.versions:
+        rates = win_rates(ours[name], ours[config.baseline], records)
+        before = win_rates(ours[name], previous, records)[""] if previous else WinRate(0, 0, 0)
+        found.append(
+            {f"{prompts}win_rate_vs_sft": rate for prompts, rate in rates.items()} | {"win_rate_vs_previous": before}
+        )
+        previous = ours[name]
+    return found
 
 
 def _with_win_rates(version: dict, rates: dict[str, WinRate]) -> dict:
@@ -224,6 +226,7 @@ def _with_win_rates(version: dict, rates: dict[str, WinRate]) -> dict:
         **version,
         **{name: rate.rate for name, rate in rates.items()},
         "win_rate_standard_error": rates["win_rate_vs_sft"].standard_error,
+        "win_rate_vs_previous_standard_error": rates["win_rate_vs_previous"].standard_error,
         "judged": {**version["judged"], **{name: rate.prompts for name, rate in rates.items()}},
     }
 
@@ -257,13 +260,9 @@ def _answer(name: str, config: ConfigDict, policy: Policy, examination: Examinat
     return sample_resumable(f"{name} answers", policy, prompts, _sampling(config), key, score, runtime)
 
 
-def _instruction_kept(
-    name: str, config: ConfigDict, policy: Policy, examination: Examination, runtime: Runtime
-) -> dict[str, float | None]:
-    """The share of answers that keep the system message's instruction, by turn (section 3.3, table 30)."""
+def _instructions(name: str, config: ConfigDict, policy: Policy, examination: Examination, runtime: Runtime) -> dict:
+    """How a version follows instructions over turns: kept, known and new ones, and its attention to them."""
     dialogues = examination.dialogues
-    if not dialogues:
-        return {str(turn): None for turn in config.instruction_turns}
     conversations = converse_resumable(
         f"{name} dialogues",
         policy,
@@ -273,11 +272,22 @@ def _instruction_kept(
         runtime,
         systems=[record["messages"][0]["content"] for record in dialogues],
     )
-    kept = {}
-    for turn in config.instruction_turns:
-        rows = [conversation.row(turn) for conversation in conversations if len(conversation.answers) >= turn]
-        kept[str(turn)] = mean_known(examination.judge(rows), "instruction_kept") if rows else None
-    return kept
+    verdicts = {turn: _judged(turn, conversations, examination) for turn in config.instruction_turns}
+    (kept, answers), (new_kept, new_answers) = (kept_by_turn(verdicts, indices) for indices in known_and_new(dialogues))
+    return {
+        "instruction_kept": kept,
+        "new_instruction_kept": new_kept,
+        "instruction_answers": answers,
+        "new_instruction_answers": new_answers,
+        "instruction_attention": instruction_attention(policy, conversations, config.instruction_turns),
+    }
+
+
+def _judged(turn: int, conversations: Sequence[Conversation], examination: Examination) -> dict[int, dict | None]:
+    """The verdicts on a turn's answers, by the index of the dialogue; of dialogues that end before there is none."""
+    reached = [index for index, conversation in enumerate(conversations) if len(conversation.answers) >= turn]
+    verdicts = examination.judge([conversations[index].row(turn) for index in reached]) if reached else []
+    return dict(zip(reached, verdicts, strict=True))
 
 
 def _sampling(config: ConfigDict) -> Sampling:

@@ -33,6 +33,7 @@ Message = Mapping[str, object]
 Loss = Literal["answers", "last", "none"]
 
 SPECIAL_TAGS = ("[INST]", "[/INST]", "<<SYS>>", "<</SYS>>")
+_SYSTEM_START = "<<SYS>>\n"
 
 
 class SpecialTagError(ValueError):
@@ -123,6 +124,25 @@ def encode_with_answer(tokenizer: Tokenizer, messages: Sequence[Message], answer
     return EncodedDialogue(tokens, (np.arange(len(tokens)) >= len(prompt)).astype(np.int32), prompt.starts)
 
 
+def system_span(tokenizer: Tokenizer, messages: Sequence[Message]) -> range:
+    """Returns the places of the system message's text in the ids of a dialogue; empty without a system message.
+
+    A piece that has a part of the tags around the text in it is left out.
+
+    Raises:
+      SpecialTagError, ValueError: as `encode_dialogue`.
+    """
+    users, _ = _turns(messages)
+    if messages[0]["role"] != "system":
+        return range(0)
+    ids = tokenizer.encode(_prompt_text(users[0]), bos=True)
+    before = f"[INST] {_SYSTEM_START}"
+    ends = [
+        _shared_prefix(ids, tokenizer.encode(text, bos=True)) for text in (before, before + str(messages[0]["content"]))
+    ]
+    return range(*ends)
+
+
 def dialogue_text(messages: Sequence[Message]) -> str:
     """Returns the text of a dialogue in the chat format, without BOS and EOS: to train a tokenizer, or to read."""
     users, answers = _turns(messages)
@@ -194,7 +214,7 @@ def _turns(messages: Sequence[Message]) -> tuple[list[str], list[Message]]:
         system, turns = messages[0]["content"], messages[1:]
     users = [str(message["content"]) for message in turns[::2]]
     if system is not None:
-        users[0] = f"<<SYS>>\n{system}\n<</SYS>>\n\n{users[0]}"
+        users[0] = f"{_SYSTEM_START}{system}\n<</SYS>>\n\n{users[0]}"
     return users, list(turns[1::2])
 
 
@@ -225,7 +245,10 @@ def _encode_turn(tokenizer: Tokenizer, user: str, answer: Message | None, traine
 
 def _answer_start(tokenizer: Tokenizer, user: str, pair: list[int]) -> int:
     """Returns the answer's start in a pair's ids: after the prompt's, or at the first id that differs from them."""
-    prompt = tokenizer.encode(_prompt_text(user), bos=True)
-    if pair[: len(prompt)] == prompt:
-        return len(prompt)
-    return next(index for index, (a, b) in enumerate(zip(prompt, pair, strict=False)) if a != b)
+    return _shared_prefix(pair, tokenizer.encode(_prompt_text(user), bos=True))
+
+
+def _shared_prefix(ids: list[int], others: list[int]) -> int:
+    """Returns how many ids at the start are the same."""
+    differing = (index for index, (a, b) in enumerate(zip(ids, others, strict=False)) if a != b)
+    return next(differing, min(len(ids), len(others)))

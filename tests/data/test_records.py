@@ -131,6 +131,7 @@ GOOD_FOR_A_STAGE = {
         ("user_turns", {"instruction": "x", "terse": None}, "field terse is None"),
         ("instructed", {"turns": ...}, "there is no field turns"),
         ("instructed", {"messages": [USER]}, "wanted a system message"),
+        ("instructed", {"seen": "false"}, "field seen is .false.; wanted true or false"),
     ],
 )
 def test_records_of_a_single_stage_are_checked(kind, change, message):

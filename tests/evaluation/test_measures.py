@@ -17,7 +17,8 @@ def test_the_keys_of_report_json():
     assert [key for measure in MEASURES for key in measure.keys] == [
         "helpfulness", "content", "right", "style", "safety", "violation_rate", "false_refusal_rate",
         "borderline_refusal_rate", "win_rate_vs_sft", "win_rate_standard_error", "helpfulness_win_rate_vs_sft",
-        "safety_win_rate_vs_sft", "reward_helpfulness", "reward_safety", "reward_general",
+        "safety_win_rate_vs_sft", "win_rate_vs_previous", "win_rate_vs_previous_standard_error",
+        "reward_helpfulness", "reward_safety", "reward_general",
             "reward_general_standard_error", "answer_tokens", "seen_helpfulness",
         "seen_content", "seen_right", "seen_style", "seen_violation_rate", "seen_false_refusal_rate",
         "seen_win_rate_vs_sft",

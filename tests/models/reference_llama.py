@@ -24,6 +24,17 @@ def rotate(x, positions, theta):
 
 def hidden_states(params, config, tokens):
     """The final-norm states [length, dim] of one sequence of token ids."""
+    *_, (x, _) = layers(params, config, tokens)
+    return norm(x, np.asarray(params["trunk"]["final_norm"], np.float64), config.norm_eps)
+
+
+def attention_weights(params, config, tokens):
+    """What each token attends to in each head of each layer: [layers, heads, length, length]."""
+    return np.stack([weights for _, weights in layers(params, config, tokens)])
+
+
+def layers(params, config, tokens):
+    """Each layer's result [length, dim] and its attention weights [heads, length, length], in order."""
     trunk = {name: _as_float64(value) for name, value in params["trunk"].items()}
     length, group = len(tokens), config.heads // config.kv_heads
     positions, causal = np.arange(length), np.tril(np.ones((length, length), bool))
@@ -34,15 +45,16 @@ def hidden_states(params, config, tokens):
         q = rotate((h @ w["query"]).reshape(length, config.heads, -1), positions, config.rope_theta)
         k = rotate((h @ w["key"]).reshape(length, config.kv_heads, -1), positions, config.rope_theta)
         v = (h @ w["value"]).reshape(length, config.kv_heads, -1)
-        heads = []
+        heads, attended = [], []
         for head in range(config.heads):
             scores = q[:, head] @ k[:, head // group].T / np.sqrt(config.head_dim)
-            heads.append(softmax(np.where(causal, scores, -np.inf)) @ v[:, head // group])
+            attended.append(softmax(np.where(causal, scores, -np.inf)))
+            heads.append(attended[-1] @ v[:, head // group])
         x = x + np.concatenate(heads, axis=-1) @ w["output"]
         h = norm(x, w["ffn_norm"], config.norm_eps)
         gate = h @ w["gate"]
         x = x + (gate / (1 + np.exp(-gate)) * (h @ w["up"])) @ w["down"]
-    return norm(x, trunk["final_norm"], config.norm_eps)
+        yield x, np.stack(attended)
 
 
 def logits(params, config, tokens):

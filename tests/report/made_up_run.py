@@ -50,7 +50,9 @@ def evaluated(name, place, last):
         "helpfulness_win_rate_vs_sft": 0.5 + 0.45 * share if place else None,
         "safety_win_rate_vs_sft": 0.5 + 0.3 * share if place else None,
         "win_rate_standard_error": 0.02 if place else None,
-        "instruction_kept": {"2": 0.5 + 0.5 * share, "4": 0.1 + 0.9 * share, "6": 0.8 * share},
+        "win_rate_vs_previous": 0.6 if place else None,
+        "win_rate_vs_previous_standard_error": 0.03 if place else None,
+        **under_instructions(share),
         "categories": {
             "fact": {
                 "prompts": 2,
@@ -83,6 +85,17 @@ def evaluated(name, place, last):
         "seen_violation_rate": 0.4 - 0.3 * share,
         "seen_false_refusal_rate": 0.01,
         "seen_win_rate_vs_sft": 0.5 + 0.35 * share if place else None,
+    }
+
+
+def under_instructions(share):
+    """Known instructions and new ones, kept until turn 6 by the last version; no dialogue has twenty turns."""
+    return {
+        "instruction_kept": {"2": 0.5 + 0.5 * share, "4": 0.1 + 0.9 * share, "6": 0.8 * share, "20": None},
+        "instruction_answers": {"2": 12, "4": 11, "6": 10, "20": 0},
+        "new_instruction_kept": {"2": 0.25 + 0.5 * share, "4": 0.6 * share, "6": None, "20": None},
+        "new_instruction_answers": {"2": 8, "4": 7, "6": 0, "20": 0},
+        "instruction_attention": {"2": 0.5, "4": 0.25 + 0.2 * share, "6": 0.1 + 0.3 * share, "20": None},
     }
 
 
@@ -265,7 +278,7 @@ def made_up_run(workdir, rounds=2, ppo=True, versions=None, measures=MEASURES, s
         workdir, "evaluation", "evaluation", {"versions": rows}, seconds=seconds,
         inputs=("tokenizer", f"rlhf_v{rounds}_ppo" if ppo else newest),
         files={"evaluation.json": {
-            "versions": rows, "prompts": 5, "seen_prompts": 1, "dialogues": 4, "seen_dialogues": 4,
+            "versions": rows, "prompts": 5, "seen_prompts": 1, "dialogues": 20, "seen_dialogues": 12,
             "measures": to_json(measures), "reward_quality": quality(),
         }}
         | {f"answers_{row['name']}.jsonl": answers(row["name"]) for row in rows},

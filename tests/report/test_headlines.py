@@ -31,6 +31,12 @@ def test_headlines_compare_the_first_with_the_last_version():
     assert cards["wins over SFT"].value == "75%" and "3.9%" in cards["wins over SFT"].note
 
 
+def test_the_headline_of_kept_instructions_is_at_the_last_turn_that_a_dialogue_reaches():
+    kept = {"2": 1.0, "10": 0.8, "20": None}
+    cards = found([version("sft", instruction_kept=kept), version("rlhf_v1", instruction_kept=kept)])
+    assert cards["instruction kept"].value == "80%" and "turn 10" in cards["instruction kept"].note
+
+
 def test_headlines_of_one_version_compare_nothing():
     card = found([version("sft", helpfulness=0.4)])["helpfulness"]
     assert card.value == "40%" and card.before is None and card.better is None

@@ -8,7 +8,7 @@ from ml_collections import ConfigDict
 
 from llama2_jax.evaluation.measures import MEASURES, Measure, to_json
 from llama2_jax.inference.generate import Sample
-from llama2_jax.pipeline import encoding, general_reward, sampling
+from llama2_jax.pipeline import encoding, general_reward, instruction_attention, sampling
 from llama2_jax.pipeline.reward_models import Scores
 from llama2_jax.pipeline.stage_files import read_json, read_jsonl
 from llama2_jax.stages import evaluate
@@ -16,6 +16,8 @@ from tests.smallest import Letters, smallest_model, smallest_runtime
 
 # What each version answers to everything; its length is what the judge goes by.
 ANSWERS = {"first": " ab", "second": " abcd", "third": " ab"}
+# And its attention to every system message.
+ATTENTION = {"first": 0.25, "second": 0.5, "third": 0.75}
 
 
 def prompts(*, seed):
@@ -59,7 +61,11 @@ def stage(tmp_path, monkeypatch):
         scores = np.asarray([len(row["tokens"]) for row in rows], np.float32)
         return Scores(scores, -scores, scores)
 
+    def largest_attention(params, tokens, *_, **__):
+        return np.full(tokens.shape, ATTENTION[params], np.float32)
+
     monkeypatch.setattr(sampling, "generate", generate)
+    monkeypatch.setattr(instruction_attention, "largest_attention", largest_attention)
     monkeypatch.setattr(sampling, "load_model", lambda folder, mesh, head: types.SimpleNamespace(params=folder.name))
     monkeypatch.setattr(evaluate, "load_reward_models", lambda *_, **__: types.SimpleNamespace(score=score))
     monkeypatch.setattr(encoding.Tokenizer, "load", lambda path: Letters())
@@ -121,6 +127,27 @@ def test_win_rates_are_over_the_baseline(stage):
     assert two["win_rate_vs_sft"] == 0.5
     assert two["helpfulness_win_rate_vs_sft"] == 1 and two["safety_win_rate_vs_sft"] == 0
     assert two["win_rate_standard_error"] == pytest.approx(np.sqrt(0.25 / 6))
+
+
+def test_win_rates_are_over_the_version_before_too(stage):
+    """The second version's longer answers win the harmless prompts and lose the others, the third's the reverse."""
+    versions = stage()[0]
+    assert [version["win_rate_vs_previous"] for version in versions] == [None, 0.5, 0.5]
+    assert [version["judged"]["win_rate_vs_previous"] for version in versions] == [0, 6, 6]
+    error = pytest.approx(np.sqrt(0.25 / 6))
+    assert [version["win_rate_vs_previous_standard_error"] for version in versions] == [None, error, error]
+
+
+def judge_of_length(rows, *, seed):
+    """Longer is better on safety too."""
+    verdicts = judge(rows, seed=seed)
+    return [{**verdict, "safety": verdict["helpfulness"]} for verdict in verdicts]
+
+
+def test_the_version_before_is_not_the_baseline(stage):
+    versions = stage(judge={"function": f"{__name__}.judge_of_length"})[0]
+    assert [version["win_rate_vs_previous"] for version in versions] == [None, 1.0, 0.0]
+    assert [version["win_rate_vs_sft"] for version in versions] == [None, 1.0, None], "the third is as the first"
 
 
 @pytest.fixture
@@ -210,11 +237,66 @@ def test_instructions_are_measured_by_turn(stage):
     # Of three dialogues two have four turns, and none has six.
     for version in stage()[0]:
         assert version["instruction_kept"] == {"2": 1.0, "4": 0.0, "6": None}
+        assert version["instruction_answers"] == {"2": 3, "4": 2, "6": 0}
+        # No dialogue says whether training uses its instruction.
+        assert version["new_instruction_kept"] == {"2": None, "4": None, "6": None}
+        assert version["new_instruction_answers"] == {"2": 0, "4": 0, "6": 0}
+
+
+@pytest.mark.parametrize("seen", [True, False])
+def test_dialogues_of_one_kind_are_measured_together(stage, monkeypatch, seen):
+    marked = [{**record, "seen": seen} for record in dialogues(seed=0)]
+    monkeypatch.setitem(globals(), "dialogues", lambda *, seed: marked)
+    for version in stage()[0]:
+        assert version["instruction_kept"] == {"2": 1.0, "4": 0.0, "6": None}
+        assert set(version["new_instruction_kept"].values()) == {None}
+
+
+def known_and_new_dialogues(*, seed):
+    """Two with instructions that training uses, of four and two turns, and three others, of six, six and four turns."""
+    del seed
+    lengths = {"known": (4, 2), "new": (6, 6, 4)}
+    return [
+        {"turns": ["a"] * count, "messages": [{"role": "system", "content": kind}], "seen": kind == "known"}
+        for kind, counts in lengths.items()
+        for count in counts
+    ]
+
+
+def judge_who_prefers_known_instructions(rows, *, seed):
+    """A known instruction is kept in every turn, a new one in the second turn and by a long answer in the sixth."""
+    verdicts = judge(rows, seed=seed)
+    for row, verdict in zip(rows, verdicts, strict=True):
+        turn = sum(message["role"] == "user" for message in row["messages"])
+        kept = turn == 2 or (turn == 6 and len(row["response"]) > 3)
+        verdict["instruction_kept"] = row["messages"][0]["content"] == "known" or kept
+    return verdicts
+
+
+def test_known_and_new_instructions_are_measured_apart(stage):
+    versions, folder = stage(
+        instruction_dialogues={"made": {"function": f"{__name__}.known_and_new_dialogues", "format": "raw"}},
+        judge={"function": f"{__name__}.judge_who_prefers_known_instructions"},
+    )
+    for version, at_six in zip(versions, (0.0, 1.0, 0.0), strict=True):
+        assert version["instruction_kept"] == {"2": 1.0, "4": 1.0, "6": None}
+        assert version["instruction_answers"] == {"2": 2, "4": 1, "6": 0}
+        assert version["new_instruction_kept"] == {"2": 1.0, "4": 0.0, "6": at_six}
+        assert version["new_instruction_answers"] == {"2": 3, "4": 3, "6": 2}
+    written = read_json(folder / "evaluation.json")
+    assert (written["dialogues"], written["seen_dialogues"]) == (5, 2)
+
+
+def test_attention_to_the_instruction_is_measured_by_turn(stage):
+    assert [version["instruction_attention"] for version in stage()[0]] == [
+        {"2": value, "4": value, "6": None} for value in ATTENTION.values()
+    ]
 
 
 def test_without_dialogues_nothing_is_said_of_instructions(stage):
     for version in stage(instruction_dialogues={})[0]:
-        assert version["instruction_kept"] == {"2": None, "4": None, "6": None}
+        for name in ("instruction_kept", "new_instruction_kept", "instruction_attention"):
+            assert version[name] == {"2": None, "4": None, "6": None}
 
 
 def test_every_answer_is_written_with_its_verdict(stage):
@@ -251,12 +333,13 @@ def test_what_the_judge_cannot_decide_does_not_end_the_evaluation(stage):
 
 
 def test_every_prompt_is_judged_by_a_judge_that_decides(stage):
-    for version in stage()[0]:
+    for place, version in enumerate(stage()[0]):
         assert version["notes"] == []
         # No prompt is borderline or seen, and this judge knows nothing of content and style.
         assert {measure: count for measure, count in version["judged"].items() if count} == {
             "helpfulness": 3, "safety": 3, "violation_rate": 3, "false_refusal_rate": 3,
             "win_rate_vs_sft": 6, "helpfulness_win_rate_vs_sft": 3, "safety_win_rate_vs_sft": 3,
+            **({"win_rate_vs_previous": 6} if place else {}),
         }  # fmt: skip
 
 

@@ -84,7 +84,7 @@ def test_versions_hold_what_the_evaluation_measured(whole):
     assert content["versions"][3] == evaluated("rlhf_v2", 3, 3)
     assert content["versions"][0]["win_rate_vs_sft"] is None
     assert (content["evaluation_prompts"], content["seen_prompts"]) == (5, 1)
-    assert (content["dialogues"], content["seen_dialogues"]) == (4, 4)
+    assert (content["dialogues"], content["seen_dialogues"]) == (20, 12)
     assert results == {"page": "index.html", "newest": content["versions"][3]}
 
 
@@ -168,9 +168,9 @@ def test_page_has_every_section_and_needs_no_network(whole):
     assert not page.open and not page.outside
     assert not {"script", "link", "img", "iframe"} & set(page.tags)
     assert "This run has no" not in page.text
-    # 6 of the versions, 1 of instructions, 2 of preprompts, 3 + 4 of reward models, 2 of annotation, 3 of rejection
+    # 6 of the versions, 3 of instructions, 2 of preprompts, 3 + 4 of reward models, 2 of annotation, 3 of rejection
     # sampling, 5 of PPO, 2 of losses.
-    assert page.tags.count("svg") == 28
+    assert page.tags.count("svg") == 30
 
 
 def test_page_shows_the_numbers(whole):
@@ -318,7 +318,7 @@ def test_page_says_what_content_and_style_did_and_on_which_prompts(whole):
         "50.0%, wholly right stayed at 30.0%, style rose from 20.0% to 90.0%.",
         "on seen prompts: helpfulness rose from 50.0% to 100.0%, content stayed at 75.0%, wholly right stayed at "
         "40.0%, style rose from 25.0% to",
-        "Training uses the words of the instructions in 4 of the 4 dialogues too.",
+        "Training uses the words of the instructions in 12 of the 20 dialogues too.",
         "content, seen ↑",
         "fact2 20.0% → 70.0% 75.0% → 75.0% 50.0% → 50.0% 12.5% → 12.5% – 0.0% → 0.0% harm1 – – – – 50.0% → 25.0% –",
     ):
@@ -328,7 +328,9 @@ def test_page_says_what_content_and_style_did_and_on_which_prompts(whole):
 
 def test_page_leaves_out_what_no_version_was_measured_by(undrawn, tmp_path):
     names = ("content", "right", "style", "categories", "seen_helpfulness", "seen_content", "seen_right", "seen_style",
-             "seen_violation_rate", "seen_false_refusal_rate", "seen_win_rate_vs_sft")  # fmt: skip
+             "seen_violation_rate", "seen_false_refusal_rate", "seen_win_rate_vs_sft", "win_rate_vs_previous",
+             "instruction_answers", "new_instruction_kept", "new_instruction_answers",
+             "instruction_attention")  # fmt: skip
     rows = [
         {name: value for name, value in evaluated(version, place, 1).items() if name not in names}
         for place, version in enumerate(("sft", "rlhf_v1"))
@@ -337,8 +339,46 @@ def test_page_leaves_out_what_no_version_was_measured_by(undrawn, tmp_path):
     assert all(not content["versions"][0][name] for name in names)
     text = " ".join(Page(page).text.split())
     assert "By category" not in text
+    assert "New instructions" not in text and "Attention to the system message" not in text
+    assert "wins over the version before" not in text
+    assert "turn 6 SFT50.0% 10.0% 0.0% V1100.0% 100.0% 80.0%" in text
     assert "content ↑" not in text and "helpfulness, seen" not in text and "helpfulness ↑" in text
     assert "on unseen prompts: helpfulness rose from 40.0% to 90.0%." in text
+
+
+def test_page_shows_known_and_new_instructions_and_the_attention_to_them(whole):
+    content, text = whole[0], " ".join(Page(whole[1]).text.split())
+    for words in (
+        "versionturn 2turn 4turn 6 SFT50.0%of 12 10.0%of 11 0.0%of 10",
+        "instruction, of those whose words training uses, by turn.",
+        "versionturn 2turn 4 SFT25.0%of 8 0.0%of 7",
+        "V2 + PPO75.0%of 8 60.0%of 7 Share of answers that keep an instruction whose words training does not use",
+        "Attention to the system message",
+        "By turn of the dialogue, the largest attention",
+        "80%at turn 6",
+    ):
+        assert words in text, words
+    assert "turn 20" not in text, "no dialogue reaches it"
+    last = content["versions"][-1]
+    assert last["new_instruction_kept"] == {"2": 0.75, "4": 0.6, "6": None, "20": None}
+    assert last["new_instruction_answers"]["4"] == 7 and last["instruction_answers"]["6"] == 10
+    assert last["instruction_attention"]["6"] == 0.4
+
+
+def test_page_has_wins_over_the_version_before(whole):
+    content, text = whole[0], " ".join(Page(whole[1]).text.split())
+    assert [row["win_rate_vs_previous"] for row in content["versions"]] == [None, 0.6, 0.6, 0.6]
+    assert content["versions"][1]["win_rate_vs_previous_standard_error"] == 0.03
+    assert "wins over the version before ↑" in text and "60.0%± 3.0% s.e." in text
+
+
+def test_attention_is_shown_where_the_judge_decides_nothing_of_instructions(undrawn, tmp_path):
+    rows = [{**evaluated(name, place, 1), "instruction_kept": {"2": None}, "new_instruction_kept": {"2": None}}
+            for place, name in enumerate(("sft", "rlhf_v1"))]  # fmt: skip
+    _, page, _ = make_report(tmp_path, made_up_run(tmp_path, rounds=1, ppo=False, versions=rows))
+    text = Page(page).text
+    assert "By turn of the dialogue, the largest attention" in text and "This run has no measure of kept" not in text
+    assert "Share of answers that keep" not in text
 
 
 def test_text_of_models_is_escaped(whole):

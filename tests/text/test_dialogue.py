@@ -14,6 +14,7 @@ from llama2_jax.text.dialogue import (
     encode_dialogue,
     encode_prompt,
     encode_with_answer,
+    system_span,
 )
 from llama2_jax.text.tokenizer import Tokenizer
 from tests.text.conftest import corpus
@@ -267,3 +268,16 @@ def test_invalid_arguments_raise(trained):
 def test_a_dialogues_text_is_the_encoded_text():
     messages = turns(" a ", "b", "c", system="s")
     assert dialogue_text(messages) == "[INST] <<SYS>>\ns\n<</SYS>>\n\n a [/INST] b [INST] c [/INST]"
+
+
+@pytest.mark.parametrize("system", ["Be brief.", " Two\nlines ", "x", "Always answer with 12 ) or 日 本 (", ""])
+def test_where_the_system_message_is_in_the_ids(tokenizer, system):
+    messages = turns("hello", "world", "again", system=system)
+    span, ids = system_span(tokenizer, messages), encode_prompt(tokenizer, messages)
+    assert tokenizer.decode(ids[span.start : span.stop]).strip() == system.strip()
+    assert tokenizer.decode(ids[: span.start]) == "[INST] <<SYS>>\n"
+    assert tokenizer.decode(ids[span.stop :]).strip().startswith("<</SYS>>\n\nhello [/INST]")
+
+
+def test_without_a_system_message_it_is_nowhere(tokenizer):
+    assert len(system_span(tokenizer, turns("hello"))) == 0

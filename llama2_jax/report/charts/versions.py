@@ -1,12 +1,12 @@
-"""Charts of the versions of the chat model: the declared measures, both win rates at once, and kept instructions."""
+"""Charts of the versions of the chat model: the declared measures, and both win rates at once."""
 
 import re
 from collections.abc import Mapping, Sequence
 
 from llama2_jax.evaluation.measures import Measure, charts_of
 from llama2_jax.report.formatting import half_interval
-from llama2_jax.report.plots import Series, XAxis, YAxis, declared_chart, line_chart, map_of_versions
-from llama2_jax.report.svg import COLORS, shade
+from llama2_jax.report.plots import Series, XAxis, declared_chart, map_of_versions
+from llama2_jax.report.svg import COLORS
 
 
 def version_labels(names: Sequence[str]) -> list[str]:
@@ -61,23 +61,3 @@ def win_rate_map(versions: Sequence[Mapping], labels: Sequence[str]) -> str | No
     return map_of_versions(
         "map", labels, x, y, "wins over SFT, helpfulness prompts", "wins over SFT, safety prompts"
     )  # fmt: skip
-
-
-def instruction_turns(versions: Sequence[Mapping]) -> list[str]:
-    """Returns the turns at which kept instructions were measured, in order."""
-    return sorted({turn for version in versions for turn in version["instruction_kept"]}, key=int)
-
-
-def instruction_chart(versions: Sequence[Mapping], labels: Sequence[str]) -> str | None:
-    """Returns the share of answers that keep the standing instruction, one line per turn."""
-    turns = instruction_turns(versions)
-    series = [
-        Series(
-            f"turn {turn}",
-            shade(len(turns) - 1 - index, len(turns)),
-            range(len(versions)),
-            [version["instruction_kept"].get(turn) for version in versions],
-        )
-        for index, turn in enumerate(turns)
-    ]
-    return line_chart("instructions", series, XAxis(names=labels), YAxis(share=True, bottom=0.0, top=1.0))
