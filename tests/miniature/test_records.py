@@ -54,7 +54,7 @@ def test_demonstrations_are_of_mixed_quality():
         verdicts[group].append(judge(messages[:-1], messages[-1]["content"], seed=0))
     mean = statistics.mean
     assert 0.5 < mean(v.helpfulness for v in verdicts["harmless"]) < 0.65
-    assert 0.65 < mean(v.content for v in verdicts["harmless"]) < 0.8
+    assert 0.7 < mean(v.content for v in verdicts["harmless"]) < 0.85
     assert 0.36 < mean(v.violation for v in verdicts["unsafe"]) < 0.5
     assert 0.1 < mean(v.refusal for v in verdicts["borderline"]) < 0.3
     assert not any(v.refusal for v in verdicts["harmless"])
@@ -99,7 +99,8 @@ def test_prompts_grow_harder_and_keep_their_shares():
         for record in records:
             assert record["messages"][-1]["role"] == "user"
             assert (request_of(record["messages"]).unsafe is not None) == record["safety"]
-    assert hardness == sorted(hardness)
+    # The last two batches have all levels.
+    assert hardness[:4] == sorted(hardness[:4]) and hardness[4] == pytest.approx(hardness[3], abs=0.1)
 
 
 def test_streams_of_prompts_are_apart():

@@ -1,4 +1,8 @@
-"""Sums and differences of numbers in words, which are known by heart: no total is above twenty."""
+"""Sums and differences of numbers in words, which are known by heart: no total is above thirteen.
+
+A model of this size learns some 150 such facts. It finds one by saying it: an answer that repeats the sum is right more
+often than the bare number.
+"""
 
 import dataclasses
 import random
@@ -15,7 +19,7 @@ _EQUATION = re.compile(rf"{_TERM} is ({NUMBER_PATTERN})", re.IGNORECASE)
 _NUMBER = re.compile(NUMBER_PATTERN, re.IGNORECASE)
 
 # For each level the least and the largest total: of a sum its result, of a difference what is taken from.
-TOTALS = {1: (2, 6), 2: (7, 10), 3: (11, 13), 4: (14, 16), 5: (17, 20)}
+TOTALS = {1: (2, 5), 2: (6, 7), 3: (8, 9), 4: (10, 11), 5: (12, 13)}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,4 +108,4 @@ def _request(left: str, operation: str, right: str) -> ArithmeticRequest:
 
 
 def _off(rng: random.Random, result: int) -> int:
-    return rng.choice([number for number in range(result - 2, result + 3) if number != result and 0 <= number <= 20])
+    return rng.choice([number for number in range(result - 2, result + 3) if number != result and number >= 0])
