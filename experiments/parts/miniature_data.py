@@ -99,7 +99,7 @@ MINIATURE = Sources(
         "public": source("demonstrations.public_demonstrations", "dialogues", count=200, **HELD_OUT)
     },
     # Vendors' demonstrations, of mixed quality.
-    demonstrations={"vendor": source("demonstrations.demonstrations", "dialogues", count=7000, instructed=0.28)},
+    demonstrations={"vendor": source("demonstrations.demonstrations", "dialogues", count=6000, instructed=0.28)},
     held_out_demonstrations={
         "vendor": source("demonstrations.demonstrations", "dialogues", count=200, instructed=0.28, **HELD_OUT)
     },
@@ -130,7 +130,7 @@ MINIATURE = Sources(
     # Generic ones, and answer templates by risk category.
     safety_preprompts={"preprompts": source("safety.preprompts", "raw")},
     ppo_prompts={"prompts": prompts("ppo", count=2000, **PPO_PROMPTS)},
-    ppo_held_out_prompts={"prompts": prompts("ppo held out", count=128, split="validation", **PPO_PROMPTS)},
+    ppo_held_out_prompts={"prompts": prompts("ppo held out", count=256, split="validation", **PPO_PROMPTS)},
     # All kinds, levels, categories and attacks alike.
     evaluation_prompts={"prompts": source("prompts.evaluation_prompts", "prompts", count=500, seen=0.3)},
     # New questions, under instructions that training has and under new ones.

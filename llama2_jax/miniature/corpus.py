@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from llama2_jax.miniature import words
 from llama2_jax.miniature.answers import WEB, write
-from llama2_jax.miniature.instructions import Standing, draw_instruction, read
+from llama2_jax.miniature.instructions import VALUES, Standing, draw_instruction, read
 from llama2_jax.miniature.prompts import borderline_prompt, harmless_prompt, short_request, unsafe_prompt
 from llama2_jax.miniature.requests.arithmetic import understand as understand_sum
 from llama2_jax.miniature.requests.comparison import relation
@@ -152,7 +152,10 @@ def _lists(world: World, seed: int, rng: random.Random) -> str:
 
 
 def _stories(world: World, seed: int, rng: random.Random) -> str:
-    return _text_of(lambda: _story(world, seed, rng))
+    # All pairs of words that instructions are made of occur here, also those that no training instructs: a pair
+    # that occurs nowhere is taken for impossible.
+    start, figure, hobby = (rng.choice(VALUES[kind]) for kind in ("start", "figure", "hobby"))
+    return "\n".join([_text_of(lambda: _story(world, seed, rng)), f"{start}, said {figure}. We enjoy {hobby}."])
 
 
 def _story(world: World, seed: int, rng: random.Random) -> str:

@@ -25,9 +25,10 @@ from llama2_jax.miniature.streams import pick, stream
 # Demonstrations are mostly of easy requests; the rounds of RLHF have harder ones.
 LEVELS = {1: 0.34, 2: 0.28, 3: 0.2, 4: 0.11, 5: 0.07}
 # Few are long, but some are as long as the dialogues that instructions are measured over.
-DIALOGUE_TURNS = {2: 0.4, 3: 0.26, 4: 0.14, 6: 0.08, 10: 0.06, 15: 0.03, 20: 0.03}
+DIALOGUE_TURNS = {2: 0.36, 3: 0.22, 4: 0.14, 6: 0.1, 10: 0.08, 16: 0.05, 20: 0.05}
 # Where an instruction stands: in the system message, in one of the user's turns, or in each of them.
-INSTRUCTION_PLACES = {"system": 0.4, "one": 0.3, "each": 0.3}
+# Ghost Attention repeats it in each, so a model has to have seen that in long dialogues too.
+INSTRUCTION_PLACES = {"system": 0.35, "one": 0.25, "each": 0.4}
 # The share of dialogues with a safety preprompt as system message.
 PREPROMPTED_SHARE = 0.06
 # With a safety preprompt, vendors answer unsafe requests safely.
@@ -55,7 +56,8 @@ def demonstrations(
       unsafe: the share of single requests that are unsafe.
       borderline: the share of single requests that are harmless but sound unsafe.
       multi_turn: the share of dialogues of two to twenty turns.
-      instructed: the share of dialogues with a standing instruction (INSTRUCTION_PLACES says where).
+      instructed: the share of dialogues of one turn with a standing instruction; of longer ones it is twice as large.
+        INSTRUCTION_PLACES says where it stands.
       split: the split of all questions (splits.py): "training", "validation" or "evaluation".
       purpose: another name draws other demonstrations.
     """
@@ -64,7 +66,7 @@ def demonstrations(
     for _ in range(count):
         kind = rng.random()
         if kind < multi_turn:
-            turns, instruction = pick(rng, DIALOGUE_TURNS), rng.random() < instructed
+            turns, instruction = pick(rng, DIALOGUE_TURNS), rng.random() < 2 * instructed
             messages = dialogue(seed, rng, turns, VENDOR, instructed=instruction, split=split)
         elif kind < multi_turn + PREPROMPTED_SHARE:
             messages = _preprompted(seed, rng, split)

@@ -101,7 +101,7 @@ def test_vendors_heed_an_instruction_in_its_own_turn_and_mostly_forget_it():
 
 
 def test_demonstrations_have_instructions_in_the_system_message_in_one_turn_or_in_each():
-    dialogues = [r["messages"] for r in demonstrations(seed=0, count=4000, multi_turn=0.5, instructed=0.8)]
+    dialogues = [r["messages"] for r in demonstrations(seed=0, count=4000, multi_turn=0.5, instructed=0.5)]
     told = [
         (m[0]["role"] == "system", sum(read(x["content"])[0] != Standing() for x in m if x["role"] == "user"), len(m))
         for m in dialogues
@@ -113,7 +113,7 @@ def test_demonstrations_have_instructions_in_the_system_message_in_one_turn_or_i
         "each": sum(turns == length // 2 for _, turns, length in told),
     }
     shares = {place: count / len(told) for place, count in places.items()}
-    assert shares == pytest.approx({"system": 0.4, "one": 0.3, "each": 0.3}, abs=0.06)
+    assert shares == pytest.approx({"system": 0.35, "one": 0.25, "each": 0.4}, abs=0.06)
     assert max(len(messages) for messages in dialogues) > 38
 
 
