@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from llama2_jax.miniature import words
 from llama2_jax.miniature.answers import WEB, write
-from llama2_jax.miniature.instructions import VALUES, Standing, draw_instruction, read
+from llama2_jax.miniature.instructions import FULL_FORMS, TERSE_FORMS, VALUES, Standing, read, values_in
 from llama2_jax.miniature.prompts import borderline_prompt, harmless_prompt, short_request, unsafe_prompt
 from llama2_jax.miniature.requests.arithmetic import understand as understand_sum
 from llama2_jax.miniature.requests.comparison import relation
@@ -39,6 +39,11 @@ CAREFUL = 0.4
 # How many questions follow an instruction. A model learns to look back at it from the first of them alone: a later
 # answer can copy the one before.
 ROLE_PLAYED_QUESTIONS = 2
+
+# The share of instructions here that tell any two words of the world. The few pairs of the other instructions can be
+# learned by heart, and then a new pair is taken for one of them; these can only be looked up.
+ANY_WORDS = 0.5
+_ALL_WORDS = tuple(word for category in words.CATEGORIES.values() for word in category)
 
 # Entries of the last land are this much rarer than those of the first: some facts are harder to know.
 RAREST = 0.5
@@ -152,10 +157,7 @@ def _lists(world: World, seed: int, rng: random.Random) -> str:
 
 
 def _stories(world: World, seed: int, rng: random.Random) -> str:
-    # All pairs of words that instructions are made of occur here, also those that no training instructs: a pair
-    # that occurs nowhere is taken for impossible.
-    start, figure, hobby = (rng.choice(VALUES[kind]) for kind in ("start", "figure", "hobby"))
-    return "\n".join([_text_of(lambda: _story(world, seed, rng)), f"{start}, said {figure}. We enjoy {hobby}."])
+    return _text_of(lambda: _story(world, seed, rng))
 
 
 def _story(world: World, seed: int, rng: random.Random) -> str:
@@ -185,15 +187,22 @@ def _role_play(world: World, seed: int, rng: random.Random) -> str:
 
 def _instructed(world: World, seed: int, rng: random.Random) -> str:
     """Returns an instruction with questions and answers that keep it, from which a model learns to."""
-    drawn = draw_instruction(seed, rng, "train", combined=0.2)
-    told = drawn[rng.choice(("instruction", "terse"))]
+    kinds, forms = rng.sample(tuple(VALUES), 2 if rng.random() < 0.2 else 1), rng.choice((FULL_FORMS, TERSE_FORMS))
+    told = " ".join(forms[kind].format(_value(seed, rng, kind)) for kind in kinds)
     standing, _ = read(told)
-    probes = [QUESTIONS[kind] for kind in drawn["kinds"] if kind in QUESTIONS]
+    probes = [QUESTIONS[kind] for kind in kinds if kind in QUESTIONS]
     asked = [
         rng.choice(probes) if probes and rng.random() < 0.8 else short_request(seed, rng)
         for _ in range(ROLE_PLAYED_QUESTIONS)
     ]
     return " ".join([told, *(_answered(world, seed, rng, text, standing) for text in asked)])
+
+
+def _value(seed: int, rng: random.Random, kind: str) -> str:
+    if rng.random() < ANY_WORDS:
+        first, second = rng.choices(_ALL_WORDS, k=2)
+        return f"{words.capitalized(first)} {second}"
+    return rng.choice(values_in(seed, kind, "train"))
 
 
 def _answered(world: World, seed: int, rng: random.Random, text: str, standing: Standing) -> str:

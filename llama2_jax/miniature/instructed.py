@@ -17,7 +17,7 @@ def ghost_attention_dialogues(
     *,
     seed: int,
     count: int,
-    turns: tuple[int, int] = (2, 16),
+    turns: tuple[int, int] = (2, 20),
     combined: float = 0.3,
     probed: float = 0.4,
     purpose: str = "",

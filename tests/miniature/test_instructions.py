@@ -129,7 +129,7 @@ def test_training_and_evaluation_share_no_value():
 
 def test_ghost_attention_dialogues_ask_for_what_they_instruct():
     records = ghost_attention_dialogues(seed=0, count=200)
-    assert {len(record["turns"]) for record in records} == set(range(2, 17))
+    assert {len(record["turns"]) for record in records} == set(range(2, 21))
     asked = [r for r in records if r["instruction"].startswith("Act as") and "What is your name?" in r["turns"]]
     assert len(asked) > 10
     assert all(standing_in([user(r["terse"])]) == standing_in([user(r["instruction"])]) for r in records)
