@@ -37,7 +37,7 @@ def shrink(config: ConfigDict, cache: str = "") -> ConfigDict:
         part = config[name]
         part.update(SMALLEST.get(part.role, {}))
         if "length" in part:  # a third of the context would not hold every comparison
-            part.length = config.model.max_length
+            part.length = config.model.get_ref("max_length")
         if "finetune" in part:  # nor does the context hold dialogues of twenty turns
             part.finetune.update({"batch_size": 8, "save_every": 4, "evaluate_every": 3, "too_long": "drop"})
         _few_records(part)

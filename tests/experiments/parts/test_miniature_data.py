@@ -9,6 +9,7 @@ from ml_collections import ConfigDict
 from experiments import rlhf_v5
 from llama2_jax.data.sources import read
 from llama2_jax.miniature.instructions import read as without_instructions
+from llama2_jax.miniature.instructions import standing_in
 from llama2_jax.miniature.requests.identity import QUESTIONS
 from llama2_jax.miniature.splits import split_of
 
@@ -41,6 +42,12 @@ def records_of(source, seed):
     return read({**source, "arguments": {**arguments, **fewer}}, "", seed)
 
 
+def said(record):
+    """What a model reads of a record besides answers: what users say, and standing instructions."""
+    told = [m["content"] for m in record.get("messages", ()) if m["role"] == "system"]
+    return [*said_by_users(record), *told, record.get("instruction", ""), record.get("terse", "")]
+
+
 def said_by_users(record):
     return [m["content"] for m in record.get("messages", ()) if m["role"] == "user"] + record.get("turns", [])
 
@@ -55,7 +62,7 @@ def everything_trained_on(config, seed):
                  if trains(where, config)}  # fmt: skip
     assert len(described) > 25
     records = [record for source in described.values() for record in records_of(source, seed)]
-    texts = [text for record in records for text in (*said_by_users(record), record.get("text", ""))]
+    texts = [text for record in records for text in (*said(record), record.get("text", ""))]
     return {question for record in records for question in questions_of(record)}, "\n".join(texts)
 
 
@@ -81,7 +88,10 @@ def test_no_unseen_question_occurs_in_what_any_stage_trains_on(seed):
         else:
             unseen = {question for record in records for question in questions_of(record)}
         if where.startswith("evaluation.instruction_dialogues"):
-            assert all(record["seen"] for record in records), "training uses the instructions' words"
+            known = where.endswith("known_instructions")
+            told = {value for record in records for value in vars(standing_in(record["messages"])).values() if value}
+            assert {record["seen"] for record in records} == {known} and len(told) > 3
+            assert {value in texts for value in told} == {known}, "training has known instructions, and no new one"
             assert set(QUESTIONS.values()) < unseen
             unseen -= set(QUESTIONS.values())
         assert unseen and not unseen & asked, where
