@@ -19,7 +19,7 @@ from llama2_jax.models.config import ModelConfig, parameter_count
 from llama2_jax.pipeline.stage_files import write_json
 
 # Numbers of rows: what a batch has, what is read, sampled, compared, held out and kept. All are divided alike, so that
-# what is larger than another number stays so. Batches keep 4 rows: what a mesh of this size can split twice, once for
+# what is larger than another number stays so. Batches have 4 rows at least: a mesh splits them twice, once for
 # the devices and once for the accumulation of gradients.
 ROWS = 64
 LEAST_BATCH = 4
@@ -237,7 +237,7 @@ def _smaller(name: str, value: int, lengths: int) -> int:
     if name in LENGTH_FIELDS:
         return math.ceil(value / lengths)
     if name in ROW_FIELDS:
-        return max(math.ceil(value / ROWS), min(value, LEAST_BATCH) if name in BATCHES else 0)
+        return max(math.ceil(value / ROWS), LEAST_BATCH if name in BATCHES else 0)
     return min(value, CAPS.get(name, value))
 
 
