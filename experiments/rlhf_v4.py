@@ -14,6 +14,7 @@ from experiments import rlhf_v3
 from experiments.parts.choice import sources_of
 from experiments.parts.ending import with_evaluation
 from experiments.parts.rounds import add_round
+from experiments.parts.scales import by_scale
 from experiments.parts.shared_settings import shared
 from experiments.parts.stages import add_stage
 
@@ -35,7 +36,7 @@ def training(argument: str) -> ConfigDict:
 
 def add_ghost_attention(config: ConfigDict, *, policy: str) -> None:
     """Adds dialogues in which a standing instruction is kept, sampled from V3's model (section 3.3)."""
-    sources = sources_of(config)
+    scale, sources = config.scale, sources_of(config)
     add_stage(config, "rlhf_v3_ghost_attention", {
         "run": "llama2_jax.stages.ghost_attention",
         "role": "ghost_attention",
@@ -43,7 +44,10 @@ def add_ghost_attention(config: ConfigDict, *, policy: str) -> None:
         "dialogues": sources.ghost_attention_dialogues,
         "instructions": sources.standing_instructions,
         "terse_fraction": 0.5,
-        "temperature": 0.7,  # not stated
+        # In the miniature each serves four times, cut after other turns: they are what takes longest to make.
+        "rows_per_dialogue": by_scale(scale, {"tiny": 4}, paper=1),
+        # Not stated. A small model loses an instruction in long dialogues, and the sooner the hotter it is sampled.
+        "temperature": by_scale(scale, {"tiny": 0.3}, paper=0.7),
         "top_p": 0.9,
         "max_new_tokens": shared(config, "answer_tokens"),
     })  # fmt: skip

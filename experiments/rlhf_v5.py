@@ -82,8 +82,8 @@ def add_ppo(config: ConfigDict, *, policy: str) -> None:
             "arguments": {"safety_threshold": shared(config, "safety_threshold")},
         },
         "iterations": by_scale(scale, {"tiny": 20, "small": 100}, paper=400),  # 200 to 400
-        "batch_size": by_scale(scale, {"tiny": 128}, paper=512),
-        "minibatch_size": by_scale(scale, {"tiny": 32}, paper=64),  # one gradient step each
+        "batch_size": by_scale(scale, {"tiny": 256}, paper=512),
+        "minibatch_size": 64,  # one gradient step each
         "accumulation": by_scale(scale, {"1b": 8}, paper=1),  # each minibatch in so many parts, one after the other
         # A small reward model is soon exploited: the smaller the models, the shorter the leash.
         "kl_coefficient": by_scale(scale, {"tiny": 0.1, "34b": 0.005, "70b": 0.005}, paper=0.01),
@@ -97,11 +97,11 @@ def add_ppo(config: ConfigDict, *, policy: str) -> None:
         "whiten_advantages": True,
         "critic_warmup_iterations": by_scale(scale, {"tiny": 3}, paper=0),
         "critic_learning_rate": by_scale(scale, {"tiny": 1e-3, "small": 1e-5}, paper=1e-6),
-        "evaluate_every": by_scale(scale, {"tiny": 5}, paper=20),
+        "evaluate_every": by_scale(scale, {"tiny": 10}, paper=20),
         "patience": 3,  # evaluations on the held-out prompts without a better reward before it stops
         **optimization(
             config,
-            learning_rate=by_scale(scale, {"tiny": 1e-4, "small": 3e-6}, paper=1e-6),
+            learning_rate=by_scale(scale, {"tiny": 3e-4, "small": 3e-6}, paper=1e-6),
             final_fraction=1.0,  # constant
         ),
         "save_every": 10,

@@ -15,6 +15,7 @@ SMALLEST = {
     "annotation": {"test_comparisons": 10},
     "annotator_model": {"pairs_per_batch": 16, "save_every": 2},
     "reward_model": {"pairs_per_batch": 16, "save_every": 2},
+    "reward_ablation": {"pairs_per_batch": 16, "save_every": 2},
     "reward_scaling": {"pairs_per_batch": 16, "save_every": 2},
     "general_reward_model": {"pairs_per_batch": 16, "save_every": 2},
     "rejection_sampling": {"samples_per_prompt": 2, "sweep_samples_per_prompt": 3, "sweep_prompts": 4, "bag_size": 30},
@@ -52,6 +53,8 @@ def _few_records(part: ConfigDict) -> None:
                 count = 40
                 if "instruction_dialogues" in value.function:  # an answer of every version in every turn
                     count, value.arguments.turns = 12, 2
+                if "ghost_attention_dialogues" in value.function:  # what the context holds
+                    value.arguments.turns = (2, 4)
                 for field, most in (("count", count), ("documents", 60)):
                     if field in value.arguments:
                         value.arguments[field] = min(value.arguments[field], most)

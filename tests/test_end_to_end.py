@@ -13,7 +13,7 @@ import jax
 import numpy as np
 import pytest
 
-from experiments import bag_ablation, distillation, reward_scaling, rlhf_v5, safety_scaling
+from experiments import bag_ablation, distillation, reward_ablation, reward_scaling, rlhf_v5, safety_scaling
 from llama2_jax import recipe
 from llama2_jax.pipeline import sampling
 from llama2_jax.stages import ppo, rejection_sampling
@@ -313,6 +313,21 @@ def test_reward_models_learn_from_parts_of_another_run_s_comparisons(finished, t
         assert trained_on[-1] == sum(whole["comparisons"].values()), "of two domains, in a mix of its own"
         for name in ("pairs", "left_out"):
             assert records[f"{kind}_reward_all"]["results"][name] == whole[name]
+
+
+def test_reward_models_learn_with_another_margin_and_without_the_auxiliary_loss(finished, tmp_path):
+    config = shrink(reward_ablation.get_config())
+    config.source_run = str(finished)
+    records = recipe.run(config, str(tmp_path))
+    report = json.loads((tmp_path / "report" / "report.json").read_text())["reward_ablation"]
+    assert [row["stage"] for row in report] == [*reward_ablation.ABLATIONS]
+    assert [row["margin"] for row in report[:3]] == ["none", "small", "large"]
+    weights = [jax.tree.leaves(load_model(tmp_path / row["stage"]).params)[0] for row in report]
+    assert all(not np.array_equal(weights[0], other) for other in weights[1:3])
+    assert not np.array_equal(weights[3], weights[4])
+    for row in report:
+        own = json.loads((finished / f"rlhf_v5_{row['kind']}_reward" / "stage.json").read_text())["results"]
+        assert records[row["stage"]]["results"]["pairs"] == own["pairs"], "the same test for all"
 
 
 def test_the_fourth_version_on_the_last_round_s_answers_and_on_all(finished, tmp_path):

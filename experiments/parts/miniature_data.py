@@ -121,9 +121,9 @@ MINIATURE = Sources(
     # The paper always starts from the base model; so few samples could not teach it to chat again.
     start_after_sampling="sft",
     demonstrations_after_sampling={},
-    # The dialogues bring their own instructions; three of ten combine two.
+    # The dialogues bring their own instructions; three of ten combine two. Most are long: each serves cut short too.
     ghost_attention_dialogues={
-        "dialogues": source("instructed.ghost_attention_dialogues", "raw", count=450, combined=0.3)
+        "dialogues": source("instructed.ghost_attention_dialogues", "raw", count=260, turns=(6, 20), combined=0.3)
     },
     standing_instructions={},
     adversarial_prompts={"prompts": prompts("distillation", batch=5, count=250, unsafe=1.0, borderline=0.0)},

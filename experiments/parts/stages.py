@@ -10,6 +10,7 @@ ROLES = (
     "annotator_model",  # a reward model that annotates and judges, and is no part of a version
     "reward_model",
     "reward_scaling",  # a reward model on a part of the comparisons, to see what more of them would bring
+    "reward_ablation",  # a reward model that one setting is changed for, to see what it does
     "general_reward_model",  # a reward model that watches over the others: no policy is trained for it
     "rejection_sampling",
     "safety_scaling",  # a fine-tuning on a part of the safety data, to see what more of it would bring

@@ -89,6 +89,7 @@ def build_report(stages: Sequence[FinishedStage], seed: int, model: ModelConfig)
             rows("reward_model", _reward_model), key=lambda row: (row["round"] or 0, row["kind"] or "")
         ),
         "reward_scaling": rows("reward_scaling", _reward_scaling),
+        "reward_ablation": rows("reward_ablation", _reward_ablation),
         "reward_quality": evaluation.get("reward_quality") or {},
         "safety_scaling": [_safety_scaling(stage, evaluation) for stage in stages if stage.role == "safety_scaling"],
         "context_distillation": rows("context_distillation", _context_distillation),
@@ -163,6 +164,11 @@ def _reward_model(stage: FinishedStage) -> dict:
 
 def _reward_scaling(stage: FinishedStage) -> dict:
     return {"prompt_fraction": stage.settings.get("prompt_fraction"), **_reward_model(stage)}
+
+
+def _reward_ablation(stage: FinishedStage) -> dict:
+    fields = ("margin", "safety_auxiliary_weight")
+    return {**{field: stage.settings.get(field) for field in fields}, **_reward_model(stage)}
 
 
 def _safety_scaling(stage: FinishedStage, evaluation: Mapping) -> dict:

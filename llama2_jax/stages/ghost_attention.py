@@ -2,6 +2,7 @@
 
 The instruction, a random combination of constraints, is put before every user message while the newest model answers;
 for training it stands in the first turn alone (tersely, half the time), and the loss is on the last answer only.
+A dialogue of many turns costs as many answers, so it can serve more than once, each time cut after another answer.
 """
 
 import json
@@ -35,10 +36,15 @@ def run(config: ConfigDict, inputs: Inputs, runtime: Runtime) -> dict:
     policy = load_policy(inputs["policy"], load_tokenizer(inputs), runtime)
     sampling = Sampling(config.temperature, config.top_p, config.max_new_tokens)
     conversations = converse_resumable("dialogues", policy, asked, sampling, runtime.key, runtime)
-    rows = [
-        ghost_dialogue(user, conversation, chosen["shown"])
+    kept = [
+        (user, conversation, chosen)
         for user, conversation, chosen in zip(turns, conversations, instructions, strict=True)
         if len(conversation.answers) == len(user) and conversation.finished[-1]
+    ]
+    rows = [
+        ghost_dialogue(user[:length], conversation, chosen["shown"])
+        for user, conversation, chosen in kept
+        for length in row_lengths(user, conversation.finished, config.rows_per_dialogue, runtime.seed)
     ]
     write_jsonl(runtime.folder / "dialogues.jsonl", rows)
     if not rows:
@@ -48,10 +54,11 @@ def run(config: ConfigDict, inputs: Inputs, runtime: Runtime) -> dict:
             runtime.stage, len(turns), config.max_new_tokens,
         )  # fmt: skip
     return {
-        "dialogues": len(rows),
-        "left_out_unfinished_or_full": len(turns) - len(rows),
+        "dialogues": len(kept),
+        "rows": len(rows),
+        "left_out_unfinished_or_full": len(turns) - len(kept),
         "terse": float(np.mean([chosen["terse"] for chosen in instructions])),
-        "turns": float(np.mean([len(row["messages"]) // 2 for row in rows])) if rows else None,
+        "turns": float(np.mean([len(user) for user, _, _ in kept])) if kept else None,
     }
 
 
@@ -128,9 +135,30 @@ def _check_forms(record: Mapping) -> None:
             )
 
 
+def row_lengths(user: Sequence[str], finished: Sequence[bool], count: int, seed: int) -> list[int]:
+    """Returns after how many turns a dialogue is cut, for each of its training rows.
+
+    Args:
+      user: the user's turns.
+      finished: for each answer whether it ended; only those that did are trained on.
+      count: at most so many rows: the whole dialogue, and the others cut after earlier turns, drawn at random.
+      seed: of the draw, which depends on what is said too.
+    """
+    generator = np.random.default_rng(stable_hash(json.dumps([seed, "rows", list(user)])))
+    earlier = [turn for turn in range(1, len(user)) if finished[turn - 1]]
+    drawn = generator.choice(earlier, size=min(count - 1, len(earlier)), replace=False)
+    return [*sorted(int(turn) for turn in drawn), len(user)]
+
+
 def ghost_dialogue(user: Sequence[str], conversation: Conversation, instruction: str) -> dict:
-    """The training form: the instruction in the system message of the first turn, the loss on the last answer."""
+    """The training form: the instruction in the system message of the first turn, the loss on the last answer.
+
+    Args:
+      user: the user's turns as they are shown, all or the first of them.
+      conversation: with the answers to them.
+      instruction: in the form that is shown.
+    """
     messages = [{"role": "system", "content": instruction}]
-    for question, answer in zip(user, conversation.answers, strict=True):
+    for question, answer in zip(user, conversation.answers[: len(user)], strict=True):
         messages += [{"role": "user", "content": question}, answer]
     return {"messages": messages, "loss": "last", "source": "ghost_attention"}

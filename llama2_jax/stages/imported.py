@@ -24,7 +24,9 @@ _MUST_AGREE = ("vocab_size", "dim", "layers", "heads", "kv_heads", "ffn_hidden",
 # The heads of the models that stages of these roles make; other roles may take either.
 _HEADS = {
     **dict.fromkeys(("pretraining", "finetuning", "rejection_sampling", "ppo", "safety_scaling"), "language"),
-    **dict.fromkeys(("reward_model", "reward_scaling", "annotator_model", "general_reward_model"), "scalar"),
+    **dict.fromkeys(
+        ("reward_model", "reward_scaling", "reward_ablation", "annotator_model", "general_reward_model"), "scalar"
+    ),
 }
 
 

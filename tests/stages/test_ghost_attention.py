@@ -16,7 +16,7 @@ from llama2_jax.pipeline.conversations import Conversation
 from llama2_jax.pipeline.encoding import encode_row
 from llama2_jax.pipeline.stage_files import read_jsonl
 from llama2_jax.stages import ghost_attention
-from llama2_jax.stages.ghost_attention import choose_instructions, ghost_dialogue, user_turns
+from llama2_jax.stages.ghost_attention import choose_instructions, ghost_dialogue, row_lengths, user_turns
 from llama2_jax.text.dialogue import encode_prompt
 from tests.smallest import Letters, smallest_runtime
 
@@ -136,6 +136,23 @@ def test_the_loss_is_on_the_last_answer_as_it_was_sampled():
     assert " I am" in Letters().decode(prompt) and "(text)" not in Letters().decode(prompt)
 
 
+def test_a_row_that_is_cut_after_an_earlier_turn_has_its_loss_there():
+    row = ghost_dialogue(["Who are you?"], conversation(), "Figure: Mozart.")
+    assert [message["role"] for message in row["messages"]] == ["system", "user", "assistant"]
+    encoded = encode_row(Letters(), row)
+    assert encoded.tokens[encoded.loss_mask == 1].tolist() == [*map(ord, " I am"), Letters.eos_id]
+
+
+def test_a_dialogue_serves_as_a_whole_and_cut_after_turns_whose_answers_ended():
+    user, finished = [f"question {turn}" for turn in range(6)], [True, False, True, True, False, True]
+    assert row_lengths(user, finished, 1, seed=0) == [6]
+    drawn = [row_lengths([*user[:5], f"question {number}"], finished, 3, seed=0) for number in range(60)]
+    assert all(len(lengths) == 3 and lengths[-1] == 6 and lengths == sorted(set(lengths)) for lengths in drawn)
+    assert {length for lengths in drawn for length in lengths} == {1, 3, 4, 6}
+    assert row_lengths(user, finished, 9, seed=0) == [1, 3, 4, 6]
+    assert row_lengths(user[:1], [True], 3, seed=0) == [1]
+
+
 def dialogues(*, seed):
     del seed
     record = {"turns": ["Who are you?", "And where?"], "instruction": "Act as Mozart.", "terse": "Figure: Mozart."}
@@ -161,7 +178,7 @@ def constraints(*, seed):
 SAMPLING = {"temperature": 0.7, "top_p": 0.9, "max_new_tokens": 8}
 
 
-def run_stage(tmp_path, monkeypatch, finished, read=dialogues, instructions=None):
+def run_stage(tmp_path, monkeypatch, finished, read=dialogues, instructions=None, rows_per_dialogue=1):
     """The stage with answers that are given; what the model was asked."""
     asked = []
 
@@ -173,7 +190,8 @@ def run_stage(tmp_path, monkeypatch, finished, read=dialogues, instructions=None
     monkeypatch.setattr(sampling, "load_model", lambda folder, mesh, head: types.SimpleNamespace(params=None))
     monkeypatch.setattr(encoding.Tokenizer, "load", lambda path: Letters())
     source = {"made": {"function": f"{__name__}.{read.__name__}", "format": "raw"}}
-    config = ConfigDict({"dialogues": source, "instructions": instructions or {}, "terse_fraction": 1.0, **SAMPLING})
+    chosen = {"instructions": instructions or {}, "terse_fraction": 1.0, "rows_per_dialogue": rows_per_dialogue}
+    config = ConfigDict({"dialogues": source, **chosen, **SAMPLING})
     runtime = smallest_runtime(tmp_path)
     results = ghost_attention.run(config, {role: tmp_path / role for role in ("tokenizer", "policy")}, runtime)
     return results, read_jsonl(runtime.folder / "dialogues.jsonl"), asked
@@ -200,6 +218,13 @@ def test_the_user_s_turns_of_public_dialogues_are_asked_under_drawn_constraints(
 def test_dialogues_whose_last_answer_did_not_end_or_is_missing_are_left_out(tmp_path, monkeypatch):
     results, rows, _ = run_stage(tmp_path, monkeypatch, [[True, True], [True, False], [True], [False, True]])
     assert (results["dialogues"], results["left_out_unfinished_or_full"], results["turns"]) == (len(rows), 2, 2.0)
+
+
+def test_each_dialogue_is_cut_into_rows(tmp_path, monkeypatch):
+    results, rows, _ = run_stage(tmp_path, monkeypatch, [[True, True], [True, False], [False, True], [True, True]],
+                                 rows_per_dialogue=2)  # fmt: skip
+    assert (results["dialogues"], results["rows"], results["left_out_unfinished_or_full"]) == (3, 5, 1)
+    assert [len(row["messages"]) for row in rows] == [3, 5, 5, 3, 5]
 
 
 def test_where_none_is_left_it_is_said_and_the_results_are_json_all_the_same(tmp_path, monkeypatch, caplog):

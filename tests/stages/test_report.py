@@ -1,81 +1,17 @@
 """The report of made-up runs: the content of report.json, and that the page shows it, complete and escaped."""
 
-import html.parser
 import json
-import types
 
 import pytest
-from etils import epath
-from ml_collections import ConfigDict
 
-from llama2_jax.data.records import RATINGS
-from llama2_jax.evaluation.measures import HARM, MEASURES, Chart, Measure
-from llama2_jax.evaluation.verdicts import summarise
-from llama2_jax.models.config import ModelConfig
-from llama2_jax.pipeline.stage_files import write_json
-from llama2_jax.report import plots
-from llama2_jax.stages import report
-from tests.report.made_up_run import evaluated, made_up_run, write_stage
-
-MODEL = ModelConfig(
-    vocab_size=768, dim=128, layers=4, heads=4, kv_heads=2, ffn_hidden=352, max_length=256, scan_layers=False
-)
-SECTIONS = (
-    "versions", "instructions", "safety", "rewards", "annotation", "sampling", "ppo", "training", "answers", "time",
-    "configuration",
-)  # fmt: skip
-
-
-def make_report(workdir, inputs):
-    """Runs the stage; returns report.json's content, the page, and what the stage returns."""
-    folder = epath.Path(workdir) / "report"
-    folder.mkdir()
-    runtime = types.SimpleNamespace(folder=folder, experiment_seed=3, model=MODEL, stage="report")
-    results = report.run(ConfigDict(), inputs, runtime)
-    return json.loads((folder / "report.json").read_text()), (folder / "index.html").read_text(), results
-
-
-class Page(html.parser.HTMLParser):
-    """What a browser would find: ids, text by tag, addresses outside of the page, and unclosed elements."""
-
-    VOID = ("meta", "br", "hr", "img", "link", "input")
-
-    def __init__(self, text):
-        super().__init__()
-        self.ids, self.text, self.outside, self.tags, self.open = [], "", [], [], []
-        self.feed(text)
-
-    def handle_starttag(self, tag, attributes):
-        self.tags.append(tag)
-        for name, value in attributes:
-            if name == "id":
-                self.ids.append(value)
-            if name in ("href", "src", "xlink:href") and not value.startswith("#"):
-                self.outside.append(value)
-        if tag not in self.VOID:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag, attributes):
-        self.handle_starttag(tag, attributes)
-        self.open.pop()
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag
-
-    def handle_data(self, data):
-        self.text += data
+from tests.report.made_up_run import evaluated, made_up_run
+from tests.report.pages import SECTIONS, Page, make_report
 
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
     workdir = tmp_path_factory.mktemp("whole")
     return make_report(workdir, made_up_run(workdir))
-
-
-@pytest.fixture
-def undrawn(monkeypatch):
-    """Charts are left empty, which saves seconds where only the text of the page is read."""
-    monkeypatch.setattr(plots, "as_svg", lambda name, draw, size=None: "<svg></svg>")
 
 
 def test_versions_hold_what_the_evaluation_measured(whole):
@@ -242,74 +178,6 @@ def test_page_compares_preprompts(whole):
     assert f"On the 4 prompts answered under both, templates score {paired['mean']:.3f} ±" in text
 
 
-def test_parts_of_the_safety_data(undrawn, tmp_path):
-    """Each beside what it reached as a version; one that was not evaluated is listed without."""
-    fractions = {"safety_0": 0.0, "safety_100": 1.0, "safety_5": 0.05}
-    stages = [
-        write_stage(
-            epath.Path(tmp_path), name, "safety_scaling",
-            {"steps": 40, "safety_data": {"helpfulness": 900, "safety": round(100 * fraction), "safety_of": 100}},
-            settings={"safety_fraction": fraction},
-        )
-        for name, fraction in fractions.items()
-    ]  # fmt: skip
-    gained = {"mean": 0.25, "standard_error": 0.125, "answers": 4}
-    versions = [
-        {**evaluated(name, place, 1), "reward_differences": {"safety": gained, "helpfulness": gained}}
-        for place, name in enumerate(("safety_0", "safety_100"))
-    ]
-    source = made_up_run(tmp_path / "source", rounds=1, ppo=False, versions=versions)["stages"]
-    content, page, _ = make_report(tmp_path, {"stages": (*stages, source[-1])})
-    rows = content["safety_scaling"]
-    assert [row["safety_data"]["safety"] for row in rows] == [0, 100, 5]
-    assert [row["summary"].get("violations", {}).get("count") for row in rows] == [3, 1, None]
-    parsed = Page(page)
-    text = " ".join(parsed.text.split())
-    reward = rows[0]["summary"]["rewards"]["safety"]
-    assert f"0% 0 900 40 {reward['mean']:.3f}± {reward['standard_error']:.3f}, of 4" in text
-    assert "100% 100 900 40" in text and "5.0% 5 900 40 – – – – – – –" in text
-    assert "0.250± 0.125, of 4 0.250± 0.125, of 4 75.0%" in text
-    assert "75.0%± 21.7%, 3 of 4 25.0%± 21.7%, 1 of 4 100.0%1 of 1" in text
-    assert "0% to 100%" in text, "the versions are named by their parts"
-    assert "More safety data: rewards" in text
-
-
-def test_reward_models_on_parts_of_the_comparisons(undrawn, tmp_path):
-    """They are no round's reward models, and the page of a run that has nothing else shows them."""
-    (results,) = [
-        json.loads((folder / "stage.json").read_text())["results"]
-        for folder in made_up_run(tmp_path / "source", rounds=1, ppo=False)["stages"]
-        if folder.name == "rlhf_v1_safety_reward"
-    ]
-    folders = tuple(
-        write_stage(
-            epath.Path(tmp_path), f"part_{fraction}", "reward_scaling", results, settings={"prompt_fraction": fraction}
-        )
-        for fraction in (0.125, 1.0)
-    )
-    content, page, _ = make_report(tmp_path, {"stages": folders})
-    assert content["reward_models"] == []
-    assert [(row["prompt_fraction"], row["kind"]) for row in content["reward_scaling"]] == [
-        (0.125, "safety"), (1.0, "safety"),
-    ]  # fmt: skip
-    text = " ".join(Page(page).text.split())
-    assert "1/8safety500 91.0%± 4.0%, of 100" in text and "allsafety500" in text
-    assert "This run has no reward model." not in text
-
-
-def test_a_reward_model_that_was_not_tested_so_has_no_table(undrawn, tmp_path):
-    """As in a run that an earlier version of the code made."""
-    inputs = made_up_run(tmp_path, rounds=1, ppo=False)
-    for folder in inputs["stages"]:
-        record = json.loads((folder / "stage.json").read_text())
-        record["results"].pop("tests", None)
-        record["results"].pop("notes", None)
-        write_json(folder / "stage.json", record)
-    content, page, _ = make_report(tmp_path, inputs)
-    assert content["reward_models"][0]["tests"] == {}
-    assert "What the scores are worth" not in page and "Accuracy by rating" in page
-
-
 def test_page_says_what_content_and_style_did_and_on_which_prompts(whole):
     text = " ".join(Page(whole[1]).text.split())
     for words in (
@@ -324,26 +192,6 @@ def test_page_says_what_content_and_style_did_and_on_which_prompts(whole):
     ):
         assert words in text, words
     assert text.count("fact (seen)") == 1
-
-
-def test_page_leaves_out_what_no_version_was_measured_by(undrawn, tmp_path):
-    names = ("content", "right", "style", "categories", "seen_helpfulness", "seen_content", "seen_right", "seen_style",
-             "seen_violation_rate", "seen_false_refusal_rate", "seen_win_rate_vs_sft", "win_rate_vs_previous",
-             "instruction_answers", "new_instruction_kept", "new_instruction_answers",
-             "instruction_attention")  # fmt: skip
-    rows = [
-        {name: value for name, value in evaluated(version, place, 1).items() if name not in names}
-        for place, version in enumerate(("sft", "rlhf_v1"))
-    ]
-    content, page, _ = make_report(tmp_path, made_up_run(tmp_path, rounds=1, ppo=False, versions=rows))
-    assert all(not content["versions"][0][name] for name in names)
-    text = " ".join(Page(page).text.split())
-    assert "By category" not in text
-    assert "New instructions" not in text and "Attention to the system message" not in text
-    assert "wins over the version before" not in text
-    assert "turn 6 SFT50.0% 10.0% 0.0% V1100.0% 100.0% 80.0%" in text
-    assert "content ↑" not in text and "helpfulness, seen" not in text and "helpfulness ↑" in text
-    assert "on unseen prompts: helpfulness rose from 40.0% to 90.0%." in text
 
 
 def test_page_shows_known_and_new_instructions_and_the_attention_to_them(whole):
@@ -372,107 +220,8 @@ def test_page_has_wins_over_the_version_before(whole):
     assert "wins over the version before ↑" in text and "60.0%± 3.0% s.e." in text
 
 
-def test_attention_is_shown_where_the_judge_decides_nothing_of_instructions(undrawn, tmp_path):
-    rows = [{**evaluated(name, place, 1), "instruction_kept": {"2": None}, "new_instruction_kept": {"2": None}}
-            for place, name in enumerate(("sft", "rlhf_v1"))]  # fmt: skip
-    _, page, _ = make_report(tmp_path, made_up_run(tmp_path, rounds=1, ppo=False, versions=rows))
-    text = Page(page).text
-    assert "By turn of the dialogue, the largest attention" in text and "This run has no measure of kept" not in text
-    assert "Share of answers that keep" not in text
-
-
 def test_text_of_models_is_escaped(whole):
     assert "<script>" not in whole[1]
     text = Page(whole[1]).text
     assert "<script>alert('sft 0')</script>" in text and "<script>alert('rlhf_v2 0')</script>" in text
     assert "Answer in <b>one</b> sentence." in text
-
-
-def test_first_round_alone(undrawn, tmp_path):
-    content, page, _ = make_report(tmp_path, made_up_run(tmp_path, rounds=1, ppo=False))
-    assert [row["name"] for row in content["versions"]] == ["sft", "rlhf_v1"]
-    assert content["ppo"] == []
-    text = Page(page).text
-    assert "This run has no PPO." in text and "SFT to V1" in " ".join(text.split())
-
-
-def test_what_was_not_measured_is_null(undrawn, tmp_path):
-    bare = [{"name": name, "win_rate_vs_sft": None, "instruction_kept": {"2": None}} for name in ("sft", "rlhf_v1")]
-    bare[1]["reward_helpfulness"] = float("nan")
-    inputs = made_up_run(tmp_path, rounds=1, ppo=False, versions=bare)
-    content, page, _ = make_report(tmp_path, inputs)
-    assert content["versions"][1]["helpfulness"] is None and content["versions"][1]["reward_helpfulness"] is None
-    assert content["versions"][1]["instruction_kept"] == {"2": None}
-    assert "This run has no measure of kept instructions." in Page(page).text
-
-
-def test_what_was_not_judged_is_noted_on_the_page(undrawn, tmp_path):
-    versions = [
-        evaluated("sft", 0, 1),
-        {**evaluated("rlhf_v1", 1, 1), "helpfulness": None, "notes": ["none & nothing"]},
-    ]
-    content, page, _ = make_report(tmp_path, made_up_run(tmp_path, rounds=1, ppo=False, versions=versions))
-    assert content["versions"][1]["notes"] == ["none & nothing"]
-    assert Page(page).text.count("rlhf_v1: none & nothing.") == 1
-
-
-def test_a_reward_model_without_test_pairs_of_a_domain(undrawn, tmp_path):
-    inputs = made_up_run(tmp_path, rounds=1, ppo=False)
-    (file,) = [f / "stage.json" for f in inputs["stages"] if f.name == "rlhf_v1_helpfulness_reward"]
-    record = json.loads(file.read_text())
-    for name in ("accuracy", "standard_error", "pairs"):
-        del record["results"][name]["safety"]
-    record["results"]["accuracy"]["helpfulness"]["better"] = None
-    write_json(file, record)
-    row = make_report(tmp_path, inputs)[0]["reward_models"][0]
-    assert row["accuracy"]["safety"] == dict.fromkeys((*RATINGS, "all"))
-    assert row["accuracy"]["helpfulness"]["better"] is None
-
-
-def test_nothing_but_pretraining(tmp_path):
-    made_up_run(tmp_path)
-    content, page, results = make_report(tmp_path, {"stages": (epath.Path(tmp_path) / "pretrain",)})
-    assert content["versions"] == [] and results["newest"] is None
-    parsed = Page(page)
-    assert [name for name in parsed.ids if name in SECTIONS] == list(SECTIONS)
-    assert "This run has no evaluation." in parsed.text and parsed.tags.count("svg") == 1
-
-
-def test_a_stage_of_another_role_is_listed_with_its_time_and_settings(undrawn, tmp_path):
-    inputs = made_up_run(tmp_path, rounds=1, ppo=False)
-    metrics = [{"step": 1, "loss": 3.0}]
-    folders = [
-        write_stage(epath.Path(tmp_path), name, role, {}, settings={"beta": 0.25}, seconds=7.0, metrics=metrics)
-        for name, role in (("mine_dpo", "dpo"), ("rlhf_v9_ppo", "another"))
-    ]
-    content, page, _ = make_report(tmp_path, {"stages": (*inputs["stages"], *folders)})
-    assert [row["stage"] for row in content["training"]] == ["pretrain", "sft"]
-    assert content["ppo"] == [], "the role counts, not the name"
-    assert list(content["seconds"].items())[-2:] == [("mine_dpo", 7.0), ("rlhf_v9_ppo", 7.0)]
-    text = Page(page).text
-    assert "mine dpo" in text and '"beta": 0.25' in text
-
-
-@pytest.mark.parametrize("chart", [Chart("politeness", "Politeness", "How polite the answers are."), HARM])
-def test_a_measure_of_ones_own_takes_one_declaration(tmp_path, chart):
-    polite = Measure(
-        "polite_share", "polite answers", "higher", verdict="polite", prompts="harmless", headline="says please",
-        chart=chart, color="policy",
-    )  # fmt: skip
-    prompts = [{"safety": False}, {"safety": False}, {"safety": True}]
-    versions = [
-        evaluated(name, place, 1) | summarise(prompts, [{"polite": value} for value in polites], (polite,))
-        for place, (name, polites) in enumerate((("sft", (False, True, True)), ("rlhf_v1", (True, True, False))))
-    ]
-    inputs = made_up_run(tmp_path, rounds=1, ppo=False, versions=versions, measures=(*MEASURES, polite))
-    content, page, results = make_report(tmp_path, inputs)
-    assert [row["polite_share"] for row in content["versions"]] == [0.5, 1.0]
-    assert results["newest"]["polite_share"] == 1.0
-    parsed = Page(page)
-    text = " ".join(parsed.text.split())
-    assert "polite answers 50% → 100%says please" in text, "a headline"
-    assert "polite answers ↑" in text and "100.0%" in text, "a column of the table"
-    drawn = page[page.index(f"<h3>{chart.title}</h3>") :]
-    svg = drawn[drawn.index("<svg") : drawn.index("</svg>")]
-    assert "var(--policy)" in svg and chart.caption in drawn
-    assert ("polite answers" in svg) == (chart.name == "harm"), "a legend where there are several lines"

@@ -2,7 +2,7 @@
 
 import pytest
 
-from experiments import bag_ablation, reward_scaling, rlhf_v5, safety_scaling
+from experiments import bag_ablation, reward_ablation, reward_scaling, rlhf_v5, safety_scaling
 from experiments.parts.choice import DATA
 from experiments.parts.scales import SCALES
 from experiments.parts.stages import ROLES
@@ -10,7 +10,9 @@ from llama2_jax import recipe
 from llama2_jax.data.counts import most_records
 
 on_a_run = pytest.mark.parametrize(
-    "experiment", [bag_ablation, reward_scaling, safety_scaling], ids=lambda module: module.__name__.split(".")[-1]
+    "experiment",
+    [bag_ablation, reward_ablation, reward_scaling, safety_scaling],
+    ids=lambda module: module.__name__.split(".")[-1],
 )
 
 

@@ -1,0 +1,50 @@
+"""What the margin and the auxiliary safety loss do for reward models (appendix A.3.3, tables 28 and 29).
+
+A finished run of rlhf_v5, config.source_run, gives its tokenizer, the comparisons of its five rounds and its fine-tuned
+model. From that model helpfulness models are trained without a margin, with the small and with the large one, and
+safety models with and without the auxiliary loss; all are tested on the same held-out comparisons. The report has the
+accuracy by rating and the recall of unsafe answers, with standard errors.
+
+Reaches (tiny): see docs/findings.md.
+Costs (tiny): 6 minutes on 2 CPU cores, after the run of rlhf_v5.
+Run: python -m llama2_jax.main --config=experiments/reward_ablation.py[:<scale>[,<data>]] --config.source_run=<workdir>
+"""
+
+from ml_collections import ConfigDict
+
+from experiments import rlhf_v1
+from experiments.parts.ending import add_report
+from experiments.parts.source_run import add_model, add_records, keep_settings_alone
+from experiments.parts.stages import add_stage
+from experiments.parts.training import reward_model
+
+ROUNDS = range(1, 6)
+# By stage: the kind of model, and the field that is not as the recipe has it.
+ABLATIONS = {
+    "no_margin": ("helpfulness", {"margin": "none"}),
+    "small_margin": ("helpfulness", {"margin": "small"}),
+    "large_margin": ("helpfulness", {"margin": "large"}),
+    "no_auxiliary_loss": ("safety", {"safety_auxiliary_weight": 0.0}),
+    "auxiliary_loss": ("safety", {"safety_auxiliary_weight": 1.0}),
+}
+
+
+def get_config(argument: str = "tiny") -> ConfigDict:
+    """The experiment at a scale, on its default data or other (parts/choice.py)."""
+    config = rlhf_v1.start(argument)
+    keep_settings_alone(config, "reward_ablation")
+    comparisons = tuple(f"rlhf_v{number}_annotation" for number in ROUNDS)
+    for name in comparisons:
+        add_records(config, name, "annotation")
+    add_model(config, "sft")
+    for name, (kind, fields) in ABLATIONS.items():
+        add_stage(config, name, {
+            "run": "llama2_jax.stages.reward_model",
+            "role": "reward_ablation",
+            "inputs": {"tokenizer": "tokenizer", "start": "sft", "annotations": comparisons},
+            "round": max(ROUNDS),
+            **reward_model(config, kind),
+            **fields,
+        })  # fmt: skip
+    add_report(config)
+    return config
