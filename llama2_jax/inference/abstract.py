@@ -80,7 +80,8 @@ def compile_decode(config: ModelConfig, weights: Any, shapes: GenerationShapes, 
     hidden, cache = with_shardings(outputs, compile_prefill(config, weights, shapes).output_shardings)
     integers, integer = _vector(shapes.rows, jnp.int32), _scalar(jnp.int32)
     rows = DecodedRows(
-        integers, _vector(shapes.rows, jnp.float32), integers, used=integer, eos_id=integer,
+        integers, _vector(shapes.rows, jnp.float32), integers,
+        used=_vector(shapes.rows, jnp.bool_), eos_id=integer,
         top_p=None if top_p == 1.0 else _scalar(jnp.float32),
     )  # fmt: skip
     return compile_abstract(

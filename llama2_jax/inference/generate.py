@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
-from jaxtyping import Array, Float, Int, Key
+from jaxtyping import Array, Bool, Float, Int, Key
 
 from llama2_jax.inference.batches import batches, generation_batch_size, make_prompt_batch, prompt_batch_size
 from llama2_jax.inference.consolidation import generation_weights
@@ -102,7 +102,7 @@ def generate(
       ValueError: if a prompt is empty or leaves no room for max_new_tokens, or if the number of temperatures or
         prompt_ids is not that of the prompts.
     """
-    _check_prompts(prompts, model_config.max_length, sampling.max_new_tokens)
+    check_prompts(prompts, model_config.max_length, sampling.max_new_tokens)
     temperatures = _temperatures(sampling, len(prompts))
     prompt_ids = range(len(prompts)) if prompt_ids is None else prompt_ids
     if len(prompt_ids) != len(prompts):
@@ -129,7 +129,7 @@ def generate(
             positions=np.asarray([len(prompts[index]) for index in row_prompts] + [1] * padding, np.int32),
             temperature=np.asarray([temperatures[index] for index in row_prompts] + [0.0] * padding, np.float32),
             answer_ids=np.asarray([answer_ids[answer] for answer in batch] + [0] * padding, np.int32),
-            used=np.int32(len(batch)),
+            used=np.arange(batch_size) < len(batch),
             eos_id=np.int32(eos_id),
             top_p=None if sampling.top_p == 1.0 else np.float32(sampling.top_p),
         )
@@ -185,7 +185,7 @@ class DecodedRows:
       positions: the position of each row's first new token.
       temperature: of each row.
       answer_ids: of each row; together with the key they determine its randomness.
-      used: how many rows are answers; the others are padding.
+      used: which rows are answers; the others are padding.
       eos_id: the token that ends an answer.
       top_p: the nucleus; None compiles a program without it.
     """
@@ -193,7 +193,7 @@ class DecodedRows:
     positions: Int[Array, "batch"]
     temperature: Float[Array, "batch"]
     answer_ids: Int[Array, "batch"]
-    used: Int[Array, ""]
+    used: Bool[Array, "batch"]
     eos_id: Int[Array, ""]
     top_p: Float[Array, ""] | None
 
@@ -249,7 +249,7 @@ def decode_rows(
     state = (
         jnp.int32(0),
         hidden,
-        jnp.arange(batch) >= rows.used,
+        ~rows.used,
         jnp.zeros((batch, steps), jnp.int32),
         jnp.zeros((batch, steps), jnp.float32),
         jnp.zeros(batch, jnp.int32),
@@ -259,7 +259,8 @@ def decode_rows(
     return *replicate((tokens, logps, sizes, ended), mesh), cache
 
 
-def _check_prompts(prompts: Sequence[Sequence[int]], max_length: int, max_new_tokens: int) -> None:
+def check_prompts(prompts: Sequence[Sequence[int]], max_length: int, max_new_tokens: int) -> None:
+    """Raises a ValueError if a prompt is empty or leaves no room for max_new_tokens."""
     for index, prompt in enumerate(prompts):
         if not 0 < len(prompt) <= max_length - max_new_tokens:
             raise ValueError(

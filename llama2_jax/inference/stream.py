@@ -98,7 +98,7 @@ def read(streamer: Streamer, context: Context, tokens: Sequence[int]) -> Context
             f"a prompt of {len(tokens)} tokens; the model's context has room for 1 to {longest} and one more"
         )
     # The last token is always read: the next one is drawn from its state.
-    start = min(_shared_prefix(context.tokens, tokens), len(tokens) - 1)
+    start = min(shared_prefix(context.tokens, tokens), len(tokens) - 1)
     cache, hidden = context.cache, None
     while start < len(tokens):
         size = LARGE_BLOCK if len(tokens) - start >= LARGE_BLOCK else SMALL_BLOCK
@@ -215,7 +215,7 @@ def _randomness(key: Key[Array, ""], *, steps: int) -> Float[Array, "steps"]:
     return uniforms(key, jnp.zeros(1, jnp.int32), steps)[0]
 
 
-def _shared_prefix(left: Sequence[int], right: Sequence[int]) -> int:
+def shared_prefix(left: Sequence[int], right: Sequence[int]) -> int:
     """Returns the length of the longest common prefix."""
     pairs = zip(left, right, strict=False)
     return next((index for index, (a, b) in enumerate(pairs) if a != b), min(len(left), len(right)))

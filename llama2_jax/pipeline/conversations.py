@@ -5,10 +5,13 @@ from collections.abc import Sequence
 
 import jax
 
+from llama2_jax.inference import turns
+from llama2_jax.inference.batches import generation_batch_size
 from llama2_jax.inference.generate import Sampling
 from llama2_jax.pipeline.resumable import map_resumable
 from llama2_jax.pipeline.runtime import Runtime
-from llama2_jax.pipeline.sampling import Policy, sample_answers
+from llama2_jax.pipeline.sampling import Policy
+from llama2_jax.sharding.mesh import mesh_of
 from llama2_jax.text.dialogue import encode_prompt
 
 
@@ -56,30 +59,61 @@ def converse(
     Returns:
       A conversation for each dialogue; it ends early if the context is full.
     """
-    conversations = [
-        Conversation([{"role": "system", "content": systems[index]}] if systems else [], [])
-        for index in range(len(user_turns))
-    ]
     prompt_ids = range(len(user_turns)) if prompt_ids is None else prompt_ids
-    for turn in range(max(map(len, user_turns), default=0)):
-        asked = _prompts(policy, user_turns, conversations, turn, sampling.max_new_tokens)
-        if asked:
-            samples = sample_answers(
-                policy,
-                [prompt for _, prompt in asked.values()],
-                sampling,
-                jax.random.fold_in(key, turn),
-                prompt_ids=[prompt_ids[index] for index in asked],
-            )
-            for (index, (messages, _)), sample in zip(asked.items(), samples, strict=True):
-                answer = {
-                    "role": "assistant",
-                    "content": policy.tokenizer.decode(sample.tokens).strip(),
-                    "tokens": sample.tokens.tolist(),
-                }
-                finished = [*conversations[index].finished, bool(sample.finished)]
-                conversations[index] = Conversation([*messages, answer], finished)
-    return conversations
+    mesh, conversations = mesh_of(policy.params), {}
+    # Dialogues of about as many turns together: a row whose dialogue has ended stays idle.
+    by_turns = sorted(range(len(user_turns)), key=lambda index: len(user_turns[index]))
+    most = generation_batch_size(policy.model, mesh)
+    for first in range(0, len(by_turns), most):
+        batch = by_turns[first : first + most]
+        started = [
+            Conversation([{"role": "system", "content": systems[index]}] if systems else [], []) for index in batch
+        ]
+        answered = _converse_batch(
+            policy,
+            [user_turns[index] for index in batch],
+            started,
+            sampling,
+            key,
+            [prompt_ids[index] for index in batch],
+            generation_batch_size(policy.model, mesh, len(batch)),
+        )
+        conversations |= dict(zip(batch, answered, strict=True))
+    return [conversations[index] for index in range(len(user_turns))]
+
+
+def _converse_batch(
+    policy: Policy,
+    user_turns: Sequence[Sequence[str]],
+    started: list[Conversation],
+    sampling: Sampling,
+    key: jax.Array,
+    prompt_ids: Sequence[int],
+    rows: int,
+) -> list[Conversation]:
+    """`converse` for at most `rows` dialogues, which are answered together; `started` is changed in place."""
+    dialogues = turns.begin(policy.model, policy.params, rows)
+    for turn in range(max(map(len, user_turns))):
+        asked = _prompts(policy, user_turns, started, turn, sampling.max_new_tokens)
+        if not asked:
+            break
+        dialogues, samples = turns.answer_turn(
+            dialogues,
+            {index: prompt for index, (_, prompt) in asked.items()},
+            sampling,
+            jax.random.fold_in(key, turn),
+            dict(enumerate(prompt_ids)),
+            policy.tokenizer.eos_id,
+        )
+        for index, (messages, _) in asked.items():
+            answer = {
+                "role": "assistant",
+                "content": policy.tokenizer.decode(samples[index].tokens).strip(),
+                "tokens": samples[index].tokens.tolist(),
+            }
+            finished = [*started[index].finished, samples[index].finished]
+            started[index] = Conversation([*messages, answer], finished)
+    return started
 
 
 def converse_resumable(

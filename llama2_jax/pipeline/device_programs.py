@@ -36,6 +36,7 @@ from llama2_jax.training.optimizer import OptimizerConfig, make_optimizer
 from llama2_jax.training.state import TrainState, state_shardings
 
 LONGEST_PROMPTS = "prompts are as long as model.max_length - max_new_tokens allows, and no answer ends before its limit"
+TURN_AFTER_TURN = "dialogues, which are read in small blocks, are counted as if each turn's prompt were prefilled whole"
 
 
 def abstract_model(name: str, model: ModelConfig, mesh: Mesh, head: str = "language") -> ResidentModel:

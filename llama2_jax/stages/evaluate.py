@@ -33,7 +33,7 @@ from llama2_jax.evaluation.win_rate import WinRate, win_rates
 from llama2_jax.inference.generate import Sample, Sampling
 from llama2_jax.models.config import ModelConfig
 from llama2_jax.pipeline.conversations import Conversation, converse_resumable
-from llama2_jax.pipeline.device_programs import LONGEST_PROMPTS, abstract_model, generation
+from llama2_jax.pipeline.device_programs import LONGEST_PROMPTS, TURN_AFTER_TURN, abstract_model, generation
 from llama2_jax.pipeline.encoding import load_tokenizer, read_prompts, read_records
 from llama2_jax.pipeline.general_reward import (
     GeneralReward,
@@ -147,8 +147,9 @@ def device_work(config: ConfigDict, model: ModelConfig, mesh: Mesh) -> DeviceWor
         *annotator_scores(config, model, mesh, (version, *rewards)),
         *([instruction_attention_work(model, mesh, version, rewards)] if config.instruction_dialogues else ()),
     )
-    assumptions = (LONGEST_PROMPTS, f"of the judge {config.judge.function} only its models are counted")
-    return DeviceWork(programs, assumptions=assumptions)
+    judged = f"of the judge {config.judge.function} only its models are counted"
+    in_turns = (TURN_AFTER_TURN,) if config.instruction_dialogues else ()
+    return DeviceWork(programs, assumptions=(LONGEST_PROMPTS, *in_turns, judged))
 
 
 def _seen(records: Sequence[dict]) -> int:

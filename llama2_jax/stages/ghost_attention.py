@@ -16,7 +16,7 @@ from ml_collections import ConfigDict
 from llama2_jax.inference.generate import Sampling
 from llama2_jax.models.config import ModelConfig
 from llama2_jax.pipeline.conversations import Conversation, converse_resumable
-from llama2_jax.pipeline.device_programs import LONGEST_PROMPTS, abstract_model, generation
+from llama2_jax.pipeline.device_programs import LONGEST_PROMPTS, TURN_AFTER_TURN, abstract_model, generation
 from llama2_jax.pipeline.encoding import load_tokenizer, read_records
 from llama2_jax.pipeline.runtime import Inputs, Runtime, stable_hash
 from llama2_jax.pipeline.sampling import load_policy
@@ -65,7 +65,7 @@ def run(config: ConfigDict, inputs: Inputs, runtime: Runtime) -> dict:
 def device_work(config: ConfigDict, model: ModelConfig, mesh: Mesh) -> DeviceWork:
     """Generation, turn after turn."""
     policy = abstract_model("policy", model, mesh)
-    return DeviceWork(generation(config, model, mesh, policy), assumptions=(LONGEST_PROMPTS,))
+    return DeviceWork(generation(config, model, mesh, policy), assumptions=(LONGEST_PROMPTS, TURN_AFTER_TURN))
 
 
 def user_turns(record: Mapping) -> list[str]:

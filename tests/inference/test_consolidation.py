@@ -87,7 +87,7 @@ def program(model, host_params, *shape):
     )
     decoded_rows = DecodedRows(
         positions=np.full(16, 32, np.int32), temperature=np.ones(16, np.float32), answer_ids=rows,
-        used=np.int32(16), eos_id=np.int32(2), top_p=None,
+        used=np.ones(16, bool), eos_id=np.int32(2), top_p=None,
     )  # fmt: skip
     return decode_rows.lower(
         weights, hidden, cache, decoded_rows, jax.random.key(0), config=model, steps=8, mesh=mesh

@@ -7,6 +7,7 @@ import pytest
 from ml_collections import ConfigDict
 
 from llama2_jax.evaluation.measures import MEASURES, Measure, to_json
+from llama2_jax.inference import turns
 from llama2_jax.inference.generate import Sample
 from llama2_jax.pipeline import encoding, general_reward, instruction_attention, sampling
 from llama2_jax.pipeline.reward_models import Scores
@@ -57,6 +58,10 @@ def stage(tmp_path, monkeypatch):
         tokens = np.asarray([*map(ord, ANSWERS[params]), eos_id], np.int32)
         return [Sample(index, tokens, True, np.zeros(len(tokens))) for index in range(len(prompts))]
 
+    def answer_turn(params, prompts, sampling, key, answer_ids, eos_id):
+        samples = generate(None, params, prompts, sampling, key, eos_id)
+        return params, dict(zip(prompts, samples, strict=True))
+
     def score(rows):
         scores = np.asarray([len(row["tokens"]) for row in rows], np.float32)
         return Scores(scores, -scores, scores)
@@ -65,6 +70,8 @@ def stage(tmp_path, monkeypatch):
         return np.full(tokens.shape, ATTENTION[params], np.float32)
 
     monkeypatch.setattr(sampling, "generate", generate)
+    monkeypatch.setattr(turns, "begin", lambda config, params, rows: params)
+    monkeypatch.setattr(turns, "answer_turn", answer_turn)
     monkeypatch.setattr(instruction_attention, "largest_attention", largest_attention)
     monkeypatch.setattr(sampling, "load_model", lambda folder, mesh, head: types.SimpleNamespace(params=folder.name))
     monkeypatch.setattr(evaluate, "load_reward_models", lambda *_, **__: types.SimpleNamespace(score=score))
