@@ -46,9 +46,13 @@ def points(version: Mapping) -> float:
 def score(reports: Sequence[Mapping]) -> Score:
     """Returns the score of runs that differ by their seed alone, from their reports (report.json)."""
     reached = [points(report["versions"][-1]) for report in reports]
-    half_width = None
-    if len(reached) > 1:
-        error = statistics.stdev(reached) / math.sqrt(len(reached))
-        half_width = float(stats.t.ppf(0.975, len(reached) - 1)) * error
     minutes = statistics.median(sum(report["seconds"].values()) / 60 for report in reports)
-    return Score(statistics.mean(reached), half_width, minutes, len(reached))
+    return Score(statistics.mean(reached), half_width(reached), minutes, len(reached))
+
+
+def half_width(values: Sequence[float]) -> float | None:
+    """Returns the half-width of the 95 % interval of the values' mean (Student's t); None for one value."""
+    if len(values) < 2:
+        return None
+    error = statistics.stdev(values) / math.sqrt(len(values))
+    return float(stats.t.ppf(0.975, len(values) - 1)) * error
