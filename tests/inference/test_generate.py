@@ -168,7 +168,7 @@ def test_the_loop_ends_with_the_last_row(params, prompts):
         positions=np.full(8, 5, np.int32),
         temperature=np.zeros(8, np.float32),
         answer_ids=np.arange(8, dtype=np.int32),
-        used=np.arange(4) < 3,
+        used=np.arange(8) < 3,
         eos_id=greedy[0].tokens[0],
         top_p=None,
     )

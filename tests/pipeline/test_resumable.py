@@ -10,6 +10,7 @@ import jax
 import pytest
 from ml_collections import ConfigDict
 
+from llama2_jax.inference import turns
 from llama2_jax.models.llama import init_language_model, init_scalar_model
 from llama2_jax.pipeline import encoding, resumable, sampling
 from llama2_jax.pipeline.resumable import map_resumable, remove_shards
@@ -166,7 +167,7 @@ STAGES = {
                                                     "preprompts": source("preprompts", "raw"),
                                                     "compared_prompts": 5}),
     "ghost_attention": (ghost_attention, {"dialogues": source("dialogues", "raw"), "instructions": {},
-                                          "terse_fraction": 0.5}),
+                                          "terse_fraction": 0.5, "rows_per_dialogue": 2}),
     "rejection_sampling": (rejection_sampling, {"prompts": source("prompts", "prompts"), "samples_per_prompt": 3,
                                                 "temperatures": (0.8, 1.2), "sweep_prompts": 4, "round": 1,
                                                 "sweep_samples_per_prompt": 4, "sweep_error_rate": 0.05,
@@ -200,19 +201,23 @@ def stage(monkeypatch):
     monkeypatch.setattr(encoding.Tokenizer, "load", lambda path: Letters())
     for module in (evaluate, rejection_sampling):
         monkeypatch.setattr(module, "load_reward_models", load_reward_models)
-    generate = sampling.generate
+    generate, answer_turn = sampling.generate, turns.answer_turn
 
     def run(name, folder, rows, ends_before=None):
         module, changes = STAGES[name]
         calls = []
 
-        def counted(*arguments, **options):
-            calls.append(arguments[2])
-            if len(calls) == ends_before:
-                raise Cut
-            return generate(*arguments, **options)
+        def counted(function):
+            def call(*arguments, **options):
+                calls.append(function)
+                if len(calls) == ends_before:
+                    raise Cut
+                return function(*arguments, **options)
 
-        monkeypatch.setattr(sampling, "generate", counted)
+            return call
+
+        monkeypatch.setattr(sampling, "generate", counted(generate))
+        monkeypatch.setattr(turns, "answer_turn", counted(answer_turn))
         folder.mkdir(exist_ok=True)
         runtime = smallest_runtime(folder, model=dataclasses.replace(MODEL, generation_rows=rows))
         inputs = {role: folder / role for role in ("tokenizer", "policy", "safety", "newest", "earlier", "start")}
