@@ -17,7 +17,7 @@ from jaxtyping import Array, Float, Int, Key
 
 from llama2_jax.inference.consolidation import generation_weights
 from llama2_jax.inference.generate import DecodedRows, Sample, Sampling, check_prompts, decode_rows
-from llama2_jax.inference.stream import shared_prefix
+from llama2_jax.inference.stream import Streamer, shared_prefix
 from llama2_jax.models import decoding
 from llama2_jax.models.config import ModelConfig
 from llama2_jax.models.decoding import DecodingWeights
@@ -34,16 +34,12 @@ class Dialogues:
     """What a model has read of a batch of dialogues. `answer_turn` donates the cache: continue with what it returns.
 
     Attributes:
-      config: the network.
-      weights: its parameters as decoding reads them.
-      mesh: the devices they are split over; None for one device.
+      model: what answers.
       tokens: for each row the ids in the cache, in order.
       cache: their keys and values.
     """
 
-    config: ModelConfig
-    weights: DecodingWeights
-    mesh: Mesh | None
+    model: Streamer
     tokens: tuple[tuple[int, ...], ...]
     cache: KVCache
 
@@ -53,7 +49,7 @@ def begin(config: ModelConfig, params: Mapping, rows: int) -> Dialogues:
     mesh = mesh_of(params)
     # Whole blocks are written: the padding of the last one may extend beyond the last position.
     cache = _empty(config=config, rows=rows, slots=config.max_length + max(BLOCKS), mesh=mesh)
-    return Dialogues(config, generation_weights(config, params), mesh, ((),) * rows, cache)
+    return Dialogues(Streamer(config, generation_weights(config, params), mesh), ((),) * rows, cache)
 
 
 def answer_turn(
@@ -81,8 +77,8 @@ def answer_turn(
     Raises:
       ValueError: if a prompt is empty or leaves no room for max_new_tokens.
     """
-    config, rows = dialogues.config, len(dialogues.tokens)
-    check_prompts([*prompts.values()], config.max_length, sampling.max_new_tokens)
+    model, rows = dialogues.model, len(dialogues.tokens)
+    check_prompts([*prompts.values()], model.config.max_length, sampling.max_new_tokens)
     cache, hidden = _read(dialogues, prompts, sampling.max_new_tokens)
     decoded_rows = DecodedRows(
         positions=np.asarray([len(prompts.get(row, ())) for row in range(rows)], np.int32),
@@ -93,8 +89,8 @@ def answer_turn(
         top_p=None if sampling.top_p == 1.0 else np.float32(sampling.top_p),
     )
     *decoded, cache = decode_rows(
-        dialogues.weights, hidden, cache, decoded_rows, key,
-        config=config, steps=sampling.max_new_tokens, mesh=dialogues.mesh,
+        model.weights, hidden, cache, decoded_rows, key,
+        config=model.config, steps=sampling.max_new_tokens, mesh=model.mesh,
     )  # fmt: skip
     tokens, logps, sizes, finished = map(np.asarray, decoded)
     samples = {
@@ -111,7 +107,7 @@ def _read(
     dialogues: Dialogues, prompts: Mapping[int, Sequence[int]], new_tokens: int
 ) -> tuple[KVCache, Float[Array, "rows dim"]]:
     """Returns the cache with the prompts read, and the state of each one's last token."""
-    rows, slots = len(dialogues.tokens), dialogues.cache.positions.shape[1]
+    model, rows, slots = dialogues.model, len(dialogues.tokens), dialogues.cache.positions.shape[1]
     # The last token is always read: the next one is drawn from its state.
     kept = np.asarray(
         [
@@ -124,12 +120,12 @@ def _read(
     wanted = sum(_blocks(longest)) + new_tokens
     cache = _forget(dialogues.cache, kept)
     if int(cache.index) + wanted > slots:
-        cache = _to_the_front(cache, kept, mesh=dialogues.mesh)
+        cache = _to_the_front(cache, kept, mesh=model.mesh)
     if int(cache.index) + wanted > slots:
         kept = np.zeros(rows, np.int32)
-        cache = _to_the_front(_forget(cache, kept), kept, mesh=dialogues.mesh)
+        cache = _to_the_front(_forget(cache, kept), kept, mesh=model.mesh)
         longest = max(map(len, prompts.values()))
-    hidden = np.zeros((rows, dialogues.config.dim), dialogues.config.compute_dtype)
+    hidden = np.zeros((rows, model.config.dim), model.config.compute_dtype)
     first = 0
     for size in _blocks(longest):
         tokens, positions = np.zeros((rows, size), np.int32), np.full((rows, size), -1, np.int32)
@@ -138,7 +134,7 @@ def _read(
             tokens[row, : len(block)] = block
             positions[row, : len(block)] = kept[row] + first + np.arange(len(block))
         hidden, cache = _read_block(
-            dialogues.weights, tokens, positions, cache, hidden, config=dialogues.config, mesh=dialogues.mesh
+            model.weights, tokens, positions, cache, hidden, config=model.config, mesh=model.mesh
         )
         first += size
     return cache, hidden
