@@ -5,8 +5,8 @@ model. From that model helpfulness models are trained without a margin, with the
 safety models with and without the auxiliary loss; all are tested on the same held-out comparisons. The report has the
 accuracy by rating and the recall of unsafe answers, with standard errors.
 
-Reaches (tiny): see docs/findings.md.
-Costs (tiny): 6 minutes on 2 CPU cores, after the run of rlhf_v5.
+Reaches (tiny): five reward models on the report's page; their differences have not been measured yet.
+Costs (tiny): not measured; as five of rlhf_v5's last reward models, after its run.
 Run: python -m llama2_jax.main --config=experiments/reward_ablation.py[:<scale>[,<data>]] --config.source_run=<workdir>
 """
 

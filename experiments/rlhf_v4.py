@@ -4,7 +4,7 @@ The fine-tuning has both from here on: dialogues in which V3 keeps an instructio
 again by the newest reward models.
 
 Reaches (tiny): true helpfulness 0.61, a win rate over SFT of 0.77, on unseen questions (one seed, before Ghost
-Attention was changed); known instructions kept in 0.9 of answers at turn 6, 0.8 at turn 20 (docs/results.md).
+Attention was changed); known instructions kept in 0.9 of answers at turn 6, 0.6 to 0.8 at turn 20.
 Costs (tiny): 23 minutes on 2 CPU cores, V3 among them.
 Run: python -m llama2_jax.main --config=experiments/rlhf_v4.py[:<scale>[,<data>]]
 """
