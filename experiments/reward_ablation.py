@@ -6,7 +6,7 @@ safety models with and without the auxiliary loss; all are tested on the same he
 accuracy by rating and the recall of unsafe answers, with standard errors.
 
 Reaches (tiny): five reward models on the report's page; their differences have not been measured yet.
-Costs (tiny): not measured; as five of rlhf_v5's last reward models, after its run.
+Costs (tiny): some 6 minutes on 2 CPU cores, after the run of rlhf_v5 (five of its last reward models).
 Run: python -m llama2_jax.main --config=experiments/reward_ablation.py[:<scale>[,<data>]] --config.source_run=<workdir>
 """
 
