@@ -85,8 +85,9 @@ def hub(tmp_path, monkeypatch):
     close_session()
 
 
-# What takes minutes, each file's tests in one worker, since they share a run of the whole recipe or what they compile.
-LONG = ("test_end_to_end.py", "test_rehearsal.py", "test_processes.py", "test_bring_your_own.py")
+# What takes minutes: the tests of a folder or a file in one worker, since they share a run of the whole recipe or what
+# they compile.
+LONG = ("end_to_end", "test_rehearsal.py", "test_processes.py", "test_bring_your_own.py")
 
 
 def pytest_collection_modifyitems(items):
@@ -95,8 +96,8 @@ def pytest_collection_modifyitems(items):
     Each gets a stretch of the tests in their order, all of the same length (see the scheduler below).
     """
     workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
-    long = [[item for item in items if item.path.name == name] for name in LONG]
-    others = iter([item for item in items if item.path.name not in LONG])
+    long = [[item for item in items if name in item.path.parts] for name in LONG]
+    others = iter([item for item in items if not set(LONG) & set(item.path.parts)])
     ordered, length = [], len(items) / workers
     for worker in range(workers):
         ordered += itertools.chain(*long[worker::workers])

@@ -1,0 +1,93 @@
+"""The experiments on what a finished run of the recipe left."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+
+from experiments import bag_ablation, distillation, reward_ablation, reward_scaling, safety_scaling
+from llama2_jax import recipe
+from llama2_jax.training.model_folder import load_model
+from tests.end_to_end.whole_run import rows
+from tests.smallest import shrink
+
+pytestmark = pytest.mark.slow
+
+
+def test_a_smaller_model_learns_from_the_best_samples_of_a_larger_one(finished, tmp_path):
+    """One layer from two, up to PPO, which is as in the other runs; tests/experiments/test_distillation.py has more."""
+    config = shrink(distillation.get_config())
+    config.model.layers = 1
+    config.teacher = str(finished)
+    records = recipe.run(config, str(tmp_path), until="rlhf_v5_safety_reward")
+    for number in range(1, 6):
+        imported = tmp_path / f"teacher_rlhf_v{number}_rejection_sampling"
+        teacher = finished / f"rlhf_v{number}_rejection_sampling"
+        assert rows(imported / "bag.jsonl") == rows(teacher / "bag.jsonl")
+        student = f"rlhf_v{number}_distillation"
+        assert records[student]["results"]["dialogues"][imported.name] == len(rows(teacher / "bag.jsonl")) > 0
+        assert (load_model(tmp_path / student).config.layers, load_model(teacher).config.layers) == (1, 2)
+    compared = [row for n in range(1, 6) for row in rows(finished / f"rlhf_v{n}_annotation" / "comparisons.jsonl")]
+    seen = records["rlhf_v5_safety_reward"]["results"]["comparisons"]
+    assert seen["safety"] >= sum(row["domain"] == "safety" for row in compared) > 0
+
+
+def test_reward_models_learn_from_parts_of_another_run_s_comparisons(finished, tmp_path):
+    config = shrink(reward_scaling.get_config())
+    config.source_run = str(finished)
+    config.stages = tuple(name for name in config.stages if not ("_quarter" in name or "_half" in name))
+    config.report.inputs.stages = config.stages[:-1]
+    records = recipe.run(config, str(tmp_path))
+    report = json.loads((tmp_path / "report" / "report.json").read_text())["reward_scaling"]
+    for kind in ("helpfulness", "safety"):
+        trained_on = [sum(row["comparisons"].values()) for row in report if row["kind"] == kind]
+        assert 0 < trained_on[0] < trained_on[-1] and trained_on == sorted(trained_on)
+        whole = json.loads((finished / f"rlhf_v5_{kind}_reward" / "stage.json").read_text())["results"]
+        assert trained_on[-1] == sum(whole["comparisons"].values()), "of two domains, in a mix of its own"
+        for name in ("pairs", "left_out"):
+            assert records[f"{kind}_reward_all"]["results"][name] == whole[name]
+
+
+def test_reward_models_learn_with_another_margin_and_without_the_auxiliary_loss(finished, tmp_path):
+    config = shrink(reward_ablation.get_config())
+    config.source_run = str(finished)
+    records = recipe.run(config, str(tmp_path))
+    report = json.loads((tmp_path / "report" / "report.json").read_text())["reward_ablation"]
+    assert [row["stage"] for row in report] == [*reward_ablation.ABLATIONS]
+    assert [row["margin"] for row in report[:3]] == ["none", "small", "large"]
+    weights = [jax.tree.leaves(load_model(tmp_path / row["stage"]).params)[0] for row in report]
+    assert all(not np.array_equal(weights[0], other) for other in weights[1:3])
+    assert not np.array_equal(weights[3], weights[4])
+    for row in report:
+        own = json.loads((finished / f"rlhf_v5_{row['kind']}_reward" / "stage.json").read_text())["results"]
+        assert records[row["stage"]]["results"]["pairs"] == own["pairs"], "the same test for all"
+
+
+def test_the_fourth_version_on_the_last_round_s_answers_and_on_all(finished, tmp_path):
+    config = shrink(bag_ablation.get_config())
+    config.source_run = str(finished)
+    records = recipe.run(config, str(tmp_path))
+    fourth = finished / "rlhf_v4_rejection_sampling"
+    for name, file in (("rlhf_v4_last_round", "samples.jsonl"), ("rlhf_v4_all_rounds", "bag.jsonl")):
+        trained_on = records[name]["results"]["dialogues"]
+        assert trained_on["rlhf_v4_rejection_sampling"] == len(rows(fourth / file)) > 0
+    report = json.loads((tmp_path / "report" / "report.json").read_text())
+    assert [row["name"] for row in report["versions"]] == [
+        "sft", "rlhf_v3", "rlhf_v4_last_round", "rlhf_v4_all_rounds",
+    ]  # fmt: skip
+    assert all(row["helpfulness"] is not None for row in report["versions"])
+
+
+def test_parts_of_another_run_s_safety_data_are_trained_on_beside_all_of_the_rest(finished, tmp_path):
+    config = shrink(safety_scaling.get_config())
+    config.source_run = str(finished)
+    recipe.run(config, str(tmp_path))
+    report = json.loads((tmp_path / "report" / "report.json").read_text())["safety_scaling"]
+    assert [row["safety_fraction"] for row in report] == [0, 0.01, 0.1, 0.25, 0.5, 1]
+    taken = [row["safety_data"]["safety"] for row in report]
+    assert taken[0] == 0 < taken[-1] == report[0]["safety_data"]["safety_of"] and taken == sorted(taken)
+    whole = json.loads((finished / "rlhf_v5_rejection_sampling" / "stage.json").read_text())["results"]["dialogues"]
+    for row in report:
+        assert row["safety_data"]["helpfulness"] == sum(whole.values()) - taken[-1]
+        assert row["summary"]["rewards"]["safety"]["answers"] > 0
