@@ -14,11 +14,8 @@ from ml_collections import ConfigDict
 
 from experiments import rlhf_v1
 from experiments.parts.ending import add_report
-from experiments.parts.source_run import add_model, add_records, keep_settings_alone
-from experiments.parts.stages import add_stage
-from experiments.parts.training import reward_model
+from experiments.parts.source_run import add_reward_models, keep_settings_alone
 
-ROUNDS = range(1, 6)
 # By stage: the kind of model, and the field that is not as the recipe has it.
 ABLATIONS = {
     "no_margin": ("helpfulness", {"margin": "none"}),
@@ -33,18 +30,6 @@ def get_config(argument: str = "tiny") -> ConfigDict:
     """The experiment at a scale, on its default data or other (parts/choice.py)."""
     config = rlhf_v1.start(argument)
     keep_settings_alone(config, "reward_ablation")
-    comparisons = tuple(f"rlhf_v{number}_annotation" for number in ROUNDS)
-    for name in comparisons:
-        add_records(config, name, "annotation")
-    add_model(config, "sft")
-    for name, (kind, fields) in ABLATIONS.items():
-        add_stage(config, name, {
-            "run": "llama2_jax.stages.reward_model",
-            "role": "reward_ablation",
-            "inputs": {"tokenizer": "tokenizer", "start": "sft", "annotations": comparisons},
-            "round": max(ROUNDS),
-            **reward_model(config, kind),
-            **fields,
-        })  # fmt: skip
+    add_reward_models(config, ABLATIONS)
     add_report(config)
     return config

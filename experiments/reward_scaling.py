@@ -24,11 +24,8 @@ from ml_collections import ConfigDict
 from experiments import rlhf_v1
 from experiments.parts.ending import add_report
 from experiments.parts.rounds import KINDS
-from experiments.parts.source_run import add_model, add_records, keep_settings_alone
-from experiments.parts.stages import add_stage
-from experiments.parts.training import reward_model
+from experiments.parts.source_run import add_reward_models, keep_settings_alone
 
-ROUNDS = range(1, 6)
 # Of the prompts whose comparisons are trained on.
 FRACTIONS = {"eighth": 1 / 8, "quarter": 1 / 4, "half": 1 / 2, "all": 1.0}
 
@@ -37,19 +34,11 @@ def get_config(argument: str = "tiny") -> ConfigDict:
     """The experiment at a scale, on its default data or other (parts/choice.py)."""
     config = rlhf_v1.start(argument)
     keep_settings_alone(config, "reward_scaling")
-    comparisons = tuple(f"rlhf_v{number}_annotation" for number in ROUNDS)
-    for name in comparisons:
-        add_records(config, name, "annotation")
-    add_model(config, "sft")
-    for name, fraction in FRACTIONS.items():
-        for kind in KINDS:
-            add_stage(config, f"{kind}_reward_{name}", {
-                "run": "llama2_jax.stages.reward_model",
-                "role": "reward_scaling",
-                "inputs": {"tokenizer": "tokenizer", "start": "sft", "annotations": comparisons},
-                "round": max(ROUNDS),
-                **reward_model(config, kind),
-            })  # fmt: skip
-            config[f"{kind}_reward_{name}"].prompt_fraction = fraction
+    parts = {
+        f"{kind}_reward_{name}": (kind, {"prompt_fraction": fraction})
+        for name, fraction in FRACTIONS.items()
+        for kind in KINDS
+    }
+    add_reward_models(config, parts)
     add_report(config)
     return config

@@ -1,8 +1,13 @@
 """Experiments on a finished run of rlhf_v5, config.source_run: its stages are imported under their own names."""
 
+from collections.abc import Mapping
+
 from ml_collections import ConfigDict
 
 from experiments.parts.stages import add_stage
+from experiments.parts.training import reward_model
+
+ROUNDS = range(1, 6)
 
 
 def keep_settings_alone(config: ConfigDict, experiment: str) -> None:
@@ -26,6 +31,29 @@ def add_model(config: ConfigDict, name: str) -> None:
 def add_records(config: ConfigDict, name: str, role: str) -> None:
     """Adds the import of what a stage of a role wrote."""
     _add_import(config, name, run="llama2_jax.stages.imported_records", records_of=role)
+
+
+def add_reward_models(config: ConfigDict, models: Mapping[str, tuple[str, Mapping]]) -> None:
+    """Adds reward models on the comparisons of all of the run's rounds, from its fine-tuned model.
+
+    Args:
+      config: the experiment, after `keep_settings_alone`, changed in place.
+      models: by stage, the kind of reward model and the fields in which it differs from the recipe's. The stages' role
+        has the name of the experiment.
+    """
+    comparisons = tuple(f"rlhf_v{number}_annotation" for number in ROUNDS)
+    for name in comparisons:
+        add_records(config, name, "annotation")
+    add_model(config, "sft")
+    for name, (kind, fields) in models.items():
+        add_stage(config, name, {
+            "run": "llama2_jax.stages.reward_model",
+            "role": config.experiment,
+            "inputs": {"tokenizer": "tokenizer", "start": "sft", "annotations": comparisons},
+            "round": max(ROUNDS),
+            **reward_model(config, kind),
+            **fields,
+        })  # fmt: skip
 
 
 def _add_import(config: ConfigDict, name: str, **fields) -> None:
