@@ -27,7 +27,7 @@ def annotation_prompts(number: int) -> SourceDict:
     """
     campaigns = {
         "helpfulness": {"count": (600, 750, 900, 1100, 1400)[number - 1], "unsafe": 0.0, "borderline": 0.2},
-        "safety": {"count": (500, 500, 600, 700, 800)[number - 1], "unsafe": 0.5, "borderline": 0.35},
+        "safety": {"count": (500, 500, 600, 700, 800)[number - 1], "unsafe": 0.65, "borderline": 0.25},
     }
     return {
         domain: {**prompts(f"{domain} campaign", batch=number, **shares), "defaults": {"domain": domain}}
@@ -123,7 +123,7 @@ MINIATURE = Sources(
     demonstrations_after_sampling={},
     # The dialogues bring their own instructions; three of ten combine two. Most are long: each serves cut short too.
     ghost_attention_dialogues={
-        "dialogues": source("instructed.ghost_attention_dialogues", "raw", count=260, turns=(6, 20), combined=0.3)
+        "dialogues": source("instructed.ghost_attention_dialogues", "raw", count=260, turns=(8, 20), combined=0.3)
     },
     standing_instructions={},
     adversarial_prompts={"prompts": prompts("distillation", batch=5, count=250, unsafe=1.0, borderline=0.0)},

@@ -12,7 +12,7 @@ _OPTIONAL = {
     "preferences": {"rating": None, "safety_label": None, "chosen_tokens": None, "rejected_tokens": None},
     "samples": {"category": "", "response_tokens": None},
     "preprompts": {"category": ""},
-    "user_turns": {"instruction": None, "terse": None},
+    "user_turns": {"instruction": None, "terse": None, "rows_after": None},
 }
 
 

@@ -10,7 +10,8 @@
 | samples      | `messages` as in prompts, `response`                                                        |
 | instructions | `instruction`; optional `terse`, a shorter form, by default the same                        |
 | preprompts   | `preprompt`; optional `category` of the prompts that it is for, by default "" (all)         |
-| user_turns   | `turns`: what the user says turn by turn, or `messages`; optional `instruction`, `terse`    |
+| user_turns   | `turns`: what the user says turn by turn, or `messages`; optional `instruction`, `terse`,   |
+|              | and `rows_after`: the turns (1, 2, ...) behind which it may be cut short, by default all    |
 | instructed   | `turns`, and `messages`: a system message with an instruction; optional `seen`              |
 | raw          | any                                                                                         |
 
@@ -148,6 +149,21 @@ def _check_instructed(record: Mapping, kind: str) -> None:
         _check_boolean(record, "seen")
     elif "messages" in record and "turns" not in record:
         check_messages(messages_of(record))
+    if kind == "user_turns" and record.get("rows_after") is not None:
+        _check_rows_after(record["rows_after"], len(user_turns(record)))
+
+
+def user_turns(record: Mapping) -> list[str]:
+    """Returns the user's side of a dialogue: its `turns`, or the user's part of its `messages`."""
+    if "turns" in record:
+        return list(record["turns"])
+    return [message["content"] for message in record["messages"] if message["role"] == "user"]
+
+
+def _check_rows_after(turns: object, count: int) -> None:
+    whole = isinstance(turns, list | tuple) and all(_is_id(turn) and 1 <= turn <= count for turn in turns)
+    if not whole:
+        raise ValueError(f"field rows_after is {shown(turns)}; wanted a list of numbers of turns, from 1 to {count}")
 
 
 def _check_loss(record: Mapping) -> None:

@@ -22,7 +22,8 @@ def ghost_attention_dialogues(
     probed: float = 0.4,
     purpose: str = "",
 ) -> list[dict]:
-    """Returns user turns of dialogues to be continued under an instruction: {"instruction", "terse", "turns"}.
+    """Returns user turns of dialogues to be continued under an instruction: {"instruction", "terse", "turns",
+    "rows_after": the turns, counted from 1, to whose answers the instruction applies}.
 
     Args:
       seed: the world's seed.
@@ -41,7 +42,11 @@ def ghost_attention_dialogues(
         # Training is on the last turn, so it asks about the instruction most often.
         chances = [probed] * (length - 1) + [0.8]
         said = [_turn(seed, rng, questions, chance) for chance in chances]
-        records.append({"instruction": drawn["instruction"], "terse": drawn["terse"], "turns": said})
+        everywhere = "start" in drawn["kinds"]
+        rows_after = [turn for turn, text in enumerate(said, 1) if everywhere or text in questions]
+        records.append(
+            {"instruction": drawn["instruction"], "terse": drawn["terse"], "turns": said, "rows_after": rows_after}
+        )
     return records
 
 

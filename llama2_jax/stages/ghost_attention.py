@@ -13,6 +13,7 @@ from absl import logging
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
+from llama2_jax.data.records import user_turns
 from llama2_jax.inference.generate import Sampling
 from llama2_jax.models.config import ModelConfig
 from llama2_jax.pipeline.conversations import Conversation, converse_resumable
@@ -37,14 +38,14 @@ def run(config: ConfigDict, inputs: Inputs, runtime: Runtime) -> dict:
     sampling = Sampling(config.temperature, config.top_p, config.max_new_tokens)
     conversations = converse_resumable("dialogues", policy, asked, sampling, runtime.key, runtime)
     kept = [
-        (user, conversation, chosen)
-        for user, conversation, chosen in zip(turns, conversations, instructions, strict=True)
-        if len(conversation.answers) == len(user) and conversation.finished[-1]
+        (record, conversation, chosen)
+        for record, conversation, chosen in zip(dialogues, conversations, instructions, strict=True)
+        if len(conversation.answers) == len(user_turns(record)) and conversation.finished[-1]
     ]
     rows = [
-        ghost_dialogue(user[:length], conversation, chosen["shown"])
-        for user, conversation, chosen in kept
-        for length in row_lengths(user, conversation.finished, config.rows_per_dialogue, runtime.seed)
+        ghost_dialogue(user_turns(record)[:length], conversation, chosen["shown"])
+        for record, conversation, chosen in kept
+        for length in row_lengths(record, conversation.finished, config.rows_per_dialogue, runtime.seed)
     ]
     write_jsonl(runtime.folder / "dialogues.jsonl", rows)
     if not rows:
@@ -58,7 +59,7 @@ def run(config: ConfigDict, inputs: Inputs, runtime: Runtime) -> dict:
         "rows": len(rows),
         "left_out_unfinished_or_full": len(turns) - len(kept),
         "terse": float(np.mean([chosen["terse"] for chosen in instructions])),
-        "turns": float(np.mean([len(user) for user, _, _ in kept])) if kept else None,
+        "turns": float(np.mean([len(user_turns(record)) for record, _, _ in kept])) if kept else None,
     }
 
 
@@ -66,13 +67,6 @@ def device_work(config: ConfigDict, model: ModelConfig, mesh: Mesh) -> DeviceWor
     """Generation, turn after turn."""
     policy = abstract_model("policy", model, mesh)
     return DeviceWork(generation(config, model, mesh, policy), assumptions=(LONGEST_PROMPTS, TURN_AFTER_TURN))
-
-
-def user_turns(record: Mapping) -> list[str]:
-    """Returns the user's side of a dialogue: its `turns`, or the user's part of its `messages`."""
-    if "turns" in record:
-        return list(record["turns"])
-    return [message["content"] for message in record["messages"] if message["role"] == "user"]
 
 
 def choose_instructions(
@@ -135,17 +129,20 @@ def _check_forms(record: Mapping) -> None:
             )
 
 
-def row_lengths(user: Sequence[str], finished: Sequence[bool], count: int, seed: int) -> list[int]:
+def row_lengths(record: Mapping, finished: Sequence[bool], count: int, seed: int) -> list[int]:
     """Returns after how many turns a dialogue is cut, for each of its training rows.
 
     Args:
-      user: the user's turns.
+      record: the dialogue. If it says `rows_after`, it is cut after those turns alone: the others' answers have nothing
+        to do with the instruction.
       finished: for each answer whether it ended; only those that did are trained on.
       count: at most so many rows: the whole dialogue, and the others cut after earlier turns, drawn at random.
       seed: of the draw, which depends on what is said too.
     """
-    generator = np.random.default_rng(stable_hash(json.dumps([seed, "rows", list(user)])))
-    earlier = [turn for turn in range(1, len(user)) if finished[turn - 1]]
+    user = user_turns(record)
+    generator = np.random.default_rng(stable_hash(json.dumps([seed, "rows", user])))
+    allowed = range(1, len(user)) if record.get("rows_after") is None else record["rows_after"]
+    earlier = [turn for turn in allowed if turn < len(user) and finished[turn - 1]]
     drawn = generator.choice(earlier, size=min(count - 1, len(earlier)), replace=False)
     return [*sorted(int(turn) for turn in drawn), len(user)]
 

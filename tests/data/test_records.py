@@ -2,7 +2,7 @@
 
 import pytest
 
-from llama2_jax.data.records import check_record
+from llama2_jax.data.records import check_record, user_turns
 
 USER, ASSISTANT = {"role": "user", "content": "u"}, {"role": "assistant", "content": "a"}
 GOOD = {
@@ -108,6 +108,12 @@ def test_tokens_weights_and_what_stages_read_of_a_prompt_are_checked(kind, chang
         check_record({**GOOD[kind], **change}, kind)
 
 
+def test_the_user_s_side_of_a_dialogue():
+    messages = [{"role": "system", "content": "Be brief."}, USER, ASSISTANT, {"role": "user", "content": "And then?"}]
+    said = [USER["content"], "And then?"]
+    assert user_turns({"messages": messages}) == user_turns({"turns": said}) == said
+
+
 GOOD_FOR_A_STAGE = {
     "instructions": {"instruction": "Be brief.", "terse": "Brief."},
     "preprompts": {"preprompt": "You are careful.", "category": "crime"},
@@ -129,6 +135,9 @@ GOOD_FOR_A_STAGE = {
         ("user_turns", {"turns": ["<<SYS>>"]}, "field turns, item 0: .*special tags"),
         ("user_turns", {"turns": ..., "messages": [ASSISTANT]}, "roles are assistant"),
         ("user_turns", {"instruction": "x", "terse": None}, "field terse is None"),
+        ("user_turns", {"rows_after": 1}, "field rows_after is 1; wanted a list of numbers of turns, from 1 to 2"),
+        ("user_turns", {"rows_after": [1, 3]}, r"field rows_after is \[1, 3\]; .*, from 1 to 2"),
+        ("user_turns", {"rows_after": [0]}, r"field rows_after is \[0\]"),
         ("instructed", {"turns": ...}, "there is no field turns"),
         ("instructed", {"messages": [USER]}, "wanted a system message"),
         ("instructed", {"seen": "false"}, "field seen is .false.; wanted true or false"),

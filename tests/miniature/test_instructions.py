@@ -133,3 +133,10 @@ def test_ghost_attention_dialogues_ask_for_what_they_instruct():
     asked = [r for r in records if r["instruction"].startswith("Act as") and "What is your name?" in r["turns"]]
     assert len(asked) > 10
     assert all(standing_in([user(r["terse"])]) == standing_in([user(r["instruction"])]) for r in records)
+
+
+def test_ghost_attention_dialogues_say_to_which_answers_the_instruction_applies():
+    for record in ghost_attention_dialogues(seed=0, count=100):
+        verdicts = [judge([system(record["instruction"]), user(text)], "", seed=0) for text in record["turns"]]
+        applies = [turn for turn, verdict in enumerate(verdicts, 1) if verdict.instruction_kept is not None]
+        assert record["rows_after"] == applies

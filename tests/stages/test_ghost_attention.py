@@ -16,7 +16,7 @@ from llama2_jax.pipeline.conversations import Conversation
 from llama2_jax.pipeline.encoding import encode_row
 from llama2_jax.pipeline.stage_files import read_jsonl
 from llama2_jax.stages import ghost_attention
-from llama2_jax.stages.ghost_attention import choose_instructions, ghost_dialogue, row_lengths, user_turns
+from llama2_jax.stages.ghost_attention import choose_instructions, ghost_dialogue, row_lengths
 from llama2_jax.text.dialogue import encode_prompt
 from tests.smallest import Letters, smallest_runtime
 
@@ -113,11 +113,6 @@ def test_a_dialogue_without_an_instruction_and_nothing_to_draw_from():
         choose_instructions(asking(1), [], terse_fraction=0.5, seed=0)
 
 
-def test_the_user_s_side_of_a_dialogue():
-    said = ["Act as Mozart. Who are you?", "Act as Mozart. And where?"]
-    assert user_turns({"messages": conversation().messages}) == user_turns({"turns": said}) == said
-
-
 def test_the_instruction_stands_in_the_first_turn_alone():
     row = ghost_dialogue(["Who are you?", "And where?"], conversation(), "Figure: Mozart.")
     assert [message["role"] for message in row["messages"]] == ["system", "user", "assistant", "user", "assistant"]
@@ -145,12 +140,21 @@ def test_a_row_that_is_cut_after_an_earlier_turn_has_its_loss_there():
 
 def test_a_dialogue_serves_as_a_whole_and_cut_after_turns_whose_answers_ended():
     user, finished = [f"question {turn}" for turn in range(6)], [True, False, True, True, False, True]
-    assert row_lengths(user, finished, 1, seed=0) == [6]
-    drawn = [row_lengths([*user[:5], f"question {number}"], finished, 3, seed=0) for number in range(60)]
+    assert row_lengths({"turns": user}, finished, 1, seed=0) == [6]
+    others = [{"turns": [*user[:5], f"question {number}"]} for number in range(60)]
+    drawn = [row_lengths(record, finished, 3, seed=0) for record in others]
     assert all(len(lengths) == 3 and lengths[-1] == 6 and lengths == sorted(set(lengths)) for lengths in drawn)
     assert {length for lengths in drawn for length in lengths} == {1, 3, 4, 6}
-    assert row_lengths(user, finished, 9, seed=0) == [1, 3, 4, 6]
-    assert row_lengths(user[:1], [True], 3, seed=0) == [1]
+    assert row_lengths({"turns": user}, finished, 9, seed=0) == [1, 3, 4, 6]
+    assert row_lengths({"turns": user[:1]}, [True], 3, seed=0) == [1]
+
+
+def test_a_dialogue_that_says_which_turns_ask_about_the_instruction_is_cut_after_those():
+    record = {"turns": [f"question {turn}" for turn in range(6)], "rows_after": [2, 3, 6]}
+    assert row_lengths(record, [True] * 6, 4, seed=0) == [2, 3, 6]
+    assert row_lengths(record, [True, False, True, True, True, True], 4, seed=0) == [3, 6]
+    assert row_lengths(record | {"rows_after": []}, [True] * 6, 9, seed=0) == [6]
+    assert row_lengths(record | {"rows_after": None}, [True] * 6, 9, seed=0) == [1, 2, 3, 4, 5, 6]
 
 
 def dialogues(*, seed):
