@@ -81,7 +81,7 @@ def add_ppo(config: ConfigDict, *, policy: str) -> None:
             "function": "llama2_jax.pipeline.reward_models.piecewise_reward",
             "arguments": {"safety_threshold": shared(config, "safety_threshold")},
         },
-        "iterations": by_scale(scale, {"tiny": 20, "small": 100}, paper=400),  # 200 to 400
+        "iterations": by_scale(scale, {"tiny": 16, "small": 100}, paper=400),  # 200 to 400
         "batch_size": by_scale(scale, {"tiny": 256}, paper=512),
         "minibatch_size": 64,  # one gradient step each
         "accumulation": by_scale(scale, {"1b": 8}, paper=1),  # each minibatch in so many parts, one after the other
@@ -97,7 +97,7 @@ def add_ppo(config: ConfigDict, *, policy: str) -> None:
         "whiten_advantages": True,
         "critic_warmup_iterations": by_scale(scale, {"tiny": 3}, paper=0),
         "critic_learning_rate": by_scale(scale, {"tiny": 1e-3, "small": 1e-5}, paper=1e-6),
-        "evaluate_every": by_scale(scale, {"tiny": 10}, paper=20),
+        "evaluate_every": by_scale(scale, {"tiny": 8}, paper=20),
         "patience": 3,  # evaluations on the held-out prompts without a better reward before it stops
         **optimization(
             config,
