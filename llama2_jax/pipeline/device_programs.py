@@ -28,7 +28,12 @@ from llama2_jax.models.config import ModelConfig
 from llama2_jax.models.flops import forward_flops, head_flops, layer_flops, training_flops
 from llama2_jax.models.heads import abstract_params, build_model
 from llama2_jax.models.llama import parameter_shardings
-from llama2_jax.pipeline.model_training import batch_array_sharding, language_model_loss, language_model_step
+from llama2_jax.pipeline.model_training import (
+    batch_array_sharding,
+    language_model_loss,
+    language_model_step,
+    splittable_rows,
+)
 from llama2_jax.sharding.mesh import row_multiple
 from llama2_jax.sizing.abstract import compile_abstract, with_shardings
 from llama2_jax.sizing.programs import Program, ResidentModel
@@ -96,7 +101,7 @@ def language_model_training(settings: ConfigDict, model: ModelConfig, mesh: Mesh
     trained = abstract_trained("model", model, settings.optimizer, mesh)
     step = language_model_step(model, OptimizerConfig(**settings.optimizer), settings.accumulation, mesh)
     flops = training_flops(model, settings.batch_size, settings.length)
-    return train_step(step, trained, _language_batch(settings, mesh), flops)
+    return train_step(step, trained, _language_batch(settings, mesh, settings.accumulation), flops)
 
 
 def held_out_loss(settings: ConfigDict, model: ModelConfig, mesh: Mesh) -> Program:
@@ -186,9 +191,10 @@ def _abstract_params(model: ModelConfig, mesh: Mesh, head: str) -> Any:
     return with_shardings(abstract_params(model, head), parameter_shardings(build_model(model, head), mesh))
 
 
-def _language_batch(settings: ConfigDict, mesh: Mesh) -> dict[str, jax.ShapeDtypeStruct]:
+def _language_batch(settings: ConfigDict, mesh: Mesh, accumulation: int = 1) -> dict[str, jax.ShapeDtypeStruct]:
     names = ("tokens", "positions", "segment_ids", "loss_mask")
-    return abstract_batch(rows_of(names, settings.batch_size, settings.length), mesh)
+    rows = splittable_rows(settings.batch_size, mesh, accumulation)
+    return abstract_batch(rows_of(names, rows, settings.length), mesh)
 
 
 def _prefill_flops(model: ModelConfig, shapes: GenerationShapes) -> float:

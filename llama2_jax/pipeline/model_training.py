@@ -54,7 +54,8 @@ def fit_language_model(
     step = language_model_step(
         runtime.model, OptimizerConfig(**settings.optimizer), settings.accumulation, runtime.mesh
     )
-    return fit_model("language", settings, params, step, batches, steps, runtime, evaluate)
+    shard = functools.partial(shard_rows, mesh=runtime.mesh, accumulation=settings.accumulation)
+    return fit_model("language", settings, params, step, batches, steps, runtime, evaluate, shard)
 
 
 def fit_model(
@@ -66,6 +67,7 @@ def fit_model(
     steps: int,
     runtime: Runtime,
     evaluate: Evaluate | None = None,
+    shard: Callable[[dict], dict] | None = None,
 ) -> Params:
     """Runs the training loop in the stage's folder, from its newest checkpoint; returns the parameters.
 
@@ -73,6 +75,7 @@ def fit_model(
       head: "language" or "scalar".
       settings, params, batches, steps, runtime, evaluate: as for `fit_language_model`.
       step: from `build_train_step`.
+      shard: puts a batch on the devices; by default `shard_batch`.
     """
     save_model_description(runtime.folder, runtime.model, head)
     plan = FitSettings(
@@ -83,7 +86,7 @@ def fit_model(
         evaluate_every=settings.get("evaluate_every", 0),
         throughput=throughput(runtime, settings.length, head),
     )
-    shard = functools.partial(shard_batch, mesh=runtime.mesh)
+    shard = shard or functools.partial(shard_batch, mesh=runtime.mesh)
     with stage_session(runtime) as session:
         state = create_state(params, make_optimizer(OptimizerConfig(**settings.optimizer)))
         return fit(state, step, batches, session, plan, evaluate=evaluate, shard_batch=shard).params
@@ -150,6 +153,24 @@ def shard_batch(batch: dict, mesh: Mesh) -> dict:
     return {name: put(np.asarray(array)) for name, array in batch.items()}
 
 
+def shard_rows(batch: dict, mesh: Mesh, accumulation: int = 1) -> dict:
+    """Puts a batch of a language model, rows of packed tokens, on the devices; see `splittable_rows`.
+
+    Empty rows are added to it. They have no targets, so loss and gradients are those of the batch.
+    """
+    rows = len(batch["tokens"])
+    added = splittable_rows(rows, mesh, accumulation) - rows
+    if added:
+        batch = {name: np.pad(array, ((0, added), (0, 0))) for name, array in batch.items()}
+    return shard_batch(batch, mesh)
+
+
+def splittable_rows(rows: int, mesh: Mesh, accumulation: int = 1) -> int:
+    """Returns how many rows each batch of `rows` has on the mesh: as many more as let it split every microbatch."""
+    multiple = data_parallel_size(mesh) * accumulation
+    return -(-rows // multiple) * multiple
+
+
 def batch_array_sharding(shape: tuple[int, ...], mesh: Mesh, stacked: bool = False) -> NamedSharding:
     """Returns the sharding of an array of a batch, [rows, ...] or, stacked, [accumulation, rows, ...]."""
     if shape[int(stacked)] % data_parallel_size(mesh):
@@ -162,7 +183,7 @@ def held_out_loss(batches: Sequence[dict], runtime: Runtime) -> Evaluate:
 
     def evaluate(params: Params) -> dict[str, float]:
         loss = language_model_loss(runtime.model, runtime.mesh)
-        losses = [loss(params, shard_batch(_without_ids(batch), runtime.mesh)) for batch in batches]
+        losses = [loss(params, shard_rows(_without_ids(batch), runtime.mesh)) for batch in batches]
         return {"held_out_loss": float(np.mean([float(loss) for loss in losses]))} if losses else {}
 
     return evaluate

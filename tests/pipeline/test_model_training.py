@@ -14,11 +14,14 @@ from llama2_jax.pipeline.model_training import (
     language_model_step,
     learning_rate,
     shard_batch,
+    shard_rows,
+    splittable_rows,
 )
 from llama2_jax.sharding.mesh import batch_sharding, make_mesh
 from llama2_jax.training.metrics import read_metrics
 from llama2_jax.training.model_folder import load_model
-from llama2_jax.training.optimizer import OptimizerConfig
+from llama2_jax.training.optimizer import OptimizerConfig, make_optimizer
+from llama2_jax.training.state import create_state
 from tests.smallest import smallest_model, smallest_runtime
 
 
@@ -94,6 +97,20 @@ def test_the_parts_of_two_processes_make_up_the_batch(rows):
         np.testing.assert_array_equal(part, tokens[process * rows // 2 : (process + 1) * rows // 2])
 
 
+@pytest.mark.parametrize(
+    ("rows", "accumulation", "wanted"), [(8, 1, 8), (3, 1, 8), (9, 1, 16), (6, 2, 16), (16, 2, 16)]
+)
+def test_a_batch_gets_as_many_empty_rows_as_let_the_mesh_split_every_microbatch(rows, accumulation, wanted):
+    mesh = make_mesh(data=2, fsdp=4)
+    assert splittable_rows(rows, mesh, accumulation) == wanted
+    assert splittable_rows(rows, make_mesh(data=1, fsdp=1, tensor=8), accumulation) == rows
+    batch = {"tokens": np.ones((rows, 2), np.int32), "segment_ids": np.ones((rows, 2), np.int32)}
+    placed = shard_rows(batch, mesh, accumulation)
+    for name in batch:
+        assert not placed[name].sharding.is_fully_replicated
+        np.testing.assert_array_equal(placed[name], np.repeat([[1, 1], [0, 0]], [rows, wanted - rows], axis=0))
+
+
 def test_stages_of_the_same_shapes_share_one_step():
     mesh = make_mesh(data=1, fsdp=1, devices=jax.devices()[:1])
     arguments = (smallest_model(), OptimizerConfig(), 1, mesh)
@@ -133,6 +150,22 @@ def fit(folder, batches, steps=6):
     start = jax.device_put(start, jax.NamedSharding(runtime.mesh, jax.P()))
     rates = settings(learning_rate=1e-2, warmup_steps=2)
     return runtime, jax.device_get(fit_language_model(rates, start, batches, steps, runtime))
+
+
+def test_three_rows_train_eight_devices_as_they_train_one():
+    """The default batch of tiny's fine-tuning."""
+    model, optimizer = smallest_model(), OptimizerConfig()
+    batch = {name: array[:3] for name, array in next(Batches()).items()}
+    losses, trained = [], []
+    for count in (1, 8):
+        mesh = make_mesh(data=-1, fsdp=1, devices=jax.devices()[:count])
+        params = jax.device_put(init_language_model(model, jax.random.key(0)), jax.NamedSharding(mesh, jax.P()))
+        losses.append(float(language_model_loss(model, mesh)(params, shard_rows(batch, mesh))))
+        state = create_state(params, make_optimizer(optimizer))
+        step = language_model_step(model, optimizer, 1, mesh)
+        trained.append(jax.device_get(step(state, shard_rows(batch, mesh), np.float32(1e-2))[0].params))
+    assert losses[0] == pytest.approx(losses[1], rel=1e-6)
+    jax.tree.map(lambda one, other: np.testing.assert_allclose(one, other, atol=2e-5), *trained)
 
 
 @pytest.mark.slow
