@@ -6,7 +6,7 @@ tokenizer, its comparisons (for the reward models), its best samples and its dia
 here before PPO.
 
 Reaches (tiny, one seed): with half the teacher's layers true helpfulness 0.63 from 0.39, where the teacher reaches 0.64
-from 0.42; violations fall from 0.68 to 0.11, and PPO raises them to 0.20; more in docs/results.md.
+from 0.42; violations fall from 0.68 to 0.11, and PPO raises them to 0.20; more in docs/earlier_results.md.
 Costs (tiny): 16 minutes on one CPU core, after the teacher's run.
 Run: python -m llama2_jax.main --config=experiments/distillation.py[:<scale>[,<data>]] --config.teacher=<its workdir>
 

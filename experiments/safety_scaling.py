@@ -7,7 +7,7 @@ ones. All six answer the same prompts. The report has, with standard errors, the
 saw all data, violations, and false refusals of harmless and of borderline prompts.
 
 Reaches (tiny, one seed): from none to all of the safety data violations fall from 0.96 to 0.08 and false refusals rise
-from 0.00 to 0.15, of borderline prompts to 0.49; the helpfulness reward stays at 0.36 (docs/results.md).
+from 0.00 to 0.15, of borderline prompts to 0.49; the helpfulness reward stays at 0.36 (docs/earlier_results.md).
 Costs (tiny): 11 minutes on 2 busy CPU cores, after the run of rlhf_v5.
 Run: python -m llama2_jax.main --config=experiments/safety_scaling.py[:<scale>[,<data>]] --config.source_run=<workdir>
 """
