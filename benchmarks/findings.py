@@ -1,10 +1,10 @@
 """The paper's figures and tables as the miniature shows them, over seeds (docs/findings.md).
 
-Run: python -m benchmarks.findings [--seeds 0 1 2 3 4] [--workdir runs/seeds] [--run]
+Run: python -m benchmarks.findings [--seeds 0 1 2 3 4] [--workdir runs/seeds] [--run] [--plots docs/figures]
 Reads the reports of benchmarks.seeds under the workdir and those of the experiments on each seed's run, which --run
 makes first where they are missing: seed_<n> and <experiment>_<n>. Prints a table for each figure or table of the paper,
 each number the mean over the seeds that have it with the half-width of its 95 % interval (Student's t); at last, as
-JSON, from how many seeds each is.
+JSON, from how many seeds each is. With --plots it writes plots of the figures, as SVG, into a folder.
 """
 
 import argparse
@@ -13,17 +13,22 @@ import pathlib
 import statistics
 import subprocess
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
+from benchmarks.findings_plots import (
+    TURNS,
+    Reports,
+    Rows,
+    attention_by_turn,
+    kept_by_turn,
+    over_seeds,
+    write_plots,
+)
 from benchmarks.seeds_score import half_width
 from llama2_jax.evaluation.reward_accuracy import GROUPS
 from llama2_jax.paths import expand_home
 
 EXPERIMENTS = ("reward_scaling", "reward_ablation", "safety_scaling", "bag_ablation")
-# By the name of an experiment, or "rlhf_v5", the reports of the seeds that have one.
-Reports = Mapping[str, Sequence[Mapping]]
-# A row's label and its numbers in one report.
-Rows = Iterable[tuple[str, Sequence[float | None]]]
 
 
 def main() -> None:
@@ -32,6 +37,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
     parser.add_argument("--workdir", default="runs/seeds")
     parser.add_argument("--run", action="store_true", help="run the experiments that are missing first")
+    parser.add_argument("--plots", type=pathlib.Path, help="a folder for plots of the figures")
     arguments = parser.parse_args()
     workdir = pathlib.Path(expand_home(arguments.workdir))
     if arguments.run:
@@ -39,6 +45,8 @@ def main() -> None:
     reports = read_reports(arguments.seeds, workdir)
     if not any(reports.values()):
         sys.exit(f"{workdir} has no report of the seeds {arguments.seeds}: run benchmarks.seeds with it first")
+    if arguments.plots:
+        write_plots(reports, arguments.plots)
     counts = {}
     for title, experiment, columns, rows in FINDINGS:
         found = table(reports[experiment], columns, rows)
@@ -78,12 +86,7 @@ def read_reports(seeds: Sequence[int], workdir: pathlib.Path) -> Reports:
 
 def table(reports: Sequence[Mapping], columns: Sequence[str], rows: Callable[[Mapping], Rows]) -> list[str]:
     """Returns a table as Markdown: the mean over the reports and its interval; nothing if no report has a number."""
-    cells: dict[str, list[list[float]]] = {}
-    for report in reports:
-        for label, values in rows(report):
-            of_label = cells.setdefault(label, [[] for _ in values])
-            for known, value in zip(of_label, values, strict=True):
-                known += [] if value is None else [value]
+    cells = over_seeds(reports, rows)
     if not any(known for of_label in cells.values() for known in of_label):
         return []
     head = ["| | " + " | ".join(columns) + " |", "|---" * (len(columns) + 1) + "|"]
@@ -159,21 +162,6 @@ def by_version(report: Mapping) -> Rows:
         yield row["name"], [row.get(name) for name in names]
 
 
-def by_turn(report: Mapping) -> Rows:
-    """Instructions kept, without Ghost Attention (V3) and with it."""
-    for row in report["versions"]:
-        for label, field in (("known", "instruction_kept"), ("new", "new_instruction_kept")):
-            if row["name"] in ("rlhf_v3", "rlhf_v4", "rlhf_v5") and row.get(field):
-                yield f"{row['name']}, {label}", [row[field].get(turn) for turn in TURNS]
-
-
-def attention_by_turn(report: Mapping) -> Rows:
-    """The largest attention to the system message, without Ghost Attention (V3) and with it."""
-    for row in report["versions"]:
-        if row["name"] in ("rlhf_v3", "rlhf_v4") and row.get("instruction_attention"):
-            yield row["name"], [row["instruction_attention"].get(turn) for turn in TURNS]
-
-
 def by_safety_data(report: Mapping) -> Rows:
     """The versions that were fine-tuned on parts of the safety data."""
     names = ("reward_safety", "reward_helpfulness", "violation_rate", "false_refusal_rate", "borderline_refusal_rate")
@@ -195,7 +183,6 @@ def by_gain(report: Mapping) -> Rows:
         yield row["stage"], [row.get(name) for name in names]
 
 
-TURNS = ("1", "2", "4", "6", "10", "20")
 _IN_TURN = tuple(f"turn {turn}" for turn in TURNS)
 _OF_VERSIONS = ("wins over SFT", "helpfulness", "content", "style", "safety", "helpfulness reward", "safety reward")
 _OF_BAGS = ("helpfulness", "content", "right", "style", "violations")
@@ -212,7 +199,7 @@ FINDINGS = (
     ("The bag of V4", "bag_ablation", _OF_BAGS, by_bag),
     ("Figures 11, 14 and 20: versions", "rlhf_v5", _OF_VERSIONS, by_version),
     ("PPO", "rlhf_v5", ("reward before", "after", "gain", "change of the general reward"), by_gain),
-    ("Table 30: instructions kept", "rlhf_v5", _IN_TURN, by_turn),
+    ("Table 30: instructions kept", "rlhf_v5", _IN_TURN, kept_by_turn),
     ("Figure 10: attention to the system message", "rlhf_v5", _IN_TURN, attention_by_turn),
     ("Figures 15 and 33: safety data", "safety_scaling", _OF_SAFETY, by_safety_data),
     ("Figure 16: safety preprompts", "rlhf_v5", _OF_PREPROMPTS, by_preprompt),

@@ -41,7 +41,7 @@ def render_page(
     labels = versions.version_labels([version["name"] for version in report["versions"]])
     names = [label.replace("\n", " ") for label in labels]
     return environment.get_template("report.html.jinja").render(
-        style=Markup(_resource("report.css")),
+        style=Markup(_resource("colors.css") + _resource("report.css")),
         report=report,
         measures=[one for one in measures if any(row[one.name] is not None for row in report["versions"])],
         labels=names,

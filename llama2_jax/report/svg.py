@@ -4,6 +4,7 @@ Matplotlib draws with placeholder colours, which become CSS variables in the SVG
 The same data give the same text: fixed ids, no dates.
 """
 
+import importlib.resources
 import io
 import re
 from collections.abc import Callable
@@ -74,6 +75,14 @@ def as_svg(name: str, draw: Callable[[Axes], None]) -> str:
         target = io.StringIO()
         figure.savefig(target, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
     return _for_the_page(target.getvalue())
+
+
+def as_file(svg: str) -> str:
+    """Returns such an SVG element as a file of its own: with the page's colours, light or dark as the viewer's."""
+    colors = importlib.resources.files("llama2_jax.report").joinpath("colors.css").read_text()
+    text = "text { font-family: system-ui, sans-serif !important; }"
+    start, rest = svg.split(">", 1)
+    return f"{start}><style>{colors}{text}</style>{rest}\n"
 
 
 def _for_the_page(text: str) -> str:

@@ -1,10 +1,12 @@
 """The tables of benchmarks/findings.py say what the reports hold, and nothing of what they do not."""
 
 import json
+import re
+from xml.etree import ElementTree
 
 import pytest
 
-from benchmarks import findings
+from benchmarks import findings, findings_plots
 from tests.report.made_up_run import made_up_run
 from tests.report.pages import make_report
 
@@ -46,6 +48,35 @@ def test_a_number_is_the_mean_over_seeds_with_its_interval(workdir, monkeypatch,
     last = max(found["reward_models"], key=lambda one: (one["round"], one["kind"] == "safety"))
     accuracy = last["accuracy"]["safety"]["all"]
     assert any(line.startswith("| safety model, on safety |") and f"{accuracy:.3f} ± 0.000 |" in line for line in lines)
+
+
+def test_plots_are_files_of_what_the_reports_have(workdir, tmp_path, monkeypatch, capsys):
+    printed(workdir, monkeypatch, capsys, "--plots", str(tmp_path / "figures"))
+    written = {path.stem: path.read_text() for path in (tmp_path / "figures").iterdir()}
+    assert written.keys() == {plot.name for plot in findings_plots.PLOTS if plot.experiment == "rlhf_v5"}
+    for text in written.values():
+        root = ElementTree.fromstring(text)
+        colors = root.find("{http://www.w3.org/2000/svg}style").text
+        used = set(re.findall(r"var\(--(\w+)\)", text))
+        assert used and all(f"--{name}: #" in colors for name in used)
+    again = {path.stem: path.read_text() for path in (tmp_path / "figures").iterdir()}
+    assert again == written
+
+
+def test_a_plotted_point_is_the_mean_over_seeds_with_its_interval(monkeypatch):
+    drawn = []
+    monkeypatch.setattr(findings_plots, "line_chart", lambda name, series, x, y: drawn.extend(series))
+    plot = findings_plots.Plot(
+        "x",
+        "rlhf_v5",
+        lambda report: [("new, a", [report["value"], None])],
+        findings_plots.XAxis(),
+        findings_plots.YAxis(),
+    )
+    findings_plots.draw(plot, [{"value": 0.2}, {"value": 0.4}])
+    (line,) = drawn
+    assert line.y == [pytest.approx(0.3), None] and line.dashed
+    assert line.error == [pytest.approx(12.706 * 0.1, rel=1e-4), 0.0]
 
 
 def test_of_one_seed_there_is_no_interval(workdir, monkeypatch, capsys):
