@@ -244,5 +244,6 @@ def _training(stage: FinishedStage) -> dict:
         "stage": stage.name,
         "tokens_per_step": tokens / stage.settings["steps"] if tokens and stage.settings.get("steps") else None,
         "loss": thinned(stage.curves.get("loss", [])),
+        "held_out": thinned(stage.curves.get("held_out_loss", [])),
         "held_out_loss": stage.results.get("held_out_loss"),
     }

@@ -251,11 +251,12 @@ def made_up_run(workdir, rounds=2, ppo=True, versions=None, measures=MEASURES, s
     """Writes the stages of a whole run; returns the inputs that the recipe would hand to the report."""
     workdir = epath.Path(workdir)
     loss = [{"step": step, "loss": 6.0 / (1 + step / 20), "tokens_per_second": 1e4} for step in range(10, 101, 10)]
+    held_out = [{"step": step, "held_out_loss": 7.0 / (1 + step / 20)} for step in (50, 100)]
     stages = [write_stage(workdir, "tokenizer", "tokenizer", {"vocab_size": 768}, seconds=seconds)]
     stages.append(write_stage(
         workdir, "pretrain", "pretraining",
         {"held_out_loss": 1.25, "tokens_trained_on": 100 * 32 * 256, "parameters": 10},
-        settings={"steps": 100}, inputs=("tokenizer",), seconds=seconds, metrics=loss,
+        settings={"steps": 100}, inputs=("tokenizer",), seconds=seconds, metrics=[*loss, *held_out],
     ))  # fmt: skip
     stages.append(write_stage(
         workdir, "sft", "finetuning", {"steps": 100}, inputs=("tokenizer", "pretrain"), seconds=seconds, metrics=loss

@@ -78,6 +78,7 @@ def test_losses_and_times(whole):
     assert [row["stage"] for row in content["training"]] == ["pretrain", "sft"]
     assert content["training"][0]["tokens_per_step"] == 32 * 256 and content["training"][0]["held_out_loss"] == 1.25
     assert content["training"][1]["loss"][0] == [10, 4.0]
+    assert [row["held_out"] for row in content["training"]] == [[[50, 2.0], [100, pytest.approx(7 / 6)]], []]
     assert "tokens_per_second" not in json.dumps(content)
     assert list(content["seconds"]) == [
         "tokenizer", "pretrain", "sft", "rlhf_v1_context_distillation",

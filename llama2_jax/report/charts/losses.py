@@ -14,10 +14,7 @@ def loss_charts(rows: Sequence[Mapping]) -> dict[str, str | None]:
     """
     pretraining = [line for row in rows if row["tokens_per_step"] for line in _pretraining(row)]
     tuned = [row for row in rows if not row["tokens_per_step"]]
-    finetuning = [
-        Series(row["stage"].replace("_", " "), shade(index, len(tuned)), *_points(row), marker=None)
-        for index, row in enumerate(tuned)
-    ]
+    finetuning = [line for index, row in enumerate(tuned) for line in _finetuning(row, shade(index, len(tuned)))]
     return {
         "pretraining_loss": line_chart(
             "pretraining_loss", pretraining, XAxis("million tokens"), YAxis("nats per token")
@@ -27,13 +24,20 @@ def loss_charts(rows: Sequence[Mapping]) -> dict[str, str | None]:
 
 
 def _pretraining(row: Mapping) -> list[Series]:
-    steps, losses = _points(row)
-    tokens = [step * row["tokens_per_step"] / 1e6 for step in steps]
-    lines = [Series("training", COLORS["policy"], tokens, losses, marker=None)]
-    if tokens and row["held_out_loss"] is not None:
-        lines.append(Series("held out, at the end", COLORS["helpfulness"], tokens[-1:], [row["held_out_loss"]]))
+    lines = [Series("training", COLORS["policy"], *_points(row["loss"], row["tokens_per_step"] / 1e6), marker=None)]
+    if row["held_out"]:
+        points = _points(row["held_out"], row["tokens_per_step"] / 1e6)
+        lines.append(Series("held out", COLORS["helpfulness"], *points))
     return lines
 
 
-def _points(row: Mapping) -> tuple[list[float], list[float]]:
-    return [step for step, _ in row["loss"]], [loss for _, loss in row["loss"]]
+def _finetuning(row: Mapping, color: str) -> list[Series]:
+    lines = [Series(row["stage"].replace("_", " "), color, *_points(row["loss"]), marker=None)]
+    if row["held_out"]:
+        lines.append(Series("_held out", color, *_points(row["held_out"]), dashed=True))
+    return lines
+
+
+def _points(curve: Sequence[Sequence[float]], unit: float = 1.0) -> tuple[list[float], list[float]]:
+    """Returns the places, each a step's number times the unit, and the losses."""
+    return [step * unit for step, _ in curve], [loss for _, loss in curve]
