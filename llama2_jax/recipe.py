@@ -20,7 +20,7 @@ from llama2_jax.models.config import ModelConfig
 from llama2_jax.paths import absolute, expand_home
 from llama2_jax.pipeline.origins import stage_origins, with_origins
 from llama2_jax.pipeline.resumable import remove_shards
-from llama2_jax.pipeline.runtime import Runtime, stage_key, stage_seed, versions
+from llama2_jax.pipeline.runtime import Runtime, devices_of, stage_key, stage_seed, versions
 from llama2_jax.pipeline.stage_files import write_json
 from llama2_jax.pipeline.stage_identity import Identity, RecipeError, finished_record
 from llama2_jax.pipeline.stage_values import value_problems
@@ -271,7 +271,7 @@ def _run_stage(config: ConfigDict, name: str, folder: epath.Path, identity: Iden
     with jax.set_mesh(runtime.mesh):
         results = module.run(part, inputs, runtime)
     seconds = round(time.monotonic() - start, 2)
-    record |= {"results": results, "seconds": seconds, "versions": versions()}
+    record |= {"results": results, "seconds": seconds, "devices": devices_of(runtime.mesh), "versions": versions()}
     write_json(folder / "stage.json", record)
     remove_shards(folder)
     logging.info("stage %s done in %.1f s: %s", name, seconds, json.dumps(results)[:300])

@@ -41,6 +41,7 @@ def test_all_stages_run_once_and_a_second_call_runs_none(tmp_path):
     assert first == second
     assert first["third"]["results"]["value"] == 3
     assert {"seconds", "versions", "fingerprint", "config", "inputs"} <= first["third"].keys()
+    assert first["third"]["devices"] == {"kind": "cpu", "count": 8, "processes": 1}
 
 
 def test_until_ends_after_the_stage(tmp_path):

@@ -98,6 +98,11 @@ def named_key(key: jax.Array, name: str) -> jax.Array:
     return jax.random.fold_in(key, stable_hash(name))
 
 
+def devices_of(mesh: jax.sharding.Mesh) -> dict[str, str | int]:
+    """The devices that a result was made on: their `kind`, as JAX names it, their `count`, and the `processes`."""
+    return {"kind": mesh.devices.flat[0].device_kind, "count": mesh.size, "processes": jax.process_count()}
+
+
 def versions() -> dict[str, str]:
     """The versions that a result may depend on."""
     packages = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "sentencepiece", "numpy")

@@ -13,6 +13,7 @@ from llama2_jax.evaluation.measures import Measure, from_json
 from llama2_jax.evaluation.reward_accuracy import GROUPS
 from llama2_jax.models.config import ModelConfig
 from llama2_jax.report.charts import ppo
+from llama2_jax.report.ledger import ledger
 
 # What an evaluation says of a version's answers under an instruction, each by turn.
 INSTRUCTIONS = (
@@ -102,6 +103,7 @@ def build_report(stages: Sequence[FinishedStage], seed: int, model: ModelConfig)
             if stage.role in ("pretraining", "finetuning") and stage.curves.get("loss")
         ],
         "seconds": {stage.name: stage.record.get("seconds") for stage in stages},
+        "ledger": ledger([stage.record for stage in stages]),
     })  # fmt: skip
 
 

@@ -8,6 +8,7 @@ import jinja2
 from markupsafe import Markup
 
 from llama2_jax.data.records import DOMAINS
+from llama2_jax.evaluation.energy import CARBON_INTENSITY, POWER_USAGE_EFFECTIVENESS
 from llama2_jax.evaluation.measures import Measure, charts_of
 from llama2_jax.evaluation.reward_accuracy import GROUPS
 from llama2_jax.report.answers import with_chips
@@ -65,6 +66,8 @@ def render_page(
         longest_curve=rounds.longest_curve,
         answers=[with_chips(entry) for entry in answers],
         times=times(report["seconds"]),
+        power_usage_effectiveness=POWER_USAGE_EFFECTIVENESS,
+        carbon_intensity=CARBON_INTENSITY,
         differences=differing_settings(report, records),
         settings={name: json.dumps(settings_of(name, record), indent=2) for name, record in records.items()},
         package_versions=next(reversed(list(records.values())), {}).get("versions", {}),

@@ -23,6 +23,7 @@ class Chip:
       network_bandwidth: bytes a second, one way, from one device to devices of other hosts over a separate network;
         None if the ports lead there too.
       source: where the figures come from.
+      watts: the most power it draws, as its maker states it; None if none does (Google states none of a TPU).
     """
 
     name: str
@@ -32,6 +33,7 @@ class Chip:
     port_bandwidth: float | None = None
     network_bandwidth: float | None = None
     source: str = ""
+    watts: float | None = None
 
 
 _CLOUD = "docs.cloud.google.com/tpu/docs/{}: peak compute, HBM bandwidth, interconnect bandwidth over its ports"
@@ -44,17 +46,15 @@ CHIPS: Mapping[str, Chip] = {
     "TPU v5": Chip("TPU v5p", int(95.74 * GIB), 459e12, 2765e9, 100e9, source=_CLOUD.format("v5p")),
     "TPU v6 lite": Chip("TPU v6e", int(31.25 * GIB), 918e12, 1600e9, 100e9, source=_CLOUD.format("v6e")),
     "NVIDIA A100-SXM4-40GB": Chip(
-        "A100 40GB", 40_000_000_000, 312e12, 1555e9, 300e9, 25e9, source=_NVIDIA.format("A100")
+        "A100 40GB", 40_000_000_000, 312e12, 1555e9, 300e9, 25e9, _NVIDIA.format("A100"), 400
     ),
     "NVIDIA A100-SXM4-80GB": Chip(
-        "A100 80GB", 80_000_000_000, 312e12, 2039e9, 300e9, 25e9, source=_NVIDIA.format("A100")
+        "A100 80GB", 80_000_000_000, 312e12, 2039e9, 300e9, 25e9, _NVIDIA.format("A100"), 400
     ),
     "NVIDIA H100 80GB HBM3": Chip(
-        "H100", 80_000_000_000, 989.4e12, 3350e9, 450e9, _INFINIBAND, source=_NVIDIA.format("H100 SXM")
+        "H100", 80_000_000_000, 989.4e12, 3350e9, 450e9, _INFINIBAND, _NVIDIA.format("H100 SXM"), 700
     ),
-    "NVIDIA H200": Chip(
-        "H200", 141_000_000_000, 989.4e12, 4800e9, 450e9, _INFINIBAND, source=_NVIDIA.format("H200 SXM")
-    ),
+    "NVIDIA H200": Chip("H200", 141_000_000_000, 989.4e12, 4800e9, 450e9, _INFINIBAND, _NVIDIA.format("H200 SXM"), 700),
 }
 
 

@@ -23,6 +23,7 @@ def write_stage(workdir, name, role, results, *, settings=None, inputs=(), secon
         "inputs": {f"role{index}/{source}": "f" for index, source in enumerate(inputs)},
         "results": results,
         "seconds": seconds,
+        "devices": {"kind": "NVIDIA H100 80GB HBM3", "count": 8, "processes": 1},
         "versions": {"python": "3.11.2", "jax": "0.10.2"},
     }
     write_json(folder / "stage.json", record)

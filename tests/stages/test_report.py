@@ -89,11 +89,22 @@ def test_losses_and_times(whole):
     assert content["seconds"]["rlhf_v2_annotation"] == 12.0
 
 
+def test_what_the_run_cost(whole):
+    content, page, _ = whole
+    (row,) = content["ledger"]
+    hours = 8 * sum(content["seconds"].values()) / 3600
+    assert row["device_hours"] == pytest.approx(hours)
+    assert row["kilograms"] == pytest.approx(hours * 0.7 * 1.1 * 0.385)
+    text = " ".join(Page(page).text.split())
+    assert f"8 × NVIDIA H100 80GB HBM3{hours:.2f} 700 W{hours * 0.77:.2f} kWh" in text
+    assert "1.1 watts for each watt of its devices, and a kilowatt hour makes 0.385 kg" in text
+
+
 def test_two_runs_differ_in_their_times_alone(whole, tmp_path):
     content, page, _ = whole
     again, page_again, _ = make_report(tmp_path, made_up_run(tmp_path, seconds=2.0))
-    assert again.pop("seconds") != content["seconds"]
-    assert again == {name: value for name, value in content.items() if name != "seconds"}
+    assert all(again.pop(name) != content[name] for name in ("seconds", "ledger"))
+    assert again == {name: value for name, value in content.items() if name in again}
     charts = slice(page.index('<section id="versions">'), page.index('<section id="time">'))
     assert page[charts] == page_again[charts]
 
