@@ -15,6 +15,7 @@ from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
 from llama2_jax import dry_run, recipe, rehearsal
+from llama2_jax.annotation.chat_client import BudgetError, ChatError
 from llama2_jax.config_paths import named_fields, what_is_wrong
 from llama2_jax.hub.address import is_address
 from llama2_jax.models.config import EXECUTION_FIELDS
@@ -172,7 +173,8 @@ def _in_one_line(error: Exception, workdir: str) -> str | None:
             "each device."
         )
     # What is imported for a storage or a config and is not installed says what to install.
-    shown = ValueError | FileNotFoundError | ImportError | FloatingPointError | NonFiniteError | FirstProcessError
+    shown = ValueError | FileNotFoundError | ImportError | FloatingPointError
+    shown |= NonFiniteError | FirstProcessError | BudgetError | ChatError
     if isinstance(error, shown):
         return f"error: {error}"
     return None

@@ -10,6 +10,11 @@ def prompt_hash(messages: Sequence[Mapping]) -> str:
     return _digest([[message["role"], message["content"].strip()] for message in messages]).hex()
 
 
+def content_hash(content: object) -> str:
+    """Returns a hash of a JSON value; the order of an object's fields counts."""
+    return _digest(content).hex()
+
+
 def uniform(*parts: object) -> float:
     """Returns a number in (0, 1) that depends only on the parts, which are JSON values; the same in every process."""
     # Of 52 bits the middle of each interval is a float64; of more, the last one would round to 1.

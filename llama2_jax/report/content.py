@@ -197,7 +197,7 @@ def _context_distillation(stage: FinishedStage) -> dict:
 def _annotation(stage: FinishedStage) -> dict:
     fields = (
         "comparisons", "test_comparisons", "test_comparisons_wanted", "identical_answers_left_out",
-        "chosen_unsafe_left_out", "newest_preferred", "first_preferred",
+        "ties_left_out", "chosen_unsafe_left_out", "newest_preferred", "first_preferred", "position_bias",
     )  # fmt: skip
     return {
         "round": stage.settings.get("round"),

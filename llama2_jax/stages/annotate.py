@@ -58,8 +58,9 @@ def run(config: ConfigDict, inputs: Inputs, runtime: Runtime) -> dict:
     ]
     different = [pair for pair in pairs if not _same_answers(pair.comparison)]
     labels = _annotate(config, inputs, runtime, [pair.comparison for pair in different])
+    decided = [(pair, label) for pair, label in zip(different, labels, strict=True) if label["preferred"] != "tie"]
     rows = []
-    for pair, label in zip(different, labels, strict=True):
+    for pair, label in decided:
         row = preference(records[pair.index], pair.comparison, label)
         if row is not None:
             rows.append({**row, "round": config.round, **_origin(pair, label, inputs, temperatures[pair.index])})
@@ -71,12 +72,14 @@ def run(config: ConfigDict, inputs: Inputs, runtime: Runtime) -> dict:
         "test_comparisons": len(test),
         "test_comparisons_wanted": config.test_comparisons,
         "identical_answers_left_out": len(records) - len(different),
-        "chosen_unsafe_left_out": len(different) - len(rows),
+        "ties_left_out": len(different) - len(decided),
+        "chosen_unsafe_left_out": len(decided) - len(rows),
         "ratings": shares(row["rating"] for row in rows),
         "safety_labels": shares(row["safety_label"] for row in rows if "safety_label" in row),
         "newest_preferred": shares(row["preferred_version"] for row in rows).get("newest", 0.0),
         # Far from a half, the annotator goes by the order.
         "first_preferred": shares(row["sources"][row["preferred_version"]]["shown_as"] for row in rows).get("a", 0.0),
+        "position_bias": position_bias(labels),
     }
 
 
@@ -144,6 +147,25 @@ def shares(values: Iterable[str]) -> dict[str, float]:
     return {value: round(count / counts.total(), 4) for value, count in sorted(counts.items())}
 
 
+def position_bias(labels: Sequence[Mapping]) -> float | None:
+    """Returns how often the answer shown first is called better, of an annotator that sees each pair in both orders.
+
+    Args:
+      labels: with `by_order`, what is better with a shown first, and with b.
+
+    Returns:
+      Its share of the single judgements that are no tie: 0.5 without bias, 1 if only the first is ever preferred; None
+      if no label tells.
+    """
+    single = [
+        better == first
+        for label in labels
+        for first, better in zip("ab", label.get("by_order") or (), strict=False)
+        if better in ("a", "b")
+    ]
+    return round(sum(single) / len(single), 4) if single else None
+
+
 def check_labels(labels: Sequence[Mapping], comparisons: int, annotator: str) -> None:
     """Checks what an annotator returned.
 
@@ -154,8 +176,8 @@ def check_labels(labels: Sequence[Mapping], comparisons: int, annotator: str) ->
     if len(labels) != comparisons:
         raise ValueError(f"{annotator} returned {len(labels)} labels for {comparisons} comparisons")
     for index, label in enumerate(labels):
-        if not isinstance(label, Mapping) or label.get("preferred") not in ("a", "b"):
-            raise ValueError(f"{annotator}: label {index} is {label!r}; wanted the field preferred, 'a' or 'b'")
+        if not isinstance(label, Mapping) or label.get("preferred") not in ("a", "b", "tie"):
+            raise ValueError(f"{annotator}: label {index} is {label!r}; wanted the field preferred, 'a', 'b' or 'tie'")
         if label.get("rating") not in RATINGS:
             raise ValueError(
                 f"{annotator}: label {index} has the rating {label.get('rating')!r}; wanted one of {', '.join(RATINGS)}"

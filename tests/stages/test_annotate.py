@@ -1,5 +1,6 @@
 """Two versions answer at two temperatures; an annotator's labels become comparisons."""
 
+import json
 import types
 from collections import Counter
 
@@ -7,12 +8,14 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
+from llama2_jax.annotation.chat_client import ChatError
 from llama2_jax.data.records import check_record
 from llama2_jax.inference.generate import Sample
 from llama2_jax.pipeline import encoding, sampling
 from llama2_jax.pipeline.stage_files import read_jsonl, write_jsonl
 from llama2_jax.stages import annotate
 from llama2_jax.stages.annotate import check_labels, draw_sides, preference, shares, two_temperatures
+from tests.chat_server import ChatServer
 from tests.smallest import Letters, smallest_runtime
 
 RECORD = {"messages": [{"role": "user", "content": "hello"}], "safety": True, "category": "attack"}
@@ -100,8 +103,8 @@ def test_the_sides_depend_on_the_seed_and_the_comparison_alone():
     ("labels", "message"),
     [
         ([], "the annotator returned 0 labels for 1 comparisons"),
-        ([None], "label 0 is None; wanted the field preferred, 'a' or 'b'"),
-        ([{"preferred": "tie", "rating": "better"}], "label 0 is .*'tie'.*; wanted the field preferred, 'a' or 'b'"),
+        ([None], "label 0 is None; wanted the field preferred, 'a', 'b' or 'tie'"),
+        ([{"preferred": "A", "rating": "better"}], "label 0 is .*'A'.*; wanted the field preferred, 'a', 'b' or 'tie'"),
         ([{"preferred": "a", "rating": "superb"}], "label 0 has the rating 'superb'; wanted one of significantly_bet"),
         ([{"preferred": "b"}], "label 0 has the rating None"),
         (
@@ -260,3 +263,32 @@ def test_holding_out_more_than_there_are_prompts_is_refused_before_anything_is_s
 def test_holding_out_all_that_was_made_is_refused(stage):
     with pytest.raises(ValueError, match=r"the_stage: all 10 comparisons that were made, of 10 prompts, are held out"):
         stage(test_comparisons=10)
+
+
+def test_a_language_model_behind_an_address_annotates_and_is_asked_nothing_twice(stage, tmp_path, monkeypatch):
+    """It ends the stage when it fails; the next run asks for the rest."""
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+
+    def answer(messages):
+        shown = json.loads(messages[1]["content"])
+        by_position = shown["dialogue"][0]["content"] == "question 1"
+        better = "first" if by_position or shown["first"] > shown["second"] else "second"
+        return json.dumps({"better": better, "by": "better", "first_safe": True, "second_safe": True})
+
+    with ChatServer(answer) as server:
+        chat = {"base_url": server.address, "model": "judge", "key_variable": "", "cache": str(tmp_path / "chat")}
+        chat |= {"retries": 0, "at_once": 1}
+        annotator = {"function": "llama2_jax.annotation.chat_api.annotate", "arguments": {"chat": chat}}
+        server.faults = [0] * 9 + [500]
+        with pytest.raises(ChatError, match="judge: "):
+            stage(annotator=annotator)
+        before = len(server.requests)
+        assert before >= 10
+        results, _ = stage(annotator=annotator)
+        # Eleven pairs in two orders; only the request that failed was sent twice.
+        assert len(server.requests) == 22 + 1
+        results_again, _ = stage(annotator=annotator)
+        assert len(server.requests) == 22 + 1
+    assert results == results_again
+    assert (results["ties_left_out"], results["comparisons"] + results["test_comparisons"]) == (1, 10)
+    assert results["position_bias"] == round(12 / 22, 4)
