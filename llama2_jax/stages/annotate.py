@@ -16,11 +16,13 @@ from ml_collections import ConfigDict
 from llama2_jax.data.content_hash import prompt_hash, uniform
 from llama2_jax.data.counts import Count
 from llama2_jax.data.held_out import Split, check_test_comparisons, split_by_prompt
-from llama2_jax.data.records import RATINGS, SAFETY_LABELS
+from llama2_jax.data.records import SAFETY_LABELS
+from llama2_jax.evaluation.position_bias import position_bias
 from llama2_jax.inference.generate import Sampling
 from llama2_jax.models.config import ModelConfig
 from llama2_jax.pipeline.device_programs import LONGEST_PROMPTS, abstract_model, generation
 from llama2_jax.pipeline.encoding import load_tokenizer, read_prompts
+from llama2_jax.pipeline.labels import check_labels
 from llama2_jax.pipeline.reward_models import annotator_scores
 from llama2_jax.pipeline.runtime import Inputs, Runtime, configured_function, named_key
 from llama2_jax.pipeline.sampling import load_policy, sample_resumable
@@ -145,48 +147,6 @@ def shares(values: Iterable[str]) -> dict[str, float]:
     """Returns the share of each value."""
     counts = Counter(values)
     return {value: round(count / counts.total(), 4) for value, count in sorted(counts.items())}
-
-
-def position_bias(labels: Sequence[Mapping]) -> float | None:
-    """Returns how often the answer shown first is called better, of an annotator that sees each pair in both orders.
-
-    Args:
-      labels: with `by_order`, what is better with a shown first, and with b.
-
-    Returns:
-      Its share of the single judgements that are no tie: 0.5 without bias, 1 if only the first is ever preferred; None
-      if no label tells.
-    """
-    single = [
-        better == first
-        for label in labels
-        for first, better in zip("ab", label.get("by_order") or (), strict=False)
-        if better in ("a", "b")
-    ]
-    return round(sum(single) / len(single), 4) if single else None
-
-
-def check_labels(labels: Sequence[Mapping], comparisons: int, annotator: str) -> None:
-    """Checks what an annotator returned.
-
-    Raises:
-      ValueError: if there is not one label for each comparison, or one lacks a side or a rating, or says of one answer
-        alone whether it is safe.
-    """
-    if len(labels) != comparisons:
-        raise ValueError(f"{annotator} returned {len(labels)} labels for {comparisons} comparisons")
-    for index, label in enumerate(labels):
-        if not isinstance(label, Mapping) or label.get("preferred") not in ("a", "b", "tie"):
-            raise ValueError(f"{annotator}: label {index} is {label!r}; wanted the field preferred, 'a', 'b' or 'tie'")
-        if label.get("rating") not in RATINGS:
-            raise ValueError(
-                f"{annotator}: label {index} has the rating {label.get('rating')!r}; wanted one of {', '.join(RATINGS)}"
-            )
-        safety = label.get("safety")
-        if safety and not (isinstance(safety, Mapping) and {"a", "b"} <= safety.keys()):
-            raise ValueError(
-                f"{annotator}: label {index} has safety {safety!r}; wanted true or false for a and b, or None"
-            )
 
 
 def _sample(

@@ -19,12 +19,13 @@ from llama2_jax.pipeline.stage_files import read_json
 from llama2_jax.sharding.processes import from_first
 from llama2_jax.training.model_folder import tokenizer_path
 
-# By the role of the stage that writes them.
+# By the role of the stage that writes them; * stands for what differs between experiments.
 RECORDS: Mapping[str, tuple[str, ...]] = types.MappingProxyType({
     "annotation": ("comparisons.jsonl", "comparisons_test.jsonl"),
     "rejection_sampling": ("samples.jsonl", "bag.jsonl"),
     "ghost_attention": ("dialogues.jsonl",),
     "context_distillation": ("dialogues.jsonl",),
+    "evaluation": ("evaluation.json", "answers_*.jsonl"),
 })  # fmt: skip
 
 
@@ -51,9 +52,11 @@ def _import_records(folder: epath.Path, role: str, tokenizer: epath.Path, runtim
     record = _finished_stage(folder, role, where)
     _check_tokenizer(folder, tokenizer, where)
     for name in RECORDS[role]:
-        if not (folder / name).exists():
+        files = sorted(folder.glob(name))
+        if not files:
             raise ValueError(f"{where} has no {name}, which a finished stage of the role {role} has: restore the file")
-        (folder / name).copy(runtime.folder / name, overwrite=True)
+        for file in files:
+            file.copy(runtime.folder / file.name, overwrite=True)
     seed, model = record["config"].get("seed"), record["config"].get("model", {})
     if seed != runtime.experiment_seed:
         logging.warning(

@@ -5,7 +5,8 @@ import json
 import pytest
 
 from llama2_jax.annotation.chat_api import Judgement, UnreadableAnswer, annotate, read_judgement
-from llama2_jax.stages.annotate import check_labels, position_bias
+from llama2_jax.evaluation.position_bias import position_bias
+from llama2_jax.pipeline.labels import check_labels
 from tests.chat_server import ChatServer
 
 

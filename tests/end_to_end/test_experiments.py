@@ -6,7 +6,14 @@ import jax
 import numpy as np
 import pytest
 
-from experiments import bag_ablation, distillation, reward_ablation, reward_scaling, safety_scaling
+from experiments import (
+    bag_ablation,
+    distillation,
+    head_to_head,
+    reward_ablation,
+    reward_scaling,
+    safety_scaling,
+)
 from llama2_jax import recipe
 from llama2_jax.training.model_folder import load_model
 from tests.end_to_end.whole_run import rows
@@ -91,3 +98,18 @@ def test_parts_of_another_run_s_safety_data_are_trained_on_beside_all_of_the_res
     for row in report:
         assert row["safety_data"]["helpfulness"] == sum(whole.values()) - taken[-1]
         assert row["summary"]["rewards"]["safety"]["answers"] > 0
+
+
+def test_the_versions_answers_are_compared_pair_by_pair(finished, tmp_path):
+    config = shrink(head_to_head.get_config())
+    config.source_run = str(finished)
+    recipe.run(config, str(tmp_path))
+    report = json.loads((tmp_path / "report" / "report.json").read_text())
+    assert len(report["head_to_head"]) == 6 + 5, "each over SFT, and those from V2 on over the version before"
+    evaluated = {
+        row["name"]: row for row in json.loads((finished / "evaluation" / "evaluation.json").read_text())["versions"]
+    }
+    for row in report["head_to_head"]:
+        assert row["wins"] + row["ties"] + row["losses"] == 40
+        assert row["version"] in evaluated and row["over"] in evaluated
+    assert "Head to head" in (tmp_path / "report" / "index.html").read_text()

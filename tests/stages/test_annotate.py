@@ -14,7 +14,7 @@ from llama2_jax.inference.generate import Sample
 from llama2_jax.pipeline import encoding, sampling
 from llama2_jax.pipeline.stage_files import read_jsonl, write_jsonl
 from llama2_jax.stages import annotate
-from llama2_jax.stages.annotate import check_labels, draw_sides, preference, shares, two_temperatures
+from llama2_jax.stages.annotate import draw_sides, preference, shares, two_temperatures
 from tests.chat_server import ChatServer
 from tests.smallest import Letters, smallest_runtime
 
@@ -97,25 +97,6 @@ def test_the_sides_depend_on_the_seed_and_the_comparison_alone():
     other = [{"role": "user", "content": "bye"}]
     assert sides(1) == sides(1)
     assert len({tuple(drawn) for drawn in (sides(1), sides(2), sides(1, other))}) == 3
-
-
-@pytest.mark.parametrize(
-    ("labels", "message"),
-    [
-        ([], "the annotator returned 0 labels for 1 comparisons"),
-        ([None], "label 0 is None; wanted the field preferred, 'a', 'b' or 'tie'"),
-        ([{"preferred": "A", "rating": "better"}], "label 0 is .*'A'.*; wanted the field preferred, 'a', 'b' or 'tie'"),
-        ([{"preferred": "a", "rating": "superb"}], "label 0 has the rating 'superb'; wanted one of significantly_bet"),
-        ([{"preferred": "b"}], "label 0 has the rating None"),
-        (
-            [{"preferred": "b", "rating": "better", "safety": {"b": True}}],
-            "label 0 has safety {'b': True}; wanted true or false for a and b, or None",
-        ),
-    ],
-)
-def test_labels_that_are_none_are_refused(labels, message):
-    with pytest.raises(ValueError, match=message):
-        check_labels(labels, 1, "the annotator")
 
 
 def test_shares():
