@@ -49,16 +49,16 @@ def test_two_who_ask_the_same_at_once_are_answered_once(server, client):
     assert len(server.requests) == 1
 
 
-@pytest.mark.parametrize("fault", [429, 500, 503, 0.5], ids=["rate", "failure", "overload", "late"])
+@pytest.mark.parametrize("fault", [429, 500, 503, 3.0], ids=["rate", "failure", "overload", "late"])
 def test_a_request_that_is_refused_or_lost_is_sent_again(server, client, fault):
     server.faults = [fault, fault]
-    assert client(timeout=0.2).ask(question("a")) == "You said a."
+    assert client(timeout=1.0).ask(question("a")) == "You said a."
     assert len(server.requests) == 3
 
 
-@pytest.mark.parametrize("fault", [429, 0.5])
+@pytest.mark.parametrize("fault", [429, 3.0])
 def test_after_all_retries_it_is_said_and_what_was_answered_stays(server, client, fault):
-    asked = client(timeout=0.2, retries=1, at_once=1)
+    asked = client(timeout=1.0, retries=1, at_once=1)
     asked.ask(question("a"))
     server.faults = [fault] * 2
     with pytest.raises(ChatError, match=r"http://127.*, model judge: "):
