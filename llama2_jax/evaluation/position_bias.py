@@ -1,6 +1,8 @@
-"""Whether a judge goes by where an answer is shown."""
+"""Whether a judge that sees each pair in both orders goes by where an answer is shown."""
 
 from collections.abc import Mapping, Sequence
+
+from llama2_jax.evaluation.agreement import gwet, ordinal_weights
 
 
 def position_bias(labels: Sequence[Mapping]) -> float | None:
@@ -20,3 +22,13 @@ def position_bias(labels: Sequence[Mapping]) -> float | None:
         if better in ("a", "b")
     ]
     return round(sum(single) / len(single), 4) if single else None
+
+
+def order_agreement(labels: Sequence[Mapping]) -> float | None:
+    """Returns how well the judgements of the two orders agree: Gwet's AC2, a tie between the two answers.
+
+    Args:
+      labels: with `by_order`, as for `position_bias`.
+    """
+    ratings = [label["by_order"] for label in labels if label.get("by_order")]
+    return gwet(ratings, ("a", "tie", "b"), ordinal_weights(3))

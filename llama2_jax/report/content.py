@@ -198,7 +198,8 @@ def _context_distillation(stage: FinishedStage) -> dict:
 def _annotation(stage: FinishedStage) -> dict:
     fields = (
         "comparisons", "test_comparisons", "test_comparisons_wanted", "identical_answers_left_out",
-        "ties_left_out", "chosen_unsafe_left_out", "newest_preferred", "first_preferred", "position_bias",
+        "ties_left_out", "chosen_unsafe_left_out", "newest_preferred", "first_preferred",
+        "position_bias", "order_agreement",
     )  # fmt: skip
     return {
         "round": stage.settings.get("round"),

@@ -17,7 +17,7 @@ from llama2_jax.data.content_hash import prompt_hash, uniform
 from llama2_jax.data.counts import Count
 from llama2_jax.data.held_out import Split, check_test_comparisons, split_by_prompt
 from llama2_jax.data.records import SAFETY_LABELS
-from llama2_jax.evaluation.position_bias import position_bias
+from llama2_jax.evaluation.position_bias import order_agreement, position_bias
 from llama2_jax.inference.generate import Sampling
 from llama2_jax.models.config import ModelConfig
 from llama2_jax.pipeline.device_programs import LONGEST_PROMPTS, abstract_model, generation
@@ -82,6 +82,7 @@ def run(config: ConfigDict, inputs: Inputs, runtime: Runtime) -> dict:
         # Far from a half, the annotator goes by the order.
         "first_preferred": shares(row["sources"][row["preferred_version"]]["shown_as"] for row in rows).get("a", 0.0),
         "position_bias": position_bias(labels),
+        "order_agreement": order_agreement(labels),
     }
 
 

@@ -15,7 +15,7 @@ from ml_collections import ConfigDict
 from llama2_jax.data.content_hash import prompt_hash, uniform
 from llama2_jax.data.counts import Count
 from llama2_jax.evaluation.head_to_head import by_group, outcome
-from llama2_jax.evaluation.position_bias import position_bias
+from llama2_jax.evaluation.position_bias import order_agreement, position_bias
 from llama2_jax.models.config import ModelConfig
 from llama2_jax.pipeline.labels import check_labels
 from llama2_jax.pipeline.reward_models import annotator_scores
@@ -54,6 +54,7 @@ def run(config: ConfigDict, inputs: Inputs, runtime: Runtime) -> dict:
             "version": ours,
             "over": theirs,
             "position_bias": position_bias(labels),
+            "order_agreement": order_agreement(labels),
             **by_group(outcomes, answers[ours], answers[theirs]),
         })  # fmt: skip
     write_json(runtime.folder / "head_to_head.json", {"pairs": found})

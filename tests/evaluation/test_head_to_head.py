@@ -3,7 +3,7 @@
 import pytest
 
 from llama2_jax.evaluation.head_to_head import by_group, outcome
-from llama2_jax.evaluation.position_bias import position_bias
+from llama2_jax.evaluation.position_bias import order_agreement, position_bias
 
 
 def row(category="", tokens=3, turns=1, **fields):
@@ -42,3 +42,11 @@ def test_position_bias():
     labels = [{"by_order": ["a", "b"]}, {"by_order": ["a", "a"]}, {"by_order": ["tie", None]}, {"preferred": "a"}]
     assert position_bias(labels) == 0.75
     assert position_bias([{"preferred": "a"}]) is None
+
+
+def test_agreement_of_the_two_orders():
+    assert order_agreement([{"by_order": ["a", "a"]}, {"by_order": ["b", "b"]}]) == 1.0
+    biased = order_agreement([{"by_order": ["a", "b"]}] * 4)
+    half = order_agreement([{"by_order": ["a", "tie"]}] * 4)
+    assert biased < 0 < half < 1
+    assert order_agreement([{"preferred": "a"}]) is None
