@@ -133,6 +133,9 @@ MINIATURE = Sources(
     ppo_held_out_prompts={"prompts": prompts("ppo held out", count=256, split="validation", **PPO_PROMPTS)},
     # All kinds, levels, categories and attacks alike.
     evaluation_prompts={"prompts": source("prompts.evaluation_prompts", "prompts", count=500, seen=0.3)},
+    diversity_prompts={"prompts": prompts("diversity", count=400, split="evaluation")},
+    # Facts have one right answer, stories many.
+    diversity_kinds={"factual": ("fact",), "creative": ("story",)},
     # New questions, under instructions that training has and under new ones.
     instruction_dialogues={
         name: source("instructed.instruction_dialogues", "raw", count=16, split=split)

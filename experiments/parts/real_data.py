@@ -207,6 +207,8 @@ def real_data(scale: str) -> Sources:
             **prompts(scale, (0.85, 1.0), of_scale(scale, 120, 1000), of_scale(scale, 80, 500)),
             "borderline": BORDERLINE,
         },
+        diversity_prompts=public_demonstrations(HELD_OUT),
+        diversity_kinds={"factual": ("open_qa",), "creative": ("creative_writing", "brainstorming")},
         instruction_dialogues={},  # no judge here can see whether an instruction is kept in free text
         # The annotators judge the versions too.
         judge={"function": "llama2_jax.evaluation.reward_judge.judge", "arguments": {}},

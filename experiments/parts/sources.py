@@ -48,6 +48,8 @@ class Sources:
       ppo_prompts: prompts that PPO samples answers to.
       ppo_held_out_prompts: prompts that decide when PPO stops.
       evaluation_prompts: prompts that all versions answer in the evaluation; `seen` if training asks them too.
+      diversity_prompts: prompts that are answered many times, to see how alike the answers are.
+      diversity_kinds: of which categories their kinds are, "factual" and "creative".
       instruction_dialogues: dialogues with an instruction, to measure over how many turns it is kept; `seen` if
         training uses its words.
       judge: who judges the versions' answers: a function's dotted path with its arguments.
@@ -83,6 +85,8 @@ class Sources:
     ppo_prompts: SourceDict
     ppo_held_out_prompts: SourceDict
     evaluation_prompts: SourceDict
+    diversity_prompts: SourceDict
+    diversity_kinds: dict[str, tuple[str, ...]]
     instruction_dialogues: SourceDict
     judge: dict
 

@@ -19,6 +19,7 @@ ROLES = (
     "context_distillation",
     "imported",
     "evaluation",
+    "diversity",  # how alike many answers to one prompt are
     "head_to_head",  # the versions' answers compared pair by pair, by a judge that sees both
     "report",
 )

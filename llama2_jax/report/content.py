@@ -94,6 +94,7 @@ def build_report(stages: Sequence[FinishedStage], seed: int, model: ModelConfig)
         "reward_quality": evaluation.get("reward_quality") or {},
         "safety_scaling": [_safety_scaling(stage, evaluation) for stage in stages if stage.role == "safety_scaling"],
         "head_to_head": [row for stage in stages if stage.role == "head_to_head" for row in stage.results["pairs"]],
+        "diversity": [row for stage in stages if stage.role == "diversity" for row in stage.results["self_bleu"]],
         "context_distillation": rows("context_distillation", _context_distillation),
         "annotations": rows("annotation", _annotation),
         "rejection_sampling": rows("rejection_sampling", _rejection_sampling),

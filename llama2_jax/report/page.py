@@ -12,7 +12,17 @@ from llama2_jax.evaluation.energy import CARBON_INTENSITY, POWER_USAGE_EFFECTIVE
 from llama2_jax.evaluation.measures import Measure, charts_of
 from llama2_jax.evaluation.reward_accuracy import GROUPS
 from llama2_jax.report.answers import with_chips
-from llama2_jax.report.charts import instructions, losses, ppo, reward_models, reward_tests, rounds, safety, versions
+from llama2_jax.report.charts import (
+    diversity,
+    instructions,
+    losses,
+    ppo,
+    reward_models,
+    reward_tests,
+    rounds,
+    safety,
+    versions,
+)
 from llama2_jax.report.formatting import duration, number, percent, words
 from llama2_jax.report.headlines import headlines
 from llama2_jax.report.settings import differing_settings, settings_of
@@ -80,6 +90,7 @@ def all_charts(report: Mapping, measures: Sequence[Measure], labels: Sequence[st
         **versions.measure_charts(report["versions"], measures, labels),
         "map": versions.win_rate_map(report["versions"], labels),
         **instructions.instruction_charts(report["versions"], labels),
+        **diversity.diversity_charts(report["diversity"]),
         **safety.safety_scaling_charts(report["safety_scaling"]),
         **safety.preprompt_charts(report["context_distillation"]),
         **reward_models.reward_model_charts(report["reward_models"]),

@@ -9,6 +9,7 @@ import pytest
 from experiments import (
     bag_ablation,
     distillation,
+    diversity,
     head_to_head,
     reward_ablation,
     reward_scaling,
@@ -113,3 +114,15 @@ def test_the_versions_answers_are_compared_pair_by_pair(finished, tmp_path):
         assert row["wins"] + row["ties"] + row["losses"] == 40
         assert row["version"] in evaluated and row["over"] in evaluated
     assert "Head to head" in (tmp_path / "report" / "index.html").read_text()
+
+
+def test_answers_of_five_versions_are_compared_with_each_other(finished, tmp_path):
+    config = shrink(diversity.get_config())
+    config.source_run = str(finished)
+    config.diversity.update({"temperatures": (0.5, 1.0), "answers_per_prompt": 3, "prompts_per_kind": 2})
+    recipe.run(config, str(tmp_path))
+    report = json.loads((tmp_path / "report" / "report.json").read_text())
+    assert len(report["diversity"]) == 5 * 2 * 2
+    assert all(0 <= row["self_bleu"] <= 100.001 for row in report["diversity"])
+    page = (tmp_path / "report" / "index.html").read_text()
+    assert "Diversity of answers to factual prompts" in page and "Diversity of answers to creative prompts" in page
