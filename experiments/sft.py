@@ -1,6 +1,6 @@
 """Supervised fine-tuning (section 3.1): first public instruction data, then fewer and better annotations.
 
-Reaches (tiny): a chat model of mixed manners, true helpfulness 0.53 on unseen questions, one seed (docs/results.md).
+Reaches (tiny): a chat model of mixed manners, true helpfulness 0.51 on unseen questions, two seeds (docs/results.md).
 Costs (tiny): 9 minutes on 2 CPU cores, pretraining among them.
 Run: python -m llama2_jax.main --config=experiments/sft.py[:<scale>[,<data>]]
 """
