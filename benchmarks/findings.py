@@ -16,19 +16,21 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 
 from benchmarks.findings_plots import (
+    TEMPERATURES,
     TURNS,
     Reports,
     Rows,
     attention_by_turn,
     kept_by_turn,
     over_seeds,
+    self_bleu,
     write_plots,
 )
 from benchmarks.seeds_score import half_width
 from llama2_jax.evaluation.reward_accuracy import GROUPS
 from llama2_jax.paths import expand_home
 
-EXPERIMENTS = ("reward_scaling", "reward_ablation", "safety_scaling", "bag_ablation")
+EXPERIMENTS = ("reward_scaling", "reward_ablation", "safety_scaling", "bag_ablation", "diversity")
 
 
 def main() -> None:
@@ -176,6 +178,13 @@ def by_bag(report: Mapping) -> Rows:
         yield row["name"], [row.get(name) for name in ("helpfulness", "content", "right", "style", "violation_rate")]
 
 
+def by_temperature(report: Mapping) -> Rows:
+    """Self-BLEU of each version's answers to each kind of prompts."""
+    for kind in ("factual", "creative"):
+        for version, found in self_bleu(report, kind):
+            yield f"{version}, {kind}", found
+
+
 def by_gain(report: Mapping) -> Rows:
     """What PPO gains on held-out prompts."""
     for row in report["ppo"]:
@@ -203,6 +212,7 @@ FINDINGS = (
     ("Figure 10: attention to the system message", "rlhf_v5", _IN_TURN, attention_by_turn),
     ("Figures 15 and 33: safety data", "safety_scaling", _OF_SAFETY, by_safety_data),
     ("Figure 16: safety preprompts", "rlhf_v5", _OF_PREPROMPTS, by_preprompt),
+    ("Figure 21: Self-BLEU", "diversity", TEMPERATURES, by_temperature),
 )
 
 

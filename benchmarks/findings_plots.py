@@ -1,6 +1,7 @@
 """Plots of the paper's figures as the miniature shows them, over seeds: means with their 95 % intervals, as SVG."""
 
 import dataclasses
+import functools
 import pathlib
 import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -15,6 +16,7 @@ Reports = Mapping[str, Sequence[Mapping]]
 Rows = Iterable[tuple[str, Sequence[float | None]]]
 
 TURNS = ("1", "2", "4", "6", "10", "20")
+TEMPERATURES = ("0.2", "0.4", "0.6", "0.8", "1.0", "1.2", "1.4")
 KINDS = ("helpfulness", "safety")
 # Lines of these names have the report's colours; others are shades in their order.
 _COLORS = {
@@ -125,6 +127,14 @@ def gain_by_preprompt(report: Mapping) -> Rows:
             yield kind, [found["gain"]["mean"], parts[0]["gain"], parts[-1]["gain"]]
 
 
+def self_bleu(report: Mapping, kind: str) -> Rows:
+    """How alike each version's answers to one kind of prompts are, over TEMPERATURES."""
+    rows = [row for row in report["diversity"] if row["kind"] == kind]
+    for version in dict.fromkeys(row["version"] for row in rows):
+        found = {f"{row['temperature']:.1f}": row["self_bleu"] for row in rows if row["version"] == version}
+        yield version, [found.get(temperature) for temperature in TEMPERATURES]
+
+
 def _of_versions(measures: Mapping[str, str], start: str = "") -> Callable[[Mapping], Rows]:
     """Lines over the versions whose names start so: labels and the names of measures."""
 
@@ -137,6 +147,7 @@ def _of_versions(measures: Mapping[str, str], start: str = "") -> Callable[[Mapp
 
 
 VERSIONS = ("SFT", "V1", "V2", "V3", "V4", "V5\nno PPO", "V5")
+SAFETY_PARTS = ("0", "1", "10", "25", "50", "100")
 _TURN = XAxis("turn", names=TURNS)
 PLOTS = (
     Plot("figure_6_rounds", "rlhf_v5", accuracy_by_round, XAxis("round"), YAxis("accuracy", share=True)),
@@ -154,24 +165,35 @@ PLOTS = (
     Plot(
         "figures_14_and_20", "rlhf_v5",
         _of_versions({"helpfulness reward": "reward_helpfulness", "safety reward": "reward_safety"}),
-        XAxis(names=VERSIONS), YAxis("mean score", share=True),
+        XAxis(names=VERSIONS), YAxis("mean score"),
     ),
     Plot(
-        "figures_15_and_33", "safety_scaling",
+        "figure_15", "safety_scaling",
+        _of_versions({"safety reward": "reward_safety", "helpfulness reward": "reward_helpfulness"}, start="safety_"),
+        XAxis("% of the safety data", names=SAFETY_PARTS), YAxis("mean score"),
+    ),
+    Plot(
+        "figure_33", "safety_scaling",
         _of_versions(
             {
-                "safety reward": "reward_safety", "helpfulness reward": "reward_helpfulness",
                 "violations": "violation_rate", "false refusals": "false_refusal_rate",
                 "of borderline prompts": "borderline_refusal_rate",
             },
             start="safety_",
         ),
-        XAxis("% of the safety data", names=("0", "1", "10", "25", "50", "100")), YAxis(share=True),
+        XAxis("% of the safety data", names=SAFETY_PARTS), YAxis(share=True, bottom=0.0),
     ),
     Plot(
         "figure_16", "rlhf_v5", gain_by_preprompt,
         XAxis("answers without a preprompt", names=("all", "the least safe", "the safest")),
         YAxis("change of the safety score", reference=(0.0, "no change")),
+    ),
+    *(
+        Plot(
+            f"figure_21_{kind}", "diversity", functools.partial(self_bleu, kind=kind),
+            XAxis("temperature", names=TEMPERATURES), YAxis(f"Self-BLEU, {kind} prompts"),
+        )
+        for kind in ("factual", "creative")
     ),
     Plot("table_30", "rlhf_v5", kept_by_turn, _TURN, YAxis("instructions kept", share=True, bottom=0.0, top=1.0)),
 )  # fmt: skip

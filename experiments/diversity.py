@@ -3,8 +3,9 @@
 A finished run of rlhf_v5, config.source_run, gives its models. SFT, V1, V3 and V5 without PPO and with it answer ten
 factual and ten creative prompts 25 times at each temperature; Self-BLEU says how alike the answers are.
 
-Reaches (tiny): Self-BLEU by version, kind and temperature on the report's page; not measured over seeds yet.
-Costs (tiny): 3 minutes on 2 CPU cores, after the run of rlhf_v5.
+Reaches (tiny, two seeds): at temperature 1.4 Self-BLEU rises from 63 (SFT) to 83 (V5) on factual prompts, from 71 to 82
+on creative ones (docs/findings.md).
+Costs (tiny): a minute on 2 CPU cores, after the run of rlhf_v5.
 Run: python -m llama2_jax.main --config=experiments/diversity.py[:<scale>[,<data>]] --config.source_run=<workdir>
 """
 

@@ -123,3 +123,13 @@ def test_experiments_are_run_where_they_are_missing(tmp_path, monkeypatch):
     Finished.returncode = 1
     with pytest.raises(SystemExit, match=r"reward_scaling on seed 3 failed; see .*reward_scaling_3\.log"):
         findings.run_experiments([3], tmp_path)
+
+
+def test_self_bleu_is_by_kind_version_and_temperature():
+    rows = [
+        {"version": version, "kind": kind, "temperature": temperature, "self_bleu": 90.0 - 10 * temperature}
+        for version in ("sft", "rlhf_v5") for kind in ("factual", "creative") for temperature in (0.2, 1.4)
+    ]  # fmt: skip
+    found = dict(findings.by_temperature({"diversity": rows}))
+    assert list(found) == ["sft, factual", "rlhf_v5, factual", "sft, creative", "rlhf_v5, creative"]
+    assert found["sft, factual"] == [88.0, None, None, None, None, None, 76.0]
