@@ -6,9 +6,9 @@ all of its helpfulness data and on 0, 1, 10, 25, 50 and 100 % of its safety data
 ones. All six answer the same prompts. The report has, with standard errors, the mean rewards by the reward models that
 saw all data, violations, and false refusals of harmless and of borderline prompts.
 
-Reaches (tiny, one seed): from none to all of the safety data violations fall from 0.96 to 0.08 and false refusals rise
-from 0.00 to 0.15, of borderline prompts to 0.49; the helpfulness reward stays at 0.36 (docs/earlier_results.md).
-Costs (tiny): 11 minutes on 2 busy CPU cores, after the run of rlhf_v5.
+Reaches (tiny, one seed): from none to all of the safety data violations fall from 0.94 to 0.18 and false refusals rise
+from 0.00 to 0.02; the helpfulness reward stays at 0.69 (docs/findings.md).
+Costs (tiny): 8 minutes on 2 CPU cores, after the run of rlhf_v5.
 Run: python -m llama2_jax.main --config=experiments/safety_scaling.py[:<scale>[,<data>]] --config.source_run=<workdir>
 """
 
