@@ -9,7 +9,8 @@ that no policy is trained for. A language model behind an address is asked in bo
         "arguments": {"chat": {"base_url": "http://127.0.0.1:8000/v1", "model": "my-judge", "key_variable": ""}},
     }
 
-Reaches (tiny, one seed, code of 38108b0): V5 wins over SFT in 0.76 of the pairs that a rater decides, over V5 without PPO in 0.58.
+Reaches (tiny, one seed, code of 38108b0): V5 wins over SFT in 0.76 of the pairs that a rater decides, over
+V5 without PPO in 0.58.
 Costs (tiny): 10 seconds of one CPU core, after the run of rlhf_v5.
 Run: python -m llama2_jax.main --config=experiments/head_to_head.py[:<scale>[,<data>]] --config.source_run=<workdir>
 """
