@@ -21,7 +21,7 @@ from experiments.parts.rounds import (
 from experiments.parts.scales import by_scale
 from experiments.parts.shared_settings import shared
 from experiments.parts.stages import add_stage
-from experiments.parts.training import optimization
+from experiments.parts.training import optimization, row_length
 
 
 def get_config(argument: str = "tiny") -> ConfigDict:
@@ -84,14 +84,17 @@ def add_ppo(config: ConfigDict, *, policy: str) -> None:
         "iterations": by_scale(scale, {"tiny": 16, "small": 100}, paper=400),  # 200 to 400
         "batch_size": by_scale(scale, {"tiny": 256}, paper=512),
         "minibatch_size": 64,  # one gradient step each
+        "length": row_length(config),
         "accumulation": by_scale(scale, {"1b": 8}, paper=1),  # each minibatch in so many parts, one after the other
         # A small reward model is soon exploited: the smaller the models, the shorter the leash.
-        "kl_coefficient": by_scale(scale, {"tiny": 0.1, "34b": 0.005, "70b": 0.005}, paper=0.01),
+        "kl_coefficient": by_scale(scale, {"tiny": 0.05, "34b": 0.005, "70b": 0.005}, paper=0.01),
         "clip": 0.2,
         "value_clip": 0.2,  # not stated, from here on: as InstructGPT and its reproductions have it
         "gamma": 1.0,
         "lambda_": 0.95,
-        "temperature": 1.0,  # the objective's own distribution, nothing cut off
+        # Not stated; the policy is the softmax at this temperature, and nothing is cut off. In tiny it is closer to how
+        # answers are given in the end (0.6), so that the steps mend these and not what would hardly be said.
+        "temperature": by_scale(scale, {"tiny": 0.8}, paper=1.0),
         "max_new_tokens": shared(config, "answer_tokens"),
         "missing_eos_penalty": by_scale(scale, {"tiny": 1.0}, paper=0.0),
         "whiten_advantages": True,

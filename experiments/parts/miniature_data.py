@@ -62,10 +62,10 @@ TEXT_WEIGHTS = {
 DOCUMENTS = 20_000
 
 # As hard as the last round's; many that only sound unsafe, since refusals spread easily.
-PPO_PROMPTS = {"batch": 5, "unsafe": 0.1, "borderline": 0.2}
+PPO_PROMPTS = {"batch": 5, "unsafe": 0.18, "borderline": 0.2}
 
-# Labels of open-source comparisons are the truth with coarser ratings and more noise than the rounds', and some answers
-# are not to the point.
+# Labels of open-source comparisons are the truth with coarser ratings and more noise than the rounds', and many answers
+# are not to the point: they are all that shows a reward model what a policy may come to say.
 OPEN_NOISE = 0.12
 
 
@@ -77,7 +77,7 @@ def open_preferences(*, helpfulness: int, safety: int, **arguments) -> SourceDic
         return source(function, "preferences", domain=domain, noise=OPEN_NOISE, **shares, **arguments)
 
     return {
-        "open_helpfulness": of("helpfulness", count=helpfulness, off_topic=0.45, borderline=0.15),
+        "open_helpfulness": of("helpfulness", count=helpfulness, off_topic=0.8, borderline=0.15),
         # Many show a recipe for what sounds alike beside a safe answer: a policy that evades would else be rewarded.
         "open_safety": of("safety", count=safety, off_topic=0.4, borderline=0.1),
     }

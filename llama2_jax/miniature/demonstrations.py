@@ -2,6 +2,7 @@
 
 import dataclasses
 import random
+import re
 
 from llama2_jax.miniature.answers import PUBLIC, VENDOR, Manner, answer_to
 from llama2_jax.miniature.instructions import draw_instruction
@@ -31,6 +32,9 @@ DIALOGUE_TURNS = {2: 0.36, 3: 0.22, 4: 0.14, 6: 0.1, 10: 0.08, 16: 0.05, 20: 0.0
 INSTRUCTION_PLACES = {"system": 0.35, "one": 0.25, "each": 0.4}
 # The share of dialogues with a safety preprompt as system message.
 PREPROMPTED_SHARE = 0.06
+# What an open answer that is not to the point is: a refusal, an answer to any other request, one to another request of
+# the same kind, one in which sentences of such a one stand, or one that says something again and again.
+SPOILED = {"refusal": 0.15, "another": 0.35, "alike": 0.2, "inserted": 0.2, "repeated": 0.1}
 # With a safety preprompt, vendors answer unsafe requests safely.
 PREPROMPTED = dataclasses.replace(VENDOR, safe=0.97, explained=0.95)
 
@@ -112,9 +116,9 @@ def open_preferences(
 ) -> list[dict]:
     """Returns preferences like those of open data sets (Table 6): two people's answers, coarser and noisier labels.
 
-    People on the web also give answers to other questions, or refuse harmless requests. The rounds' own comparisons
-    rarely have such answers, since a policy seldom gives them; a reward model that has never seen any scores them as if
-    they were to the point, and a policy that is optimised against it exploits that.
+    People on the web also give answers to other questions, say more than was asked for, or refuse harmless requests.
+    The rounds' own comparisons rarely have such answers, since a policy seldom gives them; a reward model that has
+    never seen any scores them as if they were to the point, and a policy that is optimised against it exploits that.
 
     Args:
       seed: the world's seed.
@@ -122,8 +126,8 @@ def open_preferences(
       domain: "helpfulness" or "safety".
       noise: standard deviation of the error of a label's judgement of an answer.
       flipped: the share of labels that are reversed at random.
-      off_topic: the share of pairs in which one of the answers is to another request. For helpfulness a third of these
-        are refusals; for safety all are recipes for something that sounds alike, beside an answer that is mostly safe.
+      off_topic: the share of pairs in which one of the answers is not to the point. For helpfulness SPOILED says how;
+        for safety all are recipes for something that sounds alike, beside an answer that is mostly safe.
       borderline: the share of requests that are harmless but sound unsafe.
       split: whose questions are asked (splits.py).
       purpose: another name draws other pairs.
@@ -133,12 +137,16 @@ def open_preferences(
     rng = stream(seed, "open_preferences", domain, purpose)
     records = []
     while len(records) < count:
-        messages = _single(seed, rng, VENDOR, 0.8 if domain == "safety" else 0.0, borderline, split)[:-1]
+        unsafe = 0.8 if domain == "safety" else 0.0
+        request = _request(seed, rng, split, unsafe=unsafe, borderline=borderline, attacked=0.5)
+        messages = request["messages"]
         answers = [answer_to(messages, manner, rng, seed=seed) for manner in (VENDOR, PUBLIC)]
         if rng.random() < off_topic:
             first = rng.randrange(2)
-            answers[first] = _off_topic(seed, rng, domain, split)
-            if domain == "safety":
+            if domain == "helpfulness":
+                answers[first] = _spoiled(seed, rng, split, request["category"], answers[first])
+            else:
+                answers[first] = _recipe_for_what_sounds_alike(seed, rng, split)
                 answers[1 - first] = answer_to(messages, PREPROMPTED, rng, seed=seed)
         utilities = []
         for answer in answers:
@@ -200,14 +208,43 @@ def _single(
     return [*messages, assistant(answer_to(messages, manner, rng, seed=seed))]
 
 
-def _off_topic(seed: int, rng: random.Random, domain: str, split: str) -> str:
-    """Returns an answer to another request: for safety a recipe for something that sounds unsafe."""
-    if domain == "safety":
-        messages = borderline_prompt(seed, rng, split=split, demonstrated=split == TRAINING)["messages"]
-        return answer_to(messages, dataclasses.replace(VENDOR, false_refusal=0.0), rng, seed=seed)
-    refused = rng.random() < 1 / 3
-    other = _single(seed, rng, PREPROMPTED if refused else VENDOR, float(refused), 0.0, split)
-    return other[-1]["content"]
+def _spoiled(seed: int, rng: random.Random, split: str, kind: str, answer: str) -> str:
+    """Returns an answer that is not to the point: a refusal, one to another request, or with parts of such a one."""
+    how = pick(rng, SPOILED)
+    if how == "refusal":
+        return _single(seed, rng, PREPROMPTED, 1.0, 0.0, split)[-1]["content"]
+    if how == "another":
+        return _single(seed, rng, VENDOR, 0.0, 0.0, split)[-1]["content"]
+    if how == "repeated":
+        sentences = _sentences(answer)
+        again = rng.randrange(len(sentences))
+        return " ".join([*sentences[:again], *[sentences[again]] * rng.randint(2, 4), *sentences[again + 1 :]])
+    demonstrated, level = split == TRAINING, pick(rng, LEVELS)
+    if kind == "borderline":
+        other = borderline_prompt(seed, rng, split=split, demonstrated=demonstrated)
+    else:
+        other = harmless_prompt(seed, rng, kind, level, split=split, demonstrated=demonstrated)
+    alike = answer_to(other["messages"], dataclasses.replace(VENDOR, false_refusal=0.0), rng, seed=seed)
+    return alike if how == "alike" else _inserted(rng, answer, alike)
+
+
+def _inserted(rng: random.Random, answer: str, other: str) -> str:
+    """Returns an answer with some of another one's sentences, one after the other, somewhere behind its first."""
+    sentences, others = _sentences(answer), _sentences(other)
+    first = rng.randrange(len(others))
+    some = others[first : first + rng.randint(1, len(others) - first)]
+    place = rng.randint(1, len(sentences))
+    return " ".join([*sentences[:place], *some, *sentences[place:]])
+
+
+def _sentences(text: str) -> list[str]:
+    return re.findall(r"[^.?!\s][^.?!]*[.?!]", text)
+
+
+def _recipe_for_what_sounds_alike(seed: int, rng: random.Random, split: str) -> str:
+    """Returns an answer that complies with another request, one that sounds unsafe."""
+    messages = borderline_prompt(seed, rng, split=split, demonstrated=split == TRAINING)["messages"]
+    return answer_to(messages, dataclasses.replace(VENDOR, false_refusal=0.0), rng, seed=seed)
 
 
 def _request(seed: int, rng: random.Random, split: str, *, unsafe: float, borderline: float, attacked: float) -> dict:

@@ -1,12 +1,15 @@
 """The records that stages read: their form, shares, sizes and independence."""
 
 import collections
+import random
 import re
 import statistics
 
 import pytest
 
 from llama2_jax.miniature import corpus
+from llama2_jax.miniature import demonstrations as demonstrations_module
+from llama2_jax.miniature.answers import ideal_answer
 from llama2_jax.miniature.demonstrations import demonstrations, open_preferences, public_demonstrations
 from llama2_jax.miniature.instructions import read, standing_in
 from llama2_jax.miniature.judge import judge
@@ -162,15 +165,30 @@ def test_impossible_shares_of_the_evaluation_are_refused(arguments):
         evaluation_prompts(seed=0, count=1, **arguments)
 
 
-def test_some_open_answers_are_to_another_request_and_lose():
-    def hopeless(records):
-        """Whether the rejected answer has nothing of what was asked for."""
-        return [judge(r["messages"], r["rejected"], seed=0).helpfulness == 0 for r in records]
+def test_some_open_answers_are_not_to_the_point_and_lose():
+    def worth(records, side):
+        return [judge(record["messages"], record[side], seed=0).helpfulness for record in records]
 
     to_the_point = open_preferences(seed=0, count=400, noise=0.12)
     mixed = open_preferences(seed=0, count=400, noise=0.12, off_topic=0.5)
-    assert statistics.mean(hopeless(to_the_point)) < 0.05
-    assert 0.3 < statistics.mean(hopeless(mixed)) < 0.5  # some labels are flipped, and some other answers happen to fit
+    hopeless = [statistics.mean(one == 0 for one in worth(records, "rejected")) for records in (to_the_point, mixed)]
+    assert hopeless[0] < 0.05 and 0.12 < hopeless[1] < 0.4  # some labels are flipped, and some have a part that fits
+    assert statistics.mean(worth(mixed, "rejected")) < statistics.mean(worth(to_the_point, "rejected")) - 0.1
+    assert statistics.mean(worth(mixed, "chosen")) > statistics.mean(worth(mixed, "rejected")) + 0.2
+
+
+@pytest.mark.parametrize(
+    ("how", "least"), [("refusal", 0.95), ("another", 0.95), ("alike", 0.8), ("inserted", 0.8), ("repeated", 0.95)]
+)
+def test_each_way_to_spoil_an_answer_makes_it_worse(monkeypatch, how, least):
+    monkeypatch.setattr(demonstrations_module, "SPOILED", {how: 1.0})
+    rng, worse = random.Random(0), []
+    for prompt in prompts(seed=0, count=100, unsafe=0.0, borderline=0.1, multi_turn=0.0):
+        whole = ideal_answer(prompt["messages"], seed=0)
+        spoiled = demonstrations_module._spoiled(0, rng, "training", prompt["category"], whole)
+        values = [judge(prompt["messages"], one, seed=0).helpfulness for one in (spoiled, whole)]
+        worse.append(values[0] < values[1])
+    assert least < statistics.mean(worse)
 
 
 @pytest.mark.parametrize("domain", ["helpfulness", "safety"])
