@@ -1,6 +1,7 @@
 """Runs the stages of an experiment in order: skips finished ones, resumes unfinished ones, refuses changed ones."""
 
 import dataclasses
+import datetime
 import functools
 import importlib
 import json
@@ -271,7 +272,9 @@ def _run_stage(config: ConfigDict, name: str, folder: epath.Path, identity: Iden
     with jax.set_mesh(runtime.mesh):
         results = module.run(part, inputs, runtime)
     seconds = round(time.monotonic() - start, 2)
-    record |= {"results": results, "seconds": seconds, "devices": devices_of(runtime.mesh), "versions": versions()}
+    finished = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    record |= {"results": results, "seconds": seconds, "finished": finished}
+    record |= {"devices": devices_of(runtime.mesh), "versions": versions()}
     write_json(folder / "stage.json", record)
     remove_shards(folder)
     logging.info("stage %s done in %.1f s: %s", name, seconds, json.dumps(results)[:300])

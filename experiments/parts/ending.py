@@ -53,6 +53,8 @@ def add_report(config: ConfigDict) -> None:
         "run": "llama2_jax.stages.report",
         "role": "report",
         "inputs": {"stages": config.stages},
+        # What only a person can say of the model, for model_card.md.
+        "model_card": {"developers": "", "license": "", "contact": "", "freshness": ""},
     })  # fmt: skip
 
 

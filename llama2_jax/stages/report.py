@@ -1,4 +1,4 @@
-"""The report: what an experiment has reached, as numbers (report.json) and as a page (index.html).
+"""The report: what an experiment has reached, as numbers (report.json), a page (index.html) and a model card.
 
 Reads what the earlier stages wrote and measures nothing itself. A stage's `role` in the config says where it appears.
 """
@@ -12,16 +12,16 @@ from llama2_jax.pipeline.runtime import Inputs, Runtime
 from llama2_jax.pipeline.stage_files import as_folders, read_json, read_jsonl, write_json, write_text
 from llama2_jax.report.answers import sample_answers
 from llama2_jax.report.content import FinishedStage, build_report, evaluated_measures
+from llama2_jax.report.model_card import model_card
 from llama2_jax.report.page import render_page
 from llama2_jax.training.metrics import read_metrics
 
 
 def run(config: ConfigDict, inputs: Inputs, runtime: Runtime) -> dict:
-    """Writes report.json and index.html; returns the newest version's measures.
+    """Writes report.json, index.html and model_card.md; returns the newest version's measures.
 
     The input `stages` names the folders of all earlier stages, in the order in which they ran.
     """
-    del config
     folders = as_folders(inputs["stages"])
     stages = [read_stage(folder) for folder in folders]
     report = build_report(stages, runtime.experiment_seed, runtime.model)
@@ -31,7 +31,10 @@ def run(config: ConfigDict, inputs: Inputs, runtime: Runtime) -> dict:
     )
     answers = _read_sample_answers(evaluation, report["versions"]) if evaluation else []
     records = {stage.name: stage.record for stage in stages}
-    write_text(runtime.folder / "index.html", render_page(report, evaluated_measures(stages), answers, records))
+    measures = evaluated_measures(stages)
+    write_text(runtime.folder / "index.html", render_page(report, measures, answers, records))
+    card = model_card(report, measures, records, config.get("model_card", {}))
+    write_text(runtime.folder / "model_card.md", card)
     return {"page": "index.html", "newest": report["versions"][-1] if report["versions"] else None}
 
 
