@@ -21,7 +21,7 @@ from experiments.parts.rounds import (
 from experiments.parts.scales import by_scale
 from experiments.parts.shared_settings import shared
 from experiments.parts.stages import add_stage
-from experiments.parts.training import optimization, row_length
+from experiments.parts.training import optimization
 
 
 def get_config(argument: str = "tiny") -> ConfigDict:
@@ -84,7 +84,6 @@ def add_ppo(config: ConfigDict, *, policy: str) -> None:
         "iterations": by_scale(scale, {"tiny": 16, "small": 100}, paper=400),  # 200 to 400
         "batch_size": by_scale(scale, {"tiny": 256}, paper=512),
         "minibatch_size": 64,  # one gradient step each
-        "length": row_length(config),
         "accumulation": by_scale(scale, {"1b": 8}, paper=1),  # each minibatch in so many parts, one after the other
         # A small reward model is soon exploited: the smaller the models, the shorter the leash.
         "kl_coefficient": by_scale(scale, {"tiny": 0.05, "34b": 0.005, "70b": 0.005}, paper=0.01),

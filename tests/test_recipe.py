@@ -207,7 +207,6 @@ def test_a_mesh_that_does_not_fit_the_devices(tmp_path):
         ({"rlhf_v5_ppo.minibatch_size": 1024}, r"rlhf_v5_ppo: minibatch_size=1024 must be at most batch_size=512"),
         ({"rlhf_v5_ppo.accumulation": 3}, r"rlhf_v5_ppo: accumulation=3 must divide minibatch_size=64"),
         ({"rlhf_v5_ppo.patience": 0}, r"rlhf_v5_ppo: patience=0"),
-        ({"rlhf_v5_ppo.length": 200}, r"rlhf_v5_ppo: max_new_tokens=256 leaves no room for a prompt in length=200"),
         ({"rlhf_v5_ppo.prompts.helpful.limit": 10, "rlhf_v5_ppo.prompts.harmless.limit": 10},
          r"rlhf_v5_ppo: batch_size=512 of at most 20 prompts"),
         ({"answer_tokens": 1024}, r"rlhf_v1_annotation: max_new_tokens=1024 .* config.model.max_length=1024"),

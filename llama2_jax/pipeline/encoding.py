@@ -52,25 +52,19 @@ def read_records(sources: ConfigDict, runtime: Runtime, kind: str) -> list[dict]
 
 
 def read_prompts(
-    sources: ConfigDict, max_new_tokens: int, tokenizer: Tokenizer, runtime: Runtime, length: int | None = None
+    sources: ConfigDict, max_new_tokens: int, tokenizer: Tokenizer, runtime: Runtime
 ) -> tuple[list[dict], list[list[int]]]:
     """Reads and encodes the prompts that leave room for an answer; see `encode_prompts`.
 
     Every record has `safety` and `category`; rows may leave them out.
     """
-    return encode_prompts(read_records(sources, runtime, "prompts"), max_new_tokens, tokenizer, runtime, length)
+    return encode_prompts(read_records(sources, runtime, "prompts"), max_new_tokens, tokenizer, runtime)
 
 
 def encode_prompts(
-    records: Sequence[dict], max_new_tokens: int, tokenizer: Tokenizer, runtime: Runtime, length: int | None = None
+    records: Sequence[dict], max_new_tokens: int, tokenizer: Tokenizer, runtime: Runtime
 ) -> tuple[list[dict], list[list[int]]]:
     """Encodes the records' messages as prompts and keeps those that leave room for an answer.
-
-    Args:
-      records: with `messages`.
-      max_new_tokens: of an answer.
-      tokenizer, runtime: the stage's.
-      length: tokens for a prompt with its answer, if that is less than the model's context.
 
     Returns:
       The records kept and their prompts' ids.
@@ -79,8 +73,6 @@ def encode_prompts(
       ValueError: if no prompt fits.
     """
     longest = longest_prompt(max_new_tokens, runtime)
-    if length is not None:
-        longest = min(longest, length - max_new_tokens)
     encoded = [(record, encode_prompt(tokenizer, record["messages"])) for record in records]
     kept = [(record, prompt) for record, prompt in encoded if len(prompt) <= longest]
     if not kept:

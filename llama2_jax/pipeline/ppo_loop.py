@@ -213,7 +213,7 @@ def _iteration(
     rows = []
     for first in range(0, len(order), config.minibatch_size):
         selected = order[first : first + config.minibatch_size]
-        packed = experience.minibatch(selected, config.length, multiple)
+        packed = experience.minibatch(selected, runtime.model.max_length, multiple)
         batch = shard_batch(packed, runtime.mesh)
         row = {}
         critic, critic_metrics = critic_step(states["critic"], batch, config.critic_learning_rate)

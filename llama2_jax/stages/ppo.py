@@ -43,7 +43,7 @@ from llama2_jax.training.optimizer import OptimizerConfig
 def run(config: ConfigDict, inputs: Inputs, runtime: Runtime) -> dict:
     """Runs PPO and leaves the best policy in the stage's folder."""
     tokenizer = load_tokenizer(inputs)
-    records, ids = read_prompts(config.prompts, config.max_new_tokens, tokenizer, runtime, config.length)
+    records, ids = read_prompts(config.prompts, config.max_new_tokens, tokenizer, runtime)
     batches = iter(prompt_batches(list(zip(records, ids, strict=True)), config.batch_size, runtime.seed))
     held_out = Prompts(*read_prompts(config.held_out_prompts, config.max_new_tokens, tokenizer, runtime))
     reference = load_model(inputs["policy"], runtime.mesh, "language").params
@@ -111,10 +111,6 @@ def check(config: ConfigDict, inputs: Mapping, count: Count) -> None:
         raise ValueError(f"minibatch_size={config.minibatch_size} must be at most batch_size={config.batch_size}")
     if config.minibatch_size % config.accumulation:
         raise ValueError(f"accumulation={config.accumulation} must divide minibatch_size={config.minibatch_size}")
-    if config.max_new_tokens >= config.length:
-        raise ValueError(
-            f"max_new_tokens={config.max_new_tokens} leaves no room for a prompt in length={config.length}"
-        )
     if (prompts := count(config.prompts)) < config.batch_size:
         raise ValueError(f"batch_size={config.batch_size} of at most {prompts} prompts: give more of them")
 
@@ -131,12 +127,12 @@ def device_work(config: ConfigDict, model: ModelConfig, mesh: Mesh) -> DeviceWor
     general = abstract_general_reward(config, model, mesh)
     resident, answers = (policy, critic, reference, *rewards, *general), config.batch_size
     rows = device_programs.packed_rows(config.minibatch_size, mesh, config.accumulation)
-    batch = _abstract_minibatch(rows, config.length, mesh)
+    batch = _abstract_minibatch(rows, model.max_length, mesh)
     policy_step, critic_step = configured_steps(config, model, mesh)
     scores = functools.partial(device_programs.score_log_probabilities, model=model, mesh=mesh)
 
     def step(function: Callable, trained: ResidentModel, head: str) -> Program:
-        flops = training_flops(model, rows, config.length, head)
+        flops = training_flops(model, rows, model.max_length, head)
         calls = math.ceil(config.batch_size / config.minibatch_size)
         name = f"{trained.name} step"
         return device_programs.train_step(function, trained, batch, flops, name=name, resident=resident, calls=calls)
@@ -151,7 +147,7 @@ def device_work(config: ConfigDict, model: ModelConfig, mesh: Mesh) -> DeviceWor
         step(critic_step, critic, "scalar"),
         step(policy_step, policy, "language"),
     )
-    assumption = f"each prompt with its answer fills a row of {config.length} tokens: {rows} rows a minibatch"
+    assumption = f"each prompt with its answer fills a row of {model.max_length} tokens: {rows} rows a minibatch"
     return DeviceWork(programs, unit="iteration", assumptions=(device_programs.LONGEST_PROMPTS, assumption))
 
 

@@ -26,14 +26,6 @@ def test_a_prompt_that_just_fits_is_kept(tmp_path):
         encode_prompts([prompt("a")], 64 - size + 1, Letters(), runtime)
 
 
-def test_a_prompt_must_fit_rows_that_are_shorter_than_the_context(tmp_path):
-    runtime = smallest_runtime(tmp_path)
-    size = 1 + len("[INST] a [/INST]")
-    assert len(encode_prompts([prompt("a")], 8, Letters(), runtime, size + 8)[0]) == 1
-    with pytest.raises(ValueError, match=f"none of 1 prompts has at most {size - 1} tokens"):
-        encode_prompts([prompt("a")], 8, Letters(), runtime, size + 7)
-
-
 def test_a_sampled_answer_is_trained_on_by_its_own_ids():
     row = {**prompt("a"), "response": "(text)", "response_tokens": [*map(ord, " hi"), Letters.eos_id]}
     encoded = encode_row(Letters(), row)

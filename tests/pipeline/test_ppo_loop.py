@@ -85,7 +85,6 @@ def iteration(tmp_path, monkeypatch):
         rows, ratios = [], iter(log_ratios)
 
         def minibatch(selected, length, row_multiple):
-            assert length == 24, "the stage's own rows, which may be shorter than the context"
             rows.append(row_multiple)
             return {"tokens": np.zeros((row_multiple, length), np.int32)}
 
@@ -102,7 +101,7 @@ def iteration(tmp_path, monkeypatch):
         config = ConfigDict({
             "minibatch_size": 4, "accumulation": accumulation, "critic_warmup_iterations": warmup, "iterations": 9,
             "critic_learning_rate": 1e-3, "learning_rate": 1e-3, "warmup_steps": 0, "warmup_fraction": 0.0,
-            "final_learning_rate_fraction": 1.0, "length": 24,
+            "final_learning_rate_fraction": 1.0,
         })  # fmt: skip
         environment = types.SimpleNamespace(rollouts=lambda policy, critic, iteration: experience)
         states = dict.fromkeys(("policy", "critic"), types.SimpleNamespace(params=None))

@@ -115,7 +115,6 @@ def train(folder, tmp_path, monkeypatch):
         config = ConfigDict({
             "prompts": made("prompts", "prompts", 96), "held_out_prompts": made("prompts", "prompts", 64),
             "reward": {"function": f"{__name__}.{reward}"}, "iterations": 8, "batch_size": 24, "minibatch_size": 12,
-            "length": 32,
             "kl_coefficient": 0.0, "clip": 0.2, "value_clip": 0.2, "gamma": 1.0, "lambda_": 0.95, "temperature": 1.0,
             "max_new_tokens": 8, "missing_eos_penalty": 0.0, "whiten_advantages": True, "critic_warmup_iterations": 1,
             "critic_learning_rate": 1e-2, "evaluate_every": 4, "patience": 9, **SCHEDULE, "learning_rate": 3e-2,

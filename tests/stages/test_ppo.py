@@ -78,7 +78,7 @@ def train(tmp_path, monkeypatch):
             "prompts": {"made": {**source, "arguments": {"count": 96}}},
             "held_out_prompts": {"made": {**source, "arguments": {"count": 10}}},
             "iterations": 12, "batch_size": 24, "minibatch_size": 12, "accumulation": 1, "kl_coefficient": 0.01,
-            "reward": PIECEWISE, "length": 32,
+            "reward": PIECEWISE,
             "clip": 0.2, "value_clip": 0.2, "gamma": 1.0, "lambda_": 0.95, "temperature": 1.0, "max_new_tokens": 8,
             "missing_eos_penalty": 0.0, "whiten_advantages": True, "critic_warmup_iterations": 1,
             "critic_learning_rate": 1e-2, "evaluate_every": 4, "patience": 3, "learning_rate": 1e-2,
