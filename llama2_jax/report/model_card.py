@@ -12,7 +12,9 @@ from llama2_jax.report.formatting import number, percent
 NOT_STATED = "*not stated*"
 # What only a person can say, and the field of the report's part of the config that says it.
 STATED = ("developers", "license", "contact", "freshness")
-TRAINING_ROLES = ("pretraining", "finetuning", "rejection_sampling", "ppo")
+# The roles of stages that train, the policy or what rewards it, and the fields that name what they read.
+TRAINING_ROLES = ("pretraining", "finetuning", "rejection_sampling", "ppo", "reward_model", "general_reward_model")
+_DATA_FIELDS = ("sources", "prompts", "preferences", "open_preferences")
 _PACKAGES = ("python", "jax", "flax")
 
 
@@ -26,12 +28,7 @@ def model_card(
       measures: the declarations of the versions' measures.
       records: stage.json of every stage, by name, in the order in which they ran.
       stated: what the config says of STATED; what is empty or absent is said not to be stated.
-
-    Raises:
-      ValueError: if `stated` has another field.
     """
-    if unknown := sorted(set(stated) - set(STATED)):
-        raise ValueError(f"model_card has no field {', '.join(unknown)}; it has {', '.join(STATED)}")
     environment = jinja2.Environment(undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters |= {"number": number, "measure": _measured}
     template = importlib.resources.files(__package__).joinpath("model_card.md.jinja").read_text(encoding="utf-8")
@@ -49,12 +46,18 @@ def model_card(
         chat=_chat(records),
         software=_software(records),
         carbon=_carbon(report["ledger"]),
-        training=[row for record in records.values() for row in _sources(record)],
+        training=_training_data(records),
         tokens=_tokens(records),
         comparisons=sum(row["comparisons"] or 0 for row in report["annotations"]),
         measures=[one for one in unseen if any(row[one.name] is not None for row in versions)],
         limitations=list(_limitations(report, unseen)),
     )
+
+
+def check_stated(stated: Mapping[str, str]) -> None:
+    """Raises ValueError if a person says something that the card has no field for."""
+    if unknown := sorted(set(stated) - set(STATED)):
+        raise ValueError(f"model_card has no field {', '.join(unknown)}; it has {', '.join(STATED)}")
 
 
 def _part(record: Mapping) -> Mapping:
@@ -96,21 +99,27 @@ def _carbon(ledger: Sequence[Mapping]) -> str:
     known = [row["kilograms"] for row in ledger if row["kilograms"] is not None]
     unknown = [row["kind"] for row in ledger if row["kilograms"] is None]
     parts = [f"{number(sum(known))} kg CO2eq by the paper's formula (table 2)"] if known else []
-    parts += (
-        [f"not known of {', '.join(map(_cell, dict.fromkeys(unknown)))}, whose power nobody states"] if unknown else []
-    )
+    if unknown:
+        parts.append(f"not known of {', '.join(map(_cell, dict.fromkeys(unknown)))}, whose power nobody states")
     return "; ".join(parts) or NOT_STATED
 
 
-def _sources(record: Mapping) -> Iterator[dict]:
-    """The sources that a stage trained on, with how many records each gave, where the stage counted them."""
-    part, results = _part(record), record.get("results") or {}
-    if part.get("role") not in TRAINING_ROLES:
-        return
-    counts = {**(results.get("documents") or {}), **(results.get("dialogues") or {})}
-    for name, source in {**(part.get("sources") or {}), **(part.get("prompts") or {})}.items():
-        origin = source.get("path") or source.get("hub") or source.get("function") or NOT_STATED
-        yield {"stage": record["stage"], "source": _cell(name), "origin": _cell(origin), "records": counts.get(name)}
+def _training_data(records: Mapping[str, Mapping]) -> list[dict]:
+    """The sources that stages trained on, each with the first that did, and the records that this one counted."""
+    rows = {}
+    for record in _with_role(records, *TRAINING_ROLES):
+        part, results = _part(record), record.get("results") or {}
+        counts = {**(results.get("documents") or {}), **(results.get("dialogues") or {})}
+        for name, source in ((name, one) for field in _DATA_FIELDS for name, one in (part.get(field) or {}).items()):
+            origin = source.get("path") or source.get("hub") or source.get("function") or NOT_STATED
+            row = {
+                "stage": record["stage"],
+                "source": _cell(name),
+                "origin": _cell(origin),
+                "records": counts.get(name),
+            }
+            rows.setdefault((name, origin), row)
+    return list(rows.values())
 
 
 def _tokens(records: Mapping[str, Mapping]) -> str:

@@ -8,11 +8,12 @@ from collections.abc import Mapping, Sequence
 from etils import epath
 from ml_collections import ConfigDict
 
+from llama2_jax.data.counts import Count
 from llama2_jax.pipeline.runtime import Inputs, Runtime
 from llama2_jax.pipeline.stage_files import as_folders, read_json, read_jsonl, write_json, write_text
 from llama2_jax.report.answers import sample_answers
 from llama2_jax.report.content import FinishedStage, build_report, evaluated_measures
-from llama2_jax.report.model_card import model_card
+from llama2_jax.report.model_card import check_stated, model_card
 from llama2_jax.report.page import render_page
 from llama2_jax.training.metrics import read_metrics
 
@@ -36,6 +37,12 @@ def run(config: ConfigDict, inputs: Inputs, runtime: Runtime) -> dict:
     card = model_card(report, measures, records, config.get("model_card", {}))
     write_text(runtime.folder / "model_card.md", card)
     return {"page": "index.html", "newest": report["versions"][-1] if report["versions"] else None}
+
+
+def check(config: ConfigDict, inputs: Mapping, count: Count) -> None:
+    """Raises ValueError if the model card has no field for what the config says."""
+    del inputs, count
+    check_stated(config.get("model_card", {}))
 
 
 def read_stage(folder: epath.Path) -> FinishedStage:

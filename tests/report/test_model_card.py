@@ -3,11 +3,13 @@
 import json
 
 import pytest
+from ml_collections import ConfigDict
 
 from llama2_jax.evaluation.measures import MEASURES
 from llama2_jax.models.config import parameter_count
 from llama2_jax.report.content import build_report, evaluated_measures
 from llama2_jax.report.model_card import NOT_STATED, model_card
+from llama2_jax.stages import report
 from llama2_jax.stages.report import read_stage
 from tests.report.made_up_run import made_up_run, write_stage
 from tests.report.pages import MODEL, make_report
@@ -31,8 +33,8 @@ def stages(tmp_path_factory):
 
 def card_of(stages, stated=(), **changes):
     records = {stage.name: {**stage.record, **changes} for stage in stages}
-    report = build_report(stages, 3, MODEL)
-    return model_card(report, evaluated_measures(stages), records, dict(stated))
+    content = build_report(stages, 3, MODEL)
+    return model_card(content, evaluated_measures(stages), records, dict(stated))
 
 
 def fields(card):
@@ -77,9 +79,19 @@ def test_what_a_person_says_stays_in_its_cell(stages):
     assert "from 2026-01-02T03:04:05+00:00 to 2026-01-02T03:04:05+00:00" in fields(card)["Model dates"]
 
 
-def test_an_unknown_field_is_refused_by_name(stages):
+def test_an_unknown_field_is_refused_by_name_before_anything_runs():
     with pytest.raises(ValueError, match="model_card has no field licence; it has developers, license"):
-        card_of(stages, {"licence": "MIT"})
+        report.check(ConfigDict({"model_card": {"licence": "MIT"}}), {}, None)
+
+
+def test_a_source_that_several_stages_train_on_is_listed_once(tmp_path):
+    people = {"preferences": {"people": {"path": "/data/pairs.jsonl", "format": "preferences"}}}
+    names = ("rlhf_v1_safety_reward", "rlhf_v2_safety_reward")
+    folders = [write_stage(tmp_path, name, "reward_model", {}, settings=people) for name in names]
+    card = card_of([read_stage(folder) for folder in folders])
+    assert [line for line in card.splitlines() if "pairs.jsonl" in line] == [
+        "| rlhf_v1_safety_reward | people | /data/pairs.jsonl | – |"
+    ]
 
 
 def test_sources_are_named_with_their_counts_and_a_run_without_evaluation_says_so(tmp_path):
