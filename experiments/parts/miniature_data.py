@@ -83,6 +83,19 @@ def open_preferences(*, helpfulness: int, safety: int, **arguments) -> SourceDic
     }
 
 
+# The dialogues bring their own instructions; three of ten combine two. Most are long: each serves cut short too.
+# Words at the start are kept best and hobbies worst, so there are fewest of those and most of these.
+GHOST_ATTENTION_DIALOGUES = {
+    "dialogues": source(
+        "instructed.ghost_attention_dialogues",
+        "raw",
+        count=260,
+        turns=(8, 20),
+        combined=0.3,
+        weights={"start": 0.4, "figure": 1.0, "hobby": 1.3},
+    )
+}
+
 MINIATURE = Sources(
     pretraining={
         name: source("corpus.pretraining_text", "text", weight, source=name, documents=round(DOCUMENTS * weight))
@@ -121,10 +134,7 @@ MINIATURE = Sources(
     # The paper always starts from the base model; so few samples could not teach it to chat again.
     start_after_sampling="sft",
     demonstrations_after_sampling={},
-    # The dialogues bring their own instructions; three of ten combine two. Most are long: each serves cut short too.
-    ghost_attention_dialogues={
-        "dialogues": source("instructed.ghost_attention_dialogues", "raw", count=260, turns=(8, 20), combined=0.3)
-    },
+    ghost_attention_dialogues=GHOST_ATTENTION_DIALOGUES,
     standing_instructions={},
     adversarial_prompts={"prompts": prompts("distillation", batch=5, count=250, unsafe=1.0, borderline=0.0)},
     # Generic ones, and answer templates by risk category.

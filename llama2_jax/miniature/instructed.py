@@ -1,6 +1,7 @@
 """Dialogues under a standing instruction: for Ghost Attention (section 3.3), and to measure it (Table 30)."""
 
 import random
+from collections.abc import Mapping
 
 from llama2_jax.miniature.instructions import draw_instruction
 from llama2_jax.miniature.prompts import short_request, system
@@ -20,6 +21,7 @@ def ghost_attention_dialogues(
     turns: tuple[int, int] = (2, 20),
     combined: float = 0.3,
     probed: float = 0.4,
+    weights: Mapping[str, float] | None = None,
     purpose: str = "",
 ) -> list[dict]:
     """Returns user turns of dialogues to be continued under an instruction: {"instruction", "terse", "turns",
@@ -31,12 +33,13 @@ def ghost_attention_dialogues(
       turns: the fewest and the most user turns; combined instructions, repeated in every turn, get at most one less.
       combined: the share of instructions that combine two kinds.
       probed: the share of turns that ask about the instruction, if there is a question for it.
+      weights: of the kinds of instruction; all alike by default.
       purpose: another name draws other dialogues.
     """
     rng = stream(seed, "ghost_attention_dialogues", purpose)
     records = []
     for _ in range(count):
-        drawn = draw_instruction(seed, rng, "train", combined)
+        drawn = draw_instruction(seed, rng, "train", combined, weights)
         questions = [QUESTIONS[kind] for kind in drawn["kinds"] if kind in QUESTIONS]
         length = rng.randint(turns[0], max(turns[0], turns[1] - (len(drawn["kinds"]) > 1)))
         # Training is on the last turn, so it asks about the instruction most often.

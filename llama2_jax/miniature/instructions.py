@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 
 from llama2_jax.miniature.safety import without_preprompt
-from llama2_jax.miniature.streams import shuffled, stream
+from llama2_jax.miniature.streams import pick, shuffled, stream
 from llama2_jax.miniature.words import FIGURES, HOBBIES, START_WORDS, pairs
 
 _WORDS = {"start": START_WORDS, "figure": FIGURES, "hobby": HOBBIES}
@@ -76,15 +76,39 @@ def standing_instructions(
     return [draw_instruction(seed, rng, split, combined) for _ in range(count)]
 
 
-def draw_instruction(seed: int, rng: random.Random, split: str, combined: float) -> dict:
-    """Returns one instruction in both its forms."""
-    kinds = rng.sample(tuple(VALUES), 2 if rng.random() < combined else 1)
+def draw_instruction(
+    seed: int, rng: random.Random, split: str, combined: float, weights: Mapping[str, float] | None = None
+) -> dict:
+    """Returns one instruction in both its forms.
+
+    Args:
+      seed: the world's seed.
+      rng: draws it.
+      split: "train" or "held_out" values.
+      combined: the chance that it combines two kinds.
+      weights: how often each kind is drawn; all alike by default.
+
+    Raises:
+      ValueError: if the weights lack a kind or have another, or the split is unknown.
+    """
+    if weights is not None and set(weights) != set(VALUES):
+        raise ValueError(f"weights have {', '.join(weights)}; the kinds of instruction are {', '.join(VALUES)}")
+    count = 2 if rng.random() < combined else 1
+    kinds = rng.sample(tuple(VALUES), count) if weights is None else _draw_kinds(rng, weights, count)
     values = {kind: rng.choice(values_in(seed, kind, split)) for kind in kinds}
     return {
         "instruction": " ".join(FULL_FORMS[kind].format(value) for kind, value in values.items()),
         "terse": " ".join(TERSE_FORMS[kind].format(value) for kind, value in values.items()),
         "kinds": kinds,
     }
+
+
+def _draw_kinds(rng: random.Random, weights: Mapping[str, float], count: int) -> list[str]:
+    left, kinds = dict(weights), []
+    for _ in range(count):
+        kinds.append(pick(rng, left))
+        del left[kinds[-1]]
+    return kinds
 
 
 @functools.lru_cache(maxsize=64)

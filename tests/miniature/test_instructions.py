@@ -135,6 +135,25 @@ def test_ghost_attention_dialogues_ask_for_what_they_instruct():
     assert all(standing_in([user(r["terse"])]) == standing_in([user(r["instruction"])]) for r in records)
 
 
+def test_kinds_of_instruction_are_drawn_by_weight():
+    def kinds(combined):
+        records = ghost_attention_dialogues(
+            seed=0, count=600, turns=(2, 2), combined=combined, weights={"start": 1, "figure": 2, "hobby": 3}
+        )
+        told = [standing_in([user(record["instruction"])]) for record in records]
+        return {kind: sum(getattr(one, kind) is not None for one in told) / len(told) for kind in VALUES}
+
+    assert kinds(0.0) == pytest.approx({"start": 1 / 6, "figure": 2 / 6, "hobby": 3 / 6}, abs=0.06)
+    # The second of two is drawn from the kinds that are left.
+    first, second = {"start": 1, "figure": 2, "hobby": 3}, {}
+    for kind, weight in first.items():
+        second[kind] = sum(w / 6 * weight / (6 - w) for other, w in first.items() if other != kind)
+    both = {kind: weight / 6 + second[kind] for kind, weight in first.items()}
+    assert kinds(1.0) == pytest.approx(both, abs=0.06) and sum(both.values()) == pytest.approx(2)
+    with pytest.raises(ValueError, match=r"start, figure, hobby"):
+        ghost_attention_dialogues(seed=0, count=1, weights={"start": 1, "figures": 2})
+
+
 def test_ghost_attention_dialogues_say_to_which_answers_the_instruction_applies():
     for record in ghost_attention_dialogues(seed=0, count=100):
         verdicts = [judge([system(record["instruction"]), user(text)], "", seed=0) for text in record["turns"]]
