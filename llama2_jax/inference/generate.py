@@ -133,7 +133,7 @@ def generate(
             eos_id=np.int32(eos_id),
             top_p=None if sampling.top_p == 1.0 else np.float32(sampling.top_p),
         )
-        decoded, logps, sizes, finished, _ = decode_rows(
+        decoded, logps, sizes, finished, *_ = decode_rows(
             weights, hidden, cache, decoded_rows, key,
             config=model_config, steps=sampling.max_new_tokens, mesh=mesh,
         )  # fmt: skip
@@ -209,7 +209,7 @@ def decode_rows(
     config: ModelConfig,
     steps: int,
     mesh: Mesh | None,
-) -> tuple[Int[Array, "batch steps"], Float[Array, "batch steps"], Int[Array, "batch"], Array, KVCache]:
+) -> tuple[Int[Array, "batch steps"], Float[Array, "batch steps"], Int[Array, "batch"], Array, Array, KVCache]:
     """Decodes until every row has ended, `steps` tokens at most.
 
     Args:
@@ -219,8 +219,9 @@ def decode_rows(
       key: the randomness.
 
     Returns:
-      Tokens, their log-probabilities, the number of tokens of each row, whether it ended with the EOS, and the cache,
-      which is returned only so that it can be donated and the loop works in place.
+      Tokens, their log-probabilities, the number of tokens of each row, whether it ended with the EOS, and for a caller
+      that goes on the state of each row's last token [batch, dim] and the cache. (That it can be donated, and the loop
+      works in place, takes that it is returned.)
     """
     batch = rows.answer_ids.shape[0]
     randomness = uniforms(key, rows.answer_ids, steps)
@@ -255,8 +256,8 @@ def decode_rows(
         jnp.zeros(batch, jnp.int32),
         cache,
     )
-    _, _, ended, tokens, logps, sizes, cache = jax.lax.while_loop(unfinished, advance, state)
-    return *replicate((tokens, logps, sizes, ended), mesh), cache
+    _, hidden, ended, tokens, logps, sizes, cache = jax.lax.while_loop(unfinished, advance, state)
+    return *replicate((tokens, logps, sizes, ended), mesh), hidden, cache
 
 
 def check_prompts(prompts: Sequence[Sequence[int]], max_length: int, max_new_tokens: int) -> None:

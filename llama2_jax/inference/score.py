@@ -21,6 +21,7 @@ from llama2_jax.sharding.mesh import data_parallel_size, mesh_of
 from llama2_jax.text.packing import Packed, pack
 
 Ids = Sequence[int] | Int[np.ndarray, "length"]
+NETWORK_INPUTS = ("tokens", "positions", "segment_ids")
 
 
 def response_log_probabilities(
@@ -40,6 +41,30 @@ def response_log_probabilities(
     """
     program = functools.partial(following_log_probabilities, temperature=np.float32(temperature))
     return _by_response(config, params, prompts, responses, program)
+
+
+def target_log_probabilities(
+    config: ModelConfig, params: Mapping, inputs: Sequence[Ids], targets: Sequence[Ids]
+) -> list[Float[np.ndarray, "length"]]:
+    """Returns the log-probability of each target, given the inputs up to its place.
+
+    Args:
+      config: the language model.
+      params: its parameters; if they are on a mesh, rows are split over it.
+      inputs: token ids, at least one each and max_length at most.
+      targets: for each sequence as many ids.
+
+    Raises:
+      ValueError: if a sequence is empty or too long, or has not as many targets.
+    """
+    if not len(inputs):
+        return []
+    sequences = [
+        {"tokens": np.asarray(tokens, np.int32), "targets": np.asarray(wanted, np.int32)}
+        for tokens, wanted in zip(inputs, targets, strict=True)
+    ]
+    packed = pack(sequences, config.max_length, 1)
+    return packed.unpack(_run(_target_log_probabilities, config, params, packed, (*NETWORK_INPUTS, "targets")))
 
 
 def values(
@@ -90,12 +115,14 @@ def _packed(sequences: Sequence[Ids], config: ModelConfig) -> Packed:
     return pack([{"tokens": np.asarray(sequence, np.int32)} for sequence in sequences], config.max_length, 1)
 
 
-def _run(program: Callable, config: ModelConfig, params: Mapping, packed: Packed) -> Float[np.ndarray, "rows length"]:
+def _run(
+    program: Callable, config: ModelConfig, params: Mapping, packed: Packed, fields: Sequence[str] = NETWORK_INPUTS
+) -> Float[np.ndarray, "rows length"]:
     """Returns the program's result for all rows, in batches of one shape; the last one is padded."""
     mesh = mesh_of(params)
     batch_size = scoring_batch_size(config, mesh)
     padding = -packed.rows % batch_size
-    arrays = [np.pad(packed.arrays[name], ((0, padding), (0, 0))) for name in ("tokens", "positions", "segment_ids")]
+    arrays = [np.pad(packed.arrays[name], ((0, padding), (0, 0))) for name in fields]
     results = [
         program(params, *(array[first : first + batch_size] for array in arrays), config=config, mesh=mesh)
         for first in range(0, packed.rows, batch_size)
@@ -140,6 +167,22 @@ def following_log_probabilities(
     """Returns at each token the log-probability of the token that follows it in the row."""
     scores = score_following(LanguageModel(config, mesh), params, (tokens, positions, segment_ids), temperature)
     return replicate(scores.log_probability, mesh)
+
+
+@functools.partial(jax.jit, static_argnames=("config", "mesh"))
+def _target_log_probabilities(
+    params: Mapping,
+    tokens: Int[Array, "rows length"],
+    positions: Int[Array, "rows length"],
+    segment_ids: Int[Array, "rows length"],
+    targets: Int[Array, "rows length"],
+    *,
+    config: ModelConfig,
+    mesh: Mesh | None,
+) -> Float[Array, "rows length"]:
+    inputs = tokens, positions, segment_ids
+    hidden, head = LanguageModel(config, mesh).apply({"params": params}, *inputs, method="hidden_and_head")
+    return replicate(score_targets(hidden, head, targets, 1.0, config.logits_chunk).log_probability, mesh)
 
 
 @functools.partial(jax.jit, static_argnames=("config", "mesh"))

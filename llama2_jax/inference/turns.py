@@ -88,7 +88,7 @@ def answer_turn(
         eos_id=np.int32(eos_id),
         top_p=None if sampling.top_p == 1.0 else np.float32(sampling.top_p),
     )
-    *decoded, cache = decode_rows(
+    *decoded, _, cache = decode_rows(
         model.weights, hidden, cache, decoded_rows, key,
         config=model.config, steps=sampling.max_new_tokens, mesh=model.mesh,
     )  # fmt: skip
@@ -117,7 +117,7 @@ def _read(
         np.int32,
     )
     longest = max(len(prompt) - kept[row] for row, prompt in prompts.items())
-    wanted = sum(_blocks(longest)) + new_tokens
+    wanted = sum(blocks_of(longest)) + new_tokens
     cache = _forget(dialogues.cache, kept)
     if int(cache.index) + wanted > slots:
         cache = _to_the_front(cache, kept, mesh=model.mesh)
@@ -127,20 +127,20 @@ def _read(
         longest = max(map(len, prompts.values()))
     hidden = np.zeros((rows, model.config.dim), model.config.compute_dtype)
     first = 0
-    for size in _blocks(longest):
+    for size in blocks_of(longest):
         tokens, positions = np.zeros((rows, size), np.int32), np.full((rows, size), -1, np.int32)
         for row, prompt in prompts.items():
             block = prompt[kept[row] + first : kept[row] + first + size]
             tokens[row, : len(block)] = block
             positions[row, : len(block)] = kept[row] + first + np.arange(len(block))
-        hidden, cache = _read_block(
+        hidden, cache = read_block(
             model.weights, tokens, positions, cache, hidden, config=model.config, mesh=model.mesh
         )
         first += size
     return cache, hidden
 
 
-def _blocks(length: int) -> list[int]:
+def blocks_of(length: int) -> list[int]:
     """Returns the sizes of the blocks in which so many tokens are read."""
     whole, rest = divmod(int(length), BLOCKS[-1])
     return [BLOCKS[-1]] * whole + ([min(size for size in BLOCKS if size >= rest)] if rest else [])
@@ -171,7 +171,7 @@ def _to_the_front(cache: KVCache, kept: Int[Array, "rows"], *, mesh: Mesh | None
 
 
 @functools.partial(jax.jit, static_argnames=("config", "mesh"), donate_argnames=("cache",))
-def _read_block(
+def read_block(
     weights: DecodingWeights,
     tokens: Int[Array, "rows size"],
     positions: Int[Array, "rows size"],
@@ -181,7 +181,17 @@ def _read_block(
     config: ModelConfig,
     mesh: Mesh | None,
 ) -> tuple[Float[Array, "rows dim"], KVCache]:
-    """Reads a block; a row's state is that of its last token in it, or stays as it was if it has none."""
+    """Reads a block of tokens that follow those in the cache, which is donated.
+
+    Args:
+      weights: the model's, as decoding reads them.
+      tokens, positions: of each row's next tokens, padded at the end with position -1.
+      cache: with `size` free slots.
+      hidden: each row's state before.
+
+    Returns:
+      The state of each row's last token in the block, or its state before if it has none; and the cache.
+    """
     states, cache = decoding.decode(weights, tokens, positions, cache, config, mesh)
     last = jnp.take_along_axis(states, jnp.argmax(positions, axis=1)[:, None, None], axis=1)[:, 0]
     hidden = jnp.where(positions.max(axis=1, keepdims=True) >= 0, last, hidden)

@@ -172,7 +172,7 @@ def test_the_loop_ends_with_the_last_row(params, prompts):
         eos_id=greedy[0].tokens[0],
         top_p=None,
     )
-    *_, sizes, _, cache = decode_rows(weights, hidden, cache, rows, KEY, config=CONFIG, steps=9, mesh=None)
+    *_, sizes, _, _, cache = decode_rows(weights, hidden, cache, rows, KEY, config=CONFIG, steps=9, mesh=None)
     assert sizes.tolist() == [1, 1, 1, 0, 0, 0, 0, 0]
     assert cache.index == 5 + 1
 

@@ -90,9 +90,9 @@ def test_when_the_slots_run_out_tokens_move_and_the_context_can_be_filled(params
 
 def test_a_turn_computes_its_own_tokens_alone(params, monkeypatch):
     sizes = []
-    read_block = turns._read_block
+    read_block = turns.read_block
     monkeypatch.setattr(
-        turns, "_read_block",
+        turns, "read_block",
         lambda weights, tokens, *rest, **options: sizes.append(tokens.shape[1]) or read_block(
             weights, tokens, *rest, **options
         ),
