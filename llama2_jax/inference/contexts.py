@@ -109,10 +109,12 @@ def _read(
     groups = data_parallel_size(reader.mesh)
     longest = max(len(contexts[index]) for index in batch)
     slots = _slots(prefix, longest, free)
-    rows = few_sizes(len(batch), _most_rows(reader, slots), groups)
+    rows = _most_rows(reader, slots)
     # The prefix once on each group of devices, whose rows all continue it; or else each context on its row.
     beginnings = [contexts[batch[0]][:prefix]] * groups if prefix else [contexts[index] for index in batch]
-    tokens, positions = _padded(beginnings, bucket(prefix or longest), groups if prefix else rows)
+    tokens, positions = _padded(
+        beginnings, bucket(prefix) if prefix else slots - free_bucket(free), groups if prefix else rows
+    )
     # A row without a token would attend to nothing.
     positions[:, 0] = 0
     hidden, cache = prefill_rows(
@@ -130,18 +132,9 @@ def _read(
     return ContextBatch(tuple(batch), hidden, cache)
 
 
-def few_sizes(count: int, most: int, groups: int = 1) -> int:
-    """Returns how many rows are computed for `count` of them: `most`, or an eighth of it if that is enough.
-
-    Each size is a program to compile, which takes as long as many rows.
-    """
-    eighth = max(groups, most // 8)
-    return eighth if count <= eighth else most
-
-
 def free_bucket(free: int) -> int:
     """Returns how many tokens are read for so many: 0, or one of few numbers."""
-    return next(size for size in (0, 8, *(2**power for power in range(5, 40, 2))) if size >= free)
+    return 0 if free < 1 else max(4, 1 << (free - 1).bit_length())
 
 
 def _most_rows(reader: Streamer, slots: int) -> int:
@@ -152,9 +145,9 @@ def _most_rows(reader: Streamer, slots: int) -> int:
 
 
 def _slots(prefix: int, longest: int, free: int) -> int:
-    """How many slots a row needs."""
-    read = bucket(prefix) + sum(blocks_of(longest - prefix)) if prefix else bucket(longest)
-    return read + free_bucket(free)
+    """How many slots a row needs: a power of two, since each number is a program to compile."""
+    read = bucket(prefix) + sum(blocks_of(longest - prefix)) if prefix else longest
+    return bucket(read + free_bucket(free))
 
 
 def _padded(

@@ -15,7 +15,7 @@ import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Array, Bool, Float, Int
 
-from llama2_jax.inference.contexts import ContextBatch, few_sizes, free_bucket, make_reader, read_contexts
+from llama2_jax.inference.contexts import ContextBatch, free_bucket, make_reader, read_contexts
 from llama2_jax.inference.stream import Streamer
 from llama2_jax.models import decoding
 from llama2_jax.models.config import ModelConfig
@@ -25,8 +25,8 @@ from llama2_jax.objectives.log_probabilities import log_probabilities
 from llama2_jax.sharding.axes import constrain, replicate
 from llama2_jax.sharding.mesh import data_parallel_size
 
-# The logits of so many tokens are in memory at once: 134 MB with 32,000 pieces.
-TOKENS_AT_ONCE = 1024
+# So many logits are in memory at once: 134 MB.
+LOGITS_AT_ONCE = 2**25
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,7 +103,7 @@ def _chunks(
         size = 0
         for neighbours in itertools.zip_longest(*of_group):
             longest = max(len(continuations[one[0]]) for one in neighbours if one)
-            if size and size >= _most(_width(longest), groups):
+            if size and size >= _most(_width(longest), batch, reader):
                 break
             size += 1
         yield [of[:size] for of in of_group]
@@ -119,7 +119,7 @@ def _score(
 ) -> dict[int, ContinuationScore]:
     groups, rows = len(chunk), batch.hidden.shape[0] // len(chunk)
     width = _width(max(len(continuations[place]) for of_group in chunk for place, _ in of_group))
-    size = few_sizes(max(map(len, chunk)), _most(width, groups))
+    size = _most(width, batch, reader)
     tokens, positions = np.zeros((groups, size, width), np.int32), np.full((groups, size, width), -1, np.int32)
     row_of = np.zeros((groups, size), np.int32)
     for group, of_group in enumerate(chunk):
@@ -178,7 +178,10 @@ def _width(length: int) -> int:
     return free_bucket(length - 1) + 1
 
 
-def _most(width: int, groups: int) -> int:
-    """Returns how many continuations are scored together on each device."""
-    fitting = max(1, TOKENS_AT_ONCE // width // groups)
+def _most(width: int, batch: ContextBatch, reader: Streamer) -> int:
+    """Returns how many continuations are scored together on each device; one number for a width and a cache's size."""
+    slots, groups = batch.cache.positions.shape[1], data_parallel_size(reader.mesh)
+    # Their caches are copies: four times those of the contexts, for four choices.
+    rows = 4 * reader.config.scoring_tokens // slots
+    fitting = max(1, min(rows, LOGITS_AT_ONCE // (width * reader.config.vocab_size)) // groups)
     return 1 << (fitting.bit_length() - 1)
