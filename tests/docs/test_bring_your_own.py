@@ -34,6 +34,10 @@ def test_the_page_has_what_is_followed():
 @pytest.mark.slow
 def test_every_line_works(tmp_path):
     run = in_folder_with_a_model(tmp_path, "huggingface")
+    piqa = tmp_path / "benchmarks/piqa"
+    piqa.mkdir(parents=True)
+    (piqa / "valid.jsonl").write_text('{"goal": "to swim", "sol1": "the river", "sol2": "the road"}\n')
+    (piqa / "valid-labels.lst").write_text("0\n")
     for language, text in BLOCKS:
         if language == "json":
             json.loads(text)
