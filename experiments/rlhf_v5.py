@@ -1,7 +1,8 @@
 """RLHF-V5: safety context distillation, rejection sampling as in V4, then PPO on top of it (sections 3.2.3 and 4.2.4).
 
 Reaches (tiny): without PPO true helpfulness 0.60 from 0.51, wholly right answers 0.63 from 0.55 and a win rate over SFT
-of 0.80, on unseen questions; PPO added nothing to that before its settings were changed (two seeds, docs/results.md).
+of 0.80, on unseen questions; PPO added nothing to that before its settings were changed (two seeds),
+and lost some since (one seed; docs/results.md).
 Costs (tiny): 30 to 45 minutes on 2 CPU cores, all from the tokenizer to the report.
 Run: python -m llama2_jax.main --config=experiments/rlhf_v5.py[:<scale>[,<data>]]
 """
