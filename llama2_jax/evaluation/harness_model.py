@@ -119,7 +119,6 @@ class HarnessModel(TemplateLM):
                 self.tok_encode(requests[index].args[0])[-(self.max_length - sampling.max_new_tokens) :]
                 for index in indices
             ]
-            # Independent of what else is asked, as the harness's cache expects.
             samples = generate_until(
                 self._config, self._params, prompts, sampling, self._key, self.eot_token_id,
                 lambda _, tokens, stops=stops: any(stop in self._tokenizer.decode(tokens) for stop in stops),

@@ -133,7 +133,7 @@ def _read(
 
 
 def free_bucket(free: int) -> int:
-    """Returns how many tokens are read for so many: 0, or one of few numbers."""
+    """Returns how many slots are kept free for so many tokens: 0, or a power of two, so that few programs compile."""
     return 0 if free < 1 else max(4, 1 << (free - 1).bit_length())
 
 
