@@ -114,24 +114,29 @@ class HarnessModel(TemplateLM):
         """Returns the answer to each request, up to the first of its stop strings."""
         del disable_tqdm
         texts: dict[int, str] = {}
-        for sampling, stops, indices in self._alike(requests):
+        for sampling, stops in self._by_sampling(requests).items():
+            indices = [*stops]
             prompts = [
                 self.tok_encode(requests[index].args[0])[-(self.max_length - sampling.max_new_tokens) :]
                 for index in indices
             ]
+
+            def has_ended(prompt: int, tokens: Sequence[int], stops=stops, indices=indices) -> bool:
+                text = self._tokenizer.decode(tokens)
+                return any(stop in text for stop in stops[indices[prompt]])
+
             samples = generate_until(
-                self._config, self._params, prompts, sampling, self._key, self.eot_token_id,
-                lambda _, tokens, stops=stops: any(stop in self._tokenizer.decode(tokens) for stop in stops),
-            )  # fmt: skip
+                self._config, self._params, prompts, sampling, self._key, self.eot_token_id, has_ended
+            )
             for index, sample in zip(indices, samples, strict=True):
                 text = self._tokenizer.decode(sample.tokens)
-                texts[index] = postprocess_generated_text(text, list(stops), think_end_token=None)
+                texts[index] = postprocess_generated_text(text, stops[index], think_end_token=None)
                 self.cache_hook.add_partial("generate_until", requests[index].args, texts[index])
         return [texts[index] for index in range(len(requests))]
 
-    def _alike(self, requests: Sequence[Instance]) -> list[tuple[Sampling, tuple[str, ...], list[int]]]:
-        """Returns the requests (indices) by how their answers are sampled and ended."""
-        groups: dict[tuple, list[int]] = {}
+    def _by_sampling(self, requests: Sequence[Instance]) -> dict[Sampling, dict[int, list[str]]]:
+        """Returns the requests (indices) by how their answers are sampled, each with its stop strings."""
+        groups: dict[Sampling, dict[int, list[str]]] = {}
         for index, request in enumerate(requests):
             given = normalize_gen_kwargs(dict(request.args[1]), MAX_NEW_TOKENS)
             unknown = {name: given[name] for name in given if name not in _GENERATION_FIELDS}
@@ -146,6 +151,5 @@ class HarnessModel(TemplateLM):
                 )
             temperature = given.get("temperature", 0.0) if given.get("do_sample") else 0.0
             sampling = Sampling(float(temperature), float(given.get("top_p", 1.0)), int(given["max_gen_toks"]))
-            stops = tuple(stop for stop in given.get("until") or () if stop)
-            groups.setdefault((sampling, stops), []).append(index)
-        return [(sampling, stops, indices) for (sampling, stops), indices in groups.items()]
+            groups.setdefault(sampling, {})[index] = [stop for stop in given.get("until") or () if stop]
+        return groups

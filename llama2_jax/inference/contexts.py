@@ -1,4 +1,4 @@
-"""Contexts read in batches, ready for whatever follows each: continuations to score, or an answer.
+"""Contexts read in batches, ready for an answer to each.
 
 The few-shot prompts of a task begin with the same examples. Contexts that share a long prefix are batched together and
 it is read once for all rows of a batch, not once a row.
@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from llama2_jax.inference.batches import generation_batch_size
 from llama2_jax.inference.consolidation import generation_weights
 from llama2_jax.inference.generate import bucket, prefill_rows
 from llama2_jax.inference.stream import Streamer, shared_prefix
@@ -43,15 +44,13 @@ def make_reader(config: ModelConfig, params: dict[str, Any]) -> Streamer:
     return Streamer(config, generation_weights(config, params), mesh_of(params))
 
 
-def read_contexts(
-    reader: Streamer, contexts: Sequence[Sequence[int]], free_slots: Sequence[int]
-) -> Iterator[ContextBatch]:
-    """Yields the contexts in batches of scoring_tokens slots or less, each context once.
+def read_contexts(reader: Streamer, contexts: Sequence[Sequence[int]], free_slots: int) -> Iterator[ContextBatch]:
+    """Yields the contexts in batches of generation_rows or less, each context once.
 
     Args:
       reader: the model.
       contexts: token ids, at least one each.
-      free_slots: for each context how many tokens may follow it.
+      free_slots: how many tokens may follow each of them.
 
     Raises:
       ValueError: if a context is empty.
@@ -60,10 +59,10 @@ def read_contexts(
         if not len(context):
             raise ValueError(f"context {index} has no token; wanted one at least, such as BOS")
     for prefix, members in group_by_prefix(contexts):
-        members = sorted(members, key=lambda index: (len(contexts[index]), free_slots[index]))
-        while members:
-            batch, members = _first_batch(reader, prefix, members, contexts, free_slots)
-            yield _read(reader, prefix, batch, contexts, max(free_slots[index] for index in batch))
+        rows = generation_batch_size(reader.config, reader.mesh, len(members))
+        members = sorted(members, key=lambda index: len(contexts[index]))
+        for first in range(0, len(members), rows):
+            yield _read(reader, prefix, members[first : first + rows], contexts, (rows, free_slots))
 
 
 def group_by_prefix(contexts: Sequence[Sequence[int]]) -> list[tuple[int, list[int]]]:
@@ -87,42 +86,30 @@ def group_by_prefix(contexts: Sequence[Sequence[int]]) -> list[tuple[int, list[i
     return [(0, alone)] * bool(alone) + sharing
 
 
-def _first_batch(
+def _read(
     reader: Streamer,
     prefix: int,
-    members: Sequence[int],
+    batch: Sequence[int],
     contexts: Sequence[Sequence[int]],
-    free_slots: Sequence[int],
-) -> tuple[list[int], list[int]]:
-    """Splits off as many contexts, of rising length, as fit into scoring_tokens."""
-    free = 0
-    for count, index in enumerate(members):
-        free = max(free, free_slots[index])
-        if count and count >= _most_rows(reader, _slots(prefix, len(contexts[index]), free)):
-            return list(members[:count]), list(members[count:])
-    return list(members), []
-
-
-def _read(
-    reader: Streamer, prefix: int, batch: Sequence[int], contexts: Sequence[Sequence[int]], free: int
+    rows_and_free_slots: tuple[int, int],
 ) -> ContextBatch:
+    rows, free_slots = rows_and_free_slots
     groups = data_parallel_size(reader.mesh)
     longest = max(len(contexts[index]) for index in batch)
-    slots = _slots(prefix, longest, free)
-    rows = _most_rows(reader, slots)
-    # The prefix once on each group of devices, whose rows all continue it; or else each context on its row.
+    blocks = blocks_of(longest - prefix) if prefix else []
+    # The prefix once on each group of devices, whose rows all continue it; or else each context on its row. Few lengths
+    # occur, since each is a program to compile.
     beginnings = [contexts[batch[0]][:prefix]] * groups if prefix else [contexts[index] for index in batch]
-    tokens, positions = _padded(
-        beginnings, bucket(prefix) if prefix else slots - free_bucket(free), groups if prefix else rows
-    )
+    length = bucket(prefix or longest)
+    tokens, positions = _padded(beginnings, length, groups if prefix else rows)
     # A row without a token would attend to nothing.
     positions[:, 0] = 0
     hidden, cache = prefill_rows(
         reader.weights, tokens, positions, np.zeros(rows, np.int32),
-        config=reader.config, slots=slots, mesh=reader.mesh,
+        config=reader.config, slots=length + bucket(sum(blocks)) * bool(blocks) + free_slots, mesh=reader.mesh,
     )  # fmt: skip
     first = prefix
-    for size in blocks_of(longest - prefix) if prefix else ():
+    for size in blocks:
         parts = [contexts[index][first : first + size] for index in batch]
         tokens, positions = _padded(parts, size, rows, first)
         hidden, cache = read_block(
@@ -130,24 +117,6 @@ def _read(
         )
         first += size
     return ContextBatch(tuple(batch), hidden, cache)
-
-
-def free_bucket(free: int) -> int:
-    """Returns how many slots are kept free for so many tokens: 0, or a power of two, so that few programs compile."""
-    return 0 if free < 1 else max(4, 1 << (free - 1).bit_length())
-
-
-def _most_rows(reader: Streamer, slots: int) -> int:
-    """How many rows of so many slots are read together; the same number on each device."""
-    groups = data_parallel_size(reader.mesh)
-    fitting = max(1, reader.config.scoring_tokens // slots // groups)
-    return groups << (fitting.bit_length() - 1)
-
-
-def _slots(prefix: int, longest: int, free: int) -> int:
-    """How many slots a row needs: a power of two, since each number is a program to compile."""
-    read = bucket(prefix) + sum(blocks_of(longest - prefix)) if prefix else longest
-    return bucket(read + free_bucket(free))
 
 
 def _padded(

@@ -1,13 +1,13 @@
 """Log-likelihoods of continuations of contexts; what shares a context shares the reading of it.
 
-Multiple-choice tasks ask for several short continuations of one context, and few-shot contexts begin alike: each
-context is read once (contexts.py), and its continuations branch off its cache.
+Multiple-choice tasks ask for several short continuations of one context, and few-shot contexts begin alike. A context
+is read once, with its continuations as branches behind it (trees.py), and many such trees are packed into a row. A
+prefix that many contexts share is read once for all of them.
 """
 
 import dataclasses
 import functools
-import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -15,9 +15,12 @@ import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Array, Bool, Float, Int
 
-from llama2_jax.inference.contexts import ContextBatch, free_bucket, make_reader, read_contexts
+from llama2_jax.inference.contexts import group_by_prefix, make_reader
+from llama2_jax.inference.generate import bucket, prefill_rows
 from llama2_jax.inference.stream import Streamer
+from llama2_jax.inference.trees import PackedTrees, grow, pack_trees
 from llama2_jax.models import decoding
+from llama2_jax.models.branching import branched_states
 from llama2_jax.models.config import ModelConfig
 from llama2_jax.models.decoding import DecodingWeights
 from llama2_jax.models.kv_cache import KVCache
@@ -25,8 +28,8 @@ from llama2_jax.objectives.log_probabilities import log_probabilities
 from llama2_jax.sharding.axes import constrain, replicate
 from llama2_jax.sharding.mesh import data_parallel_size
 
-# So many logits are in memory at once: 134 MB.
-LOGITS_AT_ONCE = 2**25
+# So many tokens are looked up at once, or fewer, so that their logits take 134 MB at most.
+TARGETS_AT_ONCE, LOGITS_AT_ONCE = 2048, 2**25
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,16 +64,24 @@ def score_continuations(
     for place, context in enumerate(contexts):
         places.setdefault(tuple(context), []).append(place)
     unique = list(places)
-    # The last token is never read, it is only looked up.
-    free = [max(len(continuations[place]) for place in places[context]) - 1 for context in unique]
-    scores: dict[int, ContinuationScore] = {}
+    log_likelihoods, are_greedy = np.zeros(len(contexts)), np.ones(len(contexts), bool)
     reader = make_reader(config, params) if unique else None
-    for batch in read_contexts(reader, unique, free) if unique else ():
-        branches = [(place, row) for row, index in enumerate(batch.indices) for place in places[unique[index]]]
-        lengths = [len(unique[index]) for index in batch.indices]
-        for chunk in _chunks(branches, continuations, batch, reader):
-            scores |= _score(reader, batch, lengths, chunk, continuations)
-    return [scores[place] for place in range(len(contexts))]
+    for prefix, members in group_by_prefix(unique):
+        cache = _read_prefix(reader, unique[members[0]][:prefix]) if prefix else None
+        trees = [
+            tree
+            for context in (unique[index] for index in members)
+            for tree in grow(
+                prefix, context[prefix:], {place: continuations[place] for place in places[context]}, config.max_length
+            )
+        ]
+        for packed in pack_trees(trees, config.max_length):
+            logps, highest = _score(reader, cache, packed)
+            np.add.at(log_likelihoods, packed.owners, logps)
+            np.logical_and.at(are_greedy, packed.owners, highest)
+    return [
+        ContinuationScore(float(total), bool(greedy)) for total, greedy in zip(log_likelihoods, are_greedy, strict=True)
+    ]
 
 
 def _check(config: ModelConfig, contexts: Sequence, continuations: Sequence) -> None:
@@ -89,99 +100,83 @@ def _check(config: ModelConfig, contexts: Sequence, continuations: Sequence) -> 
             )
 
 
-def _chunks(
-    branches: Sequence[tuple[int, int]], continuations: Sequence[Sequence[int]], batch: ContextBatch, reader: Streamer
-) -> Iterator[list[list[tuple[int, int]]]]:
-    """Yields, for each group of devices, continuations (place, row) of similar length that are scored together."""
-    groups = data_parallel_size(reader.mesh)
-    rows = batch.hidden.shape[0] // groups
-    of_group = [
-        sorted((one for one in branches if one[1] // rows == group), key=lambda one: len(continuations[one[0]]))
-        for group in range(groups)
-    ]
-    while any(of_group):
-        size = 0
-        for neighbours in itertools.zip_longest(*of_group):
-            longest = max(len(continuations[one[0]]) for one in neighbours if one)
-            if size and size >= _most(_width(longest), batch, reader):
-                break
-            size += 1
-        yield [of[:size] for of in of_group]
-        of_group = [of[size:] for of in of_group]
+def _read_prefix(reader: Streamer, prefix: Sequence[int]) -> KVCache:
+    """Reads a prefix once on each group of devices."""
+    groups, slots = data_parallel_size(reader.mesh), bucket(len(prefix))
+    tokens, positions = np.zeros((groups, slots), np.int32), np.full((groups, slots), -1, np.int32)
+    tokens[:, : len(prefix)], positions[:, : len(prefix)] = prefix, np.arange(len(prefix))
+    _, cache = prefill_rows(
+        reader.weights, tokens, positions, np.zeros(groups, np.int32),
+        config=reader.config, slots=slots, mesh=reader.mesh,
+    )  # fmt: skip
+    return cache
 
 
 def _score(
-    reader: Streamer,
-    batch: ContextBatch,
-    lengths: Sequence[int],
-    chunk: Sequence[Sequence[tuple[int, int]]],
-    continuations: Sequence[Sequence[int]],
-) -> dict[int, ContinuationScore]:
-    groups, rows = len(chunk), batch.hidden.shape[0] // len(chunk)
-    width = _width(max(len(continuations[place]) for of_group in chunk for place, _ in of_group))
-    size = _most(width, batch, reader)
-    tokens, positions = np.zeros((groups, size, width), np.int32), np.full((groups, size, width), -1, np.int32)
-    row_of = np.zeros((groups, size), np.int32)
-    for group, of_group in enumerate(chunk):
-        for index, (place, row) in enumerate(of_group):
-            ids = continuations[place]
-            tokens[group, index, : len(ids)] = ids
-            positions[group, index, : len(ids)] = lengths[row] + np.arange(len(ids))
-            row_of[group, index] = row % rows
-    log_probability, is_highest = map(np.asarray, _branch(
-        reader.weights, batch.hidden, batch.cache, row_of.reshape(-1),
-        tokens.reshape(-1, width), positions.reshape(-1, width), config=reader.config, mesh=reader.mesh,
-    ))  # fmt: skip
-    scores = {}
-    for group, of_group in enumerate(chunk):
-        for index, (place, _) in enumerate(of_group):
-            at = group * size + index, slice(len(continuations[place]))
-            total = log_probability[at].sum(dtype=np.float64)
-            scores[place] = ContinuationScore(float(total), bool(is_highest[at].all()))
-    return scores
+    reader: Streamer, prefix: KVCache | None, trees: PackedTrees
+) -> tuple[Float[np.ndarray, "targets"], Bool[np.ndarray, "targets"]]:
+    """Returns the log-probability of each token to look up, and whether no other has a higher one."""
+    arrays, config = trees.packed.arrays, reader.config
+    length = arrays["tokens"].shape[1]
+    size = _rows_at_once(reader, length)
+    logps, highest = np.zeros(len(trees.targets), np.float64), np.zeros(len(trees.targets), bool)
+    for first in range(0, trees.packed.rows, size):
+        block = [
+            _padded(arrays[name][first : first + size], size)
+            for name in ("tokens", "text_positions", "segment_ids", "branches")
+        ]
+        states = _states(reader.weights, *block, prefix, config=config, mesh=reader.mesh)
+        here = np.flatnonzero((trees.rows >= first) & (trees.rows < first + size))
+        at_once = min(TARGETS_AT_ONCE, max(1, LOGITS_AT_ONCE // config.vocab_size))
+        for chunk in (here[start : start + at_once] for start in range(0, len(here), at_once)):
+            places = (trees.rows[chunk] - first) * length + trees.columns[chunk]
+            looked_up = _look_up(
+                reader.weights, states, _padded(places.astype(np.int32), at_once),
+                _padded(trees.targets[chunk].astype(np.int32), at_once), mesh=reader.mesh,
+            )  # fmt: skip
+            logps[chunk], highest[chunk] = (np.asarray(array)[: len(chunk)] for array in looked_up)
+    return logps, highest
+
+
+def _rows_at_once(reader: Streamer, length: int) -> int:
+    """How many rows of so many tokens are read together; the same number on each device."""
+    groups = data_parallel_size(reader.mesh)
+    return groups * max(1, reader.config.scoring_tokens // length // groups)
+
+
+def _padded(array: np.ndarray, size: int) -> np.ndarray:
+    return np.pad(array, ((0, size - len(array)), *((0, 0),) * (array.ndim - 1)))
 
 
 @functools.partial(jax.jit, static_argnames=("config", "mesh"))
-def _branch(
+def _states(
     weights: DecodingWeights,
-    hidden: Float[Array, "rows dim"],
-    cache: KVCache,
-    row_of: Int[Array, "branches"],
-    tokens: Int[Array, "branches width"],
-    positions: Int[Array, "branches width"],
+    tokens: Int[Array, "rows length"],
+    positions: Int[Array, "rows length"],
+    segment_ids: Int[Array, "rows length"],
+    branches: Int[Array, "rows length"],
+    prefix: KVCache | None,
     *,
     config: ModelConfig,
     mesh: Mesh | None,
-) -> tuple[Float[Array, "branches width"], Bool[Array, "branches width"]]:
-    """Returns each token's log-probability, and whether no other has a higher one.
+) -> Float[Array, "tokens dim"]:
+    """Returns the hidden state of each token of packed trees, row after row."""
+    states = branched_states(weights, tokens, positions, segment_ids, branches, prefix, config, mesh)
+    return replicate(states.reshape(-1, config.dim), mesh)
 
-    Args:
-      hidden, cache: of the contexts.
-      row_of: for each branch its context's row, counted among the rows of its devices.
-      tokens, positions: of the continuations, padded at the end with position -1.
-    """
-    last, branched = decoding.continue_prompts(hidden, cache, row_of, mesh)
-    states = last[:, None]
-    if tokens.shape[1] > 1:
-        # The last token only has to be looked up; padding may be read, nothing attends to it.
-        following, _ = decoding.decode(weights, tokens[:, :-1], positions[:, :-1], branched, config, mesh)
-        states = jnp.concatenate([states, following], axis=1)
-    logits = constrain(decoding.logits(weights, states), mesh, ("batch", None, "vocab"))
-    logits = constrain(logits, mesh, ("batch", None, None))
-    chosen = jnp.take_along_axis(logits, tokens[..., None], axis=-1)[..., 0]
-    scores = log_probabilities(logits, tokens, 1.0), chosen >= jnp.max(logits, axis=-1)
+
+@functools.partial(jax.jit, static_argnames=("mesh",))
+def _look_up(
+    weights: DecodingWeights,
+    states: Float[Array, "tokens dim"],
+    places: Int[Array, "targets"],
+    targets: Int[Array, "targets"],
+    *,
+    mesh: Mesh | None,
+) -> tuple[Float[Array, "targets"], Bool[Array, "targets"]]:
+    """Returns each target's log-probability, given the state at its place, and whether no other has a higher one."""
+    logits = constrain(decoding.logits(weights, states[places]), mesh, (None, "vocab"))
+    logits = constrain(logits, mesh, (None, None))
+    chosen = jnp.take_along_axis(logits, targets[:, None], axis=-1)[:, 0]
+    scores = log_probabilities(logits, targets, 1.0), chosen >= jnp.max(logits, axis=-1)
     return replicate(scores, mesh)
-
-
-def _width(length: int) -> int:
-    """Returns the length to which continuations are padded; its last token is not read."""
-    return free_bucket(length - 1) + 1
-
-
-def _most(width: int, batch: ContextBatch, reader: Streamer) -> int:
-    """Returns how many continuations are scored together on each device; one number for a width and a cache's size."""
-    slots, groups = batch.cache.positions.shape[1], data_parallel_size(reader.mesh)
-    # Their caches are copies: four times those of the contexts, for four choices.
-    rows = 4 * reader.config.scoring_tokens // slots
-    fitting = max(1, min(rows, LOGITS_AT_ONCE // (width * reader.config.vocab_size)) // groups)
-    return 1 << (fitting.bit_length() - 1)

@@ -54,7 +54,7 @@ def generate_until(
     reader = make_reader(config, params)
     # Whole blocks of steps are written.
     free = -(-sampling.max_new_tokens // STEPS) * STEPS
-    for batch in read_contexts(reader, prompts, [free] * len(prompts)):
+    for batch in read_contexts(reader, prompts, free):
         samples |= _answer(reader, batch, prompts, sampling, key, eos_id, has_ended)
     return [samples[index] for index in range(len(prompts))]
 

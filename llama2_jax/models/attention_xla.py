@@ -112,6 +112,53 @@ def cached_attention(
     return _by_token(out[:, :, :group].astype(values.dtype))
 
 
+def branched_attention(
+    q: Float[Array, "rows length heads head_dim"],
+    k: Float[Array, "rows length kv_heads head_dim"],
+    v: Float[Array, "rows length kv_heads head_dim"],
+    segment_ids: Int[Array, "rows length"],
+    branches: Int[Array, "rows length"],
+    prefix: tuple[Array, Array, Bool[Array, "slots"]] | None,
+) -> Float[Array, "rows length heads head_dim"]:
+    """Returns the attention of texts that branch, with the masks of models/branching.py; not to be differentiated.
+
+    Args:
+      q, k, v, segment_ids: of packed texts.
+      branches: 0 in contexts, 1, 2, ... in their branches.
+      prefix: keys [kv_heads, head_dim, slots], values [kv_heads, slots, head_dim] and which slots have a token; all
+        queries attend to them. No row has a copy of its own.
+    """
+    q, k, v = _by_head(q * q.shape[-1] ** -0.5, k.shape[2]), k.transpose(0, 2, 1, 3), v.transpose(0, 2, 1, 3)
+    outputs = []
+    for start, stop in query_chunks(q.shape[3]):
+        queries, seen = q[:, :, :, start:stop], branches[:, None, :stop]
+        mask = jnp.arange(start, stop)[:, None] >= jnp.arange(stop)[None, :]
+        mask &= segment_ids[:, start:stop, None] == segment_ids[:, None, :stop]
+        mask &= (seen == 0) | (seen == branches[:, start:stop, None])
+        scores = jnp.einsum("bkgqd,bksd->bkgqs", queries, k[:, :, :stop], preferred_element_type=jnp.float32)
+        scores = jnp.where(mask[:, None, None], scores, MASKED)
+        largest = jnp.max(scores, axis=-1, keepdims=True)
+        if prefix is not None:
+            keys, values, used = prefix
+            before = jnp.einsum("bkgqd,kds->kbgqs", queries, keys, preferred_element_type=jnp.float32)
+            before = jnp.where(used, before, MASKED)
+            largest = jnp.maximum(largest, jnp.max(before, axis=-1, keepdims=True).swapaxes(0, 1))
+        # As in `_forward`, the softmax's division is applied to the result.
+        weights = jnp.exp(scores - largest)
+        total = jnp.sum(weights, axis=-1, keepdims=True)
+        out = jnp.einsum(
+            "bkgqs,bksd->bkgqd", weights.astype(v.dtype), v[:, :, :stop], preferred_element_type=jnp.float32
+        )
+        if prefix is not None:
+            weights = jnp.exp(before - largest.swapaxes(0, 1))
+            total += jnp.sum(weights, axis=-1, keepdims=True).swapaxes(0, 1)
+            out += jnp.einsum(
+                "kbgqs,ksd->kbgqd", weights.astype(v.dtype), values, preferred_element_type=jnp.float32
+            ).swapaxes(0, 1)
+        outputs.append((out / total).astype(v.dtype))
+    return _by_token(jnp.concatenate(outputs, axis=3))
+
+
 def _by_head(x: Array, kv_heads: int) -> Array:
     """Returns [rows, length, heads, head_dim] as [rows, kv_heads, group, length, head_dim], the products' order."""
     rows, length, _, head_dim = x.shape

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from llama2_jax.inference import contexts as contexts_file
+from llama2_jax.inference import continuations as continuations_file
 from llama2_jax.inference.contexts import group_by_prefix, make_reader, read_contexts
 from llama2_jax.inference.continuations import score_continuations
 from llama2_jax.models.config import ModelConfig
@@ -100,17 +100,27 @@ def test_a_mesh_gives_the_same_scores(params, shape):
 
 
 def test_a_shared_prefix_and_a_shared_context_are_read_once(params, monkeypatch):
-    read = []
-    original = contexts_file.prefill_rows
-    monkeypatch.setattr(
-        contexts_file, "prefill_rows", lambda weights, tokens, *rest, **kw: read.append(tokens) or original(
-            weights, tokens, *rest, **kw
-        )
-    )  # fmt: skip
+    prefixes, trees = [], []
+    for name, calls, place in (("prefill_rows", prefixes, 1), ("_states", trees, 3)):
+        original = getattr(continuations_file, name)
+        monkeypatch.setattr(
+            continuations_file, name,
+            lambda *args, original=original, calls=calls, place=place, **kw: calls.append(args[place])
+            or original(*args, **kw),
+        )  # fmt: skip
     shots = np.random.default_rng(2).integers(3, 40, 100).tolist()
     contexts = [[*shots, 5, number] for number in range(3, 11)]
     score_continuations(CONFIG, params, [c for c in contexts for _ in range(4)], [[4], [5], [6, 7], [8]] * 8)
-    assert [tokens.shape[0] for tokens in read] == [1] * len(read) and len(read) <= 2
+    # 101 tokens are shared; a context has one of its own, and one of its continuations has one to be read.
+    assert [tokens.shape[0] for tokens in prefixes] == [1]
+    assert sum(int((segment_ids > 0).sum()) for segment_ids in trees) == 8 * 2
+
+
+def test_continuations_that_fill_more_than_a_row(params):
+    rng = np.random.default_rng(4)
+    contexts = [rng.integers(3, 40, 70).tolist()] * 9
+    continuations = [rng.integers(3, 40, size).tolist() for size in (90, 40, 1, 55, 30, 91, 2, 60, 7)]
+    check(score_continuations(CONFIG, params, contexts, continuations), params, contexts, continuations)
 
 
 def test_contexts_are_grouped_by_what_they_share():
@@ -124,15 +134,16 @@ def test_contexts_are_grouped_by_what_they_share():
     assert group_by_prefix([one] * 4) == [(99, [0, 1, 2, 3])]
 
 
-def test_batches_keep_to_the_tokens_that_are_scored_together(params):
-    reader = make_reader(dataclasses.replace(CONFIG, scoring_tokens=256), params)
-    contexts = [[1] * size for size in (5, 30, 31, 60, 8, 9, 100, 12, 3)]
-    batches = list(read_contexts(reader, contexts, [0] * len(contexts)))
+def test_contexts_are_read_in_batches_of_generation_rows(params):
+    reader = make_reader(dataclasses.replace(CONFIG, generation_rows=4), params)
+    shots = np.random.default_rng(5).integers(3, 40, 70).tolist()
+    contexts = [[1] * size for size in (5, 30, 31, 60, 8, 9, 100, 12, 3)] + [[*shots, 7, size] for size in range(6)]
+    batches = list(read_contexts(reader, contexts, 16))
     assert sorted(index for batch in batches for index in batch.indices) == list(range(len(contexts)))
-    assert all(batch.cache.positions.size <= 256 for batch in batches)
+    assert [len(batch.indices) for batch in batches] == [4, 4, 1, 4, 2]
     for batch in batches:
         for row, index in enumerate(batch.indices):
-            alone = next(read_contexts(reader, [contexts[index]], [0]))
+            alone = next(read_contexts(reader, [contexts[index]], 16))
             np.testing.assert_allclose(batch.hidden[row], alone.hidden[0], atol=1e-5)
 
 
