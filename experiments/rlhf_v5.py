@@ -100,7 +100,9 @@ def add_ppo(config: ConfigDict, *, policy: str) -> None:
         "whiten_advantages": True,
         "critic_warmup_iterations": by_scale(scale, {"tiny": 3}, paper=0),
         "critic_learning_rate": by_scale(scale, {"tiny": 1e-3, "small": 1e-5}, paper=1e-6),
-        "evaluate_every": by_scale(scale, {"tiny": 8}, paper=20),
+        "evaluate_every": by_scale(scale, {"tiny": 4}, paper=20),
+        # Where the reward rises while the general reward model's falls (section 3.4.1), keep what was best before.
+        "stop_when_over_optimised": True,
         "patience": 3,  # evaluations on the held-out prompts without a better reward before it stops
         **optimization(
             config,

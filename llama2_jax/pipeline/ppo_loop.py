@@ -68,12 +68,13 @@ class Progress:
     start: Rewards | None = None
     over_optimised: int | None = None
 
-    def with_evaluation(self, reward: float, warmup_iterations: int) -> "Progress":
+    def with_evaluation(self, reward: float, warmup_iterations: int, may_be_kept: bool = True) -> "Progress":
         """Returns the progress after an evaluation of the policy as it is now.
 
         Args:
           reward: the policy's mean reward on the held-out prompts.
           warmup_iterations: of the critic; after so many iterations the policy is still the one that PPO started from.
+          may_be_kept: whether the policy may be the best, if its reward is.
 
         Raises:
           FloatingPointError: if the reward is not finite.
@@ -85,7 +86,7 @@ class Progress:
             )
         first = reward if self.first is None else self.first
         evaluated = dataclasses.replace(self, evaluated=self.iteration, first=first)
-        if reward > self.best:
+        if reward > self.best and may_be_kept:
             return dataclasses.replace(evaluated, best=reward, best_iteration=self.iteration, waited=0)
         return dataclasses.replace(evaluated, waited=self.waited + (self.iteration > warmup_iterations))
 
@@ -103,6 +104,8 @@ class Progress:
 
 def iterate(config: ConfigDict, policy: Params, critic: Params, environment: Environment, runtime: Runtime) -> Progress:
     """Runs the iterations, from where they were cut off, until their count or the patience is used up.
+
+    With `stop_when_over_optimised` the alarm ends them too, and the best policy is one from before it rang.
 
     Args:
       config: the stage's.
@@ -130,7 +133,7 @@ def iterate(config: ConfigDict, policy: Params, critic: Params, environment: Env
                 progress = _evaluate_and_save(config, states, progress, session, best, environment, stops)
                 if stops:
                     raise session.stopped(iteration, config.iterations, "iteration")
-                if iteration == config.iterations or progress.waited >= config.patience:
+                if iteration == config.iterations or progress.waited >= config.patience or _exploits(config, progress):
                     return progress
                 states, row = _iteration(config, states, environment, iteration, runtime)
                 session.metrics.write(iteration + 1, row)
@@ -178,8 +181,9 @@ def _evaluate_and_save(
         if harmless.general:
             means["held_out_general_reward"] = float(np.mean(harmless.general))
         session.metrics.write(iteration, means)
-        progress = progress.with_evaluation(means["held_out_reward"], config.critic_warmup_iterations)
         progress = progress.with_alarm(harmless)
+        may_be_kept = not _exploits(config, progress)
+        progress = progress.with_evaluation(means["held_out_reward"], config.critic_warmup_iterations, may_be_kept)
     saves = due or stops or iteration % config.save_every == 0
     if saves and session.checkpoints.latest_step() != iteration:
         session.save(iteration, _together(states), environment.prompts, dataclasses.asdict(progress))
@@ -187,6 +191,11 @@ def _evaluate_and_save(
     if progress.best_iteration == iteration and best.latest_step() != iteration:
         best.save(iteration, states["policy"], meta={"held_out_reward": progress.best})
     return progress
+
+
+def _exploits(config: ConfigDict, progress: Progress) -> bool:
+    """Whether the alarm rang and ends the run: what comes after has its reward from the reward models' mistakes."""
+    return config.stop_when_over_optimised and progress.over_optimised is not None
 
 
 def _check_best(best: Checkpoints, progress: Progress) -> None:
