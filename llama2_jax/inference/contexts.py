@@ -22,6 +22,8 @@ from llama2_jax.sharding.mesh import data_parallel_size, mesh_of
 
 # Shorter prefixes, or those of fewer contexts, are not worth a program of their own.
 SHORTEST_PREFIX, FEWEST_SHARING = 64, 4
+# Caches are kept for so many times scoring_tokens at most. Chosen, not tuned.
+ROWS_TO_SCORING = 4
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,7 +47,7 @@ def make_reader(config: ModelConfig, params: dict[str, Any]) -> Streamer:
 
 
 def read_contexts(reader: Streamer, contexts: Sequence[Sequence[int]], free_slots: int) -> Iterator[ContextBatch]:
-    """Yields the contexts in batches of generation_rows or less, each context once.
+    """Yields the contexts in batches, each context once: of generation_rows, or of fewer where they are long.
 
     Args:
       reader: the model.
@@ -59,10 +61,40 @@ def read_contexts(reader: Streamer, contexts: Sequence[Sequence[int]], free_slot
         if not len(context):
             raise ValueError(f"context {index} has no token; wanted one at least, such as BOS")
     for prefix, members in group_by_prefix(contexts):
-        rows = generation_batch_size(reader.config, reader.mesh, len(members))
-        members = sorted(members, key=lambda index: len(contexts[index]))
-        for first in range(0, len(members), rows):
-            yield _read(reader, prefix, members[first : first + rows], contexts, (rows, free_slots))
+        members = sorted(members, key=lambda index: -len(contexts[index]))
+        while members:
+            plan = _plan(reader, prefix, len(contexts[members[0]]), free_slots, len(members))
+            yield _read(reader, plan, members[: plan.rows], contexts)
+            members = members[plan.rows :]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Plan:
+    """How a batch is read. Few plans occur, since each is a program to compile.
+
+    Attributes:
+      rows: of the batch.
+      prefix: how many tokens are read once for all rows.
+      length: to which the prefix is padded, or each context if there is none.
+      blocks: the sizes in which what follows the prefix is read.
+      slots: of the cache.
+    """
+
+    rows: int
+    prefix: int
+    length: int
+    blocks: tuple[int, ...]
+    slots: int
+
+
+def _plan(reader: Streamer, prefix: int, longest: int, free_slots: int, count: int) -> _Plan:
+    """Returns the plan for `count` contexts that are left, the longest of so many tokens."""
+    config, groups = reader.config, data_parallel_size(reader.mesh)
+    blocks = tuple(blocks_of(longest - prefix)) if prefix else ()
+    length = bucket(prefix) if prefix else max(longest, min(bucket(longest), config.max_length - free_slots))
+    slots = length + bucket(sum(blocks)) * bool(blocks) + free_slots
+    fitting = min(generation_batch_size(config, reader.mesh, count), ROWS_TO_SCORING * config.scoring_tokens // slots)
+    return _Plan(groups << (max(1, fitting // groups).bit_length() - 1), prefix, length, blocks, slots)
 
 
 def group_by_prefix(contexts: Sequence[Sequence[int]]) -> list[tuple[int, list[int]]]:
@@ -86,32 +118,21 @@ def group_by_prefix(contexts: Sequence[Sequence[int]]) -> list[tuple[int, list[i
     return [(0, alone)] * bool(alone) + sharing
 
 
-def _read(
-    reader: Streamer,
-    prefix: int,
-    batch: Sequence[int],
-    contexts: Sequence[Sequence[int]],
-    rows_and_free_slots: tuple[int, int],
-) -> ContextBatch:
-    rows, free_slots = rows_and_free_slots
-    groups = data_parallel_size(reader.mesh)
-    longest = max(len(contexts[index]) for index in batch)
-    blocks = blocks_of(longest - prefix) if prefix else []
-    # The prefix once on each group of devices, whose rows all continue it; or else each context on its row. Few lengths
-    # occur, since each is a program to compile.
+def _read(reader: Streamer, plan: _Plan, batch: Sequence[int], contexts: Sequence[Sequence[int]]) -> ContextBatch:
+    groups, prefix = data_parallel_size(reader.mesh), plan.prefix
+    # The prefix once on each group of devices, whose rows all continue it; or else each context on its row.
     beginnings = [contexts[batch[0]][:prefix]] * groups if prefix else [contexts[index] for index in batch]
-    length = bucket(prefix or longest)
-    tokens, positions = _padded(beginnings, length, groups if prefix else rows)
+    tokens, positions = _padded(beginnings, plan.length, groups if prefix else plan.rows)
     # A row without a token would attend to nothing.
     positions[:, 0] = 0
     hidden, cache = prefill_rows(
-        reader.weights, tokens, positions, np.zeros(rows, np.int32),
-        config=reader.config, slots=length + bucket(sum(blocks)) * bool(blocks) + free_slots, mesh=reader.mesh,
+        reader.weights, tokens, positions, np.zeros(plan.rows, np.int32),
+        config=reader.config, slots=plan.slots, mesh=reader.mesh,
     )  # fmt: skip
     first = prefix
-    for size in blocks:
+    for size in plan.blocks:
         parts = [contexts[index][first : first + size] for index in batch]
-        tokens, positions = _padded(parts, size, rows, first)
+        tokens, positions = _padded(parts, size, plan.rows, first)
         hidden, cache = read_block(
             reader.weights, tokens, positions, cache, hidden, config=reader.config, mesh=reader.mesh
         )

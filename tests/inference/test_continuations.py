@@ -135,12 +135,14 @@ def test_contexts_are_grouped_by_what_they_share():
 
 
 def test_contexts_are_read_in_batches_of_generation_rows(params):
-    reader = make_reader(dataclasses.replace(CONFIG, generation_rows=4), params)
+    reader = make_reader(dataclasses.replace(CONFIG, generation_rows=4, scoring_tokens=128), params)
     shots = np.random.default_rng(5).integers(3, 40, 70).tolist()
     contexts = [[1] * size for size in (5, 30, 31, 60, 8, 9, 100, 12, 3)] + [[*shots, 7, size] for size in range(6)]
     batches = list(read_contexts(reader, contexts, 16))
     assert sorted(index for batch in batches for index in batch.indices) == list(range(len(contexts)))
-    assert [len(batch.indices) for batch in batches] == [4, 4, 1, 4, 2]
+    # The longest first, in caches of 128 + 16 slots, then of 32 + 16; those behind the prefix in 128 + 32 + 16.
+    assert [len(batch.indices) for batch in batches] == [2, 4, 3, 2, 2, 2]
+    assert all(batch.cache.positions.size <= 4 * 128 for batch in batches)
     for batch in batches:
         for row, index in enumerate(batch.indices):
             alone = next(read_contexts(reader, [contexts[index]], 16))
