@@ -71,7 +71,8 @@ def start(argument: str) -> ConfigDict:
     if choice.scale == "tiny":
         config.mesh = {"data": -1, "fsdp": 1, "tensor": 1}
     config.model = dataclasses.asdict(PRESETS[choice.scale])
-    config.model.vocab_size = min(config.model.vocab_size, sources_of(config).largest_vocabulary)
+    sources = sources_of(config)
+    config.model.vocab_size = min(max(config.model.vocab_size, sources.smallest_vocabulary), sources.largest_vocabulary)
     config.optimizer = ADAMW
     config.stages = ()
     return config

@@ -10,6 +10,7 @@ Run: python -m llama2_jax.main --config=experiments/rlhf_v5.py[:<scale>[,<data>]
 from ml_collections import ConfigDict
 
 from experiments import rlhf_v4
+from experiments.parts.benchmarks import add_benchmarks
 from experiments.parts.choice import sources_of
 from experiments.parts.ending import with_evaluation
 from experiments.parts.rounds import (
@@ -27,7 +28,11 @@ from experiments.parts.training import optimization
 
 def get_config(argument: str = "tiny") -> ConfigDict:
     """The experiment at a scale, on its default data or other (parts/choice.py)."""
-    return with_evaluation(training(argument))
+    config = training(argument)
+    # The miniature's models know nothing of what the benchmarks ask.
+    if config.data.name == "real":
+        add_benchmarks(config, {"pretrain": "pretrain", "sft": "sft", "rlhf_v5": "rlhf_v5_ppo"}, optional=True)
+    return with_evaluation(config)
 
 
 def training(argument: str) -> ConfigDict:

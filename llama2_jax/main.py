@@ -26,6 +26,7 @@ from llama2_jax.sharding.processes import HEARTBEAT_SECONDS, FirstProcessError, 
 from llama2_jax.sharding.xla_flags import set_xla_flags
 from llama2_jax.training.interruption import InterruptedRunError, watched_signals
 from llama2_jax.training.loop import NonFiniteError
+from llama2_jax.training.wandb_run import import_wandb
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "An experiment: experiments/<name>.py[:<scale>[,<data>]].")
 _WORKDIR = flags.DEFINE_string(
@@ -45,6 +46,7 @@ _STEP_TIMEOUT = flags.DEFINE_float(
     1800.0,
     "Seconds without a finished training step or shard of answers after which the process ends; 0: never.",
 )
+_WANDB = flags.DEFINE_string("wandb", "", "A project on Weights & Biases that metrics go to besides.")
 _DRY_RUN = flags.DEFINE_bool("dry_run", False, "Print what each stage will need of each device, and run nothing.")
 _DRY_RUN_JSON = flags.DEFINE_string("dry_run_json", "", "With --dry_run: a file to write the same to, as JSON.")
 _REHEARSE = flags.DEFINE_bool(
@@ -87,6 +89,7 @@ def main(argv: list[str]) -> None:
                 _REDO.value,
                 interruption=interruption,
                 step_timeout=_STEP_TIMEOUT.value,
+                wandb_project=_WANDB.value,
             )
     except InterruptedRunError as stop:
         # All processes get here together.
@@ -126,6 +129,11 @@ def _check_flags() -> None:
         raise app.UsageError("--rehearse runs by itself, without --dry_run, --print_config and --distributed")
     if not _DRY_RUN.value and (_TOPOLOGY.value or _DRY_RUN_JSON.value):
         raise app.UsageError("--topology and --dry_run_json belong to --dry_run")
+    if _WANDB.value:
+        try:
+            import_wandb()
+        except ValueError as error:
+            raise app.UsageError(str(error)) from None
     if _STAGES.value and not (_DRY_RUN.value or _PRINT_CONFIG.value):
         raise app.UsageError("--stages belongs to --dry_run and --print_config; see also --until")
 

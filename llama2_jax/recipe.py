@@ -43,6 +43,7 @@ def run(
     redo: str = "",
     interruption: Interruption | None = None,
     step_timeout: float = 0.0,
+    wandb_project: str = "",
 ) -> dict[str, dict]:
     """Runs the experiment's stages and returns each one's record (the content of its stage.json).
 
@@ -55,6 +56,7 @@ def run(
       interruption: where trainings check whether the run should stop (training/interruption.py).
       step_timeout: the seconds that a training step, or a shard of answers, may take before the process ends with a
         message; 0: any.
+      wandb_project: the project on W&B that metrics go to besides; "" is none.
 
     Raises:
       RecipeError: if a stage is unknown, an input is not provided by an earlier stage, or a stage's configuration or
@@ -85,6 +87,7 @@ def run(
                 model=model,
                 interruption=interruption or Interruption(),
                 step_timeout=step_timeout,
+                wandb_project=wandb_project,
             )
         )  # fmt: skip
     return records

@@ -48,6 +48,7 @@ CAPS = {
     "generation_rows": 16,
     "scoring_tokens": 1024,
 }
+DOCUMENTS_PER_TASK = 2
 LAYERS, KV_HEADS, VOCABULARY, WIDTH = 2, 2, 2048, 64
 
 
@@ -234,6 +235,8 @@ def _shrink_fields(config: ConfigDict, lengths: int) -> None:
 
 
 def _smaller(name: str, value: int, lengths: int) -> int:
+    if name == "documents_per_task":  # where 0 is all
+        return min(value or DOCUMENTS_PER_TASK, DOCUMENTS_PER_TASK)
     if name in LENGTH_FIELDS:
         return math.ceil(value / lengths)
     if name in ROW_FIELDS:

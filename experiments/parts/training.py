@@ -91,7 +91,8 @@ def reward_model_settings(config: ConfigDict) -> dict:
     return {
         "pairs_per_batch": by_scale(scale, {"tiny": 16, "small": 64}, paper=512),
         "learning_rate": by_scale(scale, {"tiny": 2e-3, "small": 5e-5, "70b": 5e-6}, paper=1e-5),
-        "human_comparisons": 1_000_000_000,  # the most to read of a file of comparisons by people
+        # The most to read of a file of comparisons by people.
+        "human_comparisons": by_scale(scale, {"tiny": 800}, paper=1_000_000_000),
         "margin": "small",  # the final choice is not stated; small has the best average of table 28
         "safety_auxiliary_weight": 1.0,  # not stated
         # Of the answers called unsafe: 0.15 had it on Meta's test set, and the threshold that has it here is reported.

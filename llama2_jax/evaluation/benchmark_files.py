@@ -5,6 +5,7 @@ Errors name the file, the row and the field. A choice is a number: which of `cho
 
 import csv
 import gzip
+import io
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -18,13 +19,14 @@ from llama2_jax.data.files import rows
 Documents = list[dict[str, Any]]
 
 _ANSWERS = re.compile(r"\s*Answer\d+: ")
+_OPTIONS_OF_TWO = re.compile(r"\s*Option\d+: ")
 _OPTIONS = re.compile(r"\s*\([A-Z]\) ")
 
 
 def piqa(root: str) -> Documents:
     """PIQA's validation set, whose labels are in a file of their own."""
-    labels = _path(root, "piqa/valid-labels.lst").read_text().split()
-    documents = _documents(root, "piqa/valid.jsonl", _piqa)
+    labels = file_at(root, "piqa/valid-labels.lst").read_text().split()
+    documents = read_rows(root, "piqa/valid.jsonl", _piqa)
     if len(labels) != len(documents):
         raise ValueError(f"{root}/piqa: {len(documents)} rows in valid.jsonl and {len(labels)} in valid-labels.lst")
     return [{**document, "label": int(label)} for document, label in zip(documents, labels, strict=True)]
@@ -32,7 +34,7 @@ def piqa(root: str) -> Documents:
 
 def boolq(root: str) -> Documents:
     """BoolQ's development set."""
-    return _documents(
+    return read_rows(
         root, "boolq/dev.jsonl.gz",
         lambda row: {"passage": row["passage"], "question": row["question"], "label": int(bool(row["answer"]))},
     )  # fmt: skip
@@ -40,49 +42,62 @@ def boolq(root: str) -> Documents:
 
 def hellaswag(root: str) -> Documents:
     """1,000 questions of HellaSwag, from LLM-Eval's copy: {"test": [{"question", "choices": {"A": ..}, "answer"}]}."""
-    path = _path(root, "hellaswag_subset/hellaswag.json.gz")
-    with gzip.open(path.open("rb")) as file:
-        content = json.load(file)
-    return [_checked(f"{path}: test[{index}]", row, _lettered) for index, row in enumerate(content["test"])]
+    path = file_at(root, "hellaswag_subset/hellaswag.json.gz")
+    return [checked(f"{path}: test[{index}]", row, _lettered) for index, row in enumerate(read_json(path, "test"))]
 
 
 def arc_easy(root: str) -> Documents:
     """ARC's easy test questions."""
-    return _documents(root, "llm_adapters/ARC-Easy_test.json.gz", _instruction)
+    return read_rows(root, "llm_adapters/ARC-Easy_test.json.gz", _instruction)
 
 
 def arc_challenge(root: str) -> Documents:
     """ARC's hard test questions."""
-    return _documents(root, "llm_adapters/ARC-Challenge_test.json.gz", _instruction)
+    return read_rows(root, "llm_adapters/ARC-Challenge_test.json.gz", _instruction)
+
+
+def social_iqa(root: str) -> Documents:
+    """Social IQa's test questions, each with its context before it."""
+    return read_rows(root, "llm_adapters/social_i_qa_test.json.gz", _instruction)
+
+
+def winogrande(root: str) -> Documents:
+    """WinoGrande: of each sentence what stands before the blank, with either name in it, and what stands behind it."""
+    return read_rows(root, "llm_adapters/winogrande_test.json.gz", _blank)
 
 
 def openbookqa(root: str) -> Documents:
     """OpenBookQA's test set, a table with tabs."""
-    path = _path(root, "openbookqa/test.tsv")
-    table = csv.DictReader(path.read_text().splitlines(), delimiter="\t", quoting=csv.QUOTE_NONE)
-    return [_checked(f"{path}: row {number}", row, _openbookqa) for number, row in enumerate(table, 2)]
+    path = file_at(root, "openbookqa/test.tsv")
+    table = csv.DictReader(io.StringIO(path.read_text(), newline=""), delimiter="\t", quoting=csv.QUOTE_NONE)
+    return [checked(f"{path}: row {number}", row, _openbookqa) for number, row in enumerate(table, 2)]
 
 
 def mmlu(root: str, subject: str, split: str) -> Documents:
     """A subject of MMLU: rows of a question, four choices and a letter, without a header."""
-    path = _path(root, f"mmlu/{split}/{subject}_{split}.csv")
-    table = csv.reader(path.read_text().splitlines(keepends=True))
-    return [_checked(f"{path}: row {number}", row, _mmlu) for number, row in enumerate(table, 1)]
+    path = file_at(root, f"mmlu/{split}/{subject}_{split}.csv")
+    table = csv.reader(io.StringIO(path.read_text(), newline=""))
+    return [checked(f"{path}: row {number}", row, _mmlu) for number, row in enumerate(table, 1) if row]
+
+
+def mmlu_subjects(root: str) -> list[str]:
+    """The subjects of MMLU that have a test file."""
+    return sorted(path.stem.removesuffix("_test") for path in file_at(root, "mmlu/test").iterdir())
 
 
 def gsm8k(root: str, split: str) -> Documents:
     """GSM8K's training or test set."""
-    return _documents(root, f"gsm8k/{split}.jsonl.gz", lambda row: {key: row[key] for key in ("question", "answer")})
+    return read_rows(root, f"gsm8k/{split}.jsonl.gz", lambda row: {key: row[key] for key in ("question", "answer")})
 
 
 def nq_open(root: str) -> Documents:
     """The development set of Natural Questions, open."""
-    return _documents(root, "nq_open/NQ-open.dev.jsonl", lambda row: {key: row[key] for key in ("question", "answer")})
+    return read_rows(root, "nq_open/NQ-open.dev.jsonl", lambda row: {key: row[key] for key in ("question", "answer")})
 
 
 def triviaqa(root: str) -> Documents:
     """A part of TriviaQA; a question's answers stand between semicolons."""
-    return _documents(
+    return read_rows(
         root, "triviaqa_subset/TriviaQA.csv.gz",
         lambda row: {
             "question": row["question"],
@@ -93,31 +108,46 @@ def triviaqa(root: str) -> Documents:
 
 def svamp(root: str) -> Documents:
     """SVAMP: sums in words."""
-    return _documents(
+    return read_rows(
         root, "svamp/SVAMP.json.gz",
         lambda row: {"question": f"{row['Body'].rstrip()} {row['Question'].strip()}", "answer": f"{row['Answer']:g}"},
     )  # fmt: skip
 
 
-def _path(root: str, name: str) -> epath.Path:
+def file_at(root: str, name: str) -> epath.Path:
+    """Returns a benchmark's file; ValueError if it is not there."""
     path = epath.Path(root) / name
     if not path.exists():
         raise ValueError(f"{path}: no such file; wanted the benchmark's documents there")
     return path
 
 
-def _documents(root: str, name: str, convert: Callable[[Mapping], dict]) -> Documents:
+def read_rows(root: str, name: str, convert: Callable[[Mapping], dict]) -> Documents:
+    """Returns a document of each row of a file; ValueError, with the row's place, if one cannot be used."""
     found = []
-    for place, row in rows(_path(root, name)):
+    for place, row in rows(file_at(root, name)):
         if isinstance(row, BadLine):
             raise row
-        found.append(_checked(place, row, convert))
+        found.append(checked(place, row, convert))
     if not found:
         raise ValueError(f"{root}/{name}: no row")
     return found
 
 
-def _checked(place: str, row: Any, convert: Callable[[Any], dict]) -> dict:
+def read_json(path: epath.Path, field: str) -> list:
+    """Returns the list that a field of a JSON file has; ValueError, with the file's name, if there is none."""
+    try:
+        with gzip.open(path.open("rb")) if path.suffix == ".gz" else path.open("rb") as file:
+            found = json.load(file)[field]
+    except (OSError, EOFError, ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{path}: {error!r}; wanted JSON with a list {field!r}") from error
+    if not isinstance(found, list) or not found:
+        raise ValueError(f"{path}: {field!r} is {found!r:.60}; wanted a list with a row at least")
+    return found
+
+
+def checked(place: str, row: Any, convert: Callable[[Any], dict]) -> dict:
+    """Returns convert(row); ValueError, with the row's place, if it cannot be converted."""
     try:
         return convert(row)
     except KeyError as error:
@@ -141,7 +171,20 @@ def _instruction(row: Mapping) -> dict:
     _, question = asked.split("question: ", 1)
     choices = _ANSWERS.split(given)[1:]
     label = int(row["answer"].removeprefix("answer")) - 1
-    return {"question": question, "choices": choices, "label": _place(label, choices)}
+    return {"question": question, "choices": choices, "label": place_of(label, choices)}
+
+
+def _blank(row: Mapping) -> dict:
+    """Of LLM-Adapters: "... given sentence: <sentence with _>\n\nOption1: .. Option2: .. Answer format: .."."""
+    asked, given = row["instruction"].split("\n\n")[:2]
+    before, after = asked.split("sentence: ", 1)[1].split("_", 1)
+    options = _OPTIONS_OF_TWO.split(given.split(" Answer format:")[0])[1:]
+    label = int(row["answer"].removeprefix("option")) - 1
+    return {
+        "choices": [before + option.strip() for option in options],
+        "rest": after.strip(),
+        "label": place_of(label, options),
+    }
 
 
 def _openbookqa(row: Mapping) -> dict:
@@ -149,7 +192,7 @@ def _openbookqa(row: Mapping) -> dict:
     return {
         "question": row["Question Stem"],
         "choices": choices,
-        "label": _place("ABCDEFGH".index(row["Answer Key"].strip()), choices),
+        "label": place_of("ABCDEFGH".index(row["Answer Key"].strip()), choices),
     }
 
 
@@ -157,10 +200,11 @@ def _mmlu(row: Sequence[str]) -> dict:
     question, *choices, letter = row
     if len(choices) != 4:
         raise ValueError(f"{len(row)} columns; wanted a question, four choices and a letter")
-    return {"question": question.strip(), "choices": choices, "label": _place("ABCD".index(letter), choices)}
+    return {"question": question.strip(), "choices": choices, "label": place_of("ABCD".index(letter), choices)}
 
 
-def _place(label: int, choices: Sequence[str]) -> int:
+def place_of(label: int, choices: Sequence[str]) -> int:
+    """Returns the label; ValueError if there is no such choice."""
     if not 0 <= label < len(choices):
         raise ValueError(f"choice {label + 1} is right of {len(choices)}")
     return label

@@ -8,7 +8,9 @@ import functools
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from llama2_jax.evaluation import benchmark_exams as exams
 from llama2_jax.evaluation import benchmark_files as files
+from llama2_jax.evaluation import benchmark_reading as reading
 
 Description = dict[str, Any]
 
@@ -33,34 +35,53 @@ _STRICT = {
     "name": "strict-match",
     "filter": [{"function": "regex", "regex_pattern": r"#### (\-?[0-9\.\,]+)"}, {"function": "take_first"}],
 }
+# Of tasks without a split to take examples from: the first documents, but the one that is asked.
+_EXAMPLES = {"fewshot_split": "test", "fewshot_config": {"sampler": "first_n"}}
 _FIRST_LINE = [{"name": "remove_whitespace", "filter": [{"function": "remove_whitespace"}, {"function": "take_first"}]}]
 
 
-def tasks(root: str, names: Iterable[str], *, max_new_tokens: int = 256) -> list[Description]:
+def tasks(
+    root: str, names: Iterable[str], *, max_new_tokens: int = 256, shots: Mapping[str, int] | None = None
+) -> list[Description]:
     """Returns the descriptions of tasks.
 
     Args:
       root: the folder with a folder for each benchmark (benchmark_files.py).
-      names: of DESCRIPTIONS; `mmlu_<subject>` too.
+      names: of DESCRIPTIONS or GROUPS; parts of groups too, such as `mmlu_astronomy`.
       max_new_tokens: of the answers to tasks that generate.
+      shots: how many examples a task or group has, where that is not the harness's own number.
 
     Raises:
       ValueError: if a name is unknown.
     """
-    return [_task(root, name, max_new_tokens) for name in names]
+    shots = shots or {}
+    return [
+        _task(root, part, max_new_tokens, shots.get(part, shots.get(name)))
+        for name in names
+        for part in parts_of(root, name)
+    ]
 
 
-def _task(root: str, name: str, max_new_tokens: int) -> Description:
-    if name.startswith("mmlu_"):
-        description = _mmlu(root, name.removeprefix("mmlu_"))
+def parts_of(root: str, name: str) -> list[str]:
+    """Returns the names of a group's tasks, or the name alone if it is a task's."""
+    return [f"{name}_{part}" for part in GROUPS[name](root)] if name in GROUPS else [name]
+
+
+def _task(root: str, name: str, max_new_tokens: int, shots: int | None) -> Description:
+    group, _, part = name.partition("_")
+    if group in PARTS and part:
+        description = PARTS[group](root, part)
     elif name in DESCRIPTIONS:
         description = DESCRIPTIONS[name](root)
     else:
-        raise ValueError(f"no task {name!r} on local files; there are {', '.join(DESCRIPTIONS)} and mmlu_<subject>")
+        known = ", ".join((*DESCRIPTIONS, *GROUPS, *(f"{group}_<part>" for group in PARTS)))
+        raise ValueError(f"no task {name!r} on local files; there are {known}")
     if description["output_type"] == "generate_until":
         description["generation_kwargs"] = {
             "do_sample": False, "temperature": 0.0, "max_gen_toks": max_new_tokens, **description["generation_kwargs"]
         }  # fmt: skip
+    if shots is not None:
+        description["num_fewshot"] = shots
     return {"task": f"{name}_local", **description}
 
 
@@ -85,9 +106,42 @@ def _choices(read: Callable[[str], files.Documents], text: str, metrics: tuple, 
             "doc_to_choice": choices,
             "doc_to_target": "label",
             "metric_list": [dict(metric) for metric in metrics],
+            **_EXAMPLES,
         }
 
     return describe
+
+
+def _winogrande(root: str) -> Description:
+    """What stands behind the blank is scored, with either name before it ("partial evaluation", Trinh and Le 2018)."""
+    return {
+        **_of({"test": functools.partial(files.winogrande, root)}),
+        "output_type": "multiple_choice",
+        "doc_to_text": "label",
+        "doc_to_choice": "choices",
+        "doc_to_target": "{{rest}}",
+        "metric_list": [{"metric": "acc"}],
+        **_EXAMPLES,
+    }
+
+
+def _agieval(root: str, name: str) -> Description:
+    splits = {"test": exams.agieval, "shots": exams.agieval_shots}
+    return {
+        **_of({split: functools.partial(read, root, name) for split, read in splits.items()}),
+        **exams.agieval_task(),
+    }
+
+
+def _bbh(root: str, name: str) -> Description:
+    return {
+        **_of({"test": functools.partial(exams.bbh, root, name)}),
+        **exams.bbh_task(root, name),
+    }
+
+
+def _generated(read: Callable[[str], files.Documents], fields: Description) -> Callable[[str], Description]:
+    return lambda root: {**_of({"test": functools.partial(read, root)}), **fields}
 
 
 def _mmlu(root: str, subject: str) -> Description:
@@ -152,6 +206,7 @@ def _short_answers(read: Callable[[str], files.Documents]) -> Callable:
                     "regexes_to_ignore": [_ARTICLES],
                 }
             ],
+            **_EXAMPLES,
         }
 
     return describe
@@ -164,8 +219,20 @@ DESCRIPTIONS: Mapping[str, Callable[[str], Description]] = {
     "arc_easy": _choices(files.arc_easy, "Question: {{question}}\nAnswer:", _BOTH_ACCURACIES),
     "arc_challenge": _choices(files.arc_challenge, "Question: {{question}}\nAnswer:", _BOTH_ACCURACIES),
     "openbookqa": _choices(files.openbookqa, "{{question}}", _BOTH_ACCURACIES),
+    "social_iqa": _choices(files.social_iqa, "Q: {{question}}\nA:", _BOTH_ACCURACIES),
+    "winogrande": _winogrande,
+    "squad": _generated(reading.squad, reading.squad_task()),
+    "quac": _generated(reading.quac, reading.quac_task()),
+    "math": _generated(exams.math, exams.math_task()),
     "gsm8k": _gsm8k,
     "svamp": _svamp,
     "nq_open": _short_answers(files.nq_open),
     "triviaqa": _short_answers(files.triviaqa),
+}
+PARTS: Mapping[str, Callable[[str, str], Description]] = {"mmlu": _mmlu, "bbh": _bbh, "agieval": _agieval}
+# The names of a group's parts, from the folder with the benchmarks.
+GROUPS: Mapping[str, Callable[[str], Iterable[str]]] = {
+    "mmlu": files.mmlu_subjects,
+    "bbh": exams.bbh_names,
+    "agieval": lambda root: exams.AGIEVAL,
 }

@@ -94,7 +94,9 @@ def fit_model(
 
 def stage_session(runtime: Runtime, checkpoints: str = "checkpoints") -> AbstractContextManager[Session]:
     """Opens a stage's session of checkpoints, metrics, watchdog and interruption in its folder."""
-    return open_session(runtime.folder, runtime.stage, runtime.interruption, runtime.step_timeout, checkpoints)
+    return open_session(
+        runtime.folder, runtime.stage, runtime.interruption, runtime.step_timeout, checkpoints, runtime.wandb_project
+    )
 
 
 def throughput(runtime: Runtime, length: int, head: str) -> Throughput:

@@ -37,6 +37,7 @@ class Runtime:
       interruption: asked by a training at each step whether the run should stop.
       step_timeout: seconds without a finished training step or shard of answers after which the process ends with a
         message; 0 is never.
+      wandb_project: the project on W&B that metrics go to besides; "" is none.
     """
 
     stage: str
@@ -49,6 +50,7 @@ class Runtime:
     model: ModelConfig
     interruption: Interruption = dataclasses.field(default_factory=Interruption)
     step_timeout: float = 0.0
+    wandb_project: str = ""
 
 
 def configured_function(part: ConfigDict, inputs: Inputs, runtime: Runtime) -> Callable:

@@ -21,6 +21,7 @@ _LEAST = {
     **dict.fromkeys(("vocab_size", "max_characters", "instruction_turns"), 1),
     **dict.fromkeys(("save_every", "log_every", "evaluate_every", "held_out_batches"), 0),
     **dict.fromkeys(("warmup_steps", "critic_warmup_iterations", "bag_size", "compared_prompts", "round"), 0),
+    **dict.fromkeys(("documents_per_task", "shots"), 0),
     "length": 2,
 }
 # Numbers, and where they must lie.

@@ -1,4 +1,4 @@
-"""Writes the metrics of a run: metrics.jsonl, and TensorBoard."""
+"""Writes the metrics of a run: metrics.jsonl, TensorBoard, and W&B if that is wanted."""
 
 import json
 from collections.abc import Mapping
@@ -8,16 +8,22 @@ from etils import epath
 
 from llama2_jax.training.atomic_files import write_atomically
 from llama2_jax.training.tensorboard import EventFile
+from llama2_jax.training.wandb_run import WandbRun
 
 
 class MetricsWriter:
-    """Writes rows `{"step": ..., name: value}` to `<folder>/metrics.jsonl`, and to `<folder>/tensorboard/`.
+    """Writes rows `{"step": ..., name: value}` to `<folder>/metrics.jsonl`, to `<folder>/tensorboard/`, and to W&B.
 
     Every row is on disk when `write` returns; in an object store (gs://), which cannot append to a file, when `flush`
     or `close` does. With several processes only the first one writes.
     """
 
-    def __init__(self, folder: epath.PathLike):
+    def __init__(self, folder: epath.PathLike, wandb_project: str = ""):
+        """
+        Args:
+          folder: the stage's.
+          wandb_project: the project on W&B; "" is none.
+        """
         self.folder = epath.Path(folder)
         self.path = self.folder / "metrics.jsonl"
         self._writes = jax.process_index() == 0
@@ -25,6 +31,7 @@ class MetricsWriter:
         self._waiting: list[str] = []
         self._events: EventFile | None = None
         self._purge_step: int | None = None
+        self._wandb = WandbRun(wandb_project, self.folder) if wandb_project else None
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
         """Appends a row: values after `step` steps. There may be several rows of the same step."""
@@ -37,6 +44,8 @@ class MetricsWriter:
         if self._events is None:
             self._events = EventFile(self.folder / "tensorboard", self._purge_step)
         self._events.write(int(step), numbers)
+        if self._wandb is not None:
+            self._wandb.write(int(step), numbers)
 
     def flush(self) -> None:
         """Writes all rows so far to disk; to be called before a checkpoint is saved, which assumes them there."""
@@ -73,6 +82,8 @@ class MetricsWriter:
         if self._events is not None:
             self._events.close()
             self._events = None
+        if self._wandb is not None:
+            self._wandb.close()
 
     def __enter__(self) -> "MetricsWriter":
         return self

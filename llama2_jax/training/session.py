@@ -80,7 +80,12 @@ class Session:
 
 @contextlib.contextmanager
 def open_session(
-    folder: epath.Path, name: str, interruption: Interruption, step_timeout: float, checkpoints: str = "checkpoints"
+    folder: epath.Path,
+    name: str,
+    interruption: Interruption,
+    step_timeout: float,
+    checkpoints: str = "checkpoints",
+    wandb_project: str = "",
 ) -> Iterator[Session]:
     """Opens a training's session; a first signal to stop waits from here on until the loop asks for it.
 
@@ -90,11 +95,12 @@ def open_session(
       interruption: where signals arrive.
       step_timeout: seconds without a finished step after which the process ends with a message; 0 is never.
       checkpoints: the name of the folder of checkpoints.
+      wandb_project: the project on W&B that the metrics go to besides; "" is none.
     """
     folder = epath.Path(folder)
     with (
         Checkpoints(folder / checkpoints) as saved,
-        MetricsWriter(folder) as metrics,
+        MetricsWriter(folder, wandb_project) as metrics,
         Watchdog(step_timeout, name) as watchdog,
         interruption.deferred(),
     ):

@@ -8,6 +8,7 @@ import pytest
 
 from experiments import (
     bag_ablation,
+    benchmarks,
     distillation,
     diversity,
     head_to_head,
@@ -126,3 +127,21 @@ def test_answers_of_five_versions_are_compared_with_each_other(finished, tmp_pat
     assert all(0 <= row["self_bleu"] <= 100.001 for row in report["diversity"])
     page = (tmp_path / "report" / "index.html").read_text()
     assert "Diversity of answers to factual prompts" in page and "Diversity of answers to creative prompts" in page
+
+
+def test_the_models_of_a_run_are_measured_on_benchmarks(finished, tmp_path):
+    (tmp_path / "data" / "benchmarks" / "piqa").mkdir(parents=True)
+    piqa = tmp_path / "data" / "benchmarks" / "piqa"
+    piqa.joinpath("valid.jsonl").write_text('{"goal": "Sit.", "sol1": "A chair.", "sol2": "A fish."}\n' * 3)
+    piqa.joinpath("valid-labels.lst").write_text("0\n1\n0\n")
+    config = shrink(benchmarks.get_config())
+    config.source_run = str(finished)
+    config.data.root = str(tmp_path / "data")
+    recipe.run(config, str(tmp_path / "run"))
+    report = json.loads((tmp_path / "run" / "report" / "report.json").read_text())
+    measured = {row["version"]: row["value"] for row in report["benchmark_tasks"] if row["task"] == "piqa"}
+    assert set(measured) == {"pretrain", "sft", "rlhf_v5"}
+    # The three documents are the same, so a model is right in two of them or in one.
+    assert all(value in (1 / 3, 2 / 3) for value in measured.values())
+    (column,) = {(row["value"] is None, row["measured"]) for row in report["benchmarks"] if row["column"] == "mmlu"}
+    assert column == (True, 0) and any("mmlu" in note for note in report["benchmark_notes"])
