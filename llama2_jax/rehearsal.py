@@ -48,7 +48,8 @@ CAPS = {
     "generation_rows": 16,
     "scoring_tokens": 1024,
 }
-DOCUMENTS_PER_TASK = 2
+# Where 0 is all: documents of a benchmark, prompts about a group.
+OF_EACH, MOST_OF_EACH = ("documents_per_task", "prompts_per_group"), 2
 LAYERS, KV_HEADS, VOCABULARY, WIDTH = 2, 2, 2048, 64
 
 
@@ -235,8 +236,8 @@ def _shrink_fields(config: ConfigDict, lengths: int) -> None:
 
 
 def _smaller(name: str, value: int, lengths: int) -> int:
-    if name == "documents_per_task":  # where 0 is all
-        return min(value or DOCUMENTS_PER_TASK, DOCUMENTS_PER_TASK)
+    if name in OF_EACH:
+        return min(value or MOST_OF_EACH, MOST_OF_EACH)
     if name in LENGTH_FIELDS:
         return math.ceil(value / lengths)
     if name in ROW_FIELDS:

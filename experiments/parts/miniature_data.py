@@ -5,7 +5,9 @@ split; what is held out asks those of the validation split, and the evaluation t
 training asks too, for comparison.
 """
 
+from experiments.parts.safety_files import safety_files
 from experiments.parts.sources import Limit, SourceDict, Sources
+from experiments.parts.tool_sources import miniature_tools
 
 
 def source(function: str, format: str, weight: float = 1.0, **arguments) -> dict:
@@ -105,6 +107,7 @@ MINIATURE = Sources(
     tokenizer_dialogues={
         "dialogues": source("demonstrations.demonstrations", "dialogues", 0.2, count=2000, purpose="tokenizer")
     },
+    smallest_vocabulary=1024,
     largest_vocabulary=2048,  # a million characters give some 2,600 pieces
     # Short answers without manners.
     public_demonstrations={"public": source("demonstrations.public_demonstrations", "dialogues", count=4000)},
@@ -146,11 +149,21 @@ MINIATURE = Sources(
     diversity_prompts={"prompts": prompts("diversity", count=400, split="evaluation")},
     # Facts have one right answer, stories many.
     diversity_kinds={"factual": ("fact",), "creative": ("story",)},
+    # Of another world than the miniature's: answered where data.root has them.
+    safety_files=safety_files(optional=True),
+    # The evaluation's split has some thirty different ones.
+    borderline_prompts={
+        "prompts": prompts(
+            "borderline", count=500, unsafe=0.0, borderline=1.0, multi_turn=0.0, split="evaluation", batch=5
+        )
+    },
+    labelled_refusals={"vendor": source("refusals.labelled_answers", "samples", count=500)},
     # New questions, under instructions that training has and under new ones.
     instruction_dialogues={
         name: source("instructed.instruction_dialogues", "raw", count=16, split=split)
         for name, split in (("known_instructions", "train"), ("new_instructions", "held_out"))
     },
+    tools=miniature_tools(),
     # The truth.
     judge={"function": "llama2_jax.miniature.judge.judge_many", "arguments": {}},
 )

@@ -5,7 +5,9 @@ loss, of the comparisons one to train the reward models, one to train the annota
 of hashes, so the same conversation is in the same part at every scale, and in the published training and test files.
 """
 
+from experiments.parts.safety_files import safety_files
 from experiments.parts.sources import Limit, SourceDict, Sources
+from experiments.parts.tool_sources import real_tools
 
 ALL = 1_000_000_000  # a limit that can be turned down
 # These make do with little: the published test files of the comparisons, a gigabyte or two of text.
@@ -22,9 +24,15 @@ DOLLY = "hf://datasets/databricks/databricks-dolly-15k@d72c16e4644a463b9c678c71d
 LIMA = "hf://datasets/habanoz/lima-chat-format"
 SAFETY_LLAMAS = "hf://datasets/fedyanin/safety_llamas"
 XSTEST = "hf://datasets/walledai/XSTest"
+XSTEST_COMPLETIONS = "hf://datasets/natolambert/xstest-v2-copy"
 C4 = "hf://datasets/allenai/c4@1ddc917116b730e1859edef32896ec5c16be51d0"
 WIKIPEDIA = "hf://datasets/wikimedia/wikipedia"
 GUTENBERG = "hf://datasets/sedthh/gutenberg_english"
+
+
+def few(scale: str, tiny: int) -> int:
+    """Returns the most records to take of a file: in tiny no more than a laptop reads in minutes."""
+    return tiny if scale == "tiny" else ALL
 
 
 def of_scale(scale: str, little: int, published: int) -> int:
@@ -63,7 +71,7 @@ def pretraining(scale: str) -> SourceDict:
     }
 
 
-def public_demonstrations(part: Part) -> SourceDict:
+def public_demonstrations(scale: str, part: Part) -> SourceDict:
     """Returns a part of Dolly's instructions."""
     return {
         "dolly": {
@@ -72,12 +80,12 @@ def public_demonstrations(part: Part) -> SourceDict:
             "format": "dialogues",
             "columns": {"user": "instruction", "context": "context", "assistant": "response"},
             "part": part,
-            "limit": ALL,
+            "limit": few(scale, 4000),
         },
     }
 
 
-def demonstrations(part: Part) -> SourceDict:
+def demonstrations(scale: str, part: Part, safety_dialogues: int) -> SourceDict:
     """Returns a part of LIMA and of Safety-Tuned LLaMAs."""
     lima = {"path": f"{LIMA}/data/train-*.parquet", "format": "dialogues", "columns": {"messages": "conversation"}}
     safety = {
@@ -93,6 +101,7 @@ def demonstrations(part: Part) -> SourceDict:
         name: {"path": path, "hub": hub, "format": "alpaca", "part": part, "limit": ALL}
         for name, (path, hub) in paths.items()
     }
+    found["safety"]["limit"] = few(scale, safety_dialogues)
     found["safety"]["defaults"] = {"safety": True}  # what counts as safety data (section 4.2.3)
     return found
 
@@ -163,6 +172,22 @@ BORDERLINE = {
     "defaults": {"safety": False, "category": "borderline"},
     "limit": 60,
 }
+# All of it, by its kinds of prompts ("homonyms").
+ALL_BORDERLINE = {
+    **{name: BORDERLINE[name] for name in ("path", "hub", "format", "where")},
+    "columns": {"user": "prompt", "category": "type"},
+    "limit": ALL,
+}
+# Five models' answers to XSTest's prompts, labelled by people. The patterns of the refusal classifier were written by
+# reading the other half (llama2_jax/evaluation/refusals.py).
+LABELLED_REFUSALS = {
+    "path": "safety/xstest/xstest_v2_completions_*.csv.gz",
+    "hub": {"path": f"{XSTEST_COMPLETIONS}/data/[glm]*.parquet"},
+    "format": "samples",
+    "columns": {"user": "prompt", "response": "completion", "label": "final_label"},
+    "part": (0.5, 1.0),
+    "limit": ALL,
+}
 
 
 def real_data(scale: str) -> Sources:
@@ -170,11 +195,12 @@ def real_data(scale: str) -> Sources:
     return Sources(
         pretraining=pretraining(scale),
         tokenizer_dialogues={},  # the released tokenizer was trained on pretraining text alone
+        smallest_vocabulary=2048,
         largest_vocabulary=32_000,
-        public_demonstrations=public_demonstrations(TRAINING),
-        held_out_public_demonstrations=public_demonstrations(HELD_OUT),
-        demonstrations=demonstrations(TRAINING),
-        held_out_demonstrations=demonstrations(HELD_OUT),
+        public_demonstrations=public_demonstrations(scale, TRAINING),
+        held_out_public_demonstrations=public_demonstrations(scale, HELD_OUT),
+        demonstrations=demonstrations(scale, TRAINING, 800),
+        held_out_demonstrations=demonstrations(scale, HELD_OUT, 800),
         too_long_dialogues="drop",
         annotation_prompts=lambda number: annotation_prompts(scale, number),
         test_comparisons=test_comparisons,
@@ -193,7 +219,7 @@ def real_data(scale: str) -> Sources:
         bag_size=0,  # all of them
         # "Always starting from the base model": the bag alone would have to teach it the chat format.
         start_after_sampling="pretrain",
-        demonstrations_after_sampling=demonstrations(TRAINING),
+        demonstrations_after_sampling=demonstrations(scale, TRAINING, 400),
         ghost_attention_dialogues={"helpful": hh_rlhf(scale, "helpful", "dialogues", (0.0, 0.5), 300)},
         standing_instructions={
             "instructions": {"function": "experiments.parts.ghost_instructions.instructions", "format": "raw"}
@@ -207,9 +233,13 @@ def real_data(scale: str) -> Sources:
             **prompts(scale, (0.85, 1.0), of_scale(scale, 120, 1000), of_scale(scale, 80, 500)),
             "borderline": BORDERLINE,
         },
-        diversity_prompts=public_demonstrations(HELD_OUT),
+        diversity_prompts=public_demonstrations(scale, HELD_OUT),
         diversity_kinds={"factual": ("open_qa",), "creative": ("creative_writing", "brainstorming")},
+        safety_files=safety_files(optional=False),
+        borderline_prompts={"xstest": ALL_BORDERLINE},
+        labelled_refusals={"xstest": LABELLED_REFUSALS},
         instruction_dialogues={},  # no judge here can see whether an instruction is kept in free text
+        tools=real_tools(),
         # The annotators judge the versions too.
         judge={"function": "llama2_jax.evaluation.reward_judge.judge", "arguments": {}},
     )

@@ -5,6 +5,8 @@ from collections.abc import Callable
 
 from ml_collections import FieldReference
 
+from experiments.parts.tool_sources import ToolSources
+
 # A source by name: a file or a function with its layout (llama2_jax/data/source.py).
 SourceDict = dict[str, dict]
 # The most records to take of each file: a number, or a reference to a config's.
@@ -18,6 +20,7 @@ class Sources:
     Attributes:
       pretraining: text for the tokenizer and for pretraining, mixed by weight.
       tokenizer_dialogues: dialogues that the tokenizer learns from besides.
+      smallest_vocabulary: the fewest tokens of a vocabulary for this text; with fewer it would be read in letters.
       largest_vocabulary: the most tokens of a vocabulary that this text can fill.
       public_demonstrations: public instruction data, for the first fine-tuning (section 3.1, "Getting Started").
       held_out_public_demonstrations: such dialogues that nothing trains on, to measure the loss.
@@ -50,13 +53,20 @@ class Sources:
       evaluation_prompts: prompts that all versions answer in the evaluation; `seen` if training asks them too.
       diversity_prompts: prompts that are answered many times, to see how alike the answers are.
       diversity_kinds: of which categories their kinds are, "factual" and "creative".
+      safety_files: of TruthfulQA, ToxiGen and BOLD the `files`, and whether an experiment does without them where they
+        are not there, `optional` (section 4.1).
+      borderline_prompts: harmless prompts that sound unsafe, to count false refusals; their `category` is their kind.
+      labelled_refusals: answers with a `label`, whether they refuse (llama2_jax/evaluation/refusals.py), to measure the
+        classifier that counts.
       instruction_dialogues: dialogues with an instruction, to measure over how many turns it is kept; `seen` if
         training uses its words.
+      tools: what a model may call in its answers, and is asked with them (tool_sources.py).
       judge: who judges the versions' answers: a function's dotted path with its arguments.
     """
 
     pretraining: SourceDict
     tokenizer_dialogues: SourceDict
+    smallest_vocabulary: int
     largest_vocabulary: int
     public_demonstrations: SourceDict
     held_out_public_demonstrations: SourceDict
@@ -87,7 +97,11 @@ class Sources:
     evaluation_prompts: SourceDict
     diversity_prompts: SourceDict
     diversity_kinds: dict[str, tuple[str, ...]]
+    safety_files: dict[str, dict]
+    borderline_prompts: SourceDict
+    labelled_refusals: SourceDict
     instruction_dialogues: SourceDict
+    tools: ToolSources
     judge: dict
 
     @property

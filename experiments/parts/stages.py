@@ -19,7 +19,10 @@ ROLES = (
     "context_distillation",
     "imported",
     "evaluation",
+    "benchmarks",
     "diversity",  # how alike many answers to one prompt are
+    "safety_sets",  # the paper's safety benchmarks, and false refusals
+    "tools",  # word problems without a calculator and with one
     "head_to_head",  # the versions' answers compared pair by pair, by a judge that sees both
     "report",
 )

@@ -10,10 +10,15 @@ from typing import Any
 
 from absl import logging
 
-from llama2_jax.evaluation.benchmark_tasks import tasks
+from llama2_jax.evaluation.benchmark_tasks import CODE, tasks
+from llama2_jax.evaluation.code_tasks import PASS_AT_1, PASS_AT_80, PASS_AT_100
 
 # The harness's own tasks where they have other names than ours.
+_SAMPLES = {"pass@1": PASS_AT_1, "pass@80": PASS_AT_80, "pass@100": PASS_AT_100}
 _HARNESS_NAMES = {"math": "minerva_math", "bbh": "bbh_cot_fewshot", "agieval": "agieval_en"}
+
+# How many tasks a group has.
+_PARTS = {"mmlu": 57, "bbh": 27, "agieval": 8}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,13 +27,15 @@ class Suite:
 
     Attributes:
       files: the folder with the benchmarks' files; "" takes the harness's own tasks, from the hub.
-      documents: at most so many of a task, the first ones; 0 is all.
+      documents: about so many of a task, the first ones, or of all parts of a group, at least one of each; 0 is all.
       max_new_tokens: of an answer.
+      execute_code: whether programs that models write may be executed, in the sandbox; CODE needs it.
     """
 
     files: str
     documents: int
     max_new_tokens: int
+    execute_code: bool = False
 
 
 def measure(model: Any, task: str, entry: Mapping[str, Any], suite: Suite) -> dict[str, Any]:
@@ -84,12 +91,18 @@ def _evaluate(model: Any, task: str, entry: Mapping[str, Any], suite: Suite) -> 
     from lm_eval.tasks import TaskManager
 
     # It asks for more than the other metrics do, so tasks have it only if it is wanted.
+    parts = _PARTS.get(task, 1)
     metrics = {"metric_list": [{"metric": entry["metric"]}]} if entry["metric"] == "acc_mutual_info" else {}
+    if task in CODE and not suite.files:
+        raise ValueError(f"{task} is there on local files alone: the harness's own executes code without a sandbox")
     if suite.files:
+        samples = _SAMPLES.get(entry["metric"]) if suite.execute_code else None
         shots = {task: entry["shots"]}
         descriptions = [
             description | metrics
-            for description in tasks(suite.files, [task], max_new_tokens=suite.max_new_tokens, shots=shots)
+            for description in tasks(
+                suite.files, [task], max_new_tokens=suite.max_new_tokens, shots=shots, samples=samples
+            )
         ]
         manager, overrides = TaskManager(include_defaults=False), {}
     else:
@@ -100,8 +113,9 @@ def _evaluate(model: Any, task: str, entry: Mapping[str, Any], suite: Suite) -> 
         model=model,
         tasks=descriptions,
         task_manager=manager,
-        limit=suite.documents or None,
+        limit=math.ceil(suite.documents / parts) or None,
         log_samples=False,
+        confirm_run_unsafe_code=task in CODE and suite.execute_code,
         bootstrap_iters=2,  # means have a closed form; 0 would leave that out too
         **overrides,
     )

@@ -11,8 +11,8 @@ from typing import Any
 from llama2_jax.evaluation import benchmark_exams as exams
 from llama2_jax.evaluation import benchmark_files as files
 from llama2_jax.evaluation import benchmark_reading as reading
-
-Description = dict[str, Any]
+from llama2_jax.evaluation.benchmark_description import Description, documents_of
+from llama2_jax.evaluation.code_tasks import Samples, humaneval, mbpp
 
 _ACCURACY = ({"metric": "acc"},)
 # By the length of a choice in characters too, as the paper scores most multiple-choice tasks.
@@ -41,7 +41,12 @@ _FIRST_LINE = [{"name": "remove_whitespace", "filter": [{"function": "remove_whi
 
 
 def tasks(
-    root: str, names: Iterable[str], *, max_new_tokens: int = 256, shots: Mapping[str, int] | None = None
+    root: str,
+    names: Iterable[str],
+    *,
+    max_new_tokens: int = 256,
+    shots: Mapping[str, int] | None = None,
+    samples: Samples | None = None,
 ) -> list[Description]:
     """Returns the descriptions of tasks.
 
@@ -50,21 +55,31 @@ def tasks(
       names: of DESCRIPTIONS or GROUPS; parts of groups too, such as `mmlu_astronomy`.
       max_new_tokens: of the answers to tasks that generate.
       shots: how many examples a task or group has, where that is not the harness's own number.
+      samples: of CODE, which execute what a model writes (sandbox.py): how its programs are drawn.
 
     Raises:
-      ValueError: if a name is unknown.
+      ValueError: if a name is unknown, or one of CODE and there are no `samples`.
     """
     shots = shots or {}
-    return [
-        _task(root, part, max_new_tokens, shots.get(part, shots.get(name)))
-        for name in names
-        for part in parts_of(root, name)
-    ]
+    descriptions = []
+    for name in names:
+        for part in parts_of(root, name):
+            if part in CODE:
+                descriptions.append(_code(root, part, samples))
+            else:
+                descriptions.append(_task(root, part, max_new_tokens, shots.get(part, shots.get(name))))
+    return descriptions
 
 
 def parts_of(root: str, name: str) -> list[str]:
     """Returns the names of a group's tasks, or the name alone if it is a task's."""
     return [f"{name}_{part}" for part in GROUPS[name](root)] if name in GROUPS else [name]
+
+
+def _code(root: str, name: str, samples: Samples | None) -> Description:
+    if samples is None:
+        raise ValueError(f"{name} executes what a model writes, in a sandbox: that has to be asked for")
+    return CODE[name](root, samples)
 
 
 def _task(root: str, name: str, max_new_tokens: int, shots: int | None) -> Description:
@@ -74,7 +89,7 @@ def _task(root: str, name: str, max_new_tokens: int, shots: int | None) -> Descr
     elif name in DESCRIPTIONS:
         description = DESCRIPTIONS[name](root)
     else:
-        known = ", ".join((*DESCRIPTIONS, *GROUPS, *(f"{group}_<part>" for group in PARTS)))
+        known = ", ".join((*DESCRIPTIONS, *CODE, *GROUPS, *(f"{group}_<part>" for group in PARTS)))
         raise ValueError(f"no task {name!r} on local files; there are {known}")
     if description["output_type"] == "generate_until":
         description["generation_kwargs"] = {
@@ -85,22 +100,10 @@ def _task(root: str, name: str, max_new_tokens: int, shots: int | None) -> Descr
     return {"task": f"{name}_local", **description}
 
 
-def _of(splits: Mapping[str, Callable[[], files.Documents]]) -> Description:
-    """The fields that say where a task's documents are; they are read when the task is made."""
-    return {"custom_dataset": functools.partial(_read, dict(splits)), "test_split": "test"}
-
-
-def _read(splits: Mapping[str, Callable[[], files.Documents]], **metadata: Any) -> dict[str, Any]:
-    from datasets import Dataset  # comes with lm-eval
-
-    del metadata
-    return {split: Dataset.from_list(documents()) for split, documents in splits.items()}
-
-
 def _choices(read: Callable[[str], files.Documents], text: str, metrics: tuple, choices: Any = "choices") -> Callable:
     def describe(root: str) -> Description:
         return {
-            **_of({"test": functools.partial(read, root)}),
+            **documents_of({"test": functools.partial(read, root)}),
             "output_type": "multiple_choice",
             "doc_to_text": text,
             "doc_to_choice": choices,
@@ -115,7 +118,7 @@ def _choices(read: Callable[[str], files.Documents], text: str, metrics: tuple, 
 def _winogrande(root: str) -> Description:
     """What stands behind the blank is scored, with either name before it ("partial evaluation", Trinh and Le 2018)."""
     return {
-        **_of({"test": functools.partial(files.winogrande, root)}),
+        **documents_of({"test": functools.partial(files.winogrande, root)}),
         "output_type": "multiple_choice",
         "doc_to_text": "label",
         "doc_to_choice": "choices",
@@ -128,25 +131,25 @@ def _winogrande(root: str) -> Description:
 def _agieval(root: str, name: str) -> Description:
     splits = {"test": exams.agieval, "shots": exams.agieval_shots}
     return {
-        **_of({split: functools.partial(read, root, name) for split, read in splits.items()}),
+        **documents_of({split: functools.partial(read, root, name) for split, read in splits.items()}),
         **exams.agieval_task(),
     }
 
 
 def _bbh(root: str, name: str) -> Description:
     return {
-        **_of({"test": functools.partial(exams.bbh, root, name)}),
+        **documents_of({"test": functools.partial(exams.bbh, root, name)}),
         **exams.bbh_task(root, name),
     }
 
 
 def _generated(read: Callable[[str], files.Documents], fields: Description) -> Callable[[str], Description]:
-    return lambda root: {**_of({"test": functools.partial(read, root)}), **fields}
+    return lambda root: {**documents_of({"test": functools.partial(read, root)}), **fields}
 
 
 def _mmlu(root: str, subject: str) -> Description:
     return {
-        **_of({split: functools.partial(files.mmlu, root, subject, split) for split in ("dev", "test")}),
+        **documents_of({split: functools.partial(files.mmlu, root, subject, split) for split in ("dev", "test")}),
         "fewshot_split": "dev",
         "fewshot_config": {"sampler": "first_n"},
         "num_fewshot": 5,
@@ -163,7 +166,7 @@ def _mmlu(root: str, subject: str) -> Description:
 
 def _gsm8k(root: str) -> Description:
     return {
-        **_of({split: functools.partial(files.gsm8k, root, split) for split in ("train", "test")}),
+        **documents_of({split: functools.partial(files.gsm8k, root, split) for split in ("train", "test")}),
         "fewshot_split": "train",
         "num_fewshot": 5,
         "output_type": "generate_until",
@@ -177,7 +180,7 @@ def _gsm8k(root: str) -> Description:
 
 def _svamp(root: str) -> Description:
     return {
-        **_of({"test": functools.partial(files.svamp, root)}),
+        **documents_of({"test": functools.partial(files.svamp, root)}),
         "output_type": "generate_until",
         "doc_to_text": "Question: {{question}}\nAnswer:",
         "doc_to_target": "{{answer}}",
@@ -190,7 +193,7 @@ def _svamp(root: str) -> Description:
 def _short_answers(read: Callable[[str], files.Documents]) -> Callable:
     def describe(root: str) -> Description:
         return {
-            **_of({"test": functools.partial(read, root)}),
+            **documents_of({"test": functools.partial(read, root)}),
             "description": "Answer these questions:\n\n",
             "output_type": "generate_until",
             "doc_to_text": "Q: {{question}}?\nA:",
@@ -229,6 +232,8 @@ DESCRIPTIONS: Mapping[str, Callable[[str], Description]] = {
     "nq_open": _short_answers(files.nq_open),
     "triviaqa": _short_answers(files.triviaqa),
 }
+# Code that is executed.
+CODE: Mapping[str, Callable[[str, Samples], Description]] = {"humaneval": humaneval, "mbpp": mbpp}
 PARTS: Mapping[str, Callable[[str, str], Description]] = {"mmlu": _mmlu, "bbh": _bbh, "agieval": _agieval}
 # The names of a group's parts, from the folder with the benchmarks.
 GROUPS: Mapping[str, Callable[[str], Iterable[str]]] = {

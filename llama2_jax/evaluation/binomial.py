@@ -1,8 +1,27 @@
-"""The standard error of a share that was counted."""
+"""The standard error and the interval of a share that was counted."""
 
 import math
+
+# Of the normal distribution, 95 % are within so many standard deviations.
+Z_95 = 1.959964
 
 
 def binomial_error(share: float, count: int) -> float:
     """Returns the standard error of a share (0 to 1) of `count` independent cases."""
     return math.sqrt(share * (1 - share) / count)
+
+
+def wilson_interval(found: int, count: int) -> tuple[float, float]:
+    """Returns the 95 % interval of a share, `found` of `count` cases (Wilson 1927).
+
+    Unlike the share with its standard error on both sides it stays within 0 and 1, and has a length at these.
+
+    Raises:
+      ValueError: if there is no case.
+    """
+    if count < 1:
+        raise ValueError(f"{count} cases: wanted one at least")
+    share, square = found / count, Z_95**2 / count
+    middle = (share + square / 2) / (1 + square)
+    half = Z_95 * math.sqrt(share * (1 - share) / count + square / (4 * count)) / (1 + square)
+    return max(0.0, middle - half), min(1.0, middle + half)

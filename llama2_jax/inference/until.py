@@ -26,6 +26,7 @@ def generate_until(
     key: Key[Array, ""],
     eos_id: int,
     has_ended: Callable[[int, Sequence[int]], bool],
+    prompt_ids: Sequence[int] | None = None,
 ) -> list[Sample]:
     """Samples an answer to each prompt.
 
@@ -36,10 +37,11 @@ def generate_until(
       params: its parameters; if they are on a mesh, rows are split over it.
       prompts: token ids, at least one each.
       sampling: how tokens are sampled; one temperature for all.
-      key: a token's randomness is a function of this key, the prompt's index and the step.
+      key: a token's randomness is a function of this key, the prompt's id and the step.
       eos_id: the token that ends an answer.
       has_ended: `has_ended(prompt, tokens)` says whether an answer needs no more tokens. It is asked after every few
         of them, so an answer may have some more.
+      prompt_ids: an id for each prompt, for a caller that splits its prompts over calls; by default their indices.
 
     Returns:
       The answers, in the order of the prompts; one is finished if it ended with the EOS or `has_ended`.
@@ -52,10 +54,11 @@ def generate_until(
     if not prompts:
         return []
     reader = make_reader(config, params)
+    answer_ids = range(len(prompts)) if prompt_ids is None else prompt_ids
     # Whole blocks of steps are written.
     free = -(-sampling.max_new_tokens // STEPS) * STEPS
     for batch in read_contexts(reader, prompts, free):
-        samples |= _answer(reader, batch, prompts, sampling, key, eos_id, has_ended)
+        samples |= _answer(reader, batch, prompts, sampling, key, eos_id, has_ended, answer_ids)
     return [samples[index] for index in range(len(prompts))]
 
 
@@ -67,11 +70,12 @@ def _answer(
     key: Key[Array, ""],
     eos_id: int,
     has_ended: Callable[[int, Sequence[int]], bool],
+    answer_ids: Sequence[int],
 ) -> dict[int, Sample]:
     rows, (hidden, cache) = batch.hidden.shape[0], (batch.hidden, batch.cache)
     padding = [0] * (rows - len(batch.indices))
     lengths = np.asarray([len(prompts[index]) for index in batch.indices] + padding, np.int32)
-    ids = np.asarray([*batch.indices, *padding], np.int32)
+    ids = np.asarray([*(answer_ids[index] for index in batch.indices), *padding], np.int32)
     going = np.arange(rows) < len(batch.indices)
     finished = np.zeros(rows, bool)
     parts: list[list[np.ndarray]] = [[] for _ in range(rows)]
@@ -96,7 +100,7 @@ def _answer(
             logps[row].append(new_logps[row, :size])
             whole = size == sizes[row]
             finished[row] = (whole and ended[row]) or has_ended(
-                int(ids[row]), [int(token) for part in parts[row] for token in part]
+                batch.indices[row], [int(token) for part in parts[row] for token in part]
             )
         going = going & ~finished
         if not going.any():

@@ -95,6 +95,10 @@ def build_report(stages: Sequence[FinishedStage], seed: int, model: ModelConfig)
         "safety_scaling": [_safety_scaling(stage, evaluation) for stage in stages if stage.role == "safety_scaling"],
         "head_to_head": [row for stage in stages if stage.role == "head_to_head" for row in stage.results["pairs"]],
         "diversity": [row for stage in stages if stage.role == "diversity" for row in stage.results["self_bleu"]],
+        "safety_sets": rows("safety_sets", _safety_sets),
+        "benchmarks": [row for stage in stages if stage.role == "benchmarks" for row in stage.results["columns"]],
+        "benchmark_tasks": [row for stage in stages if stage.role == "benchmarks" for row in stage.results["tasks"]],
+        "benchmark_notes": [note for stage in stages if stage.role == "benchmarks" for note in stage.results["notes"]],
         "context_distillation": rows("context_distillation", _context_distillation),
         "annotations": rows("annotation", _annotation),
         "rejection_sampling": rows("rejection_sampling", _rejection_sampling),
@@ -185,6 +189,14 @@ def _safety_scaling(stage: FinishedStage, evaluation: Mapping) -> dict:
         "steps": stage.results.get("steps"),
         "summary": version.get("safety_summary") or {},
         "reward_differences": version.get("reward_differences") or {},
+    }
+
+
+def _safety_sets(stage: FinishedStage) -> dict:
+    return {
+        "groups": stage.results.get("groups") or [],
+        "sets": stage.results.get("sets") or [],
+        "refusal_classifier": stage.results.get("refusal_classifier"),
     }
 
 

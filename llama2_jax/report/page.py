@@ -25,6 +25,7 @@ from llama2_jax.report.charts import (
 )
 from llama2_jax.report.formatting import duration, number, percent, words
 from llama2_jax.report.headlines import headlines
+from llama2_jax.report.safety_sets import safety_set_tables
 from llama2_jax.report.settings import differing_settings, settings_of
 from llama2_jax.report.summary import summary
 from llama2_jax.report.violations import violation_table, violations_by_version
@@ -68,6 +69,7 @@ def render_page(
         },
         newest_violations=violation_table(_newest_violations(report["versions"])),
         violations=violations_by_version(report["versions"]),
+        safety_set_tables=safety_set_tables,
         domains=DOMAINS,
         ratings=GROUPS,
         own_test=reward_tests.own_test,

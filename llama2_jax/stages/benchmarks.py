@@ -15,6 +15,8 @@ from ml_collections import ConfigDict
 
 from llama2_jax.data.counts import Count
 from llama2_jax.evaluation.benchmark_suite import Suite, columns_of, measure
+from llama2_jax.evaluation.benchmark_tasks import CODE
+from llama2_jax.evaluation.sandbox import kernel_layers
 from llama2_jax.models.config import ModelConfig
 from llama2_jax.pipeline.device_programs import LONGEST_PROMPTS, abstract_model, generation, score_log_probabilities
 from llama2_jax.pipeline.encoding import load_tokenizer
@@ -36,12 +38,14 @@ def run(config: ConfigDict, inputs: Inputs, runtime: Runtime) -> dict:
         logging.warning("%s: %s", runtime.stage, WITHOUT_HARNESS)
         return {"columns": [], "tasks": [], "notes": [WITHOUT_HARNESS]}
     tokenizer = load_tokenizer(inputs)
-    suite = Suite(_folder(config, runtime), config.documents_per_task, config.max_new_tokens)
+    suite = Suite(_folder(config, runtime), config.documents_per_task, config.max_new_tokens, config.execute_code)
+    left_out = () if config.execute_code else tuple(CODE)
     jobs = [
         (version, folder, column, task, config.columns[column][task])
         for version, folder in zip(config.versions, inputs["models"], strict=True)
         for column in config.order
         for task in config.columns[column]
+        if task not in left_out
     ]
 
     @functools.lru_cache(1)
@@ -56,10 +60,10 @@ def run(config: ConfigDict, inputs: Inputs, runtime: Runtime) -> dict:
         return [{"version": version, "column": column, **measure(load(folder), task, entry, suite)}]
 
     rows = map_resumable("tasks", len(jobs), measure_job, runtime, size=1)
-    columns = columns_of(rows, config.order)
+    columns = columns_of(rows, [column for column in config.order if {*config.columns[column]} - {*left_out}])
     write_json(runtime.folder / "benchmarks.json", {"columns": columns, "tasks": rows})
     errors = {f"{row['task']}: {row['error']}" for row in rows if row.get("error")}
-    return {"columns": columns, "tasks": rows, "notes": sorted(errors)}
+    return {"columns": columns, "tasks": rows, "notes": [*sorted(errors), *_code_notes(config)]}
 
 
 def check(config: ConfigDict, inputs: Mapping, count: Count) -> None:
@@ -82,6 +86,17 @@ def device_work(config: ConfigDict, model: ModelConfig, mesh: Mesh) -> DeviceWor
         score_log_probabilities("scores of continuations", model, mesh, version, ()),
     )
     return DeviceWork(programs, assumptions=(LONGEST_PROMPTS,))
+
+
+def _code_notes(config: ConfigDict) -> list[str]:
+    """What to say of tasks that execute code."""
+    asked = sorted({*CODE} & {task for tasks in config.columns.values() for task in tasks})
+    if not asked:
+        return []
+    if not config.execute_code:
+        return [f"{', '.join(asked)}: not measured, since models' programs are executed; execute_code=True does so"]
+    missing = {"files", "calls"} - {*kernel_layers()}
+    return [f"the sandbox of {', '.join(asked)} was without the kernel's layers: {missing}"] if missing else []
 
 
 def _folder(config: ConfigDict, runtime: Runtime) -> str:

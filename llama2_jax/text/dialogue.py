@@ -17,7 +17,8 @@ Sampled answers are never encoded again: an assistant message may carry its ids 
 and these are then used; `encode_with_answer` appends sampled ids to a prompt. A model may sample any id, BOS too: where
 a pair begins is known from its encoding (`EncodedDialogue.starts`), and not looked for in the ids.
 
-An assistant message with "weight" 0 is context alone: later answers see it, and the loss does not.
+An assistant message with "weight" 0 is context alone: later answers see it, and the loss does not. So it is with the
+parts of an answer that are "injected", such as the results of tools: [start, end] pairs of places in the content.
 """
 
 import dataclasses
@@ -65,7 +66,8 @@ def encode_dialogue(tokenizer: Tokenizer, messages: Sequence[Message], loss: Los
       tokenizer: the tokenizer.
       messages: {"role", "content"}: an optional system message, then user and assistant in turn. An assistant message
         may carry its sampled ids under "tokens"; they replace its content, and EOS is added if they lack it. One with
-        "weight" 0 is not trained on.
+        "weight" 0 is not trained on, nor are the parts of one that are "injected". These parts and those between them
+        are encoded apart, as in generation (inference/tools.py).
       loss: "answers": the tokens of all answers and their EOS are trained on; "last": only those of the last answer
         (Ghost Attention, section 3.3); "none". An EOS that was added to sampled ids is not trained on: the answer was
         cut off there, not finished.
@@ -90,10 +92,10 @@ def encode_dialogue(tokenizer: Tokenizer, messages: Sequence[Message], loss: Los
         trained = loss == "answers" or (loss == "last" and index == len(users) - 1)
         answer = answers[index] if index < len(answers) else None
         trained = trained and (answer is None or answer.get("weight", 1) != 0)
-        ids, first, end = _encode_turn(tokenizer, user, answer, trained)
+        ids, trained_on = _encode_turn(tokenizer, user, answer, trained)
         starts.append(len(tokens))
         tokens += ids
-        mask += [0] * first + [1] * (end - first) + [0] * (len(ids) - end)
+        mask += trained_on
     return EncodedDialogue(np.asarray(tokens, np.int32), np.asarray(mask, np.int32), tuple(starts))
 
 
@@ -202,8 +204,21 @@ def _check_fields(message: Message, index: int) -> None:
             f"message {index} of role {message['role']!r} has tokens {str(message['tokens'])[:60]}: only an "
             "assistant's message may bring the ids that it was sampled as, as a list"
         )
+    if "injected" in message:
+        _check_injected(message, index)
     if message.get("weight", 1) not in (0, 1):
         raise ValueError(f"message {index}: weight is {message['weight']!r}; wanted 1 to train on the answer, or 0")
+
+
+def _check_injected(message: Message, index: int) -> None:
+    places = [0]
+    for pair in message["injected"]:
+        places += pair
+    if "tokens" in message or places != sorted(places) or places[-1] > len(message["content"]):
+        raise ValueError(
+            f"message {index} has injected={message['injected']!r:.60}; wanted [start, end] pairs in the order of the "
+            f"{len(message['content'])} characters of its content, and no tokens"
+        )
 
 
 def _turns(messages: Sequence[Message]) -> tuple[list[str], list[Message]]:
@@ -226,26 +241,40 @@ def _pair_text(user: str, answer: str) -> str:
     return f"{_prompt_text(user)} {answer.strip()} "
 
 
-def _encode_turn(tokenizer: Tokenizer, user: str, answer: Message | None, trained: bool) -> tuple[list[int], int, int]:
-    """Returns the ids of a user's turn and its answer (if any), and the start and end of what is trained on."""
+def _encode_turn(tokenizer: Tokenizer, user: str, answer: Message | None, trained: bool) -> tuple[list[int], list[int]]:
+    """Returns the ids of a user's turn and its answer (if any), and for each id whether it is trained on."""
+    prompt = tokenizer.encode(_prompt_text(user), bos=True)
     if answer is None:
-        ids = tokenizer.encode(_prompt_text(user), bos=True)
-        return ids, len(ids), len(ids)
+        return prompt, [0] * len(prompt)
     if "tokens" in answer:
-        prompt = tokenizer.encode(_prompt_text(user), bos=True)
         ids = [*prompt, *map(int, answer["tokens"])]
         if not 0 <= min(ids) <= max(ids) < tokenizer.vocab_size:
             raise ValueError(f"sampled ids from {min(ids)} to {max(ids)} in a vocabulary of {tokenizer.vocab_size}")
         end = len(ids)
         ids += [tokenizer.eos_id] * (ids[-1] != tokenizer.eos_id)
-        return ids, len(prompt) if trained else end, end
+        return ids, [int(trained and len(prompt) <= place < end) for place in range(len(ids))]
+    if answer.get("injected"):
+        return _encode_injected(tokenizer, prompt, answer, trained)
     ids = tokenizer.encode(_pair_text(user, answer["content"]), bos=True, eos=True)
-    return ids, _answer_start(tokenizer, user, ids) if trained else len(ids), len(ids)
+    first = _shared_prefix(ids, prompt)  # the answer begins where the pair's ids first differ from the prompt's
+    return ids, [int(trained and place >= first) for place in range(len(ids))]
 
 
-def _answer_start(tokenizer: Tokenizer, user: str, pair: list[int]) -> int:
-    """Returns the answer's start in a pair's ids: after the prompt's, or at the first id that differs from them."""
-    return _shared_prefix(pair, tokenizer.encode(_prompt_text(user), bos=True))
+def _encode_injected(
+    tokenizer: Tokenizer, prompt: list[int], answer: Message, trained: bool
+) -> tuple[list[int], list[int]]:
+    """Returns the same for an answer with injected parts; the tokenizer puts a space before each part."""
+    content, place, parts = str(answer["content"]), 0, []
+    for start, end in answer["injected"]:
+        parts += [(content[place:start], trained), (content[start:end], False)]
+        place = end
+    parts.append((content[place:], trained))
+    ids, mask = [*prompt], [0] * len(prompt)
+    for text, trained_on in parts:
+        encoded = tokenizer.encode(text.strip()) if text.strip() else []
+        ids += encoded
+        mask += [int(trained_on)] * len(encoded)
+    return [*ids, tokenizer.eos_id], [*mask, int(trained)]
 
 
 def _shared_prefix(ids: list[int], others: list[int]) -> int:

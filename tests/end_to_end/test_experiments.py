@@ -15,6 +15,7 @@ from experiments import (
     reward_ablation,
     reward_scaling,
     safety_scaling,
+    safety_sets,
 )
 from llama2_jax import recipe
 from llama2_jax.training.model_folder import load_model
@@ -145,3 +146,11 @@ def test_the_models_of_a_run_are_measured_on_benchmarks(finished, tmp_path):
     assert all(value in (1 / 3, 2 / 3) for value in measured.values())
     (column,) = {(row["value"] is None, row["measured"]) for row in report["benchmarks"] if row["column"] == "mmlu"}
     assert column == (True, 0) and any("mmlu" in note for note in report["benchmark_notes"])
+
+
+def test_false_refusals_of_five_versions_and_how_well_refusals_are_found(finished, tmp_path):
+    config = shrink(safety_sets.get_config())
+    config.source_run = str(finished)
+    recipe.run(config, str(tmp_path))
+    (row,) = json.loads((tmp_path / "report" / "report.json").read_text())["safety_sets"]
+    assert len(row["groups"]) == 5 and row["refusal_classifier"]["all"]["recall"]["share"] == 1.0

@@ -18,8 +18,13 @@ def config(**changes):
     return ConfigDict({
         "versions": ("one", "two"), "files": "benchmarks", "documents_per_task": 3, "max_new_tokens": 8,
         "columns": {"mmlu": {"mmlu": ENTRY}, "commonsense": {"piqa": ENTRY, "arc_easy": ENTRY}},
-        "order": ("commonsense", "mmlu"), "optional": False, **changes,
+        "order": ("commonsense", "mmlu"), "optional": False, "execute_code": False, **changes,
     })  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def harness(monkeypatch):
+    monkeypatch.setattr(benchmarks, "_has_harness", lambda: True)
 
 
 @pytest.fixture
@@ -90,3 +95,14 @@ def test_without_the_harness(stage, monkeypatch):
 def test_columns_that_do_not_fit_are_refused(changes, message):
     with pytest.raises(ValueError, match=message):
         benchmarks.check(config(**changes), {}, None)
+
+
+@pytest.mark.parametrize("asked", [True, False])
+def test_code_is_executed_only_if_that_is_asked_for(stage, monkeypatch, asked):
+    monkeypatch.setattr(benchmarks, "kernel_layers", lambda: ("network", "calls"))
+    columns = {"code": {"mbpp": ENTRY}, "mmlu": {"mmlu": ENTRY}}
+    results, _, calls = stage(columns=columns, order=("code", "mmlu"), execute_code=asked)
+    assert {task for task, _ in calls} == ({"mbpp", "mmlu"} if asked else {"mmlu"})
+    assert all(suite.execute_code == asked for _, suite in calls)
+    assert {row["column"] for row in results["columns"]} == ({"code", "mmlu"} if asked else {"mmlu"})
+    assert ("without the kernel's layers: {'files'}" if asked else "mbpp: not measured") in results["notes"][-1]

@@ -26,7 +26,7 @@ def sources_in(data):
             value = {f"{name} {number}": one for number in ROUNDS for name, one in value(number).items()}
         elif field.name in ("preferences", "annotator_preferences"):
             value = value(5)
-        if isinstance(value, dict) and field.name not in ("annotator", "judge", "diversity_kinds"):
+        if isinstance(value, dict) and field.name not in ("annotator", "judge", "diversity_kinds", "safety_files"):
             found |= {f"{field.name}.{name}": one for name, one in value.items()}
     return found
 
