@@ -16,16 +16,9 @@ from experiments.parts.choice import sources_of
 from experiments.parts.ending import add_report
 from experiments.parts.scales import by_scale
 from experiments.parts.shared_settings import shared
-from experiments.parts.source_run import add_model, keep_settings_alone
+from experiments.parts.source_run import SOME_VERSIONS, add_model, keep_settings_alone
 from experiments.parts.stages import add_stage
 
-MODELS = {
-    "sft": "sft",
-    "rlhf_v1": "rlhf_v1_rejection_sampling",
-    "rlhf_v3": "rlhf_v3_rejection_sampling",
-    "rlhf_v5_rejection_sampling": "rlhf_v5_rejection_sampling",
-    "rlhf_v5": "rlhf_v5_ppo",
-}
 # The paper has every tenth up to 1.5.
 TEMPERATURES = tuple(tenths / 10 for tenths in range(1, 16))
 SOME_TEMPERATURES = (0.2, 0.4, 0.6, 0.8, 1.0, 1.2, 1.4)
@@ -36,13 +29,13 @@ def get_config(argument: str = "tiny") -> ConfigDict:
     config = rlhf_v1.start(argument)
     keep_settings_alone(config, "diversity")
     sources = sources_of(config)
-    for name in MODELS.values():
+    for name in SOME_VERSIONS.values():
         add_model(config, name)
     add_stage(config, "diversity", {
         "run": "llama2_jax.stages.diversity",
         "role": "diversity",
-        "inputs": {"tokenizer": "tokenizer", "models": tuple(MODELS.values())},
-        "versions": tuple(MODELS),
+        "inputs": {"tokenizer": "tokenizer", "models": tuple(SOME_VERSIONS.values())},
+        "versions": tuple(SOME_VERSIONS),
         "prompts": sources.diversity_prompts,
         "kinds": sources.diversity_kinds,
         "prompts_per_kind": 10,

@@ -29,8 +29,7 @@ from experiments.parts.training import optimization
 def get_config(argument: str = "tiny") -> ConfigDict:
     """The experiment at a scale, on its default data or other (parts/choice.py)."""
     config = training(argument)
-    # The miniature's models know nothing of what the benchmarks ask.
-    if config.data.name == "real":
+    if config.data.name == "real":  # the miniature's models know nothing of what the benchmarks ask
         add_benchmarks(config, {"pretrain": "pretrain", "sft": "sft", "rlhf_v5": "rlhf_v5_ppo"}, optional=True)
     return with_evaluation(config)
 
@@ -106,15 +105,12 @@ def add_ppo(config: ConfigDict, *, policy: str) -> None:
         "critic_warmup_iterations": by_scale(scale, {"tiny": 3}, paper=0),
         "critic_learning_rate": by_scale(scale, {"tiny": 1e-3, "small": 1e-5}, paper=1e-6),
         "evaluate_every": by_scale(scale, {"tiny": 4}, paper=20),
-        # Where the reward rises while the general reward model's falls (section 3.4.1), keep what was best before.
-        "stop_when_over_optimised": True,
+        "stop_when_over_optimised": True,  # where the reward rises and the general one falls (section 3.4.1)
         "patience": 3,  # evaluations on the held-out prompts without a better reward before it stops
         **optimization(
             config,
             learning_rate=by_scale(scale, {"tiny": 3e-4, "small": 3e-6}, paper=1e-6),
-            # Iterations. The first steps follow a critic that knows little: on one seed tiny's policy went a KL of 1.8
-            # astray and came half of the way back.
-            warmup_steps=by_scale(scale, {"tiny": 8}, paper=0),
+            warmup_steps=by_scale(scale, {"tiny": 8}, paper=0),  # the first steps follow a critic that knows little
             final_fraction=1.0,  # constant
         ),
         "save_every": 10,

@@ -25,24 +25,16 @@ from experiments.parts.ending import add_report
 from experiments.parts.safety_files import TOXIGEN_GROUPS
 from experiments.parts.scales import by_scale
 from experiments.parts.shared_settings import shared
-from experiments.parts.source_run import add_model, keep_settings_alone
+from experiments.parts.source_run import SOME_VERSIONS, add_model, keep_settings_alone
 from experiments.parts.stages import add_stage
-
-MODELS = {
-    "sft": "sft",
-    "rlhf_v1": "rlhf_v1_rejection_sampling",
-    "rlhf_v3": "rlhf_v3_rejection_sampling",
-    "rlhf_v5_rejection_sampling": "rlhf_v5_rejection_sampling",
-    "rlhf_v5": "rlhf_v5_ppo",
-}
 
 
 def get_config(argument: str = "tiny") -> ConfigDict:
     """The experiment at a scale, on its default data or other (parts/choice.py)."""
     config = _start(argument)
-    for name in MODELS.values():
+    for name in SOME_VERSIONS.values():
         add_model(config, name)
-    return _with_sets(config, MODELS, chat=True)
+    return _with_sets(config, SOME_VERSIONS, chat=True)
 
 
 def of_checkpoint(argument: str, folder: str, *, chat: bool) -> ConfigDict:

@@ -8,6 +8,14 @@ from experiments.parts.stages import add_stage
 from experiments.parts.training import reward_model
 
 ROUNDS = range(1, 6)
+# Versions from SFT on, by name the stages with their models.
+SOME_VERSIONS = {
+    "sft": "sft",
+    "rlhf_v1": "rlhf_v1_rejection_sampling",
+    "rlhf_v3": "rlhf_v3_rejection_sampling",
+    "rlhf_v5_rejection_sampling": "rlhf_v5_rejection_sampling",
+    "rlhf_v5": "rlhf_v5_ppo",
+}
 
 
 def keep_settings_alone(config: ConfigDict, experiment: str) -> None:
