@@ -105,7 +105,7 @@ def add_ppo(config: ConfigDict, *, policy: str) -> None:
         "critic_warmup_iterations": by_scale(scale, {"tiny": 3}, paper=0),
         "critic_learning_rate": by_scale(scale, {"tiny": 1e-3, "small": 1e-5}, paper=1e-6),
         "evaluate_every": by_scale(scale, {"tiny": 4}, paper=20),
-        "stop_when_over_optimised": True,  # where the reward rises and the general one falls (section 3.4.1)
+        "heed_general_reward": True,  # keep no policy for which it fell, stop where the other rose (section 3.4.1)
         "patience": 3,  # evaluations on the held-out prompts without a better reward before it stops
         **optimization(
             config,

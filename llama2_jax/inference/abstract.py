@@ -12,6 +12,8 @@ import jax.numpy as jnp
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from llama2_jax.inference.batches import generation_batch_size, prompt_batch_size
+from llama2_jax.inference.contexts import rows_of
+from llama2_jax.inference.continuations import rows_at_once, tree_states
 from llama2_jax.inference.generate import DecodedRows, bucket, decode_rows, prefill_rows
 from llama2_jax.inference.score import following_log_probabilities, scoring_batch_size, token_scores
 from llama2_jax.models.config import ModelConfig
@@ -44,6 +46,12 @@ def longest_prompts(
     rows, longest = generation_batch_size(config, mesh), config.max_length - max_new_tokens
     prompt_rows = prompt_batch_size(samples_per_prompt, rows, mesh)
     return GenerationShapes(rows, prompt_rows, min(bucket(longest), longest), max_new_tokens)
+
+
+def longest_contexts(config: ModelConfig, mesh: Mesh, max_new_tokens: int) -> GenerationShapes:
+    """Returns the shapes of `generate_until` for prompts as long as the context and the answer's length allow."""
+    rows = rows_of(config, mesh, config.max_length)
+    return GenerationShapes(rows, rows, config.max_length - max_new_tokens, max_new_tokens)
 
 
 def abstract_weights(config: ModelConfig, params: Any) -> DecodingWeights:
@@ -102,6 +110,13 @@ def compile_log_probabilities(config: ModelConfig, params: Any) -> jax.stages.Co
 def compile_token_scores(config: ModelConfig, params: Any) -> jax.stages.Compiled:
     """Compiles the program of `rewards` and `values`, for one batch of rows."""
     return compile_abstract(token_scores, params, *_scored_rows(config, params), config=config, mesh=mesh_of(params))
+
+
+def compile_tree_states(config: ModelConfig, weights: Any) -> jax.stages.Compiled:
+    """Compiles the program of `score_continuations` that reads contexts, for rows of max_length and no prefix."""
+    mesh = mesh_of(weights)
+    rows = jax.ShapeDtypeStruct((rows_at_once(config, mesh, config.max_length), config.max_length), jnp.int32)
+    return compile_abstract(tree_states, weights, *(rows,) * 4, None, config=config, mesh=mesh)
 
 
 def _prefill(weights: Any, shapes: GenerationShapes) -> tuple:

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
+from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int
 
 from llama2_jax.inference.batches import generation_batch_size
@@ -89,12 +90,25 @@ class _Plan:
 
 def _plan(reader: Streamer, prefix: int, longest: int, free_slots: int, count: int) -> _Plan:
     """Returns the plan for `count` contexts that are left, the longest of so many tokens."""
-    config, groups = reader.config, data_parallel_size(reader.mesh)
+    config = reader.config
     blocks = tuple(blocks_of(longest - prefix)) if prefix else ()
     length = bucket(prefix) if prefix else max(longest, min(bucket(longest), config.max_length - free_slots))
     slots = length + bucket(sum(blocks)) * bool(blocks) + free_slots
-    fitting = min(generation_batch_size(config, reader.mesh, count), ROWS_TO_SCORING * config.scoring_tokens // slots)
-    return _Plan(groups << (max(1, fitting // groups).bit_length() - 1), prefix, length, blocks, slots)
+    return _Plan(rows_of(config, reader.mesh, slots, count), prefix, length, blocks, slots)
+
+
+def rows_of(config: ModelConfig, mesh: Mesh | None, slots: int, count: int | None = None) -> int:
+    """Returns how many contexts are read together: as many on each device, a power of two.
+
+    Args:
+      config: the model.
+      mesh: the devices.
+      slots: of a row's cache.
+      count: the contexts that are left; None if they are many.
+    """
+    groups = data_parallel_size(mesh)
+    fitting = min(generation_batch_size(config, mesh, count), ROWS_TO_SCORING * config.scoring_tokens // slots)
+    return groups << (max(1, fitting // groups).bit_length() - 1)
 
 
 def group_by_prefix(contexts: Sequence[Sequence[int]]) -> list[tuple[int, list[int]]]:

@@ -118,14 +118,14 @@ def _score(
     """Returns the log-probability of each token to look up, and whether no other has a higher one."""
     arrays, config = trees.packed.arrays, reader.config
     length = arrays["tokens"].shape[1]
-    size = _rows_at_once(reader, length)
+    size = rows_at_once(config, reader.mesh, length)
     logps, highest = np.zeros(len(trees.targets), np.float64), np.zeros(len(trees.targets), bool)
     for first in range(0, trees.packed.rows, size):
         block = [
             _padded(arrays[name][first : first + size], size)
             for name in ("tokens", "text_positions", "segment_ids", "branches")
         ]
-        states = _states(reader.weights, *block, prefix, config=config, mesh=reader.mesh)
+        states = tree_states(reader.weights, *block, prefix, config=config, mesh=reader.mesh)
         here = np.flatnonzero((trees.rows >= first) & (trees.rows < first + size))
         at_once = min(TARGETS_AT_ONCE, max(1, LOGITS_AT_ONCE // config.vocab_size))
         for chunk in (here[start : start + at_once] for start in range(0, len(here), at_once)):
@@ -138,10 +138,10 @@ def _score(
     return logps, highest
 
 
-def _rows_at_once(reader: Streamer, length: int) -> int:
-    """How many rows of so many tokens are read together; the same number on each device."""
-    groups = data_parallel_size(reader.mesh)
-    return groups * max(1, reader.config.scoring_tokens // length // groups)
+def rows_at_once(config: ModelConfig, mesh: Mesh | None, length: int) -> int:
+    """Returns how many rows of so many tokens are read together; the same number on each device."""
+    groups = data_parallel_size(mesh)
+    return groups * max(1, config.scoring_tokens // length // groups)
 
 
 def _padded(array: np.ndarray, size: int) -> np.ndarray:
@@ -149,7 +149,7 @@ def _padded(array: np.ndarray, size: int) -> np.ndarray:
 
 
 @functools.partial(jax.jit, static_argnames=("config", "mesh"))
-def _states(
+def tree_states(
     weights: DecodingWeights,
     tokens: Int[Array, "rows length"],
     positions: Int[Array, "rows length"],
@@ -160,7 +160,7 @@ def _states(
     config: ModelConfig,
     mesh: Mesh | None,
 ) -> Float[Array, "tokens dim"]:
-    """Returns the hidden state of each token of packed trees, row after row."""
+    """Returns the hidden state of each token of packed trees, row after row; the arguments are `branched_states`'s."""
     states = branched_states(weights, tokens, positions, segment_ids, branches, prefix, config, mesh)
     return replicate(states.reshape(-1, config.dim), mesh)
 

@@ -21,8 +21,10 @@ from llama2_jax.inference.abstract import (
     compile_log_probabilities,
     compile_prefill,
     compile_token_scores,
+    compile_tree_states,
     longest_prompts,
 )
+from llama2_jax.inference.continuations import rows_at_once
 from llama2_jax.inference.score import scoring_batch_size
 from llama2_jax.models.config import ModelConfig
 from llama2_jax.models.flops import forward_flops, head_flops, layer_flops, training_flops
@@ -123,6 +125,7 @@ def generation(
     top_p: float | None = None,
     samples_per_prompt: int = 1,
     answers: int = 0,
+    shapes: GenerationShapes | None = None,
 ) -> tuple[Program, Program]:
     """Returns the two programs of `inference.generate.generate`, the decoding weights next to the parameters.
 
@@ -134,8 +137,9 @@ def generation(
       top_p: the nucleus.
       samples_per_prompt: as for `generate`.
       answers: how many are sampled in the stage's unit of work; 0 if the data decide.
+      shapes: of a batch; by default that of `generate` for the longest prompts.
     """
-    shapes = longest_prompts(model, mesh, settings.max_new_tokens, samples_per_prompt)
+    shapes = shapes or longest_prompts(model, mesh, settings.max_new_tokens, samples_per_prompt)
     calls = math.ceil(answers / shapes.rows)
     top_p = settings.top_p if top_p is None else top_p
     weights = ResidentModel(f"{policy.name}, decoding weights", abstract_weights(model, policy.params))
@@ -151,6 +155,14 @@ def generation(
             _decode_flops(model, shapes), calls, loop_trips=shapes.new_tokens,
         ),
     )  # fmt: skip
+
+
+def continuations(model: ModelConfig, mesh: Mesh, of: ResidentModel) -> Program:
+    """Returns the program of `score_continuations` that reads contexts, the decoding weights next to the parameters."""
+    weights = ResidentModel(f"{of.name}, decoding weights", abstract_weights(model, of.params))
+    flops = layer_flops(model, rows_at_once(model, mesh, model.max_length) * model.max_length, model.max_length / 2)
+    compile_program = functools.partial(compile_tree_states, model, weights.params)
+    return Program("continuations", compile_program, (weights,), (ResidentModel(of.name, of.params),), flops)
 
 
 def score_log_probabilities(

@@ -9,7 +9,7 @@ import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from llama2_jax.evaluation.over_optimisation import Rewards
+from llama2_jax.evaluation.over_optimisation import Rewards, reward_changes
 from llama2_jax.models.config import ModelConfig
 from llama2_jax.models.llama import Params
 from llama2_jax.pipeline.general_reward import rings_over_optimisation
@@ -105,7 +105,8 @@ class Progress:
 def iterate(config: ConfigDict, policy: Params, critic: Params, environment: Environment, runtime: Runtime) -> Progress:
     """Runs the iterations, from where they were cut off, until their count or the patience is used up.
 
-    With `stop_when_over_optimised` the alarm ends them too, and the best policy is one from before it rang.
+    With `heed_general_reward` the alarm ends them too, and no policy is the best whose answers the general reward model
+    likes less than the start's, by more than chance.
 
     Args:
       config: the stage's.
@@ -182,7 +183,8 @@ def _evaluate_and_save(
             means["held_out_general_reward"] = float(np.mean(harmless.general))
         session.metrics.write(iteration, means)
         progress = progress.with_alarm(harmless)
-        may_be_kept = not _exploits(config, progress)
+        changes = reward_changes(Rewards(*progress.start), harmless)
+        may_be_kept = not (config.heed_general_reward and changes and changes.general_fell)
         progress = progress.with_evaluation(means["held_out_reward"], config.critic_warmup_iterations, may_be_kept)
     saves = due or stops or iteration % config.save_every == 0
     if saves and session.checkpoints.latest_step() != iteration:
@@ -195,7 +197,7 @@ def _evaluate_and_save(
 
 def _exploits(config: ConfigDict, progress: Progress) -> bool:
     """Whether the alarm rang and ends the run: what comes after has its reward from the reward models' mistakes."""
-    return config.stop_when_over_optimised and progress.over_optimised is not None
+    return config.heed_general_reward and progress.over_optimised is not None
 
 
 def _check_best(best: Checkpoints, progress: Progress) -> None:

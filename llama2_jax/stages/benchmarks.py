@@ -17,8 +17,9 @@ from llama2_jax.data.counts import Count
 from llama2_jax.evaluation.benchmark_suite import Suite, columns_of, measure
 from llama2_jax.evaluation.benchmark_tasks import CODE
 from llama2_jax.evaluation.sandbox import kernel_layers
+from llama2_jax.inference.abstract import longest_contexts
 from llama2_jax.models.config import ModelConfig
-from llama2_jax.pipeline.device_programs import LONGEST_PROMPTS, abstract_model, generation, score_log_probabilities
+from llama2_jax.pipeline.device_programs import LONGEST_PROMPTS, abstract_model, continuations, generation
 from llama2_jax.pipeline.encoding import load_tokenizer
 from llama2_jax.pipeline.resumable import map_resumable
 from llama2_jax.pipeline.runtime import Inputs, Runtime
@@ -81,10 +82,10 @@ def check(config: ConfigDict, inputs: Mapping, count: Count) -> None:
 def device_work(config: ConfigDict, model: ModelConfig, mesh: Mesh) -> DeviceWork:
     """Scores of continuations, and answers, by one version after the other."""
     version = abstract_model("version", model, mesh)
+    shapes = longest_contexts(model, mesh, config.max_new_tokens)
     programs = (
-        *generation(config, model, mesh, version, top_p=1.0),
-        score_log_probabilities("scores of continuations", model, mesh, version, ()),
-    )
+        *generation(config, model, mesh, version, top_p=1.0, shapes=shapes), continuations(model, mesh, version)
+    )  # fmt: skip
     return DeviceWork(programs, assumptions=(LONGEST_PROMPTS,))
 
 

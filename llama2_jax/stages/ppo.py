@@ -7,8 +7,8 @@ held-out prompts is kept. That reward is the largest of several evaluations, so 
 the starting policy and the best one answer the held-out prompts with randomness that chose neither.
 
 A general reward model, if the stage has one, scores the answers to the held-out prompts too. Nothing is trained for it:
-where it falls on harmless prompts while the reward rises, a warning says so (section 3.4.1), and with
-`stop_when_over_optimised` the stage ends there and keeps the best policy from before.
+where it falls on harmless prompts while the reward rises, a warning says so (section 3.4.1). With `heed_general_reward`
+the stage ends there, and a policy for which it has fallen is never kept.
 """
 
 import functools

@@ -101,7 +101,7 @@ def test_a_mesh_gives_the_same_scores(params, shape):
 
 def test_a_shared_prefix_and_a_shared_context_are_read_once(params, monkeypatch):
     prefixes, trees = [], []
-    for name, calls, place in (("prefill_rows", prefixes, 1), ("_states", trees, 3)):
+    for name, calls, place in (("prefill_rows", prefixes, 1), ("tree_states", trees, 3)):
         original = getattr(continuations_file, name)
         monkeypatch.setattr(
             continuations_file, name,

@@ -155,3 +155,32 @@ def test_the_steps_are_those_that_the_config_asks_for(tmp_path):
         ppo_policy_step(runtime.model, optimizer, 0.1, 0.7, 4, runtime.mesh),
         ppo_critic_step(runtime.model, optimizer, 0.3, 4, runtime.mesh),
     )
+
+
+@pytest.mark.parametrize(("general", "kept"), [([3.0, 2.0, 1.1], True), ([1.0, 0.5, -1.0], False), (None, True)])
+def test_a_policy_that_the_general_model_likes_less_is_not_kept_though_its_reward_rose_by_chance(
+    tmp_path, general, kept
+):
+    """The reward rises by less than its standard error: no alarm, and a larger mean all the same."""
+    answers = {0: Rewards([0.1, 0.2, 0.3], general and [3.0, 2.0, 1.0]), 4: Rewards([0.5, 0.2, 0.1], general)}
+    saved, progress = {}, Progress()
+    config = ConfigDict({
+        "evaluate_every": 4, "iterations": 9, "save_every": 9, "critic_warmup_iterations": 0,
+        "heed_general_reward": True,
+    })  # fmt: skip
+    session = types.SimpleNamespace(
+        metrics=types.SimpleNamespace(write=lambda *_: None), save=lambda *_: None,
+        checkpoints=types.SimpleNamespace(latest_step=lambda: None),
+    )  # fmt: skip
+    best = types.SimpleNamespace(latest_step=lambda: None, save=lambda step, *_, **meta: saved.update({step: meta}))
+    states = {
+        name: types.SimpleNamespace(step=0, params={}, opt_state=()) for name in ("policy", "critic")
+    }  # fmt: skip
+    for iteration, rewards in answers.items():
+        environment = types.SimpleNamespace(
+            prompts=None, held_out=[{"safety": False}] * 3, held_out_rewards=lambda _, rewards=rewards: rewards
+        )
+        progress = dataclasses.replace(progress, iteration=iteration)
+        progress = ppo_loop._evaluate_and_save(config, states, progress, session, best, environment, False)
+    assert progress.over_optimised is None
+    assert sorted(saved) == ([0, 4] if kept else [0]) and progress.best_iteration == (4 if kept else 0)
