@@ -20,8 +20,11 @@ SMALLEST = {
     "general_reward_model": {"pairs_per_batch": 16, "save_every": 2},
     "rejection_sampling": {"samples_per_prompt": 2, "sweep_samples_per_prompt": 3, "sweep_prompts": 4, "bag_size": 30},
     "evaluation": {"instruction_turns": (2,)},
+    "tools": {"max_new_tokens": 24},  # what the prompt leaves of the context
     "ppo": {
         "iterations": 4, "batch_size": 16, "minibatch_size": 8, "evaluate_every": 2, "critic_warmup_iterations": 1,
+        # All iterations, whatever the policy comes to.
+        "warmup_steps": 1, "heed_general_reward": False,
     },
 }  # fmt: skip
 
