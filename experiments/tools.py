@@ -5,8 +5,10 @@ once with the calculator, which the prompt describes (llama2_jax/text/tool_calls
 zero-shot as in the paper. The miniature asks its own sums instead, and a version is fine-tuned on demonstrations of
 calls besides: in a million parameters nothing emerges.
 
-Reaches (tiny, one seed): REPLACE
-Costs (tiny): REPLACE minutes on 2 CPU cores, after the run of rlhf_v5.
+Reaches (tiny, one seed): with the calculator 71 % of unseen sums are right, without it 24 %; of sums of three numbers
+46 and 12 %. Where totals are above all that training has, 2 and 1 %: of 200 first queries 9 are those asked for
+(docs/findings.md). Before the fine-tuning the model makes no call.
+Costs (tiny): 6 minutes on 2 busy CPU cores, after the run of rlhf_v5.
 Run: python -m llama2_jax.main --config=experiments/tools.py[:<scale>[,<data>]] --config.source_run=<workdir>
 """
 

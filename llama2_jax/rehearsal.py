@@ -48,8 +48,8 @@ CAPS = {
     "generation_rows": 16,
     "scoring_tokens": 1024,
 }
-# Where 0 is all: documents of a benchmark, prompts about a group.
-OF_EACH, MOST_OF_EACH = ("documents_per_task", "prompts_per_group"), 2
+# Where 0 is all: documents of a benchmark, word problems, prompts about a group.
+OF_EACH, MOST_OF_EACH = ("documents_per_task", "questions_per_task", "prompts_per_group"), 2
 LAYERS, KV_HEADS, VOCABULARY, WIDTH = 2, 2, 2048, 64
 
 

@@ -169,7 +169,7 @@ def rehearse(scale, data, folder, *flags):
         sys.executable, "-m", "llama2_jax.main", f"--config=experiments/rlhf_v5.py:{scale}", "--rehearse",
         f"--config.data.root={data}", f"--workdir={folder}", f"--config.compilation_cache={folder.parent / 'cache'}",
         # In fewer minutes: 7b took 162 s of processor time with 192 and 24, and takes 125 s.
-        "--config.model.max_length=128", "--config.answer_tokens=16", *flags,
+        "--config.model.max_length=128", "--config.answer_tokens=16", "--config.benchmarks.max_new_tokens=16", *flags,
     ]  # fmt: skip
     return subprocess.Popen(
         command, cwd=ROOT, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
@@ -193,9 +193,11 @@ def test_a_scale_runs_to_its_report(scale, killed, tmp_path_factory):
     done = rehearse(scale, data, workdir)
     output, _ = done.communicate()
     assert done.returncode == 0, output
-    assert "It changes, and nothing else" in output and "Rehearsed 32 stages" in output, output
+    assert "It changes, and nothing else" in output and "Rehearsed 33 stages" in output, output
     report = json.loads((workdir / "report" / "report.json").read_text())
     assert [version["name"] for version in report["versions"]][-1] == "rlhf_v5"
+    measured = {row["version"] for row in report["benchmark_tasks"] if row["value"] is not None}
+    assert measured == {"pretrain", "sft", "rlhf_v5"}
     assert json.loads((workdir / "rehearsal.json").read_text())["changes"]
 
 

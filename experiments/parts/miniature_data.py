@@ -5,6 +5,7 @@ split; what is held out asks those of the validation split, and the evaluation t
 training asks too, for comparison.
 """
 
+from experiments.parts.date_sources import miniature_dates
 from experiments.parts.safety_files import safety_files
 from experiments.parts.sources import Limit, SourceDict, Sources
 from experiments.parts.tool_sources import miniature_tools
@@ -164,6 +165,7 @@ MINIATURE = Sources(
         for name, split in (("known_instructions", "train"), ("new_instructions", "held_out"))
     },
     tools=miniature_tools(),
+    dates=miniature_dates(),
     # The truth.
     judge={"function": "llama2_jax.miniature.judge.judge_many", "arguments": {}},
 )

@@ -5,6 +5,7 @@ loss, of the comparisons one to train the reward models, one to train the annota
 of hashes, so the same conversation is in the same part at every scale, and in the published training and test files.
 """
 
+from experiments.parts.date_sources import real_dates
 from experiments.parts.safety_files import safety_files
 from experiments.parts.sources import Limit, SourceDict, Sources
 from experiments.parts.tool_sources import real_tools
@@ -240,6 +241,7 @@ def real_data(scale: str) -> Sources:
         labelled_refusals={"xstest": LABELLED_REFUSALS},
         instruction_dialogues={},  # no judge here can see whether an instruction is kept in free text
         tools=real_tools(),
+        dates=real_dates(),
         # The annotators judge the versions too.
         judge={"function": "llama2_jax.evaluation.reward_judge.judge", "arguments": {}},
     )

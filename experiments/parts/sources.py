@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 from ml_collections import FieldReference
 
+from experiments.parts.date_sources import DateSources
 from experiments.parts.tool_sources import ToolSources
 
 # A source by name: a file or a function with its layout (llama2_jax/data/source.py).
@@ -61,6 +62,7 @@ class Sources:
       instruction_dialogues: dialogues with an instruction, to measure over how many turns it is kept; `seen` if
         training uses its words.
       tools: what a model may call in its answers, and is asked with them (tool_sources.py).
+      dates: what teaches a sense of time, and asks for it (date_sources.py).
       judge: who judges the versions' answers: a function's dotted path with its arguments.
     """
 
@@ -102,6 +104,7 @@ class Sources:
     labelled_refusals: SourceDict
     instruction_dialogues: SourceDict
     tools: ToolSources
+    dates: DateSources
     judge: dict
 
     @property

@@ -20,6 +20,7 @@ ROLES = (
     "imported",
     "evaluation",
     "benchmarks",
+    "dates",  # whether answers fit the year in which a question is posed
     "diversity",  # how alike many answers to one prompt are
     "safety_sets",  # the paper's safety benchmarks, and false refusals
     "tools",  # word problems without a calculator and with one

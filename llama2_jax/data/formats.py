@@ -8,13 +8,15 @@
 | hh_rlhf     | `chosen`, `rejected`: whole dialogues "\\n\\nHuman: ..\\n\\nAssistant: .." | preferences |
 
 Consecutive turns of one speaker are merged: HH-RLHF and ShareGPT have them, and the chat format cannot represent them.
-A turn's `weight`, `train` or `loss` of 0 or false leaves an answer out of the training (turns.py).
+A turn's `weight`, `train` or `loss` of 0 or false leaves an answer out of the training (turns.py). A conversation's
+`query_date` and `event_date`, in any format, become a system message with the date (dated.py).
 """
 
 import re
 from collections.abc import Callable, Mapping
 
 from llama2_jax.data.bad_line import shown
+from llama2_jax.data.dated import with_date
 from llama2_jax.data.records import CONVERSATIONS, KINDS, SAFETY_LABELS
 from llama2_jax.data.turns import merge, message_from, refuse_unsupported, with_weights
 
@@ -81,9 +83,9 @@ def to_record(row: Mapping, format_name: str, columns: Mapping[str, str], defaul
     if kind in CONVERSATIONS:
         refuse_unsupported(fields, kind)
     if format_name in _FORMATS:
-        return _FORMATS[format_name][1](fields)
+        return with_date(_FORMATS[format_name][1](fields), kind)
     if kind in CONVERSATIONS:
-        fields = _with_messages(fields, kind)
+        fields = with_date(_with_messages(fields, kind), kind)
     if kind == "preferences" and "safety_label" not in fields and "chosen_safe" in fields:
         fields = _with_safety_label(fields)
     return fields

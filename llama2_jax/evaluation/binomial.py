@@ -24,4 +24,5 @@ def wilson_interval(found: int, count: int) -> tuple[float, float]:
     share, square = found / count, Z_95**2 / count
     middle = (share + square / 2) / (1 + square)
     half = Z_95 * math.sqrt(share * (1 - share) / count + square / (4 * count)) / (1 + square)
-    return max(0.0, middle - half), min(1.0, middle + half)
+    # Exact at the ends, where float error would leave a little.
+    return (middle - half if found else 0.0), (middle + half if found < count else 1.0)

@@ -17,11 +17,11 @@ _LEAST = {
     **dict.fromkeys(("batch_size", "minibatch_size", "pairs_per_batch", "accumulation"), 1),
     **dict.fromkeys(("steps", "iterations", "epochs", "patience"), 1),
     **dict.fromkeys(("samples_per_prompt", "sweep_samples_per_prompt", "sweep_prompts"), 1),
-    **dict.fromkeys(("bag_answers_per_prompt", "max_new_tokens"), 1),
+    **dict.fromkeys(("bag_answers_per_prompt", "max_new_tokens", "most_calls", "result_characters"), 1),
     **dict.fromkeys(("vocab_size", "max_characters", "instruction_turns", "fewest_prompts"), 1),
     **dict.fromkeys(("save_every", "log_every", "evaluate_every", "held_out_batches"), 0),
     **dict.fromkeys(("warmup_steps", "critic_warmup_iterations", "bag_size", "compared_prompts", "round"), 0),
-    **dict.fromkeys(("documents_per_task", "shots", "prompts_per_group"), 0),
+    **dict.fromkeys(("documents_per_task", "shots", "prompts_per_group", "questions_per_task"), 0),
     "length": 2,
 }
 # Numbers, and where they must lie.

@@ -13,6 +13,7 @@ from llama2_jax.evaluation.measures import Measure, charts_of
 from llama2_jax.evaluation.reward_accuracy import GROUPS
 from llama2_jax.report.answers import with_chips
 from llama2_jax.report.charts import (
+    dates,
     diversity,
     instructions,
     losses,
@@ -92,6 +93,7 @@ def all_charts(report: Mapping, measures: Sequence[Measure], labels: Sequence[st
         **versions.measure_charts(report["versions"], measures, labels),
         "map": versions.win_rate_map(report["versions"], labels),
         **instructions.instruction_charts(report["versions"], labels),
+        **dates.date_charts(report["dates"]),
         **diversity.diversity_charts(report["diversity"]),
         **safety.safety_scaling_charts(report["safety_scaling"]),
         **safety.preprompt_charts(report["context_distillation"]),

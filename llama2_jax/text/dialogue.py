@@ -211,13 +211,16 @@ def _check_fields(message: Message, index: int) -> None:
 
 
 def _check_injected(message: Message, index: int) -> None:
-    places = [0]
-    for pair in message["injected"]:
-        places += pair
-    if "tokens" in message or places != sorted(places) or places[-1] > len(message["content"]):
+    pairs, length = message["injected"], len(message["content"])
+    listed = isinstance(pairs, list | tuple) and all(
+        isinstance(pair, list | tuple) and len(pair) == 2 for pair in pairs
+    )
+    places = [place for pair in pairs for place in pair] if listed else []
+    in_order = all(isinstance(place, int) for place in places) and [0, *places, length] == sorted([0, *places, length])
+    if not listed or not in_order or message["role"] != "assistant" or "tokens" in message:
         raise ValueError(
-            f"message {index} has injected={message['injected']!r:.60}; wanted [start, end] pairs in the order of the "
-            f"{len(message['content'])} characters of its content, and no tokens"
+            f"message {index} has injected={pairs!r:.60}; wanted, for an assistant's message without tokens, [start, "
+            f"end] pairs in the order of the {length} characters of its content"
         )
 
 

@@ -9,6 +9,7 @@ import pytest
 from experiments import (
     bag_ablation,
     benchmarks,
+    dates,
     distillation,
     diversity,
     head_to_head,
@@ -16,6 +17,7 @@ from experiments import (
     reward_scaling,
     safety_scaling,
     safety_sets,
+    tools,
 )
 from llama2_jax import recipe
 from llama2_jax.training.model_folder import load_model
@@ -130,6 +132,20 @@ def test_answers_of_five_versions_are_compared_with_each_other(finished, tmp_pat
     assert "Diversity of answers to factual prompts" in page and "Diversity of answers to creative prompts" in page
 
 
+def test_two_models_are_asked_in_years_before_and_after_events(finished, tmp_path):
+    config = shrink(dates.get_config())
+    config.source_run = str(finished)
+    recipe.run(config, str(tmp_path))
+    report = json.loads((tmp_path / "report" / "report.json").read_text())
+    asked = {(row["version"], row["set"]): row["questions"] for row in report["dates"] if row["gap"] is None}
+    assert {version for version, _ in asked} == {row["version"] for row in report["dates_ordinary"]} == {
+        "sft", "undated", "dated",
+    }  # fmt: skip
+    assert all(0 < questions <= 64 for questions in asked.values())
+    page = (tmp_path / "report" / "index.html").read_text()
+    assert "A sense of time: held out" in page and "A sense of time: undated" not in page
+
+
 def test_the_models_of_a_run_are_measured_on_benchmarks(finished, tmp_path):
     (tmp_path / "data" / "benchmarks" / "piqa").mkdir(parents=True)
     piqa = tmp_path / "data" / "benchmarks" / "piqa"
@@ -146,6 +162,21 @@ def test_the_models_of_a_run_are_measured_on_benchmarks(finished, tmp_path):
     assert all(value in (1 / 3, 2 / 3) for value in measured.values())
     (column,) = {(row["value"] is None, row["measured"]) for row in report["benchmarks"] if row["column"] == "mmlu"}
     assert column == (True, 0) and any("mmlu" in note for note in report["benchmark_notes"])
+
+
+def test_sums_are_asked_without_the_calculator_and_with_it_before_the_calls_are_shown_and_after(finished, tmp_path):
+    config = shrink(tools.get_config())
+    config.source_run = str(finished)
+    recipe.run(config, str(tmp_path))
+    rows = json.loads((tmp_path / "report" / "report.json").read_text())["tools"]
+    assert {(row["version"], row["set"], row["with_tools"]) for row in rows} == {
+        (version, kind, with_tools)
+        for version in ("rlhf_v5", "tool_sft")
+        for kind in ("unseen", "larger", "three_numbers")
+        for with_tools in (False, True)
+    }
+    assert all(0 < row["questions"] <= 40 for row in rows)
+    assert "right without tools" in (tmp_path / "report" / "index.html").read_text()
 
 
 def test_false_refusals_of_five_versions_and_how_well_refusals_are_found(finished, tmp_path):

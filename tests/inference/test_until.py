@@ -92,3 +92,11 @@ def test_a_prompt_that_leaves_no_room_is_refused(params):
     with pytest.raises(ValueError, match="leaves room"):
         generate_until(CONFIG, params, [[1] * 190], Sampling(0.0, 1.0, 3), KEY, EOS, never)
     assert generate_until(CONFIG, params, [], Sampling(), KEY, EOS, never) == []
+
+
+def test_a_prompt_s_id_and_not_its_place_decides_what_is_sampled(params, prompts):
+    sampling = Sampling(1.0, 0.9, 20)
+    all_of_them = generate_until(CONFIG, params, prompts, sampling, KEY, EOS, never)
+    some = generate_until(CONFIG, params, prompts[4:], sampling, KEY, EOS, never, [4, 5, 6])
+    for one, other in zip(some, all_of_them[4:], strict=True):
+        np.testing.assert_array_equal(one.tokens, other.tokens)
