@@ -29,8 +29,10 @@ def write_real_data(root: pathlib.Path, conversations: int = 500, seed: int = 0)
         rows = (words.comparison() for _ in range(conversations))
         _write(root / folder / "test.jsonl.gz", _lines(rows))
     choices = ({"goal": words.question(), "sol1": words.text(5), "sol2": words.text(5)} for _ in range(4))
-    _write(root / "benchmarks/piqa/valid.jsonl", _lines(choices))
-    _write(root / "benchmarks/piqa/valid-labels.lst", "0\n1\n1\n0\n")
+    piqa = root / "benchmarks/piqa"
+    piqa.mkdir(parents=True)
+    (piqa / "valid.jsonl").write_text(_lines(choices))
+    (piqa / "valid-labels.lst").write_text("0\n1\n1\n0\n")
     path = root / "safety/xstest/xstest_prompts.csv"
     path.parent.mkdir(parents=True)
     with path.open("w", newline="") as file:
