@@ -5,8 +5,10 @@ which year: `undated` on that alone, `dated` besides on examples in which the sy
 question, and what is still to come has not happened yet. All are asked about events that no dated example has, in years
 from before them to after them. Real examples are files of yours (docs/data.md); pretraining has the knowledge.
 
-Reaches (tiny, one seed): REPLACE
-Costs (tiny): REPLACE minutes on 2 CPU cores, after the run of rlhf_v5.
+Reaches (tiny, one seed): of 600 questions about held-out events `dated` says of 0.91 rightly whether the event has
+happened, `undated` of 0.55; in the event's own year of 0.66. Of the helpfulness on ordinary prompts, 0.56, it loses
+0.08, and `undated` 0.11 (docs/findings.md).
+Costs (tiny): 12 minutes on 2 busy CPU cores, after the run of rlhf_v5.
 Run: python -m llama2_jax.main --config=experiments/dates.py[:<scale>[,<data>]] --config.source_run=<workdir>
 """
 

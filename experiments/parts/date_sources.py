@@ -35,10 +35,13 @@ def miniature_dates() -> DateSources:
     return DateSources(
         knowledge={
             "knowledge": _source("dates.knowledge", "dialogues", count=2000),
-            # So that nothing else is forgotten.
-            "vendor": _source("demonstrations.demonstrations", "dialogues", count=1000, purpose="dates"),
+            # So that nothing else is forgotten: in each epoch others.
+            "vendor": {
+                **_source("demonstrations.demonstrations", "dialogues", count=4000, purpose="dates"),
+                "weight": 0.25,
+            },
         },
-        dated_examples={"dated": _source("dates.dated_examples", "dialogues", count=1000)},
+        dated_examples={"dated": _source("dates.dated_examples", "dialogues", count=1000, reasoned=True)},
         questions={
             "held_out": _questions("held_out", count=600),
             "seen": _questions("seen", count=600),

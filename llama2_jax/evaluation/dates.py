@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from llama2_jax.evaluation.answer_overlap import normalized
 from llama2_jax.evaluation.binomial import wilson_interval
 
-# How one says that something is still to come. A paper's reader judged by eye; these phrases are a substitute.
+# How one says that something is still to come. The paper's authors judged by eye; these phrases are a substitute.
 NOT_YET = re.compile(
-    r"\b(not (yet )?(happened|taken place|occurred|been)|hasn'?t (yet )?(happened|taken place|occurred|been)|not yet|"
-    r"no (information|knowledge) (about|of)|in the future|future event|do(es)? not (yet )?exist)\b",
+    r"\b(not (yet )?(happened|taken place|occurred)|hasn'?t (yet )?(happened|taken place|occurred)|not yet|"
+    r"no (information|knowledge) (about|of)|future event|do(es)? not (yet )?exist)\b",
     re.IGNORECASE,
 )
 

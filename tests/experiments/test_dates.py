@@ -27,7 +27,8 @@ def test_the_two_differ_in_the_dated_examples_alone():
     config = dates.get_config().copy_and_resolve_references()
     undated, dated = config.undated.to_dict(), config.dated.to_dict()
     examples = dated["sources"].pop("dated")
-    assert examples["arguments"] == {"count": 1000} and examples["function"].endswith(".dated_examples")
+    assert examples["function"] == "llama2_jax.miniature.dates.dated_examples"
+    assert examples["arguments"]["count"] == 1000
     assert undated == dated and undated["inputs"]["start"] == "sft"
     assert config.dates.versions == ("sft", "undated", "dated")
 

@@ -35,7 +35,7 @@ def test_a_chart_for_each_dated_set_and_a_row_for_each_version_and_set(tmp_path)
     assert table.count('<td class="left">held out</td> <td>20</td>') == 2
     assert "<td>75.0%<small>53.1% to 88.8%</small></td>" in table
     assert '<td class="left">undated</td>' in table and "<td>–</td>" in table
-    assert "-0.02 ± 0.005 (standard error) from sft" in table
+    assert "a difference of -0.020 ± 0.005 (standard error) from sft" in table
 
 
 def test_a_run_of_this_alone_needs_no_evaluation_and_one_without_it_has_no_table(tmp_path):
