@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping, Sequence
 
 from llama2_jax.evaluation.answer_overlap import normalized
-from llama2_jax.evaluation.binomial import wilson_interval
+from llama2_jax.evaluation.binomial import counted_share
 
 # How one says that something is still to come. The paper's authors judged by eye; these phrases are a substitute.
 NOT_YET = re.compile(
@@ -65,11 +65,7 @@ def _gap(row: Mapping) -> int | None:
 
 
 def _shares(rows: Sequence[Mapping]) -> dict:
-    shares = {name: _share([row[name] for row in rows]) for name in ("right", "not_yet")}
+    shares = {name: counted_share([row[name] for row in rows]) for name in ("right", "not_yet")}
     early = [row["query_year"] < row["event_year"] for row in rows if row.get("query_year") is not None]
     decided = [row["not_yet"] == one for row, one in zip(rows, early, strict=True)] if len(early) == len(rows) else []
-    return {"questions": len(rows), **shares, "in_time": _share(decided) if decided else None}
-
-
-def _share(flags: Sequence[bool]) -> dict:
-    return {"share": sum(flags) / len(flags), "interval": list(wilson_interval(sum(flags), len(flags)))}
+    return {"questions": len(rows), **shares, "in_time": counted_share(decided) if decided else None}

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from llama2_jax.evaluation.binomial import wilson_interval
+from llama2_jax.evaluation.binomial import counted_share
 
 
 def tool_use(rows: Sequence[Mapping]) -> dict:
@@ -38,5 +38,4 @@ def share(flags: Sequence[bool]) -> dict | None:
     """Returns the `share` that is true, with its 95 % `interval`, `of` how many; None of none."""
     if not flags:
         return None
-    return {"share": sum(flags) / len(flags), "interval": list(wilson_interval(sum(flags), len(flags))),
-            "of": len(flags)}  # fmt: skip
+    return {**counted_share(flags), "of": len(flags)}
