@@ -4,8 +4,8 @@ PIQA, HellaSwag, ARC, NaturalQuestions, TriviaQA, SQuAD, BoolQ, GSM8K, MATH, MML
 paper's shots, through lm-evaluation-harness (`pip install -e '.[benchmarks]'`) on our own inference. Their files are
 read in the folder config.benchmarks.files under data.root; where there is none, the harness loads its own tasks.
 
-Reaches (tiny, one seed): commonsense 0.32, MMLU 0.30 and AGIEval 0.33 in V5, no right answer where one is written (world
-knowledge, math, BBH): about chance, for the miniature's models know nothing of the world that these tasks ask about.
+Reaches (tiny, one seed): commonsense 0.32, MMLU 0.30 and AGIEval 0.33 in V5, no right answer where one is written
+(world knowledge, math, BBH): about chance, for these models know nothing of the world that the tasks ask about.
 Costs (tiny): 4 minutes on 2 CPU cores, after the run of rlhf_v5, with 40 documents a task.
 Run: python -m llama2_jax.main --config=experiments/benchmarks.py[:<scale>[,<data>]] --config.source_run=<workdir>
 """
