@@ -58,6 +58,37 @@ def annotate(
     return labels
 
 
+def prefer_higher_reward(comparisons: Sequence[Mapping], *, reward: str = "combined") -> list[dict]:
+    """Labels comparisons by the rewards that the answers already have (section 3.4.1: model-based evaluation).
+
+    Args:
+      comparisons: with `rewards_a` and `rewards_b`, as an evaluation wrote them.
+      reward: which of them: "helpfulness", "safety" or "general", which are logits, or "combined", in (0, 1).
+
+    Returns:
+      For each comparison preferred ("a", "b", or "tie" where both are equal), rating, and safety, always None.
+
+    Raises:
+      ValueError: if an answer has no such reward.
+    """
+    labels = []
+    for index, row in enumerate(comparisons):
+        rewards_of = {side: (row.get(f"rewards_{side}") or {}) for side in "ab"}
+        if missing := [side for side, found in rewards_of.items() if found.get(reward) is None]:
+            known = sorted(rewards_of[missing[0]]) or "none"
+            raise ValueError(f"comparison {index}: answer {missing[0]} has no reward {reward!r}; it has {known}")
+        a, b = (_logit(found[reward]) if reward == "combined" else found[reward] for found in rewards_of.values())
+        preferred = "tie" if a == b else "a" if a > b else "b"
+        labels.append({"preferred": preferred, "rating": rating(1 / (1 + np.exp(-abs(a - b)))), "safety": None})
+    return labels
+
+
+def _logit(probability: float) -> float:
+    """The logit, bounded where a probability is 0 or 1 in float32."""
+    within = min(max(probability, 1e-9), 1 - 1e-9)
+    return float(np.log(within / (1 - within)))
+
+
 def _draw(row: Mapping, stage_seed: int) -> float:
     """Returns a number in (0, 1) for a comparison; if its answers change places, 1 minus that number."""
     first, second = sorted((row["tokens_a"], row["tokens_b"]))

@@ -1,7 +1,9 @@
-"""Two versions' answers side by side, by a judge that sees both: wins, ties and losses (section 3.4.2, figure 12)."""
+"""Two versions' answers side by side, by judges that see both: wins, ties and losses (section 3.4.2, figure 12)."""
 
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 
+from llama2_jax.evaluation.agreement import gwet, ordinal_weights
 from llama2_jax.evaluation.win_rate import WinRate
 
 OUTCOMES = ("win", "tie", "loss")
@@ -48,6 +50,23 @@ def by_group(outcomes: Sequence[str], ours: Sequence[Mapping], theirs: Sequence[
         "turns": grouped(lambda index: str(_user_turns(ours[index]))),
         "length": grouped(lambda index: _longer(ours[index]["answer_tokens"], theirs[index]["answer_tokens"])),
     }
+
+
+def judges_agreement(outcomes: Mapping[str, Sequence[str]]) -> dict:
+    """Returns how well judges agree beyond chance: Gwet's AC2, a tie between a win and a loss (section 3.4.2).
+
+    Args:
+      outcomes: by judge, one of OUTCOMES for each prompt.
+
+    Returns:
+      `all`, the coefficient of all judges (None if it is not defined), and that of each two of them, as "one, other".
+    """
+    weights = ordinal_weights(len(OUTCOMES))
+
+    def of(names: Sequence[str]) -> float | None:
+        return gwet(list(zip(*(outcomes[name] for name in names), strict=True)), OUTCOMES, weights)
+
+    return {"all": of(list(outcomes)), **{", ".join(two): of(two) for two in itertools.combinations(outcomes, 2)}}
 
 
 def as_json(found: WinRate) -> dict:

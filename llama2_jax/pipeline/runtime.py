@@ -57,8 +57,8 @@ def configured_function(part: ConfigDict, inputs: Inputs, runtime: Runtime) -> C
     """Returns the function that a config names by its dotted path (an annotator, a judge, a reward).
 
     This is the extension mechanism. The stage calls the function with positional arguments; it also gets, by name, what
-    the config's `arguments` have, the folders of those of the stage's inputs whose role begins with "annotator", and,
-    if it takes them, the experiment's `seed` and the stage's own, `stage_seed`. The first of several processes calls it
+    the config's `arguments` have and, if it takes them, the folders of those of the stage's inputs whose role begins
+    with "annotator", the experiment's `seed` and the stage's own, `stage_seed`. The first of several processes calls it
     and sends the result (JSON) to the others: it may ask people or a server, and may not involve the other processes. A
     function that has a parameter `mesh` computes on the run's devices, so all processes call it.
 
@@ -67,12 +67,16 @@ def configured_function(part: ConfigDict, inputs: Inputs, runtime: Runtime) -> C
     """
     function = load_function(part.function)
     parameters = inspect.signature(function).parameters
-    takes_seed = "seed" in parameters or any(one.kind is one.VAR_KEYWORD for one in parameters.values())
+    takes_any = any(one.kind is one.VAR_KEYWORD for one in parameters.values())
     call = functools.partial(
         function,
-        **({"seed": runtime.experiment_seed} if takes_seed else {}),
+        **({"seed": runtime.experiment_seed} if takes_any or "seed" in parameters else {}),
         **({"stage_seed": runtime.seed} if "stage_seed" in parameters else {}),
-        **{role: folder for role, folder in inputs.items() if role.startswith("annotator")},
+        **{
+            role: folder
+            for role, folder in inputs.items()
+            if role.startswith("annotator") and (takes_any or role in parameters)
+        },
         **part.get("arguments", {}),
     )
     if "mesh" in parameters:

@@ -94,6 +94,9 @@ def build_report(stages: Sequence[FinishedStage], seed: int, model: ModelConfig)
         "reward_quality": evaluation.get("reward_quality") or {},
         "safety_scaling": [_safety_scaling(stage, evaluation) for stage in stages if stage.role == "safety_scaling"],
         "head_to_head": [row for stage in stages if stage.role == "head_to_head" for row in stage.results["pairs"]],
+        "head_to_head_agreement": [
+            row for stage in stages if stage.role == "head_to_head" for row in stage.results["agreement"]
+        ],
         "diversity": [row for stage in stages if stage.role == "diversity" for row in stage.results["self_bleu"]],
         "dates": [row for stage in stages if stage.role == "dates" for row in stage.results["dates"]],
         "dates_ordinary": [row for stage in stages if stage.role == "dates" for row in stage.results["ordinary"]],

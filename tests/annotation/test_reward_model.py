@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from llama2_jax.annotation import reward_model
-from llama2_jax.annotation.reward_model import annotate, rating
+from llama2_jax.annotation.reward_model import annotate, prefer_higher_reward, rating
 from llama2_jax.data.records import RATINGS
 
 
@@ -117,3 +117,22 @@ def test_what_is_called_safe_may_be_stricter():
 
 def test_no_comparisons():
     assert label([]) == []
+
+
+def test_an_answers_known_reward_decides():
+    rows = [
+        {"rewards_a": {"combined": 0.95, "general": -1.0}, "rewards_b": {"combined": 0.5, "general": 2.0}},
+        {"rewards_a": {"combined": 1.0, "general": 0.1}, "rewards_b": {"combined": 1.0, "general": 0.0}},
+    ]
+    labels = prefer_higher_reward(rows)
+    # The logits differ by log 19: a probability of 0.95.
+    assert [(one["preferred"], one["rating"]) for one in labels] == [
+        ("a", "significantly_better"), ("tie", "negligibly_better"),
+    ]  # fmt: skip
+    assert [one["preferred"] for one in prefer_higher_reward(rows, reward="general")] == ["b", "a"]
+
+
+def test_an_answer_without_the_reward_is_named():
+    row = {"rewards_a": {"combined": 0.9, "general": 0.1}, "rewards_b": {"combined": 0.5}}
+    with pytest.raises(ValueError, match=r"comparison 0: answer b has no reward 'general'; it has \['combined'\]"):
+        prefer_higher_reward([row], reward="general")

@@ -110,7 +110,8 @@ def test_the_versions_answers_are_compared_pair_by_pair(finished, tmp_path):
     config.source_run = str(finished)
     recipe.run(config, str(tmp_path))
     report = json.loads((tmp_path / "report" / "report.json").read_text())
-    assert len(report["head_to_head"]) == 6 + 5, "each over SFT, and those from V2 on over the version before"
+    # Each over SFT, and those from V2 on over the version before; by three judges.
+    assert len(report["head_to_head"]) == 3 * (6 + 5) and len(report["head_to_head_agreement"]) == 6 + 5
     evaluated = {
         row["name"]: row for row in json.loads((finished / "evaluation" / "evaluation.json").read_text())["versions"]
     }
