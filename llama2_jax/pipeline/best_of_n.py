@@ -127,15 +127,22 @@ def proportional_shares(sizes: Sequence[int], total: int) -> list[int]:
 def best_of_all_rounds(rows: Sequence[dict], size: int) -> list[dict]:
     """Returns the rows with the highest rewards, at most `size`; 0 is all.
 
-    The same share is kept of each category of prompts, and of those tagged for safety and the others. A reward model is
-    trained to compare answers to one prompt: between kinds of prompts its scores differ for no reason, and the highest
-    of all would be those of two or three kinds.
+    Those tagged for safety come first, all of them if they are no more than half: whichever refusal has the lower
+    reward, without it the model complies with that request again. Of both the same share is kept of each category of
+    prompts: a reward model is trained to compare answers to one prompt; between kinds of prompts its scores differ for
+    no reason, and the highest of all would be those of two or three kinds.
     """
     if not size or len(rows) <= size:
         return list(rows)
-    groups: dict[tuple, list[dict]] = {}
+    tagged, others = ([row for row in rows if bool(row["safety"]) == safety] for safety in (True, False))
+    for_safety = min(len(tagged), max(size // 2, size - len(others)))
+    return [*_best_of_categories(tagged, for_safety), *_best_of_categories(others, size - for_safety)]
+
+
+def _best_of_categories(rows: Sequence[dict], size: int) -> list[dict]:
+    groups: dict[str, list[dict]] = {}
     for row in rows:
-        groups.setdefault((row["safety"], row.get("category", "")), []).append(row)
+        groups.setdefault(row.get("category", ""), []).append(row)
     kept = []
     for group, share in zip(groups.values(), proportional_shares([*map(len, groups.values())], size), strict=True):
         kept += sorted(group, key=lambda row: -row["rewards"]["combined"])[:share]

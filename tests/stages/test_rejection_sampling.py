@@ -90,15 +90,18 @@ def bag(tagged, untagged):
     ]
 
 
-def test_of_all_rounds_the_highest_are_kept_in_the_proportion_of_both_kinds():
-    rows = bag(tagged=30, untagged=70)
-    kept = best_of_all_rounds(rows, 10)
-    for tagged, share in ((True, 3), (False, 7)):
-        group = sorted((row["rewards"]["combined"] for row in rows if row["safety"] == tagged), reverse=True)
-        assert (
-            sorted((row["rewards"]["combined"] for row in kept if row["safety"] == tagged), reverse=True)
-            == group[:share]
-        )
+@pytest.mark.parametrize(
+    ("tagged", "size", "kept_for_safety"),
+    [(30, 80, 30), (30, 60, 30), (30, 40, 20), (95, 40, 35)],
+    ids=["all", "just_all", "half", "more_than_half_where_there_is_nothing_else"],
+)
+def test_of_all_rounds_the_highest_are_kept_and_all_for_safety_up_to_half(tagged, size, kept_for_safety):
+    rows = bag(tagged=tagged, untagged=100 - tagged)
+    kept = best_of_all_rounds(rows, size)
+    for safety, share in ((True, kept_for_safety), (False, size - kept_for_safety)):
+        group = sorted((row["rewards"]["combined"] for row in rows if row["safety"] == safety), reverse=True)
+        ours = sorted((row["rewards"]["combined"] for row in kept if row["safety"] == safety), reverse=True)
+        assert ours == group[:share]
 
 
 def test_no_kind_of_prompt_is_crowded_out_by_one_whose_scores_are_higher():
