@@ -34,6 +34,7 @@ def main() -> None:
     parser.add_argument("--limit", type=int, default=200, help="documents a task")
     parser.add_argument("--max_new_tokens", type=int, default=64)
     parser.add_argument("--batch_size", type=int, default=32, help="of the Hugging Face backend")
+    parser.add_argument("--chat", action="store_true", help="ask in the chat format, the examples as turns")
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--backend", choices=BACKENDS, help="run this one alone and print what it found, as JSON")
     arguments = parser.parse_args()
@@ -74,6 +75,8 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
         limit=arguments.limit,
         bootstrap_iters=0,
         log_samples=True,
+        apply_chat_template=arguments.chat,
+        fewshot_as_multiturn=arguments.chat,
         task_manager=TaskManager(include_defaults=False),
     )
     return {

@@ -48,6 +48,7 @@ def add_benchmarks(config: ConfigDict, versions: Mapping[str, str], *, optional:
         "role": "benchmarks",
         "inputs": {"tokenizer": "tokenizer", "models": tuple(versions.values())},
         "versions": tuple(versions),
+        "chat_versions": (),  # those that are asked in the chat format; the paper's columns are of base models
         "files": "benchmarks",  # a folder under data.root; where there is none, the harness loads its own tasks
         "columns": COLUMNS,
         "order": tuple(COLUMNS),

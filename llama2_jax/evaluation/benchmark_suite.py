@@ -30,12 +30,14 @@ class Suite:
       documents: about so many of a task, the first ones, or of all parts of a group, at least one of each; 0 is all.
       max_new_tokens: of an answer.
       execute_code: whether programs that models write may be executed, in the sandbox; CODE needs it.
+      chat: whether prompts are dialogues in the Llama 2 chat format, each example a turn with its answer.
     """
 
     files: str
     documents: int
     max_new_tokens: int
     execute_code: bool = False
+    chat: bool = False
 
 
 def measure(model: Any, task: str, entry: Mapping[str, Any], suite: Suite) -> dict[str, Any]:
@@ -115,6 +117,8 @@ def _evaluate(model: Any, task: str, entry: Mapping[str, Any], suite: Suite) -> 
         task_manager=manager,
         limit=math.ceil(suite.documents / parts) or None,
         log_samples=False,
+        apply_chat_template=suite.chat,
+        fewshot_as_multiturn=suite.chat,
         confirm_run_unsafe_code=task in CODE and suite.execute_code,
         bootstrap_iters=2,  # means have a closed form; 0 would leave that out too
         **overrides,

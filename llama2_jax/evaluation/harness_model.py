@@ -5,7 +5,9 @@
     simple_evaluate(HarnessModel(llama.config, llama.params, llama.tokenizer), tasks=["hellaswag"])
 
 Requests are tokenized, cut and ended as by the harness's own Hugging Face backend, so the same model has the same
-results. Needs the extra "benchmarks".
+results. With `simple_evaluate(..., apply_chat_template=True)` they are dialogues in the Llama 2 chat format.
+
+Needs the extra "benchmarks".
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,7 +20,9 @@ from llama2_jax.inference.continuations import score_continuations
 from llama2_jax.inference.generate import Sampling
 from llama2_jax.inference.score import target_log_probabilities
 from llama2_jax.inference.until import generate_until
+from llama2_jax.interop.huggingface_tokenizer import CHAT_TEMPLATE
 from llama2_jax.models.config import ModelConfig
+from llama2_jax.text.chat_text import chat_text, encode_chat_text, is_chat_text
 from llama2_jax.text.tokenizer import Tokenizer
 
 try:
@@ -61,9 +65,24 @@ class HarnessModel(TemplateLM):
     def max_length(self) -> int:
         return self._config.max_length
 
+    @property
+    def tokenizer_name(self) -> str:
+        """By which the harness tells apart what it keeps of requests in a chat format."""
+        return "llama2_jax"
+
+    def chat_template(self, chat_template: bool | str = False) -> str:
+        """Returns the template of the chat format, for the harness's records; there is one alone."""
+        return CHAT_TEMPLATE if chat_template else ""
+
+    def apply_chat_template(self, chat_history: Sequence[Mapping[str, str]], add_generation_prompt: bool = True) -> str:
+        """Returns a dialogue as a text in the chat format, which `tok_encode` knows by the BOS that it begins with."""
+        return chat_text(self._tokenizer, chat_history, open_answer=not add_generation_prompt)
+
     def tok_encode(self, string: str, add_special_tokens: bool | None = None, **kwargs) -> list[int]:
-        """Returns the ids of a text, with BOS before it but where the harness asks for none."""
+        """Returns the ids of a text, with BOS before it but where the harness asks for none; or those of a dialogue."""
         del kwargs
+        if add_special_tokens is None and is_chat_text(self._tokenizer, string):
+            return encode_chat_text(self._tokenizer, string)
         return self._tokenizer.encode(string, bos=add_special_tokens is not False)
 
     def _loglikelihood_tokens(

@@ -4,6 +4,7 @@ Each version is measured on every task. What an earlier start has measured is no
 benchmarks.json. Needs the extra "benchmarks".
 """
 
+import dataclasses
 import functools
 import importlib.util
 from collections.abc import Mapping
@@ -58,18 +59,21 @@ def run(config: ConfigDict, inputs: Inputs, runtime: Runtime) -> dict:
 
     def measure_job(first: int, _: int) -> list[dict]:
         version, folder, column, task, entry = jobs[first]
-        return [{"version": version, "column": column, **measure(load(folder), task, entry, suite)}]
+        asked = dataclasses.replace(suite, chat=version in config.chat_versions)
+        return [{"version": version, "column": column, **measure(load(folder), task, entry, asked)}]
 
     rows = map_resumable("tasks", len(jobs), measure_job, runtime, size=1)
     columns = columns_of(rows, [column for column in config.order if {*config.columns[column]} - {*left_out}])
     write_json(runtime.folder / "benchmarks.json", {"columns": columns, "tasks": rows})
     errors = {f"{row['task']}: {row['error']}" for row in rows if row.get("error")}
-    return {"columns": columns, "tasks": rows, "notes": [*sorted(errors), *_code_notes(config)]}
+    return {"columns": columns, "tasks": rows, "notes": [*sorted(errors), *_code_notes(config), *_chat_notes(config)]}
 
 
 def check(config: ConfigDict, inputs: Mapping, count: Count) -> None:
-    """Raises ValueError if the harness is wanted and is not there, or the columns and their order do not agree."""
+    """Raises ValueError if the harness is wanted and is not there, or names in the config do not agree."""
     del inputs, count
+    if unknown := sorted({*config.chat_versions} - {*config.versions}):
+        raise ValueError(f"chat_versions={unknown}: choose among the versions, {', '.join(config.versions)}")
     if not config.optional and not _has_harness():
         raise ValueError("benchmarks need the package lm-eval: pip install -e '.[benchmarks]'")
     if sorted(config.order) != sorted(config.columns):
@@ -98,6 +102,11 @@ def _code_notes(config: ConfigDict) -> list[str]:
         return [f"{', '.join(asked)}: not measured, since models' programs are executed; execute_code=True does so"]
     missing = {"files", "calls"} - {*kernel_layers()}
     return [f"the sandbox of {', '.join(asked)} was without the kernel's layers: {missing}"] if missing else []
+
+
+def _chat_notes(config: ConfigDict) -> list[str]:
+    named = ", ".join(config.chat_versions)
+    return [f"asked in the chat format, each example a turn with its answer: {named}"] if named else []
 
 
 def _folder(config: ConfigDict, runtime: Runtime) -> str:

@@ -88,6 +88,10 @@ class Tokenizer:
             raise ValueError(f"ids from {min(ids)} to {max(ids)} in a vocabulary of {self.vocab_size}")
         return self._processor.decode(ids)
 
+    def piece(self, token: int) -> str:
+        """Returns how the vocabulary writes an id, such as "<s>" for BOS."""
+        return self._processor.id_to_piece(token)
+
     def decode_after(self, before: Sequence[int], ids: Iterable[int]) -> str:
         """Returns the text that ids add after others, such as a sampled answer's after its prompt's.
 

@@ -13,6 +13,7 @@ from lm_eval.tasks import TaskManager
 from llama2_jax.evaluation.harness_model import HarnessModel
 from llama2_jax.models.config import ModelConfig
 from llama2_jax.models.llama import LanguageModel
+from llama2_jax.text.dialogue import encode_dialogue
 from llama2_jax.text.tokenizer import Tokenizer, train_tokenizer
 from tests.random_model import sharpened_params
 
@@ -149,3 +150,49 @@ def test_the_harness_runs_tasks_with_it(model, config, params, tokenizer):
     manager = TaskManager(include_defaults=False)
     results = lm_eval.simple_evaluate(model=model, tasks=[task], task_manager=manager, bootstrap_iters=0)
     assert results["results"]["made_up"]["acc,none"] == pytest.approx(2 / 3)
+
+
+@pytest.mark.parametrize("gen_prefix", ["", "Answer:"])
+def test_in_the_chat_format_examples_are_turns_and_ids_are_those_of_dialogues(model, tokenizer, gen_prefix):
+    """So a chat model sees what it was trained on."""
+
+    def documents(**metadata):
+        from datasets import Dataset
+
+        rows = [{"question": question, "label": 0} for question in ("Who ran?", "Who sat?")]
+        return {"validation": Dataset.from_list(rows[:1]), "test": Dataset.from_list(rows[1:])}
+
+    task = {
+        "task": "made_up", "custom_dataset": documents, "test_split": "test", "fewshot_split": "validation",
+        "output_type": "multiple_choice", "doc_to_text": "{{question}}", "doc_to_choice": ["the dog", "the cat"],
+        "doc_to_target": "label", "num_fewshot": 1, "description": "Be brief.", "metric_list": [{"metric": "acc"}],
+        **({"gen_prefix": gen_prefix} if gen_prefix else {}),
+    }  # fmt: skip
+    seen = []
+    likelihoods = model._loglikelihood_tokens
+
+    def watched(requests, **kwargs):
+        seen.extend((context, continuation) for _, context, continuation in requests)
+        return likelihoods(requests, **kwargs)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(model, "_loglikelihood_tokens", watched)
+        lm_eval.simple_evaluate(
+            model=model, tasks=[task], task_manager=TaskManager(include_defaults=False), bootstrap_iters=0,
+            apply_chat_template=True, fewshot_as_multiturn=True,
+        )  # fmt: skip
+    answer = f"{gen_prefix} the dog" if gen_prefix else "the dog"
+    messages = [
+        {"role": "system", "content": "Be brief."},
+        {"role": "user", "content": "Who ran?"}, {"role": "assistant", "content": answer},
+        {"role": "user", "content": "Who sat?"},
+    ]  # fmt: skip
+    ids = encode_dialogue(tokenizer, messages).tokens.tolist()
+    if gen_prefix:
+        begun = tokenizer.encode(f"[INST] Who sat? [/INST] {gen_prefix}", bos=True)
+        ids = [*encode_dialogue(tokenizer, messages[:-1]).tokens.tolist(), *begun]
+    assert {tuple(context) for context, _ in seen} == {tuple(ids)}
+    assert len(seen) == 2
+    ending = " the cat" if gen_prefix else "the cat"
+    text = tokenizer.decode([*seen[1][0], *seen[1][1]])
+    assert text.endswith(f"{gen_prefix or '[/INST]'}{ending}")

@@ -18,7 +18,8 @@ def config(**changes):
     return ConfigDict({
         "versions": ("one", "two"), "files": "benchmarks", "documents_per_task": 3, "max_new_tokens": 8,
         "columns": {"mmlu": {"mmlu": ENTRY}, "commonsense": {"piqa": ENTRY, "arc_easy": ENTRY}},
-        "order": ("commonsense", "mmlu"), "optional": False, "execute_code": False, **changes,
+        "order": ("commonsense", "mmlu"), "optional": False, "execute_code": False, "chat_versions": (),
+        **changes,
     })  # fmt: skip
 
 
@@ -106,3 +107,11 @@ def test_code_is_executed_only_if_that_is_asked_for(stage, monkeypatch, asked):
     assert all(suite.execute_code == asked for _, suite in calls)
     assert {row["column"] for row in results["columns"]} == ({"code", "mmlu"} if asked else {"mmlu"})
     assert ("without the kernel's layers: {'files'}" if asked else "mbpp: not measured") in results["notes"][-1]
+
+
+def test_chat_models_are_asked_in_their_format_and_the_report_says_so(stage):
+    results, _, asked = stage(chat_versions=("two",))
+    assert [suite.chat for _, suite in asked] == [False] * 3 + [True] * 3
+    assert "asked in the chat format, each example a turn with its answer: two" in results["notes"]
+    with pytest.raises(ValueError, match=r"chat_versions=\['three'\]: choose among the versions, one, two"):
+        benchmarks.check(config(chat_versions=("two", "three")), {}, None)
