@@ -27,6 +27,8 @@ def get_config(argument: str = "tiny") -> ConfigDict:
         "sources": sources.pretraining,
         "dialogues": sources.tokenizer_dialogues,
         "character_coverage": 0.99995,  # as the released tokenizer
+        "model": "",  # a tokenizer.model to take instead of training one
+        "chat_format": "llama2",  # how dialogues are written: one of text/chat_formats.py
         "max_characters": by_scale(scale, {"tiny": 1_000_000, "small": 30_000_000}, paper=10_000_000_000),
     })  # fmt: skip
     add_stage(config, "pretrain", {

@@ -23,6 +23,7 @@ from llama2_jax.interop.checkpoint import (
     Checkpoint,
     cast,
     check_tokenizer,
+    copy_tokenizer,
     local_folder,
     parameter_shapes,
     pieces,
@@ -76,7 +77,7 @@ def write_model_folder(
         progress(piece.size)
     writer.close()
     if checkpoint.tokenizer_model is not None:
-        shutil.copyfile(checkpoint.tokenizer_model, target / "tokenizer.model")
+        copy_tokenizer(checkpoint.tokenizer_model, target)
     save_model_description(target, config, head)
 
 

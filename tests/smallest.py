@@ -7,6 +7,7 @@ from ml_collections import ConfigDict
 from llama2_jax.models.config import ModelConfig
 from llama2_jax.pipeline.runtime import Runtime
 from llama2_jax.sharding.mesh import make_mesh
+from llama2_jax.text.chat_formats import LLAMA2
 
 # The sizes of a stage of each role.
 SMALLEST = {
@@ -89,6 +90,7 @@ class Letters:
     """A tokenizer with an id for each ASCII character, so that a test can read what it expects."""
 
     bos_id, eos_id, vocab_size = 1, 2, 128
+    chat_format = LLAMA2
 
     def encode(self, text: str, bos: bool = False, eos: bool = False) -> list[int]:
         return [self.bos_id] * bos + [ord(letter) for letter in text] + [self.eos_id] * eos

@@ -17,8 +17,9 @@ import pytest
 from llama2_jax import convert
 from llama2_jax.interop.checkpoint import DTYPES, BadCheckpoint, parameter_shapes
 from llama2_jax.interop.safetensors_file import read_safetensors
+from llama2_jax.loading import load
 from llama2_jax.models.config import ModelConfig
-from llama2_jax.training.model_folder import load_model
+from llama2_jax.training.model_folder import load_model, tokenizer_path
 from tests.forked_commands import run_module
 from tests.random_model import FOR_EIGHT, GROUPED, MULTI_HEAD, assert_same, in_memory, random_arrays, train_like
 from tests.trained_tokenizer import trained_tokenizer
@@ -299,3 +300,18 @@ def test_what_others_see_is_what_was_written(tmp_path):
     np.testing.assert_array_equal(
         stored["model.layers.1.mlp.down_proj.weight"].view(), arrays["trunk/layers/down"][1].T.astype(np.float16)
     )
+
+
+@pytest.mark.parametrize("to", ["huggingface", "meta"])
+def test_the_chat_format_comes_along(trained, tmp_path, to):
+    source = tmp_path / "source"
+    folder, _ = trained
+    shutil.copytree(folder, source, symlinks=True)
+    shutil.copyfile(tokenizer_path(folder), source / "tokenizer.model")
+    (source / "chat_format.json").write_text('{"name": "vicuna"}')
+    convert.convert(convert.open_checkpoint(source), tmp_path / "there", to)
+    convert.convert(convert.open_checkpoint(tmp_path / "there"), tmp_path / "back", "orbax")
+    assert load(tmp_path / "back").tokenizer.chat_format.name == "vicuna"
+    if to == "huggingface":
+        described = json.loads((tmp_path / "there" / "tokenizer_config.json").read_text())
+        assert "ASSISTANT:" in described["chat_template"]

@@ -113,7 +113,10 @@ def _alpaca(row: dict) -> dict:
         ):
             raise ValueError(f"field history, item {index}: {shown(turn)}; wanted [instruction, answer]")
         turns += [_message("user", turn[0]), _message("assistant", turn[1])]
-    turns.append(_message("user", _prompt(row, "instruction", "input")))
+    context = _optional_string(row, "input")
+    asked = _message("user", _prompt(row, "instruction", "input"))
+    # Its place in Alpaca's own template is apart from the instruction's.
+    turns.append(asked | ({"input": context.strip()} if context and context.strip() else {}))
     turns.append(_message("assistant", _said(row, "output")))
     return {**fields, "messages": turns}
 

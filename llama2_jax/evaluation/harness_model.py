@@ -20,8 +20,8 @@ from llama2_jax.inference.continuations import score_continuations
 from llama2_jax.inference.generate import Sampling
 from llama2_jax.inference.score import target_log_probabilities
 from llama2_jax.inference.until import generate_until
-from llama2_jax.interop.huggingface_tokenizer import CHAT_TEMPLATE
 from llama2_jax.models.config import ModelConfig
+from llama2_jax.text.chat_formats import chat_template as template_of
 from llama2_jax.text.chat_text import chat_text, encode_chat_text, is_chat_text
 from llama2_jax.text.tokenizer import Tokenizer
 
@@ -71,8 +71,8 @@ class HarnessModel(TemplateLM):
         return "llama2_jax"
 
     def chat_template(self, chat_template: bool | str = False) -> str:
-        """Returns the template of the chat format, for the harness's records; there is one alone."""
-        return CHAT_TEMPLATE if chat_template else ""
+        """Returns the template of the tokenizer's chat format, for the harness's records."""
+        return template_of(self._tokenizer.chat_format) if chat_template else ""
 
     def apply_chat_template(self, chat_history: Sequence[Mapping[str, str]], add_generation_prompt: bool = True) -> str:
         """Returns a dialogue as a text in the chat format, which `tok_encode` knows by the BOS that it begins with."""

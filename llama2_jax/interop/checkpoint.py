@@ -17,10 +17,12 @@ from typing import Any
 import jax
 import ml_dtypes
 import numpy as np
+from etils import epath
 
 from llama2_jax.models.config import ModelConfig
 from llama2_jax.models.heads import abstract_params
 from llama2_jax.paths import expand_home
+from llama2_jax.text.chat_formats import FILE as CHAT_FORMAT
 from llama2_jax.text.tokenizer import Tokenizer
 
 DTYPES = {
@@ -141,6 +143,14 @@ def read_json_object(path: pathlib.Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise BadCheckpoint(f"{path} contains a {type(content).__name__}, expected an object with fields")
     return content
+
+
+def copy_tokenizer(tokenizer_model: epath.PathLike, target: epath.PathLike) -> None:
+    """Copies a tokenizer.model into a folder, and the file beside it that names its chat format, if there is one."""
+    source, target = epath.Path(tokenizer_model), epath.Path(target)
+    source.copy(target / "tokenizer.model", overwrite=True)
+    if (beside := source.parent / CHAT_FORMAT).exists():
+        beside.copy(target / CHAT_FORMAT, overwrite=True)
 
 
 def check_tokenizer(path: pathlib.Path, vocab_size: int) -> Tokenizer:

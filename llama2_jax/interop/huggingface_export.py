@@ -2,7 +2,6 @@
 
 import json
 import pathlib
-import shutil
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 import numpy as np
 from absl import logging
 
-from llama2_jax.interop.checkpoint import Checkpoint, cast, check_tokenizer
+from llama2_jax.interop.checkpoint import Checkpoint, cast, check_tokenizer, copy_tokenizer
 from llama2_jax.interop.huggingface_tokenizer import tokenizer_config
 from llama2_jax.interop.names import NAMING, Stored, features_of_ours, stored_pieces, transposed
 from llama2_jax.interop.safetensors_file import SafetensorsWriter
@@ -114,7 +113,7 @@ def _generation_config(tokenizer: Tokenizer | None) -> dict[str, Any]:
 
 
 def _write_tokenizer(source: pathlib.Path, target: pathlib.Path, max_length: int, padded: bool) -> None:
-    shutil.copyfile(source, target / "tokenizer.model")
+    copy_tokenizer(source, target)
     _write_json(target / "tokenizer_config.json", tokenizer_config(source, max_length, padded))
     content = tokenizer_json(source)
     difference = first_difference(source, content)

@@ -5,21 +5,7 @@ from typing import Any
 
 import sentencepiece
 
-# The dialogue format of text/dialogue.py: the system message inside the first user turn, each answer between a space
-# and the EOS.
-CHAT_TEMPLATE = (
-    "{% if messages[0]['role'] == 'system' %}"
-    "{% set system = '<<SYS>>\\n' + messages[0]['content'] + '\\n<</SYS>>\\n\\n' %}{% set turns = messages[1:] %}"
-    "{% else %}{% set system = '' %}{% set turns = messages %}{% endif %}"
-    "{% for turn in turns %}"
-    "{% if turn['role'] != ('user' if loop.index0 % 2 == 0 else 'assistant') %}"
-    "{{ raise_exception('after a system message, if any, roles must be user, assistant, user, ...') }}{% endif %}"
-    "{% if turn['role'] == 'user' %}"
-    "{% set text = (system if loop.first else '') + turn['content'] %}"
-    "{{ bos_token + '[INST] ' + text.strip() + ' [/INST]' }}"
-    "{% else %}{{ ' ' + turn['content'].strip() + ' ' + eos_token }}{% endif %}"
-    "{% endfor %}"
-)
+from llama2_jax.text.chat_formats import chat_template, format_beside
 
 
 def tokenizer_config(tokenizer_model: pathlib.Path, max_length: int, padded: bool) -> dict[str, Any]:
@@ -48,5 +34,5 @@ def tokenizer_config(tokenizer_model: pathlib.Path, max_length: int, padded: boo
         # encodes each turn separately.
         "legacy": True,
         "model_max_length": max_length,
-        "chat_template": CHAT_TEMPLATE,
+        "chat_template": chat_template(format_beside(tokenizer_model)),
     }

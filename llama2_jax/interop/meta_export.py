@@ -2,14 +2,13 @@
 
 import json
 import pathlib
-import shutil
 from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Any
 
 import numpy as np
 
-from llama2_jax.interop.checkpoint import BadCheckpoint, Checkpoint, cast
+from llama2_jax.interop.checkpoint import BadCheckpoint, Checkpoint, cast, copy_tokenizer
 from llama2_jax.interop.meta import part_shape
 from llama2_jax.interop.names import NAMING, stored_pieces, transposed
 from llama2_jax.interop.torch_file import TorchFileWriter
@@ -69,7 +68,7 @@ def write_meta(
             file.close()
         stack.pop_all()
     if checkpoint.tokenizer_model is not None:
-        shutil.copyfile(checkpoint.tokenizer_model, target / "tokenizer.model")
+        copy_tokenizer(checkpoint.tokenizer_model, target)
     (target / "params.json").write_text(json.dumps(meta_params(config)) + "\n")
 
 

@@ -7,7 +7,7 @@ from etils import epath
 from ml_collections import ConfigDict
 
 from llama2_jax.hub.address import is_address
-from llama2_jax.interop.checkpoint import check_tokenizer
+from llama2_jax.interop.checkpoint import check_tokenizer, copy_tokenizer
 from llama2_jax.interop.hub_model import local_model
 from llama2_jax.models.config import ModelConfig
 from llama2_jax.paths import expand_home
@@ -63,7 +63,7 @@ def _import_model(source: str, role: str, inputs: Inputs, runtime: Runtime) -> N
         _check_same_tokenizer(tokenizer, inputs["tokenizer"], source if is_address(source) else folder)
     if tokenizer is not None:
         check_tokenizer(tokenizer, runtime.model.vocab_size)
-        tokenizer.copy(runtime.folder / "tokenizer.model", overwrite=True)
+        copy_tokenizer(tokenizer, runtime.folder)
     if (folder / "model.json").exists():
         model, _ = load_model_description(folder)
         _check_sizes(model, runtime.model, folder)

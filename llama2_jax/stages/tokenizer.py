@@ -1,11 +1,21 @@
-"""The tokenizer: SentencePiece BPE trained on a sample of the pretraining text (section 2.2)."""
+"""The tokenizer: SentencePiece BPE trained on a sample of the pretraining text (section 2.2), or one that is there.
+
+Writes tokenizer.model and chat_format.json, which names how dialogues are written for the models that use it
+(text/chat_formats.py).
+"""
+
+from collections.abc import Mapping
 
 import numpy as np
+from etils import epath
 from ml_collections import ConfigDict
 
+from llama2_jax.data.counts import Count
+from llama2_jax.paths import expand_home
 from llama2_jax.pipeline.encoding import read_sources, source_weights
 from llama2_jax.pipeline.runtime import Inputs, Runtime
 from llama2_jax.sharding.processes import from_first
+from llama2_jax.text.chat_formats import FILE, chat_format, format_file
 from llama2_jax.text.dialogue import dialogue_text
 from llama2_jax.text.tokenizer import Tokenizer, train_tokenizer
 from llama2_jax.training.atomic_files import write_atomically
@@ -14,16 +24,24 @@ PIECE = 4000  # characters
 
 
 def run(config: ConfigDict, inputs: Inputs, runtime: Runtime) -> dict:
-    """Trains the tokenizer and writes tokenizer.model."""
+    """Trains the tokenizer, or copies `model` if that is given, and writes its chat format."""
     del inputs
     target = runtime.folder / "tokenizer.model"
+    one = chat_format(config.chat_format)
     texts = _sample(config, runtime)
 
-    def train() -> None:
-        write_atomically(target, train_tokenizer(texts, config.vocab_size, config.character_coverage))
+    def make() -> None:
+        if config.model:
+            content = epath.Path(expand_home(config.model)).read_bytes()
+        else:
+            content = train_tokenizer(texts, config.vocab_size, config.character_coverage)
+        write_atomically(target.parent / FILE, format_file(one))
+        write_atomically(target, content)
 
-    from_first(train)
+    from_first(make)
     tokenizer = Tokenizer.load(target)
+    if tokenizer.vocab_size != config.vocab_size:
+        raise ValueError(f"{target} has {tokenizer.vocab_size} tokens; the model's vocab_size is {config.vocab_size}")
     sample = texts[: min(len(texts), 1000)]
     tokens = sum(len(ids) for ids in tokenizer.encode_many(sample))
     return {
@@ -31,6 +49,12 @@ def run(config: ConfigDict, inputs: Inputs, runtime: Runtime) -> dict:
         "texts": len(texts),
         "characters_per_token": round(sum(map(len, sample)) / max(tokens, 1), 3),
     }
+
+
+def check(config: ConfigDict, inputs: Mapping, count: Count) -> None:
+    """Raises ValueError if the chat format is unknown."""
+    del inputs, count
+    chat_format(config.chat_format)
 
 
 def _sample(config: ConfigDict, runtime: Runtime) -> list[str]:
@@ -54,10 +78,11 @@ def _sample(config: ConfigDict, runtime: Runtime) -> list[str]:
 
 
 def _texts(config: ConfigDict, runtime: Runtime) -> dict[str, list[str]]:
+    one = chat_format(config.chat_format)
     dialogues = read_sources(config.dialogues, runtime, "dialogues")
     documents = read_sources(config.sources, runtime, "text")
     return {
-        **{name: [dialogue_text(record["messages"]) for record in records] for name, records in dialogues.items()},
+        **{name: [dialogue_text(record["messages"], one) for record in records] for name, records in dialogues.items()},
         **{name: [record["text"] for record in records] for name, records in documents.items()},
     }
 

@@ -4,14 +4,15 @@ Tools that know texts alone, such as lm-evaluation-harness, hand such a text on.
 begins with BOS's: what a user or a document says is refused if it has one of them.
 """
 
+import re
 from collections.abc import Sequence
 
-from llama2_jax.text.dialogue import Message, SpecialTagError, dialogue_text
+from llama2_jax.text.dialogue import Message, SpecialTagError, pair_texts
 from llama2_jax.text.tokenizer import Tokenizer
 
 
 def chat_text(tokenizer: Tokenizer, messages: Sequence[Message], *, open_answer: bool = False) -> str:
-    """Returns a dialogue as its chat template writes it (interop/huggingface_tokenizer.py).
+    """Returns a dialogue as the tokenizer's chat template writes it (chat_formats.py).
 
     Args:
       tokenizer: whose pieces for BOS and EOS are used.
@@ -28,12 +29,10 @@ def chat_text(tokenizer: Tokenizer, messages: Sequence[Message], *, open_answer:
             raise SpecialTagError(f"message {index} contains {', '.join(found)}: it would begin or end a turn")
     if open_answer and (not messages or messages[-1].get("role") != "assistant"):
         raise ValueError("open_answer: the last message is to be the assistant's")
-    system, turns = (messages[:1], messages[1:]) if messages and messages[0].get("role") == "system" else ((), messages)
-    pairs = [list(turns[start : start + 2]) for start in range(0, len(turns), 2)]
-    dialogue_text(messages)  # checks the order of the roles
-    texts = [dialogue_text([*(system if index == 0 else ()), *pair]) for index, pair in enumerate(pairs)]
-    ended = [bos + text + (eos if len(pair) == 2 else "") for text, pair in zip(texts, pairs, strict=True)]
-    return "".join(ended).removesuffix(f" {eos}") if open_answer else "".join(ended)
+    one, text = tokenizer.chat_format, ""
+    for index, (turn, answer) in enumerate(pair_texts(messages, one)):
+        text += (bos if index == 0 or one.bos_each_turn else "") + turn + ("" if answer is None else answer + eos)
+    return text.removesuffix(eos).rstrip(" ") if open_answer else text
 
 
 def is_chat_text(tokenizer: Tokenizer, text: str) -> bool:
@@ -45,9 +44,10 @@ def encode_chat_text(tokenizer: Tokenizer, text: str) -> list[int]:
     """Returns the ids of a text of `chat_text`, perhaps with more behind it: those of `encode_dialogue`."""
     bos, eos = _pieces(tokenizer)
     ids: list[int] = []
-    for pair in text.split(bos)[1:]:
-        said, end, _ = pair.partition(eos)
-        ids += tokenizer.encode(said, bos=True, eos=bool(end))
+    special = {bos: tokenizer.bos_id, eos: tokenizer.eos_id}
+    for part in re.split("|".join(f"({re.escape(piece)})" for piece in special), text):
+        if part:
+            ids += [special[part]] if part in special else tokenizer.encode(part)
     return ids
 
 

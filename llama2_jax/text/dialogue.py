@@ -1,6 +1,6 @@
-r"""The Llama 2 chat format: dialogues as token ids with a loss mask.
+r"""Dialogues as token ids with a loss mask, in the tokenizer's chat format (chat_formats.py).
 
-Each pair of a user's turn and its answer is encoded separately, between BOS and EOS:
+Each pair of a user's turn and its answer is encoded separately. In the Llama 2 chat format it is between BOS and EOS:
 
     <s>[INST] {user} [/INST] {answer} </s>
 
@@ -17,6 +17,8 @@ Sampled answers are never encoded again: an assistant message may carry its ids 
 and these are then used; `encode_with_answer` appends sampled ids to a prompt. A model may sample any id, BOS too: where
 a pair begins is known from its encoding (`EncodedDialogue.starts`), and not looked for in the ids.
 
+Other formats may have BOS before the first pair alone, and a text before it.
+
 An assistant message with "weight" 0 is context alone: later answers see it, and the loss does not. So it is with the
 parts of an answer that are "injected", such as the results of tools: [start, end] pairs of places in the content.
 """
@@ -28,13 +30,13 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Int
 
+from llama2_jax.text.chat_formats import LLAMA2, ChatFormat
 from llama2_jax.text.tokenizer import Tokenizer
 
 Message = Mapping[str, object]
 Loss = Literal["answers", "last", "none"]
 
-SPECIAL_TAGS = ("[INST]", "[/INST]", "<<SYS>>", "<</SYS>>")
-_SYSTEM_START = "<<SYS>>\n"
+SPECIAL_TAGS = LLAMA2.tags
 
 
 class SpecialTagError(ValueError):
@@ -48,7 +50,7 @@ class EncodedDialogue:
     Attributes:
       tokens: the ids.
       loss_mask: 1 for ids that are targets of the loss, 0 for the others.
-      starts: the place of each pair's first id, in order; by default there is one pair.
+      starts: where each pair begins whose ids can stand without those before, in order; by default the first alone.
     """
 
     tokens: Int[np.ndarray, "length"]
@@ -60,7 +62,7 @@ class EncodedDialogue:
 
 
 def encode_dialogue(tokenizer: Tokenizer, messages: Sequence[Message], loss: Loss = "answers") -> EncodedDialogue:
-    """Encodes a dialogue (PAPER section 3.1; Meta's chat format).
+    """Encodes a dialogue in the tokenizer's chat format (section 3.1; Meta's).
 
     Args:
       tokenizer: the tokenizer.
@@ -76,24 +78,24 @@ def encode_dialogue(tokenizer: Tokenizer, messages: Sequence[Message], loss: Los
       The ids of the finished pairs, followed by the open user turn if the dialogue ends in one.
 
     Raises:
-      SpecialTagError: if a message contains one of SPECIAL_TAGS.
-      ValueError: if roles are out of order, a message lacks a field, a sampled id is outside the vocabulary, or
-        loss="last" and the last message is no answer.
+      SpecialTagError: if a message contains one of the format's tags.
+      ValueError: if roles are out of order, a message lacks a field, the format has no place for a message, a sampled
+        id is outside the vocabulary, or loss="last" and the last message is no answer.
     """
     if loss not in ("answers", "last", "none"):
         raise ValueError(f'loss={loss!r}: choose "answers", "last" or "none"')
-    users, answers = _turns(messages)
-    if loss == "last" and (len(answers) < len(users) or not answers):
+    pairs = _pairs(tokenizer.chat_format, messages)
+    if loss == "last" and pairs[-1][1] is None:
         raise ValueError(f'loss="last" needs an answer at the end, but the last message is of {messages[-1]["role"]!r}')
     tokens: list[int] = []
     mask: list[int] = []
     starts: list[int] = []
-    for index, user in enumerate(users):
-        trained = loss == "answers" or (loss == "last" and index == len(users) - 1)
-        answer = answers[index] if index < len(answers) else None
+    for index, (turn, answer) in enumerate(pairs):
+        trained = loss == "answers" or (loss == "last" and index == len(pairs) - 1)
         trained = trained and (answer is None or answer.get("weight", 1) != 0)
-        ids, trained_on = _encode_turn(tokenizer, user, answer, trained)
-        starts.append(len(tokens))
+        bos = index == 0 or tokenizer.chat_format.bos_each_turn
+        ids, trained_on = _encode_turn(tokenizer, turn, answer, trained, bos)
+        starts += [len(tokens)] if bos else []
         tokens += ids
         mask += trained_on
     return EncodedDialogue(np.asarray(tokens, np.int32), np.asarray(mask, np.int32), tuple(starts))
@@ -134,26 +136,38 @@ def system_span(tokenizer: Tokenizer, messages: Sequence[Message]) -> range:
     Raises:
       SpecialTagError, ValueError: as `encode_dialogue`.
     """
-    users, _ = _turns(messages)
+    one = tokenizer.chat_format
+    (turn, _), *_ = _pairs(one, messages)
     if messages[0]["role"] != "system":
         return range(0)
-    ids = tokenizer.encode(_prompt_text(users[0]), bos=True)
-    before = f"[INST] {_SYSTEM_START}"
+    place = one.turn.replace("{user}", one.system_in_turn) if one.system_in_turn else one.beginning
+    before = place[: place.index("{system}")]
+    ids = tokenizer.encode(turn, bos=True)
     ends = [
         _shared_prefix(ids, tokenizer.encode(text, bos=True)) for text in (before, before + str(messages[0]["content"]))
     ]
     return range(*ends)
 
 
-def dialogue_text(messages: Sequence[Message]) -> str:
-    """Returns the text of a dialogue in the chat format, without BOS and EOS: to train a tokenizer, or to read."""
-    users, answers = _turns(messages)
-    pairs = [_pair_text(user, str(answer["content"])) for user, answer in zip(users, answers, strict=False)]
-    return "".join(pairs) + "".join(_prompt_text(user) for user in users[len(answers) :])
+def pair_texts(messages: Sequence[Message], one: ChatFormat = LLAMA2) -> list[tuple[str, str | None]]:
+    """Returns the texts of each user's turn and of its answer in a chat format; the last may have no answer.
+
+    Raises:
+      SpecialTagError, ValueError: as `encode_dialogue`.
+    """
+    pairs = _pairs(one, messages)
+    return [(turn, None if answer is None else _answer_text(one, answer)) for turn, answer in pairs]
 
 
-def check_messages(messages: Sequence[Message]) -> None:
+def dialogue_text(messages: Sequence[Message], one: ChatFormat = LLAMA2) -> str:
+    """Returns the text of a dialogue in a chat format, without BOS and EOS: to train a tokenizer, or to read."""
+    return "".join(turn + (answer or "") for turn, answer in pair_texts(messages, one))
+
+
+def check_messages(messages: Sequence[Message], one: ChatFormat = LLAMA2) -> None:
     """Checks that messages can be encoded: fields, order of roles, no tags of the chat format.
+
+    What a format has no place for is found when messages are encoded.
 
     Raises:
       SpecialTagError, ValueError: with the message that is wrong and what was wanted.
@@ -165,7 +179,7 @@ def check_messages(messages: Sequence[Message]) -> None:
     for index, message in enumerate(messages):
         _check_fields(message, index)
         # Sampled ids are used unchanged: their text is never encoded, so its tags have no effect.
-        found = [] if "tokens" in message else [tag for tag in SPECIAL_TAGS if tag in message["content"]]
+        found = [] if "tokens" in message else [tag for tag in one.tags if tag in message["content"]]
         if found:
             raise SpecialTagError(
                 f"message {index} ({message['role']}) contains {', '.join(found)}: special tags are not allowed as "
@@ -206,6 +220,10 @@ def _check_fields(message: Message, index: int) -> None:
         )
     if "injected" in message:
         _check_injected(message, index)
+    if "input" in message and not (isinstance(message["input"], str) and message["content"].endswith(message["input"])):
+        raise ValueError(
+            f"message {index} has input={message['input']!r:.60}; wanted the text that its content ends in"
+        )
     if message.get("weight", 1) not in (0, 1):
         raise ValueError(f"message {index}: weight is {message['weight']!r}; wanted 1 to train on the answer, or 0")
 
@@ -224,29 +242,38 @@ def _check_injected(message: Message, index: int) -> None:
         )
 
 
-def _turns(messages: Sequence[Message]) -> tuple[list[str], list[Message]]:
-    """Returns the user's texts, the first with the system message, and the assistant's messages."""
-    check_messages(messages)
-    system, turns = None, messages
-    if messages[0]["role"] == "system":
-        system, turns = messages[0]["content"], messages[1:]
-    users = [str(message["content"]) for message in turns[::2]]
-    if system is not None:
-        users[0] = f"{_SYSTEM_START}{system}\n<</SYS>>\n\n{users[0]}"
-    return users, list(turns[1::2])
+def _pairs(one: ChatFormat, messages: Sequence[Message]) -> list[tuple[str, Message | None]]:
+    """Returns the text of each user's turn, up to its answer, and the answer's message, if there is one."""
+    check_messages(messages, one)
+    system, turns = (messages[0]["content"], messages[1:]) if messages[0]["role"] == "system" else (None, messages)
+    if system is not None and not one.takes_system:
+        raise ValueError(f"the chat format {one.name} has no place for a system message")
+    if one.one_turn and len(turns) > 2:
+        raise ValueError(f"the chat format {one.name} has one user's turn; this dialogue has {(len(turns) + 1) // 2}")
+    users = [_turn_text(one, user, system if index == 0 else None) for index, user in enumerate(turns[::2])]
+    users[0] = one.beginning.replace("{system}", str(one.default_system if system is None else system)) + users[0]
+    answers = [*turns[1::2], *[None] * (len(turns) % 2)]
+    return list(zip(users, answers, strict=True))
 
 
-def _prompt_text(user: str) -> str:
-    return f"[INST] {user.strip()} [/INST]"
+def _turn_text(one: ChatFormat, user: Message, system: object) -> str:
+    said, context = str(user["content"]), user.get("input")
+    if one.input_turn and context:
+        return one.input_turn.format(user=said.removesuffix(str(context)).strip(), input=str(context).strip())
+    if one.system_in_turn and system is not None:
+        said = one.system_in_turn.format(system=system, user=said)
+    return one.turn.format(user=said.strip())
 
 
-def _pair_text(user: str, answer: str) -> str:
-    return f"{_prompt_text(user)} {answer.strip()} "
+def _answer_text(one: ChatFormat, answer: Message) -> str:
+    return one.answer.format(answer=str(answer["content"]).strip())
 
 
-def _encode_turn(tokenizer: Tokenizer, user: str, answer: Message | None, trained: bool) -> tuple[list[int], list[int]]:
+def _encode_turn(
+    tokenizer: Tokenizer, turn: str, answer: Message | None, trained: bool, bos: bool
+) -> tuple[list[int], list[int]]:
     """Returns the ids of a user's turn and its answer (if any), and for each id whether it is trained on."""
-    prompt = tokenizer.encode(_prompt_text(user), bos=True)
+    prompt = tokenizer.encode(turn, bos=bos)
     if answer is None:
         return prompt, [0] * len(prompt)
     if "tokens" in answer:
@@ -258,7 +285,7 @@ def _encode_turn(tokenizer: Tokenizer, user: str, answer: Message | None, traine
         return ids, [int(trained and len(prompt) <= place < end) for place in range(len(ids))]
     if answer.get("injected"):
         return _encode_injected(tokenizer, prompt, answer, trained)
-    ids = tokenizer.encode(_pair_text(user, answer["content"]), bos=True, eos=True)
+    ids = tokenizer.encode(turn + _answer_text(tokenizer.chat_format, answer), bos=bos, eos=True)
     first = _shared_prefix(ids, prompt)  # the answer begins where the pair's ids first differ from the prompt's
     return ids, [int(trained and place >= first) for place in range(len(ids))]
 

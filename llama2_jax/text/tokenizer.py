@@ -9,6 +9,7 @@ from etils import epath
 from jaxtyping import Int
 
 from llama2_jax.paths import expand_home
+from llama2_jax.text.chat_formats import LLAMA2, ChatFormat, format_beside
 
 # SentencePiece ignores training sentences of more than 4192 bytes; a UTF-8 character has at most 4.
 _MAX_SENTENCE_CHARACTERS = 1024
@@ -23,10 +24,13 @@ class Tokenizer:
     the text for all UTF-8, with one exception: SentencePiece writes a space as U+2581, so a U+2581 in the text comes
     back as a space. SentencePiece adds a space before the text and removes it in decoding, so ids from the middle of a
     text lose a leading space when they are decoded separately.
+
+    `chat_format` is how dialogues are written for the models that read these ids.
     """
 
-    def __init__(self, processor: sentencepiece.SentencePieceProcessor):
+    def __init__(self, processor: sentencepiece.SentencePieceProcessor, chat_format: ChatFormat = LLAMA2):
         self._processor = processor
+        self.chat_format = chat_format
         self.vocab_size: int = processor.vocab_size()
         self.bos_id: int = processor.bos_id()
         self.eos_id: int = processor.eos_id()
@@ -36,11 +40,11 @@ class Tokenizer:
 
     @classmethod
     def load(cls, path: epath.PathLike) -> "Tokenizer":
-        """Reads a SentencePiece model, such as the released tokenizer.model.
+        """Reads a SentencePiece model, such as the released tokenizer.model, and the chat format named beside it.
 
         Raises:
           FileNotFoundError: if there is no such file.
-          ValueError: if the file is not a SentencePiece model with BOS and EOS.
+          ValueError: if the file is not a SentencePiece model with BOS and EOS, or no chat format is named beside it.
         """
         content = epath.Path(expand_home(path)).read_bytes()
         processor = sentencepiece.SentencePieceProcessor()
@@ -48,7 +52,7 @@ class Tokenizer:
             processor.LoadFromSerializedProto(content)
         except RuntimeError as error:
             raise ValueError(f"{path} ({len(content)} bytes) is not a SentencePiece model: {error}") from error
-        return cls(processor)
+        return cls(processor, format_beside(expand_home(path)))
 
     def encode(self, text: str, bos: bool = False, eos: bool = False) -> list[int]:
         """Returns the ids of a text, with BOS before and EOS after it on request.

@@ -29,6 +29,8 @@ def config(characters, **weights):
             "vocab_size": 300,
             "character_coverage": 1.0,
             "max_characters": characters,
+            "model": "",
+            "chat_format": "llama2",
         }
     )
 
@@ -62,3 +64,22 @@ def test_the_stage_trains_a_tokenizer_and_says_how_well_it_packs(runtime):
     assert results["vocab_size"] == 300
     assert 1 < results["characters_per_token"] < len(SENTENCE)
     assert (runtime.folder / "tokenizer.model").exists()
+
+
+def test_a_tokenizer_that_is_there_is_taken_and_its_chat_format_written(runtime, tmp_path):
+    settings = config(20_000, books=1.0, facts=1.0)
+    tokenizer.run(settings, {}, runtime)
+    trained = (runtime.folder / "tokenizer.model").read_bytes()
+    assert json.loads((runtime.folder / "chat_format.json").read_text()) == {"name": "llama2"}
+    (tmp_path / "mine.model").write_bytes(trained)
+    other = smallest_runtime(tmp_path / "other")
+    settings = config(20_000)
+    settings.update({"model": str(tmp_path / "mine.model"), "chat_format": "vicuna"})
+    tokenizer.run(settings, {}, other)
+    assert (other.folder / "tokenizer.model").read_bytes() == trained
+    assert json.loads((other.folder / "chat_format.json").read_text()) == {"name": "vicuna"}
+    settings.vocab_size = 400
+    with pytest.raises(ValueError, match="has 300 tokens; the model's vocab_size is 400"):
+        tokenizer.run(settings, {}, other)
+    with pytest.raises(ValueError, match="chat_format='chatml': choose one of llama2, alpaca"):
+        tokenizer.check(ConfigDict({"chat_format": "chatml"}), {}, None)

@@ -3,7 +3,7 @@
 import jinja2
 import pytest
 
-from llama2_jax.interop.huggingface_tokenizer import CHAT_TEMPLATE
+from llama2_jax.text.chat_formats import LLAMA2, chat_template
 from llama2_jax.text.chat_text import chat_text, encode_chat_text, is_chat_text
 from llama2_jax.text.dialogue import SpecialTagError, encode_dialogue
 from llama2_jax.text.tokenizer import Tokenizer, train_tokenizer
@@ -30,7 +30,7 @@ def tokenizer(tmp_path_factory):
 @pytest.mark.parametrize("messages", DIALOGUES)
 def test_the_text_is_the_templates_and_its_ids_are_the_dialogues(tokenizer, messages):
     text = chat_text(tokenizer, messages)
-    template = jinja2.Environment().from_string(CHAT_TEMPLATE)
+    template = jinja2.Environment().from_string(chat_template(LLAMA2))
     assert text == template.render(messages=messages, bos_token="<s>", eos_token="</s>")
     assert is_chat_text(tokenizer, text)
     assert encode_chat_text(tokenizer, text) == encode_dialogue(tokenizer, messages).tokens.tolist()
