@@ -87,7 +87,7 @@ def test_pairs_have_the_shapes_of_the_largest_batches(mesh, accumulation):
         "accumulation": accumulation, "optimizer": OPTIMIZER,
     })  # fmt: skip
     step = reward_model.device_work(config, MODEL, mesh).programs[0]
-    one = Comparison(np.arange(32, dtype=np.int32), np.arange(17, dtype=np.int32), "better", 1.0, (True, False))
+    one = Comparison(np.arange(32, dtype=np.int32), np.arange(17, dtype=np.int32), "better", 1.0, (True, False), (3, 2))
     real = preference_batches(
         [one] * 24, config.pairs_per_batch, config.length, 0,
         accumulation=accumulation, row_multiple=row_multiple(mesh),

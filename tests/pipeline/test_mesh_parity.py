@@ -81,7 +81,7 @@ def comparisons_batch(mesh):
     rng = np.random.default_rng(2)
     pairs = zip(words(rng, 16, 24), words(rng, 16, 24), strict=True)
     comparisons = [
-        Comparison(chosen, rejected, "better", float(index % 3) / 3, (index % 2 == 0, index % 4 == 0))
+        Comparison(chosen, rejected, "better", float(index % 3) / 3, (index % 2 == 0, index % 4 == 0), (1, 1))
         for index, (chosen, rejected) in enumerate(pairs)
     ]
     batches = preference_batches(comparisons, 24, 32, 0, accumulation=2, row_multiple=row_multiple(mesh))
