@@ -62,7 +62,7 @@ def settings(config: ConfigDict) -> dict:
         "label_smoothing": 0.0,  # the share of comparisons that are taken to be the wrong way round
         "pairs_per_batch": by_scale(scale, {"tiny": 16}, paper=64),
         "epochs": 1,
-        "accumulation": by_scale(scale, {"tiny": 1, "small": 4, "1b": 8}, paper=1),
+        "accumulation": by_scale(scale, {"tiny": 1, "small": 4, "1b": 16}, paper=2),
         "too_long": sources_of(config).too_long_comparisons,
         "evaluate_every": by_scale(scale, {"tiny": 50}, paper=200),
         "held_out_batches": 8,
