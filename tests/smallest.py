@@ -18,6 +18,7 @@ SMALLEST = {
     "reward_model": {"pairs_per_batch": 16, "save_every": 2},
     "reward_ablation": {"pairs_per_batch": 16, "save_every": 2},
     "reward_scaling": {"pairs_per_batch": 16, "save_every": 2},
+    "dpo": {"pairs_per_batch": 16, "save_every": 2, "log_every": 1, "evaluate_every": 3, "held_out_batches": 1},
     "general_reward_model": {"pairs_per_batch": 16, "save_every": 2},
     "rejection_sampling": {"samples_per_prompt": 2, "sweep_samples_per_prompt": 3, "sweep_prompts": 4, "bag_size": 30},
     "evaluation": {"instruction_turns": (2,)},

@@ -1,4 +1,4 @@
-"""Comparisons for reward models: their encoding, the data mixtures of section 3.2.2, and packed batches of pairs."""
+"""Comparisons to learn from: their encoding, the data mixtures of section 3.2.2, and packed batches of pairs."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 from absl import logging
-from jaxtyping import Int
+from jaxtyping import Int, Shaped
 
 from llama2_jax.data.dialogues import TOO_LONG, truncate_left
 from llama2_jax.data.epochs import Batches, batches_by_number, generator, shuffled
@@ -15,6 +15,8 @@ from llama2_jax.text.dialogue import EncodedDialogue, encode_dialogue, encode_pr
 from llama2_jax.text.packing import assign_rows, fill_rows
 from llama2_jax.text.tokenizer import Tokenizer
 
+# What reward models learn from, of each comparison of a batch.
+REWARD_LABELS = ("margin", "chosen_safe", "rejected_safe", "safety_known")
 _SAFE = {label: safe for safe, label in SAFETY_LABELS.items()}
 
 
@@ -28,6 +30,7 @@ class Comparison:
       rating: how much better the chosen one is (records.RATINGS); "" if it was not rated.
       margin: of the ranking loss.
       safe: whether the chosen and the rejected answer are safe; None without a label.
+      answer_sizes: how many of the last tokens of `chosen` and of `rejected` are the answer's own, the EOS included.
     """
 
     chosen: Int[np.ndarray, "tokens"]
@@ -35,6 +38,7 @@ class Comparison:
     rating: str
     margin: float
     safe: tuple[bool, bool] | None
+    answer_sizes: tuple[int, int]
 
 
 class EncodedComparisons(NamedTuple):
@@ -107,7 +111,8 @@ def encode_comparisons(
         margin = float(margins[rating]) if rating else 0.0
         safe = _SAFE[record["safety_label"]] if record.get("safety_label") else None
         kept.append(index)
-        comparisons.append(Comparison(*(encoded.tokens for encoded in pair), rating, margin, safe))
+        sizes = tuple(int(np.count_nonzero(encoded.loss_mask)) for encoded in pair)
+        comparisons.append(Comparison(*(encoded.tokens for encoded in pair), rating, margin, safe, sizes))
     if long:
         logging.warning("%s: %d of %d comparisons are longer than %d: %s", source, long, len(records), length, too_long)
     if same:
@@ -147,14 +152,15 @@ def preference_batches(
     *,
     accumulation: int = 1,
     row_multiple: int = 8,
+    labels: Mapping[str, Shaped[np.ndarray, "comparisons"]] | None = None,
 ) -> Batches:
-    """Returns batches of pairs for reward models, with both answers of each packed into rows.
+    """Returns batches of pairs, with both answers of each packed into rows.
 
     Batches have one of two numbers of rows, so that two compiled programs serve them all: the number that suffices for
     nine in ten batches, or that of the fullest one.
 
     Args:
-      comparisons: anything with the fields chosen, rejected, margin and safe of `Comparison`.
+      comparisons: anything with the fields chosen and rejected of `Comparison`, and margin and safe without `labels`.
       pairs_per_batch: a batch's comparisons. An epoch's last batch is filled up with padding pairs (pair_mask 0).
       length: tokens a row.
       seed: determines the order, which differs in each epoch.
@@ -162,11 +168,13 @@ def preference_batches(
       accumulation: above 1, each batch is packed as so many microbatches and every array has a leading axis of them;
         row indices are then within the microbatch.
       row_multiple: the number of rows is a multiple of it.
+      labels: by name what else the batches have of each comparison; by default what reward models learn from.
 
     Returns:
       Batches of tokens, segment_ids, positions (int32 [rows, length]); chosen_row, chosen_column, rejected_row,
-      rejected_column (int32 [pairs]): the place of each answer's last token; margin, chosen_safe, rejected_safe,
-      safety_known, pair_mask (float32 [pairs]); and `ids`, the indices of the comparisons, as strings.
+      rejected_column (int32 [pairs]): the place of each answer's last token; the labels [pairs], 0 in padding pairs, by
+      default margin, chosen_safe, rejected_safe and safety_known (float32); pair_mask (float32 [pairs]); and `ids`, the
+      indices of the comparisons, as strings.
 
     Raises:
       ValueError: if a comparison is too long, there are none, or a batch cannot be divided into microbatches.
@@ -183,7 +191,7 @@ def preference_batches(
     if size.max() > length or not size.min():
         wrong = int(np.argmax((size > length) | (size == 0)))
         raise ValueError(f"comparison {wrong // 2} has {size[wrong]} tokens; a row has room for 1 to {length}")
-    labels = _labels(comparisons)
+    labels = _reward_labels(comparisons) if labels is None else labels
     indices = np.concatenate(
         [_batch_indices(len(comparisons), pairs_per_batch, seed, epoch) for epoch in range(epochs)]
     )
@@ -205,7 +213,7 @@ def preference_batches(
             last = start[side::2] + size[members[side::2]] - 1
             arrays[f"{name}_row"] = _pad_pairs(row[side::2], real)
             arrays[f"{name}_column"] = _pad_pairs(last, real)
-        arrays |= {name: np.where(real, values[pairs], np.float32(0)) for name, values in labels.items()}
+        arrays |= {name: np.where(real, values[pairs], values.dtype.type(0)) for name, values in labels.items()}
         return {**arrays, "pair_mask": real.astype(np.float32)}
 
     def make(step: int) -> dict:
@@ -222,7 +230,7 @@ def preference_batches(
 def _with_answer(tokenizer: Tokenizer, record: Mapping, side: str) -> EncodedDialogue:
     if f"{side}_tokens" in record:
         return encode_with_answer(tokenizer, record["messages"], record[f"{side}_tokens"])
-    return encode_dialogue(tokenizer, [*record["messages"], {"role": "assistant", "content": record[side]}], "none")
+    return encode_dialogue(tokenizer, [*record["messages"], {"role": "assistant", "content": record[side]}], "last")
 
 
 def _truncate_pair(pair: Sequence[EncodedDialogue], prompt: int, length: int, bos_id: int) -> list[EncodedDialogue]:
@@ -242,7 +250,7 @@ def _mix(main: Sequence, others: Sequence, other_fraction: float, seed: int) -> 
     return [*main, *(others[index] for index in sorted(drawn.tolist()))]
 
 
-def _labels(comparisons: Sequence[Comparison]) -> dict[str, np.ndarray]:
+def _reward_labels(comparisons: Sequence[Comparison]) -> dict[str, np.ndarray]:
     safe = [comparison.safe or (False, False) for comparison in comparisons]
     return {
         "margin": np.asarray([comparison.margin for comparison in comparisons], np.float32),

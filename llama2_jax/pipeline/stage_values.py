@@ -26,7 +26,11 @@ _LEAST = {
 }
 # Numbers, and where they must lie.
 _RANGES = (
-    ("a number above 0", lambda value: value > 0, ("learning_rate", "critic_learning_rate", "clip", "value_clip")),
+    (
+        "a number above 0",
+        lambda value: value > 0,
+        ("learning_rate", "critic_learning_rate", "clip", "value_clip", "beta"),
+    ),
     (
         "0 or more",
         lambda value: value >= 0,
@@ -46,6 +50,7 @@ _RANGES = (
         ),
     ),
     ("a number above 0 and below 1", lambda value: 0 < value < 1, ("sweep_error_rate",)),
+    ("a share of exchanged comparisons, from 0 to below 0.5", lambda value: 0 <= value < 0.5, ("label_smoothing",)),
     ("a part of the steps, from 0 to below 1", lambda value: 0 <= value < 1, ("warmup_fraction",)),
     (
         "a number above 0 and at most 1",

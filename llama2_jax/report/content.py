@@ -12,7 +12,7 @@ from llama2_jax.data.records import DOMAINS
 from llama2_jax.evaluation.measures import Measure, from_json
 from llama2_jax.evaluation.reward_accuracy import GROUPS
 from llama2_jax.models.config import ModelConfig
-from llama2_jax.report.charts import ppo
+from llama2_jax.report.charts import dpo, ppo
 from llama2_jax.report.ledger import ledger
 
 # What an evaluation says of a version's answers under an instruction, each by turn.
@@ -109,6 +109,7 @@ def build_report(stages: Sequence[FinishedStage], seed: int, model: ModelConfig)
         "annotations": rows("annotation", _annotation),
         "rejection_sampling": rows("rejection_sampling", _rejection_sampling),
         "ppo": rows("ppo", _ppo),
+        "dpo": rows("dpo", _dpo),
         "training": [
             _training(stage)
             for stage in stages
@@ -258,6 +259,18 @@ def _ppo(stage: FinishedStage) -> dict:
     return {
         **{field: stage.results.get(field) for field in fields},
         "curves": {curve.name: thinned(curves[curve.name]) for curve in ppo.CURVES if curve.name in curves},
+    }
+
+
+def _dpo(stage: FinishedStage) -> dict:
+    curves = stage.curves
+    return {
+        **{field: stage.settings.get(field) for field in ("beta", "label_smoothing")},
+        **{
+            field: stage.results.get(field) or {}
+            for field in ("comparisons", "accuracy", "standard_error", "pairs", "held_out")
+        },
+        "curves": {name: thinned(curves[name]) for name in dpo.CURVES if name in curves},
     }
 
 

@@ -13,7 +13,9 @@ NOT_STATED = "*not stated*"
 # What only a person can say, and the field of the report's part of the config that says it.
 STATED = ("developers", "license", "contact", "freshness")
 # The roles of stages that train, the policy or what rewards it, and the fields that name what they read.
-TRAINING_ROLES = ("pretraining", "finetuning", "rejection_sampling", "ppo", "reward_model", "general_reward_model")
+TRAINING_ROLES = (
+    "pretraining", "finetuning", "rejection_sampling", "ppo", "dpo", "reward_model", "general_reward_model",
+)  # fmt: skip
 _DATA_FIELDS = ("sources", "prompts", "preferences", "open_preferences")
 _PACKAGES = ("python", "jax", "flax")
 
@@ -73,6 +75,7 @@ def _tuning(records: Mapping[str, Mapping]) -> str:
         "finetuning": "supervised fine-tuning",
         "rejection_sampling": "rejection sampling",
         "ppo": "proximal policy optimisation",
+        "dpo": "direct preference optimisation",
     }
     used = [text for role, text in names.items() if _with_role(records, role)]
     return f"tuned by {', '.join(used)}" if used else "pretrained only"

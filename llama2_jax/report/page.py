@@ -15,6 +15,7 @@ from llama2_jax.report.answers import with_chips
 from llama2_jax.report.charts import (
     dates,
     diversity,
+    dpo,
     instructions,
     losses,
     ppo,
@@ -103,6 +104,7 @@ def all_charts(report: Mapping, measures: Sequence[Measure], labels: Sequence[st
         **rounds.annotation_charts(report["annotations"]),
         **rounds.rejection_sampling_charts(report["rejection_sampling"]),
         **ppo.ppo_charts(report["ppo"]),
+        **dpo.dpo_charts(report["dpo"]),
         **losses.loss_charts(report["training"]),
     }
 

@@ -23,7 +23,7 @@ _SAMPLES = ("samples.jsonl", "bag.jsonl")
 _MUST_AGREE = ("vocab_size", "dim", "layers", "heads", "kv_heads", "ffn_hidden", "norm_eps", "rope_theta")
 # The heads of the models that stages of these roles make; other roles may take either.
 _HEADS = {
-    **dict.fromkeys(("pretraining", "finetuning", "rejection_sampling", "ppo", "safety_scaling"), "language"),
+    **dict.fromkeys(("pretraining", "finetuning", "rejection_sampling", "ppo", "dpo", "safety_scaling"), "language"),
     **dict.fromkeys(
         ("reward_model", "reward_scaling", "reward_ablation", "annotator_model", "general_reward_model"), "scalar"
     ),

@@ -6,7 +6,6 @@ two (section 3.4.1).
 """
 
 import functools
-import math
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -19,6 +18,7 @@ from llama2_jax.data.counts import Count
 from llama2_jax.data.epochs import steps_in
 from llama2_jax.data.held_out import part_by_prompt, without_test_prompts
 from llama2_jax.data.preferences import (
+    REWARD_LABELS,
     Comparison,
     EncodedComparisons,
     encode_comparisons,
@@ -35,12 +35,11 @@ from llama2_jax.models.flops import training_flops
 from llama2_jax.models.heads import build_model
 from llama2_jax.models.llama import parameter_shardings, scalar_params_from
 from llama2_jax.objectives.ranking import MARGINS, ranking_loss, safety_auxiliary_loss
+from llama2_jax.pipeline.comparisons import abstract_pairs, most_comparisons, read_test_comparisons
 from llama2_jax.pipeline.device_programs import (
-    abstract_batch,
     abstract_model,
     abstract_trained,
     packed_rows,
-    rows_of,
     score_tokens,
     train_step,
 )
@@ -73,7 +72,7 @@ def run(config: ConfigDict, inputs: Inputs, runtime: Runtime) -> dict:
     the model, and of a safety model under `unsafe` how well its scores find unsafe answers, where answers are labelled.
     """
     tokenizer = load_tokenizer(inputs)
-    test_records = _test_records(inputs, config, runtime)
+    test_records = read_test_comparisons(config, inputs, runtime)
     records, test_prompts = training_records(config, inputs, runtime, test_records)
     encode = functools.partial(encode_comparisons, tokenizer, length=config.length, too_long=config.too_long)
     training = encode(records, margins=MARGINS[config.margin], source=runtime.stage)
@@ -114,9 +113,7 @@ def check(config: ConfigDict, inputs: Mapping, count: Count) -> None:
     missing = [name for name in ("safety_threshold", "unsafe_precision") if name not in config]
     if config.kind == "safety" and missing:
         raise ValueError(f"a safety model is tested with {' and '.join(missing)}: give numbers such as 0.15 and 0.89")
-    # How many comparisons an imported annotation has is not known.
-    annotated = sum(count(part.prompts) if "prompts" in part else math.inf for part in inputs["annotations"])
-    comparisons = annotated + count(config.preferences) + count(config.open_preferences)
+    comparisons = most_comparisons(config, inputs, count) + count(config.open_preferences)
     check_schedule(config, most_steps(comparisons, config.pairs_per_batch, config.epochs), config.pairs_per_batch)
 
 
@@ -127,23 +124,12 @@ def device_work(config: ConfigDict, model: ModelConfig, mesh: Mesh) -> DeviceWor
     step = train_step(
         _configured_step(config, model, mesh),
         trained,
-        _abstract_pairs(config, rows, mesh),
+        abstract_pairs(config, rows, dict.fromkeys(REWARD_LABELS, jnp.float32), mesh),
         training_flops(model, rows * config.accumulation, config.length, "scalar"),
     )
     scores = score_tokens("held-out scores", model, mesh, abstract_model("reward model", model, mesh, "scalar"))
     assumption = f"every answer fills a row of {config.length} tokens: {rows * config.accumulation} rows a step"
     return DeviceWork((step, scores), unit="step", assumptions=(assumption,))
-
-
-def _abstract_pairs(config: ConfigDict, rows: int, mesh: Mesh) -> dict[str, jax.ShapeDtypeStruct]:
-    """A batch of `preference_batches` with `rows` rows in each microbatch."""
-    pairs = ((config.pairs_per_batch // config.accumulation,), jnp.float32)
-    places = {f"{side}_{axis}": (pairs[0], jnp.int32) for side in ("chosen", "rejected") for axis in ("row", "column")}
-    labels = dict.fromkeys(("margin", "chosen_safe", "rejected_safe", "safety_known", "pair_mask"), pairs)
-    fields = {**rows_of(("tokens", "segment_ids", "positions"), rows, config.length), **places, **labels}
-    if config.accumulation > 1:
-        fields = {name: ((config.accumulation, *shape), dtype) for name, (shape, dtype) in fields.items()}
-    return abstract_batch(fields, mesh)
 
 
 def training_records(
@@ -213,16 +199,6 @@ def _tests(config: ConfigDict, scored: Mapping[str, ScoredComparisons]) -> dict[
         if "safety" in domain and tests[domain]["unsafe"] is None:
             notes.append(f"{domain}: none of {len(one.records)} test comparisons has an answer labelled unsafe")
     return {"tests": tests, "notes": notes}
-
-
-def _test_records(inputs: Inputs, config: ConfigDict, runtime: Runtime) -> dict[str, list[dict]]:
-    rows = read_all_jsonl(inputs["annotations"], "comparisons_test.jsonl")
-    human = read_records(config.test_preferences, runtime, "preferences")
-    return {
-        prefix + domain: [row for row in rows if row["domain"] == domain]
-        for prefix, rows in (("", rows), ("human_", human))
-        for domain in DOMAINS
-    }
 
 
 def _fit(config: ConfigDict, start, comparisons: Sequence[Comparison], runtime: Runtime) -> dict:

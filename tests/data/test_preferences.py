@@ -31,7 +31,7 @@ def comparisons(count, high=30, seed=0):
             np.concatenate([draw.integers(3, 900, draw.integers(1, high)), [end]]).astype(np.int32)
             for end in (1000 + number, 5000 + number)
         ]
-        made.append(Comparison(*pair, "better", float(number % 5), labels[number % 4]))
+        made.append(Comparison(*pair, "better", float(number % 5), labels[number % 4], (1, 1)))
     return made
 
 
@@ -79,7 +79,7 @@ def test_every_pair_occurs_once_an_epoch_at_its_reported_place():
 
 def test_nine_in_ten_batches_have_one_number_of_rows_and_the_fullest_another():
     # Each batch of 4 pairs needs one row of 64, except the one with a pair of long answers.
-    given = [*comparisons(79, 6), Comparison(np.ones(64, int), np.ones(64, int), "", 0.0, None)]
+    given = [*comparisons(79, 6), Comparison(np.ones(64, int), np.ones(64, int), "", 0.0, None, (1, 1))]
     made = list(preference_batches(given, 4, 64, seed=0, row_multiple=1))
     needed = [
         max(len(set(np.unique(batch["chosen_row"])) | set(np.unique(batch["rejected_row"]))), 1) for batch in made
@@ -142,11 +142,23 @@ def test_the_seed_determines_the_order():
     assert order(1) == order(1) != order(2)
 
 
+def test_labels_of_one_s_own_take_the_place_of_those_of_reward_models():
+    labels = {"number": np.arange(53, dtype=np.int32), "half": np.arange(53, dtype=np.float32) / 2}
+    batches = list(preference_batches(GIVEN, 8, 64, 0, labels=labels))
+    for batch in batches:
+        real = batch["pair_mask"] > 0
+        assert batch["number"][real].tolist() == [int(name) for name in batch["ids"]]
+        assert (batch["half"] == batch["number"] / np.float32(2)).all() and not batch["number"][~real].any()
+        assert (batch["number"].dtype, batch["half"].dtype) == (np.int32, np.float32)
+        assert "margin" not in batch and "safety_known" not in batch
+    assert not all((batch["pair_mask"] > 0).all() for batch in batches), "53 are no multiple of 8"
+
+
 @pytest.mark.parametrize(
     ("given", "arguments", "message"),
     [
         ([], {}, "no comparisons"),
-        ([*GIVEN, *comparisons(1, 2), Comparison(np.ones(3), np.ones(65), "", 0.0, None)], {}, "comparison 54 has 65"),
+        ([*GIVEN, Comparison(np.ones(3), np.ones(65), "", 0.0, None, (1, 1))], {}, "comparison 53 has 65"),
         (GIVEN, {"accumulation": 3}, "pairs_per_batch=8 cannot be divided"),
     ],
 )
@@ -205,7 +217,9 @@ def test_answers_are_encoded_after_their_prompt(tokenizer):
     one = encode(tokenizer, record)[0]
     for side, found in (("chosen", one.chosen), ("rejected", one.rejected)):
         answered = [*record["messages"], {"role": "assistant", "content": record[side]}]
-        assert found.tolist() == encode_dialogue(tokenizer, answered).tokens.tolist()
+        encoded = encode_dialogue(tokenizer, answered, "last")
+        assert found.tolist() == encoded.tokens.tolist()
+        assert one.answer_sizes[side == "rejected"] == encoded.loss_mask.sum(), "of this one answer"
     assert (one.rating, one.margin, one.safe) == ("better", 2 / 3, (True, False))
 
 
@@ -229,6 +243,7 @@ def test_sampled_answers_keep_their_ids(tokenizer):
     prompt = encode_prompt(tokenizer, record["messages"])
     assert one.chosen.tolist() == [*prompt, 290, 291, 2]
     assert one.rejected.tolist() == [*prompt, 292]
+    assert one.answer_sizes == (3, 1)
 
 
 def test_too_long_comparisons_are_refused_dropped_or_truncated(tokenizer, caplog):
@@ -257,6 +272,8 @@ def test_truncation_keeps_the_same_prompt_for_both_answers(tokenizer):
         assert max(len(cut.chosen), len(cut.rejected)) == length
         assert cut.chosen[0] == cut.rejected[0] == tokenizer.bos_id
         assert cut.chosen[-1] == cut.rejected[-1] == tokenizer.eos_id
+        # Behind the BOS, which was put there.
+        assert cut.answer_sizes[1] == min(last_pair.answer_sizes[1], length - 1)
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from experiments import (
     dates,
     distillation,
     diversity,
+    dpo,
     head_to_head,
     reward_ablation,
     reward_scaling,
@@ -103,6 +104,22 @@ def test_parts_of_another_run_s_safety_data_are_trained_on_beside_all_of_the_res
     for row in report:
         assert row["safety_data"]["helpfulness"] == sum(whole.values()) - taken[-1]
         assert row["summary"]["rewards"]["safety"]["answers"] > 0
+
+
+def test_policies_learn_from_another_run_s_comparisons_without_a_reward_model(finished, tmp_path):
+    config = shrink(dpo.get_config())
+    config.source_run = str(finished)
+    records = recipe.run(config, str(tmp_path))
+    report = json.loads((tmp_path / "report" / "report.json").read_text())
+    assert [row["stage"] for row in report["dpo"]] == list(dpo.TRAINED)
+    compared = [row for n in range(1, 6) for row in rows(finished / f"rlhf_v{n}_annotation" / "comparisons.jsonl")]
+    for row in report["dpo"]:
+        left_out = records[row["stage"]]["results"]["left_out"]
+        assert sum(row["comparisons"].values()) == len(compared) - left_out["same_tokens"] > 0
+        assert len(row["curves"]["loss"]) > 1 and row["curves"]["held_out_accuracy"]
+    assert [row["name"] for row in report["versions"]] == list(dpo.VERSIONS)
+    assert all(row["helpfulness"] is not None for row in report["versions"])
+    assert "Direct preference optimisation" in (tmp_path / "report" / "index.html").read_text()
 
 
 def test_the_versions_answers_are_compared_pair_by_pair(finished, tmp_path):

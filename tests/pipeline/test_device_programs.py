@@ -16,7 +16,7 @@ from llama2_jax.pipeline import device_programs
 from llama2_jax.pipeline.model_training import language_model_step, shard_batch
 from llama2_jax.sharding.mesh import make_mesh, row_multiple
 from llama2_jax.sizing.abstract import compile_abstract
-from llama2_jax.stages import pretrain, reward_model
+from llama2_jax.stages import dpo, pretrain, reward_model
 from llama2_jax.training.optimizer import OptimizerConfig, make_optimizer
 from llama2_jax.training.state import create_state
 from tests.smallest import smallest_model
@@ -86,11 +86,25 @@ def test_pairs_have_the_shapes_of_the_largest_batches(mesh, accumulation):
         "kind": "safety", "safety_auxiliary_weight": 1.0, "pairs_per_batch": 24, "length": 32,
         "accumulation": accumulation, "optimizer": OPTIMIZER,
     })  # fmt: skip
-    step = reward_model.device_work(config, MODEL, mesh).programs[0]
-    one = Comparison(np.arange(32, dtype=np.int32), np.arange(17, dtype=np.int32), "better", 1.0, (True, False))
+    check_pairs(config, mesh, reward_model.device_work(config, MODEL, mesh).programs[0])
+
+
+@pytest.mark.parametrize("accumulation", [1, 2])
+def test_pairs_of_dpo_have_the_shapes_of_the_largest_batches(mesh, accumulation):
+    config = ConfigDict({
+        "beta": 0.1, "label_smoothing": 0.0, "pairs_per_batch": 24, "length": 32, "accumulation": accumulation,
+        "optimizer": OPTIMIZER,
+    })  # fmt: skip
+    labels = {name: np.zeros(24, dtype) for name, dtype in dpo.LABELS.items()}
+    check_pairs(config, mesh, dpo.device_work(config, MODEL, mesh).programs[1], labels=labels)
+
+
+def check_pairs(config, mesh, step, **options):
+    """The batch that a step is compiled for is, in shapes and places, that of full rows."""
+    one = Comparison(np.arange(32, dtype=np.int32), np.arange(17, dtype=np.int32), "better", 1.0, (True, False), (3, 2))
     real = preference_batches(
         [one] * 24, config.pairs_per_batch, config.length, 0,
-        accumulation=accumulation, row_multiple=row_multiple(mesh),
+        accumulation=config.accumulation, row_multiple=row_multiple(mesh), **options,
     )  # fmt: skip
     batch = {name: array for name, array in next(iter(real)).items() if name != "ids"}
     assert shapes(batch) == shapes(abstract_arguments(step)[1])

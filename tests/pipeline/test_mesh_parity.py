@@ -26,6 +26,7 @@ from llama2_jax.pipeline.ppo_steps import ppo_critic_step, ppo_policy_step
 from llama2_jax.pipeline.reward_models import Scores
 from llama2_jax.pipeline.rollouts import Frozen, Prompts, collect
 from llama2_jax.sharding.mesh import make_mesh, row_multiple
+from llama2_jax.stages import dpo
 from llama2_jax.stages.reward_model import reward_model_step
 from llama2_jax.text.dialogue import EncodedDialogue
 from llama2_jax.training.optimizer import OptimizerConfig, make_optimizer
@@ -77,15 +78,29 @@ def finetuning_batch(mesh):
     return next(iter(dialogue_batches({"chat": dialogues}, 32, 16, 1, 0)))
 
 
-def comparisons_batch(mesh):
+def comparisons_batch(mesh, labels=None):
     rng = np.random.default_rng(2)
     pairs = zip(words(rng, 16, 24), words(rng, 16, 24), strict=True)
     comparisons = [
-        Comparison(chosen, rejected, "better", float(index % 3) / 3, (index % 2 == 0, index % 4 == 0))
+        Comparison(chosen, rejected, "better", float(index % 3) / 3, (index % 2 == 0, index % 4 == 0), (1, 1))
         for index, (chosen, rejected) in enumerate(pairs)
     ]
-    batches = preference_batches(comparisons, 24, 32, 0, accumulation=2, row_multiple=row_multiple(mesh))
-    return next(iter(batches))
+    options = {"accumulation": 2, "row_multiple": row_multiple(mesh), "labels": labels and labels(comparisons)}
+    return next(iter(preference_batches(comparisons, 24, 32, 0, **options)))
+
+
+def policy_pairs_batch(mesh):
+    """The same comparisons as DPO's: all but the first token is the answer's, and the reference finds it unlikely."""
+
+    def labels(comparisons):
+        sizes = [np.asarray([len(ids) - 1 for ids in side], np.int32) for side in sides(comparisons)]
+        return dict(zip(dpo.LABELS, (*(np.float32(-4.5) * size for size in sizes), *sizes), strict=True))
+
+    return comparisons_batch(mesh, labels)
+
+
+def sides(comparisons):
+    return [one.chosen for one in comparisons], [one.rejected for one in comparisons]
 
 
 class FirstIds:
@@ -120,6 +135,7 @@ STAGES = {
     "pretraining": (LanguageModel, pretraining_batch, functools.partial(language_model_step, MODEL, OPTIMIZER, 2)),
     "fine-tuning": (LanguageModel, finetuning_batch, functools.partial(language_model_step, MODEL, OPTIMIZER, 2)),
     "reward model": (ScalarModel, comparisons_batch, functools.partial(reward_model_step, MODEL, OPTIMIZER, 1.0, 2)),
+    "dpo": (LanguageModel, policy_pairs_batch, functools.partial(dpo.dpo_step, MODEL, OPTIMIZER, 0.1, 0.1, 2)),
     "ppo policy": (LanguageModel, rollouts_batch, functools.partial(ppo_policy_step, MODEL, OPTIMIZER, 0.2, 1.0, 2)),
     "ppo critic": (ScalarModel, rollouts_batch, functools.partial(ppo_critic_step, MODEL, OPTIMIZER, 0.2, 2)),
 }

@@ -95,6 +95,27 @@ def test_reward_models_with_one_setting_changed(undrawn, tmp_path):
     assert "This run has no reward model." not in text
 
 
+def test_policies_trained_on_comparisons_without_a_reward_model(undrawn, tmp_path):
+    tested = dict.fromkeys((*RATINGS, "all"), 0.75)
+    results = {
+        "comparisons": {"helpfulness": 600, "safety": 400},
+        "accuracy": {"helpfulness": {**tested, "better": None}},
+        "standard_error": {"helpfulness": {**dict.fromkeys(tested, 0.05), "better": None}},
+        "pairs": {"helpfulness": {**dict.fromkeys(tested, 80), "better": 0}},
+        "held_out": {"helpfulness": {"margin": 1.25, "chosen_log_ratio": -3.5}},
+    }
+    metrics = [{"step": 1, "loss": 0.69, "accuracy": 0.5}, {"step": 2, "held_out_accuracy": 0.6}]
+    settings = {"beta": 0.1, "label_smoothing": 0.0}
+    stage = write_stage(epath.Path(tmp_path), "sft_dpo", "dpo", results, settings=settings, metrics=metrics)
+    content, page, _ = make_report(tmp_path, {"stages": (stage,)})
+    (row,) = content["dpo"]
+    assert row["curves"] == {"loss": [[1, 0.69]], "accuracy": [[1, 0.5]], "held_out_accuracy": [[2, 0.6]]}
+    assert (row["stage"], row["beta"], row["pairs"]["helpfulness"]["all"]) == ("sft_dpo", 0.1, 80)
+    text = " ".join(Page(page).text.split())
+    assert "sft dpohelpfulness0.1001,000 75.0%± 5.0%of 80 – " in text and "1.250-3.500" in text
+    assert "Accuracy of the implicit reward" in text
+
+
 def test_a_reward_model_that_was_not_tested_so_has_no_table(undrawn, tmp_path):
     """As in a run that an earlier version of the code made."""
     inputs = made_up_run(tmp_path, rounds=1, ppo=False)

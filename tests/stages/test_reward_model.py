@@ -208,6 +208,7 @@ def pairs(count=16, seed=0):
             rating="better",
             margin=float(index % 3) / 3,
             safe=None if index % 4 == 0 else (True, index % 4 == 1),
+            answer_sizes=(2, 2),
         )
         for index in range(count)
     ]
@@ -277,7 +278,7 @@ def test_two_microbatches_are_the_whole_batch():
 def test_the_auxiliary_loss_teaches_to_tell_safe_answers_from_unsafe_ones():
     """Both answers of a pair are safe, or neither: the ranking loss alone can not tell the pairs apart."""
     same = [
-        Comparison(one.chosen, one.rejected, one.rating, 0.0, (index % 2 == 0,) * 2)
+        Comparison(one.chosen, one.rejected, one.rating, 0.0, (index % 2 == 0,) * 2, one.answer_sizes)
         for index, one in enumerate(pairs(16))
     ]
     safe = np.arange(16) % 2 == 0
@@ -292,8 +293,8 @@ def test_the_auxiliary_loss_teaches_to_tell_safe_answers_from_unsafe_ones():
 
 
 def test_held_out_accuracy_is_by_rating(monkeypatch):
-    one = Comparison(np.asarray([1]), np.asarray([2]), "better", 0.0, None)
-    other = Comparison(np.asarray([3]), np.asarray([4]), "slightly_better", 0.0, None)
+    one = Comparison(np.asarray([1]), np.asarray([2]), "better", 0.0, None, (1, 1))
+    other = Comparison(np.asarray([3]), np.asarray([4]), "slightly_better", 0.0, None, (1, 1))
     score = {1: 1.0, 2: 0.0, 3: 0.0, 4: 1.0}
     monkeypatch.setattr(
         reward_model, "rewards", lambda model, params, sequences: np.asarray([score[int(ids[0])] for ids in sequences])

@@ -1,17 +1,16 @@
-"""Direct preference optimization (Rafailov et al. 2023)."""
+"""Identity preference optimisation (Azar et al. 2023)."""
 
-import jax
 from jaxtyping import Array, Float
 
 
-def dpo_loss(
+def ipo_loss(
     chosen: Float[Array, "pairs"], rejected: Float[Array, "pairs"], reference: Float[Array, "pairs"], beta: float
 ) -> Float[Array, "pairs"]:
-    """-log sigmoid(beta ((log p(chosen) - log p(rejected)) - reference)), equation 7.
+    """((log p(chosen) - log p(rejected)) - reference - 1 / (2 beta))^2, equation 17.
 
     Args:
       chosen, rejected: log-probabilities of the answers under the policy.
       reference: log p(chosen) - log p(rejected) under the reference policy.
       beta: the weight of the KL to it.
     """
-    return jax.nn.softplus(-beta * (chosen - rejected - reference))
+    return (chosen - rejected - reference - 1 / (2 * beta)) ** 2

@@ -1,6 +1,5 @@
-"""DPO as a stage: a round's comparisons, and the chat model that answered as both policy and reference."""
+"""IPO as a stage: a round's comparisons, and the chat model that answered as both policy and reference."""
 
-import dataclasses
 import functools
 
 import jax.numpy as jnp
@@ -8,15 +7,17 @@ import numpy as np
 
 from llama2_jax.data.epochs import steps_in
 from llama2_jax.data.preferences import encode_comparisons, preference_batches
-from llama2_jax.inference.score import response_log_probabilities, score_following
+from llama2_jax.inference.score import score_following
+from llama2_jax.objectives.dpo import sum_over_answers
 from llama2_jax.objectives.ranking import MARGINS
 from llama2_jax.pipeline.encoding import load_tokenizer
 from llama2_jax.pipeline.model_training import build_model_step, fit_model
 from llama2_jax.pipeline.stage_files import read_all_jsonl
 from llama2_jax.sharding.mesh import row_multiple
+from llama2_jax.stages.dpo import reference_log_probabilities
 from llama2_jax.training.model_folder import load_model
 from llama2_jax.training.optimizer import OptimizerConfig
-from tests.docs.own_objective.objective import dpo_loss
+from tests.docs.own_objective.objective import ipo_loss
 
 
 def run(config, inputs, runtime):
@@ -27,45 +28,35 @@ def run(config, inputs, runtime):
         load_tokenizer(inputs), records, margins=MARGINS["none"], length=config.length, too_long=config.too_long,
         source=runtime.stage,
     ).comparisons  # fmt: skip
-    comparisons = with_reference(comparisons, policy, runtime.model)
+    reference = reference_log_probabilities("reference", comparisons, policy, runtime)
+    sizes = np.asarray([one.answer_sizes for one in comparisons], np.int32)
     batches = preference_batches(
         comparisons, config.pairs_per_batch, config.length, runtime.seed, config.epochs,
         row_multiple=row_multiple(runtime.mesh),
+        labels={
+            "reference": reference.chosen - reference.rejected,
+            "chosen_size": sizes[:, 0],
+            "rejected_size": sizes[:, 1],
+        },
     )  # fmt: skip
-    step = dpo_step(runtime.model, OptimizerConfig(**config.optimizer), config.beta, runtime.mesh)
+    step = ipo_step(runtime.model, OptimizerConfig(**config.optimizer), config.beta, runtime.mesh)
     fit_model("language", config, policy, step, iter(batches), steps_in(batches), runtime)
     return {"pairs": len(comparisons)}
 
 
-def with_reference(comparisons, reference, model):
-    """The comparisons with log p(chosen) - log p(rejected) under the reference in place of the margin."""
-    sequences = [ids for one in comparisons for ids in (one.chosen, one.rejected)]
-    scored = response_log_probabilities(
-        model, reference, [ids[:1] for ids in sequences], [ids[1:] for ids in sequences], 1.0
-    )
-    sums = np.asarray([tokens.sum() for tokens in scored])
-    return [
-        dataclasses.replace(one, margin=float(margin))
-        for one, margin in zip(comparisons, sums[::2] - sums[1::2], strict=True)
-    ]
-
-
 @functools.lru_cache
-def dpo_step(model, optimizer, beta, mesh):
-    """The compiled step. Both answers follow the same prompt, so its log-probability cancels out."""
+def ipo_step(model, optimizer, beta, mesh):
+    """The compiled step."""
 
     def loss(module, params, batch, counts):
         inputs = batch["tokens"], batch["positions"], batch["segment_ids"]
-        scores = score_following(module, params, inputs, temperature=1.0)
-        so_far = jnp.cumsum(scores.log_probability, axis=-1)
+        following = score_following(module, params, inputs, temperature=1.0).log_probability
 
         def answer(side):
-            row, last = batch[f"{side}_row"], batch[f"{side}_column"]
-            first = last - batch["positions"][row, last]
-            return so_far[row, last - 1] - so_far[row, first] + scores.log_probability[row, first]
+            return sum_over_answers(following, *(batch[f"{side}_{field}"] for field in ("row", "column", "size")))
 
-        losses = dpo_loss(answer("chosen"), answer("rejected"), batch["margin"], beta)
-        preferred = answer("chosen") - answer("rejected") > batch["margin"]
+        losses = ipo_loss(answer("chosen"), answer("rejected"), batch["reference"], beta)
+        preferred = answer("chosen") - answer("rejected") > batch["reference"]
         mean = functools.partial(jnp.sum, where=batch["pair_mask"] > 0)
         return mean(losses) / counts, {"accuracy": mean(preferred) / counts}
 
