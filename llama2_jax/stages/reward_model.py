@@ -30,6 +30,7 @@ from llama2_jax.data.records import DOMAINS
 from llama2_jax.evaluation.reward_accuracy import accuracy_by_rating
 from llama2_jax.evaluation.reward_test import ScoredComparisons, reward_test, unsafe_test
 from llama2_jax.inference.score import rewards
+from llama2_jax.models.adapters import AdapterConfig
 from llama2_jax.models.config import ModelConfig
 from llama2_jax.models.flops import training_flops
 from llama2_jax.models.heads import build_model
@@ -48,6 +49,7 @@ from llama2_jax.pipeline.encoding import load_tokenizer, read_records
 from llama2_jax.pipeline.model_training import build_model_step, check_schedule, fit_model, most_steps
 from llama2_jax.pipeline.runtime import Inputs, Runtime, named_key
 from llama2_jax.pipeline.stage_files import read_all_jsonl
+from llama2_jax.pipeline.trainable import adapter_config, parameter_counts
 from llama2_jax.sharding.mesh import row_multiple
 from llama2_jax.sizing.programs import DeviceWork
 from llama2_jax.text.tokenizer import Tokenizer
@@ -92,6 +94,7 @@ def run(config: ConfigDict, inputs: Inputs, runtime: Runtime) -> dict:
     return {
         "kind": config.kind,
         "round": config.round,
+        **parameter_counts("scalar", adapter_config(config), runtime.model),
         "comparisons": {domain: trained_on.count(domain) for domain in DOMAINS},
         "left_out": {
             "test_prompts": test_prompts,
@@ -237,17 +240,23 @@ def _fit(config: ConfigDict, start, comparisons: Sequence[Comparison], runtime: 
     # The new head is made on one device and moved to where the step expects it.
     params = jax.device_put(params, parameter_shardings(build_model(runtime.model, "scalar"), runtime.mesh))
     step = _configured_step(config, runtime.model, runtime.mesh)
-    return fit_model("scalar", config, params, step, iter(batches), steps_in(batches), runtime)
+    return fit_model("scalar", config, params, step, iter(batches), steps_in(batches), runtime, base=start)
 
 
 def _configured_step(config: ConfigDict, model: ModelConfig, mesh: Mesh) -> TrainStep:
     weight = config.safety_auxiliary_weight if config.kind == "safety" else 0.0
-    return reward_model_step(model, OptimizerConfig(**config.optimizer), weight, config.accumulation, mesh)
+    optimizer, adapters = OptimizerConfig(**config.optimizer), adapter_config(config)
+    return reward_model_step(model, optimizer, weight, config.accumulation, mesh, adapters)
 
 
 @functools.lru_cache
 def reward_model_step(
-    model: ModelConfig, optimizer: OptimizerConfig, auxiliary_weight: float, accumulation: int, mesh: Mesh
+    model: ModelConfig,
+    optimizer: OptimizerConfig,
+    auxiliary_weight: float,
+    accumulation: int,
+    mesh: Mesh,
+    adapters: AdapterConfig | None = None,
 ) -> TrainStep:
     """Returns the compiled step of reward models; the auxiliary weight is 0 for helpfulness."""
 
@@ -274,4 +283,5 @@ def reward_model_step(
             "labels": jnp.maximum(2.0 * jnp.sum(batch["pair_mask"] * batch["safety_known"]), 1.0),
         }
 
-    return build_model_step("scalar", loss, count, model, optimizer, mesh, accumulation, stacked=accumulation > 1)
+    stacked = accumulation > 1
+    return build_model_step("scalar", loss, count, model, optimizer, mesh, accumulation, stacked, adapters)
