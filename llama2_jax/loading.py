@@ -18,8 +18,10 @@ import jax
 from jax.sharding import Mesh
 
 from llama2_jax.inference.generate import Sampling, generate
+from llama2_jax.interop.adapters import HEAD, StoredAdapters, trained_shapes, with_adapters
 from llama2_jax.interop.checkpoint import (
     DTYPES,
+    STACKED,
     Checkpoint,
     check_tokenizer,
     local_folder,
@@ -37,7 +39,8 @@ from llama2_jax.models.llama import LanguageModel, ScalarModel
 from llama2_jax.paths import absolute
 from llama2_jax.text.dialogue import Message, encode_prompt
 from llama2_jax.text.tokenizer import Tokenizer
-from llama2_jax.training.model_folder import check_head, load_model_description, tokenizer_path
+from llama2_jax.training.adaptation import Adaptation
+from llama2_jax.training.model_folder import check_head, load_adaptation, load_model_description, tokenizer_path
 from llama2_jax.training.stored_params import ParamsReader
 
 
@@ -163,18 +166,39 @@ def open_checkpoint(path: str | pathlib.Path, max_length: int = LENGTH) -> Check
     if kind == "meta":
         return open_meta(folder, max_length)
     config, head = load_model_description(folder)
-    reader = ParamsReader(folder, parameter_shapes(config, head))
     tokenizer = tokenizer_path(folder)
     if tokenizer is not None:
-        check_tokenizer(pathlib.Path(tokenizer), config.vocab_size)
+        tokenizer = pathlib.Path(tokenizer)
+        check_tokenizer(tokenizer, config.vocab_size)
+    if adaptation := load_adaptation(folder):
+        adaptation.check_base(folder)
+        base = open_checkpoint(adaptation.base, max_length)
+        adapted = with_adapters(
+            base, _stored_adapters(folder, config, head, adaptation), "orbax", folder, tokenizer or base.tokenizer_model
+        )
+        return dataclasses.replace(adapted, config=config)
+    reader = ParamsReader(folder, parameter_shapes(config, head))
     return Checkpoint(
         kind="orbax",
         folder=folder,
         config=config,
         head=head,
         dtype=widest(reader.dtypes.values()),
-        tokenizer_model=tokenizer and pathlib.Path(tokenizer),
+        tokenizer_model=tokenizer,
         read=reader.read,
+    )
+
+
+def _stored_adapters(folder: pathlib.Path, config: ModelConfig, head: str, adaptation: Adaptation) -> StoredAdapters:
+    shapes = trained_shapes(config, head, adaptation.adapters)
+    # A reader keeps one parameter's chunks: each factor has its own, small as they are.
+    readers = {name: ParamsReader(folder, {name: shape}) for name, shape in shapes.items()}
+    return StoredAdapters(
+        adaptation.adapters,
+        str(adaptation.base),
+        widest(dtype for reader in readers.values() for dtype in reader.dtypes.values()),
+        lambda target, factor, layer: readers[f"{STACKED}{target}/{factor}"].read(f"{STACKED}{target}/{factor}", layer),
+        (lambda: readers[HEAD].read(HEAD)) if head == "scalar" else None,
     )
 
 

@@ -54,6 +54,7 @@ class Checkpoint:
       tokenizer_model: the model's SentencePiece model, if there is one.
       read: (name, layer=None, index=None) -> the piece, or the part of it that the index selects, in the dtype as
         stored. The result may be a view of the file: copy it to keep it.
+      adapters: interop/adapters.py's, of a model that was trained with some; `read` has them added already.
     """
 
     kind: str
@@ -63,6 +64,7 @@ class Checkpoint:
     dtype: np.dtype
     tokenizer_model: pathlib.Path | None
     read: Callable[..., np.ndarray]
+    adapters: Any = None
 
 
 @dataclasses.dataclass(frozen=True)

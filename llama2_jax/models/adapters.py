@@ -185,6 +185,22 @@ def adapt(frozen: Params, trained: Params, adapters: AdapterConfig, dropout_key:
     return {"trunk": {**frozen["trunk"], "layers": layers}, "head": head}
 
 
+def separate(params: Params) -> tuple[Params, Params]:
+    """Returns of an adapted model's parameters what is trained and what is frozen: `adapt` reversed."""
+    trunk = params["trunk"]
+    adapted = {name: one for name, one in trunk["layers"].items() if isinstance(one, AdaptedMatrix)}
+    trained = {"trunk": {"layers": {name: {"a": one.a, "b": one.b} for name, one in adapted.items()}}}
+    layers = {**trunk["layers"], **{name: one.base for name, one in adapted.items()}}
+    head = {"head": params["head"]}
+    is_scalar = params["head"]["kernel"].shape[-1] == 1
+    return trained | (head if is_scalar else {}), {"trunk": {**trunk, "layers": layers}} | ({} if is_scalar else head)
+
+
+def is_adapted(params: Params) -> bool:
+    """Whether some of a model's matrices have adapters."""
+    return any(isinstance(one, AdaptedMatrix) for one in params["trunk"]["layers"].values())
+
+
 def merge(params: Params) -> Params:
     """Returns a plain model's parameters: each adapted matrix as W + (alpha / rank) A B, in W's dtype."""
     return jax.tree.map(

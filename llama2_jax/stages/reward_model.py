@@ -38,7 +38,6 @@ from llama2_jax.models.llama import parameter_shardings, scalar_params_from
 from llama2_jax.objectives.ranking import MARGINS, ranking_loss, safety_auxiliary_loss
 from llama2_jax.pipeline.device_programs import (
     abstract_batch,
-    abstract_model,
     abstract_trained,
     packed_rows,
     rows_of,
@@ -51,7 +50,7 @@ from llama2_jax.pipeline.runtime import Inputs, Runtime, named_key
 from llama2_jax.pipeline.stage_files import read_all_jsonl
 from llama2_jax.pipeline.trainable import adapter_config, parameter_counts
 from llama2_jax.sharding.mesh import row_multiple
-from llama2_jax.sizing.programs import DeviceWork
+from llama2_jax.sizing.programs import DeviceWork, ResidentModel
 from llama2_jax.text.tokenizer import Tokenizer
 from llama2_jax.training.model_folder import load_model
 from llama2_jax.training.optimizer import OptimizerConfig
@@ -125,15 +124,16 @@ def check(config: ConfigDict, inputs: Mapping, count: Count) -> None:
 
 def device_work(config: ConfigDict, model: ModelConfig, mesh: Mesh) -> DeviceWork:
     """The training step on packed pairs, and the scores of held-out pairs."""
-    trained = abstract_trained("reward model", model, config.optimizer, mesh, "scalar")
+    adapters = adapter_config(config)
+    trained = abstract_trained("reward model", model, config.optimizer, mesh, "scalar", adapters)
     rows = packed_rows(2 * config.pairs_per_batch // config.accumulation, mesh)
     step = train_step(
         _configured_step(config, model, mesh),
         trained,
         _abstract_pairs(config, rows, mesh),
-        training_flops(model, rows * config.accumulation, config.length, "scalar"),
+        training_flops(model, rows * config.accumulation, config.length, "scalar", adapters),
     )
-    scores = score_tokens("held-out scores", model, mesh, abstract_model("reward model", model, mesh, "scalar"))
+    scores = score_tokens("held-out scores", model, mesh, ResidentModel("reward model", trained.params))
     assumption = f"every answer fills a row of {config.length} tokens: {rows * config.accumulation} rows a step"
     return DeviceWork((step, scores), unit="step", assumptions=(assumption,))
 
