@@ -46,7 +46,7 @@ class Checkpoint:
     """An opened model on disk: its names, shapes and file sizes are checked, its values not yet read.
 
     Attributes:
-      kind: `orbax`, `huggingface` or `meta`.
+      kind: `orbax`, `huggingface`, `meta` or `peft`.
       folder: of the files.
       config: the network. Formats that do not say how it is computed get the defaults, in bfloat16 for 16-bit weights.
       head: `language` or `scalar`.
