@@ -112,7 +112,7 @@ def train_step(
 ) -> Program:  # fmt: skip
     """Returns a compiled step of `training.step.build_train_step` on an abstract batch, all `resident` models there."""
     rate = jax.ShapeDtypeStruct((), jnp.float32)
-    frozen = ({"params": separate(trained.params)[1]},) if is_adapted(trained.params) else ()
+    frozen = (_frozen(trained.params),) if is_adapted(trained.params) else ()
     compile_step = functools.partial(compile_abstract, step, train_state(trained), batch, rate, *frozen)
     return Program(name, compile_step, (trained,), _others(trained, resident), model_flops, calls)
 
@@ -209,6 +209,13 @@ def _scoring(name, compile_program, model, mesh, of, resident, rows, head) -> Pr
     flops = forward_flops(model, batch_size, model.max_length, head)
     uses, co_resident = (ResidentModel(of.name, of.params),), (*_others(of, resident), *_optimizer_of(of))
     return Program(name, compile_program, uses, co_resident, flops, math.ceil(rows / batch_size))
+
+
+def _frozen(params: Any) -> dict[str, Any]:
+    """The argument of a step that an adapted model adds to it, as `trainable.divide` makes it."""
+    dropped = any(getattr(one, "dropout", 0) for one in params["trunk"]["layers"].values())
+    key = {"dropout_key": jax.eval_shape(lambda: jax.random.key(0))} if dropped else {}
+    return {"params": separate(params)[1], **key}
 
 
 def _others(used: ResidentModel, resident: tuple[ResidentModel, ...]) -> tuple[ResidentModel, ...]:

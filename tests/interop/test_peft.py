@@ -128,6 +128,8 @@ def their_logits(model):
         return model.eval()(torch.tensor(TOKENS)).logits.numpy()
 
 
+# peft itself uses what transformers will rename.
+@pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")
 def test_peft_computes_what_we_do_from_our_adapters(tmp_path, peft):
     import transformers
 
@@ -143,6 +145,8 @@ def test_peft_computes_what_we_do_from_our_adapters(tmp_path, peft):
     np.testing.assert_allclose(our_outputs(llama2_jax.load(tmp_path / "adapted")), found, atol=2e-3)
 
 
+# peft itself uses what transformers will rename.
+@pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")
 @pytest.mark.parametrize("options", [{}, {"use_rslora": True, "target_modules": ["q_proj", "v_proj"]}], ids=str)
 def test_we_compute_what_peft_does_from_its_adapters(tmp_path, peft, options):
     import torch
