@@ -114,13 +114,23 @@ def test_ppo_with_adapters_keeps_each_frozen_model_once(mesh):
                 if "decoding" not in one.name)
             for program in programs
         })  # fmt: skip
-    (everything,), (adapted,) = held
+    (everything,), adapted = held
+    # The helpfulness reward model's own head is counted where it is used.
+    assert max(adapted) - min(adapted) <= 4 * MODEL.dim
     one = device_programs.abstract_model("one", MODEL, mesh).parameter_bytes
     scalar = device_programs.abstract_model("one", MODEL, mesh, "scalar").parameter_bytes
     # Policy and critic with two moments each, reference and three reward models.
     assert everything >= 4 * one + 6 * scalar
-    models = one + 3 * scalar
-    assert models < adapted < 1.5 * models
+    adapters = AdapterConfig(**config.rlhf_v5_ppo.adapters.to_dict())
+    trained = sum(
+        own.parameter_bytes + own.optimizer_bytes
+        for head in ("language", "scalar")
+        for own in (device_programs.adapters_of(
+            device_programs.abstract_trained("one", MODEL, ConfigDict(OPTIMIZER), mesh, head, adapters)
+        ),)
+    )  # fmt: skip
+    # The policy's base, three reward models of which one is the critic's base, and what is trained.
+    assert max(adapted) == one + 3 * scalar + trained
 
 
 @pytest.mark.parametrize("accumulation", [1, 2])
