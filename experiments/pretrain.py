@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 from experiments.parts.choice import parse_argument, sources_of
 from experiments.parts.scales import by_scale
 from experiments.parts.stages import add_stage
-from experiments.parts.training import ADAMW, optimization, row_length
+from experiments.parts.training import ADAMW, ADAPTERS, optimization, row_length
 from llama2_jax.models.config import PRESETS
 
 
@@ -51,6 +51,7 @@ def get_config(argument: str = "tiny") -> ConfigDict:
             ),
             warmup_steps=by_scale(scale, {"tiny": 100, "small": 500}, paper=2000),
         ),
+        "adapters": ADAPTERS,  # its own: config.adapters is of stages that start from a model
         "save_every": by_scale(scale, {"tiny": 350}, paper=500),
         "log_every": by_scale(scale, {"tiny": 50}, paper=10),
     })  # fmt: skip
@@ -76,5 +77,6 @@ def start(argument: str) -> ConfigDict:
     sources = sources_of(config)
     config.model.vocab_size = min(max(config.model.vocab_size, sources.smallest_vocabulary), sources.largest_vocabulary)
     config.optimizer = ADAMW
+    config.adapters = ADAPTERS
     config.stages = ()
     return config

@@ -1,11 +1,12 @@
-"""Convert a model: python -m llama2_jax.convert --source=<folder> --target=<folder> --to={orbax,huggingface,meta}
+"""Convert a model: python -m llama2_jax.convert --source=<folder> --target=<folder> --to={orbax,huggingface,meta,peft}
 
-The source's format is recognised. Tensors pass through memory one at a time, and the target gets its name when it is
-complete.
+The source's format is recognised; adapters are read as the model that they make of their base. Tensors pass through
+memory one at a time, and the target gets its name when it is complete.
 """
 
 import dataclasses
 import errno
+import math
 import pathlib
 import shutil
 import sys
@@ -16,6 +17,7 @@ import numpy as np
 from absl import app, flags, logging
 from tqdm import tqdm
 
+from llama2_jax.interop.adapters import trained_shapes
 from llama2_jax.interop.checkpoint import (
     DTYPES,
     STACKED,
@@ -33,6 +35,7 @@ from llama2_jax.interop.grouped_queries import POOLINGS, with_kv_heads
 from llama2_jax.interop.huggingface_export import FILE_BYTES, write_huggingface
 from llama2_jax.interop.meta import LENGTH
 from llama2_jax.interop.meta_export import write_meta
+from llama2_jax.interop.peft import write_peft
 from llama2_jax.interop.recognise import KINDS
 from llama2_jax.loading import open_checkpoint
 from llama2_jax.paths import expand_home
@@ -52,6 +55,7 @@ _TOKENIZER = flags.DEFINE_string("tokenizer", None, "A tokenizer.model for the t
 _MAX_LENGTH = flags.DEFINE_integer("max_length", LENGTH, "The longest sequence; Meta's format does not store it.")
 _KV_HEADS = flags.DEFINE_integer("kv_heads", None, "Key and value heads of the target; by default the source's.")
 _KV_POOLING = flags.DEFINE_enum("kv_pooling", "mean", list(POOLINGS), "How heads become fewer: mean is best.")
+_BASE = flags.DEFINE_string("base", "", "What adapters in PEFT's format belong to, the source's or the target's.")
 _ALLOW_NAN = flags.DEFINE_boolean("allow_nan", False, "Convert a model with NaN or infinite values.")
 
 Progress = Callable[[int], Any]
@@ -81,7 +85,7 @@ def write_model_folder(
     save_model_description(target, config, head)
 
 
-WRITERS = {"orbax": write_model_folder, "huggingface": write_huggingface, "meta": write_meta}
+WRITERS = {"orbax": write_model_folder, "huggingface": write_huggingface, "meta": write_meta, "peft": write_peft}
 
 
 def convert(
@@ -92,9 +96,9 @@ def convert(
     Args:
       checkpoint: from `open_checkpoint`.
       target: the folder to write; must not exist. It is written under a temporary name and renamed when it is complete.
-      to: `orbax`, `huggingface` or `meta`.
+      to: `orbax`, `huggingface`, `meta` or, of a model that was trained with adapters, `peft`.
       dtype: `float32`, `float16` or `bfloat16`; by default the checkpoint's.
-      options: of the format: `shards` for meta, `file_bytes` for huggingface.
+      options: of the format: `shards` for meta, `file_bytes` for huggingface, `base` for peft.
 
     Raises:
       ValueError: if the target exists, or if the checkpoint is broken or does not fit the format.
@@ -103,8 +107,13 @@ def convert(
     target = local_folder(target)
     if target.exists():
         raise BadCheckpoint(f"{target} exists; choose another target, or move it away")
-    stored = DTYPES[dtype] if dtype else checkpoint.dtype
-    size = sum(piece.size for piece in pieces(checkpoint.config, checkpoint.head))
+    adapters = checkpoint.adapters if to == "peft" else None
+    stored = DTYPES[dtype] if dtype else (adapters or checkpoint).dtype
+    if adapters:
+        shapes = trained_shapes(checkpoint.config, checkpoint.head, adapters.config)
+        size = sum(math.prod(shape) for shape in shapes.values())
+    else:
+        size = sum(piece.size for piece in pieces(checkpoint.config, checkpoint.head))
     target.parent.mkdir(parents=True, exist_ok=True)
     _check_space(target.parent, size * stored.itemsize)
     draft = target.parent / f"{target.name}.partial"
@@ -147,6 +156,7 @@ def _refuse_unused_flags(source: str) -> None:
         ("shards", _TO.value == "meta", "--to=meta"),
         ("file_bytes", _TO.value == "huggingface", "--to=huggingface"),
         ("kv_pooling", _KV_HEADS.value is not None, "--kv_heads"),
+        ("base", "peft" in (source, _TO.value), "--to=peft, or a source in PEFT's format"),
         ("max_length", source == "meta", f"a source in Meta's format; this one, {source}, says its own"),
     ):
         if flags.FLAGS[flag].present and not used:
@@ -157,11 +167,15 @@ def main(argv: list[str]) -> None:
     """Reads the flags and converts."""
     if len(argv) > 1:
         raise app.UsageError(f"unknown arguments: {' '.join(argv[1:])}")
-    options = {"meta": {"shards": _SHARDS.value}, "huggingface": {"file_bytes": _FILE_BYTES.value}}.get(_TO.value, {})
+    options = {
+        "meta": {"shards": _SHARDS.value},
+        "huggingface": {"file_bytes": _FILE_BYTES.value},
+        "peft": {"base": _BASE.value},
+    }.get(_TO.value, {})
     if logging.get_verbosity() < logging.DEBUG:
         hide_absent_platforms()
     try:
-        checkpoint = open_checkpoint(_SOURCE.value, _MAX_LENGTH.value)
+        checkpoint = open_checkpoint(_SOURCE.value, _MAX_LENGTH.value, "" if _TO.value == "peft" else _BASE.value)
         _refuse_unused_flags(checkpoint.kind)
         if _TOKENIZER.value:
             tokenizer = pathlib.Path(expand_home(_TOKENIZER.value))

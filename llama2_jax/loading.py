@@ -18,8 +18,10 @@ import jax
 from jax.sharding import Mesh
 
 from llama2_jax.inference.generate import Sampling, generate
+from llama2_jax.interop.adapters import HEAD, StoredAdapters, trained_shapes, with_adapters
 from llama2_jax.interop.checkpoint import (
     DTYPES,
+    STACKED,
     Checkpoint,
     check_tokenizer,
     local_folder,
@@ -30,6 +32,7 @@ from llama2_jax.interop.hub_model import local_model
 from llama2_jax.interop.huggingface import open_huggingface
 from llama2_jax.interop.loading import load_params
 from llama2_jax.interop.meta import LENGTH, open_meta
+from llama2_jax.interop.peft import base_of, open_peft
 from llama2_jax.interop.recognise import recognise
 from llama2_jax.models.config import ModelConfig
 from llama2_jax.models.heads import HEADS, build_model
@@ -37,7 +40,8 @@ from llama2_jax.models.llama import LanguageModel, ScalarModel
 from llama2_jax.paths import absolute
 from llama2_jax.text.dialogue import Message, encode_prompt
 from llama2_jax.text.tokenizer import Tokenizer
-from llama2_jax.training.model_folder import check_head, load_model_description, tokenizer_path
+from llama2_jax.training.adaptation import Adaptation
+from llama2_jax.training.model_folder import check_head, load_adaptation, load_model_description, tokenizer_path
 from llama2_jax.training.stored_params import ParamsReader
 
 
@@ -123,7 +127,8 @@ def load(
     Args:
       path: a local folder in one of three formats, recognised by its files: this project's (model.json with
         checkpoints/, such as a stage's folder), Hugging Face's (config.json), or Meta's (params.json). Or a model on
-        the Hugging Face hub in one of them, hf://<org>/<name>[@<revision>], which is downloaded once.
+        the Hugging Face hub in one of them, hf://<org>/<name>[@<revision>], which is downloaded once. Adapters, this
+        project's or PEFT's (adapter_config.json), are added to the model that they name.
       mesh: devices to split the parameters over (sharding.mesh.make_mesh); each part is read directly onto its device.
         By default all are on the first one.
       dtype: of the parameters: `float32`, which training and the objectives need; None for the network's compute
@@ -146,12 +151,13 @@ def load(
     return Llama(config, build_model(config, checkpoint.head, mesh), params, tokenizer)
 
 
-def open_checkpoint(path: str | pathlib.Path, max_length: int = LENGTH) -> Checkpoint:
-    """Opens a model in any of the three formats without reading its values.
+def open_checkpoint(path: str | pathlib.Path, max_length: int = LENGTH, base: str = "") -> Checkpoint:
+    """Opens a model in any of the formats without reading its values; adapters with their base, as one model.
 
     Args:
       path: a local folder, or a model on the Hugging Face hub, hf://<org>/<name>[@<revision>].
       max_length: the longest sequence in tokens; only used for Meta's format, which does not store it.
+      base: the model that adapters in PEFT's format belong to; by default the one that they name.
 
     Raises:
       ValueError: if it is not a model or a broken one; the message names the file and what is wrong with it.
@@ -162,19 +168,52 @@ def open_checkpoint(path: str | pathlib.Path, max_length: int = LENGTH) -> Check
         return open_huggingface(folder)
     if kind == "meta":
         return open_meta(folder, max_length)
+    if kind == "peft":
+        return _open_peft(folder, base or base_of(folder), max_length)
     config, head = load_model_description(folder)
-    reader = ParamsReader(folder, parameter_shapes(config, head))
     tokenizer = tokenizer_path(folder)
     if tokenizer is not None:
-        check_tokenizer(pathlib.Path(tokenizer), config.vocab_size)
+        tokenizer = pathlib.Path(tokenizer)
+        check_tokenizer(tokenizer, config.vocab_size)
+    if adaptation := load_adaptation(folder):
+        adaptation.check_base(folder)
+        base = open_checkpoint(adaptation.base, max_length)
+        adapted = with_adapters(
+            base, _stored_adapters(folder, config, head, adaptation), "orbax", folder, tokenizer or base.tokenizer_model
+        )
+        return dataclasses.replace(adapted, config=config)
+    reader = ParamsReader(folder, parameter_shapes(config, head))
     return Checkpoint(
         kind="orbax",
         folder=folder,
         config=config,
         head=head,
         dtype=widest(reader.dtypes.values()),
-        tokenizer_model=tokenizer and pathlib.Path(tokenizer),
+        tokenizer_model=tokenizer,
         read=reader.read,
+    )
+
+
+def _open_peft(folder: pathlib.Path, base: str, max_length: int) -> Checkpoint:
+    opened = open_checkpoint(base, max_length)
+    tokenizer = folder / "tokenizer.model"
+    if tokenizer.exists():
+        check_tokenizer(tokenizer, opened.config.vocab_size)
+    else:
+        tokenizer = opened.tokenizer_model
+    return with_adapters(opened, open_peft(folder, opened.config, base), "peft", folder, tokenizer)
+
+
+def _stored_adapters(folder: pathlib.Path, config: ModelConfig, head: str, adaptation: Adaptation) -> StoredAdapters:
+    shapes = trained_shapes(config, head, adaptation.adapters)
+    # A reader keeps one parameter's chunks: each factor has its own, small as they are.
+    readers = {name: ParamsReader(folder, {name: shape}) for name, shape in shapes.items()}
+    return StoredAdapters(
+        adaptation.adapters,
+        str(adaptation.base),
+        widest(dtype for reader in readers.values() for dtype in reader.dtypes.values()),
+        lambda target, factor, layer: readers[f"{STACKED}{target}/{factor}"].read(f"{STACKED}{target}/{factor}", layer),
+        (lambda: readers[HEAD].read(HEAD)) if head == "scalar" else None,
     )
 
 

@@ -13,6 +13,15 @@ from experiments.parts.shared_settings import all_shared, shared
 # Section 2.2. moments_dtype may be bfloat16: half the memory of AdamW's moments.
 ADAMW = {"b1": 0.9, "b2": 0.95, "eps": 1e-5, "weight_decay": 0.1, "clip": 1.0, "moments_dtype": "float32"}
 
+# Low-rank adapters (Hu et al. 2021, arXiv 2106.09685) in place of all parameters, where the rank is not 0. The paper of
+# Llama 2 trains all. Adapters want about ten times the learning rate.
+ADAPTERS = {
+    "rank": 0,
+    "alpha": 16.0,
+    "targets": ("query", "key", "value", "output", "gate", "up", "down"),
+    "dropout": 0.0,
+}
+
 
 def optimization(
     config: ConfigDict,
@@ -22,13 +31,14 @@ def optimization(
     warmup_fraction: float | FieldReference = 0.0,
     final_fraction: float = 0.1,
 ) -> dict:
-    """Returns what all training stages have: the optimizer, and a cosine to a tenth of the peak (section 2.2)."""
+    """Returns what all training stages have: the optimizer, a cosine to a tenth of the peak (section 2.2), adapters."""
     return {
         "learning_rate": learning_rate,
         "warmup_steps": warmup_steps,  # at least so many
         "warmup_fraction": warmup_fraction,  # and at least this part of all steps
         "final_learning_rate_fraction": final_fraction,
         "optimizer": all_shared(config.optimizer),
+        "adapters": all_shared(config.adapters),
     }
 
 

@@ -64,7 +64,7 @@ def abstract_weights(config: ModelConfig, params: Any) -> DecodingWeights:
             # On a mesh of one device: a parameter's spec does not suit weights of fewer dimensions.
             sharding = NamedSharding(sharding.mesh, PartitionSpec())
         return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), shapes)
-    return with_shardings(shapes, weight_shardings(config, mesh))
+    return with_shardings(shapes, weight_shardings(config, mesh, shapes.layers))
 
 
 def compile_prefill(config: ModelConfig, weights: Any, shapes: GenerationShapes) -> jax.stages.Compiled:

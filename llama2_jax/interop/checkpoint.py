@@ -48,7 +48,7 @@ class Checkpoint:
     """An opened model on disk: its names, shapes and file sizes are checked, its values not yet read.
 
     Attributes:
-      kind: `orbax`, `huggingface` or `meta`.
+      kind: `orbax`, `huggingface`, `meta` or `peft`.
       folder: of the files.
       config: the network. Formats that do not say how it is computed get the defaults, in bfloat16 for 16-bit weights.
       head: `language` or `scalar`.
@@ -56,6 +56,7 @@ class Checkpoint:
       tokenizer_model: the model's SentencePiece model, if there is one.
       read: (name, layer=None, index=None) -> the piece, or the part of it that the index selects, in the dtype as
         stored. The result may be a view of the file: copy it to keep it.
+      adapters: interop/adapters.py's, of a model that was trained with some; `read` has them added already.
     """
 
     kind: str
@@ -65,6 +66,7 @@ class Checkpoint:
     dtype: np.dtype
     tokenizer_model: pathlib.Path | None
     read: Callable[..., np.ndarray]
+    adapters: Any = None
 
 
 @dataclasses.dataclass(frozen=True)

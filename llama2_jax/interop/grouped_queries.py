@@ -46,7 +46,8 @@ def with_kv_heads(checkpoint: Checkpoint, kv_heads: int, pooling: str = "mean", 
             pooled = _pool(checkpoint.read(name, layer), kv_heads, config.head_dim, pooling)
         return pooled if index is None else pooled[index]
 
-    return dataclasses.replace(checkpoint, config=dataclasses.replace(config, kv_heads=kv_heads), read=read)
+    config = dataclasses.replace(config, kv_heads=kv_heads)
+    return dataclasses.replace(checkpoint, config=config, read=read, adapters=None)
 
 
 def _pool(matrix: np.ndarray, kv_heads: int, head_dim: int, pooling: str) -> np.ndarray:

@@ -16,6 +16,7 @@ _WEIGHTS = {
     "model.json": ("checkpoints/*",),
     "config.json": ("model*.safetensors", "pytorch_model*.bin"),
     "params.json": ("consolidated.*.pth",),
+    "adapter_config.json": ("adapter_model.safetensors",),
 }
 
 

@@ -8,11 +8,12 @@ KINDS = {
     "orbax": "model.json with checkpoints/ (a model of this project)",
     "huggingface": "config.json with model.safetensors or pytorch_model.bin",
     "meta": "params.json with consolidated.00.pth",
+    "peft": "adapter_config.json with adapter_model.safetensors (adapters of another model)",
 }
 
 
 def recognise(path: epath.PathLike) -> str:
-    """Returns `orbax`, `huggingface` or `meta`.
+    """Returns `orbax`, `huggingface`, `meta` or `peft`.
 
     Raises:
       BadCheckpoint: if the folder is absent, or contains none of them, or more than one.
@@ -22,7 +23,7 @@ def recognise(path: epath.PathLike) -> str:
         raise BadCheckpoint(
             f"{folder} {'is a file' if folder.exists() else 'does not exist'}; expected a folder with a model"
         )
-    marks = {"orbax": "model.json", "huggingface": "config.json", "meta": "params.json"}
+    marks = {"orbax": "model.json", "huggingface": "config.json", "meta": "params.json", "peft": "adapter_config.json"}
     found = [kind for kind, mark in marks.items() if (folder / mark).exists()]
     if len(found) == 1:
         return found[0]

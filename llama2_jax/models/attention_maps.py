@@ -14,9 +14,8 @@ from jaxtyping import Array, Float, Int
 from llama2_jax.models.attention import attention
 from llama2_jax.models.attention_xla import MASKED, query_chunks
 from llama2_jax.models.config import ModelConfig
-from llama2_jax.models.layer import LAYER_AXES, embed, output_and_mlp, queries_keys_values
+from llama2_jax.models.layer import LayerWeights, computed_weights, embed, output_and_mlp, queries_keys_values
 from llama2_jax.models.rope import rotation
-from llama2_jax.models.weights import cast_and_gather
 
 
 def attention_maps(
@@ -40,12 +39,9 @@ def attention_maps(
     trunk = params["trunk"]
     rope = rotation(positions, config.head_dim, config.rope_theta)
 
-    def step(carry: tuple[Array, Array], stored: Mapping[str, Array]) -> tuple[tuple[Array, Array], None]:
+    def step(carry: tuple[Array, Array], stored: LayerWeights) -> tuple[tuple[Array, Array], None]:
         x, maps = carry
-        weights = {
-            name: cast_and_gather(weight, config.compute_dtype, mesh, LAYER_AXES[name], gathered=True)
-            for name, weight in stored.items()
-        }
+        weights = computed_weights(stored, config, mesh, gathered=True)
         q, k, v = queries_keys_values(weights, x, rope, config, mesh)
         x = output_and_mlp(weights, x, attention(q, k, v, segment_ids, config.attention, mesh), config, mesh)
         return (x, jnp.maximum(maps, _largest_over_heads(q, k, segment_ids))), None

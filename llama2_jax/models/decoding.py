@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Float, Int
 
+from llama2_jax.models.adapters import AdaptedMatrix, Weight, map_weight
 from llama2_jax.models.attention import attention, program_device
 from llama2_jax.models.attention_xla import cached_attention
 from llama2_jax.models.config import ModelConfig
@@ -49,14 +50,17 @@ def weight_rules(config: ModelConfig) -> Rules:
     return GATHERED if config.consolidate_weights else RULES
 
 
-def weight_shardings(config: ModelConfig, mesh: Mesh) -> DecodingWeights:
-    """Returns the sharding of each weight."""
+def weight_shardings(config: ModelConfig, mesh: Mesh, layers: Sequence[LayerWeights] = ()) -> DecodingWeights:
+    """Returns the sharding of each weight, of the layers for those that are given (arrays or their shapes)."""
 
-    def sharding(axes: tuple[str, ...]) -> NamedSharding:
+    def sharding(axes: Sequence[str | None]) -> NamedSharding:
         return NamedSharding(mesh, partition_spec(axes, weight_rules(config)))
 
-    layers = tuple({name: sharding(axes) for name, axes in LAYER_AXES.items()} for _ in range(config.layers))
-    return DecodingWeights(sharding(EMBEDDING_AXES), layers, sharding(NORM_AXES), sharding(HEAD_AXES))
+    of_layers = tuple(
+        {name: map_weight(lambda _, axes: sharding(axes), one, LAYER_AXES[name]) for name, one in weights.items()}
+        for weights in layers
+    )
+    return DecodingWeights(sharding(EMBEDDING_AXES), of_layers, sharding(NORM_AXES), sharding(HEAD_AXES))
 
 
 def decoding_weights(params: dict[str, Any], config: ModelConfig, mesh: Mesh | None = None) -> DecodingWeights:
@@ -74,16 +78,25 @@ def decoding_weights(params: dict[str, Any], config: ModelConfig, mesh: Mesh | N
     )
 
 
-def unstack(
-    stacked: Float[Array, "layers ..."], axes: tuple[str, ...], config: ModelConfig, mesh: Mesh | None
-) -> tuple[Float[Array, "..."], ...]:
-    """Returns one kind of weight of each layer as decoding reads it, from those of all layers stacked on axis 0."""
-    # Cast before unstacking: one pass over the stack, and the weights are gathered in the compute dtype.
-    layers = jnp.unstack(stacked.astype(config.compute_dtype))
-    return tuple(constrain(weight, mesh, axes, weight_rules(config)) for weight in layers)
+def unstack(stacked: Weight, axes: tuple[str, ...], config: ModelConfig, mesh: Mesh | None) -> tuple[Weight, ...]:
+    """Returns one kind of weight of each layer as decoding reads it, from those of all layers stacked on axis 0.
+
+    An adapted matrix stays one: in 16 bits its sum would lose what the adapter adds to it.
+    """
+
+    def unstacked(stack: Float[Array, "layers ..."], axes: Sequence[str | None]) -> list[Float[Array, "..."]]:
+        # Cast before unstacking: one pass over the stack, and the weights are gathered in the compute dtype.
+        layers = jnp.unstack(stack.astype(config.compute_dtype))
+        return [constrain(weight, mesh, axes, weight_rules(config)) for weight in layers]
+
+    if not isinstance(stacked, AdaptedMatrix):
+        return tuple(unstacked(stacked, axes))
+    split = map_weight(unstacked, stacked, axes)
+    factors = zip(split.base, split.a, split.b, strict=True)
+    return tuple(stacked.replace(base=base, a=a, b=b) for base, a, b in factors)
 
 
-def by_layer(weights: Mapping[str, Sequence[Array]]) -> tuple[LayerWeights, ...]:
+def by_layer(weights: Mapping[str, Sequence[Weight]]) -> tuple[LayerWeights, ...]:
     """Returns the weights of each layer, from the layers of each weight."""
     return tuple(dict(zip(weights, layer, strict=True)) for layer in zip(*weights.values(), strict=True))
 

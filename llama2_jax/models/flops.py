@@ -5,6 +5,7 @@ counted are the embedding (a look-up), norms, softmax and whatever a backward pa
 twice the operations of the forward pass.
 """
 
+from llama2_jax.models.adapters import AdapterConfig, matrix_shapes
 from llama2_jax.models.config import ModelConfig
 
 
@@ -31,6 +32,16 @@ def forward_flops(config: ModelConfig, rows: int, length: int, head: str = "lang
     return layer_flops(config, rows * length, length / 2) + head_flops(config, rows * length, head)
 
 
-def training_flops(config: ModelConfig, rows: int, length: int, head: str = "language") -> float:
-    """Returns the operations of a training step on full rows: about 6 a token and parameter, and attention."""
-    return 3.0 * forward_flops(config, rows, length, head)
+def training_flops(
+    config: ModelConfig, rows: int, length: int, head: str = "language", adapters: AdapterConfig | None = None
+) -> float:
+    """Returns the operations of a training step on full rows: about 6 a token and parameter, and attention.
+
+    Where only adapters are trained, the backward pass needs no gradients of the frozen matrices: about 4.
+    """
+    forward = forward_flops(config, rows, length, head)
+    if adapters is None:
+        return 3.0 * forward
+    attention = layer_flops(config, rows * length, length / 2) - layer_flops(config, rows * length, 0)
+    added = sum(adapters.rank * sum(matrix_shapes(config)[name]) for name in adapters.targets) * config.layers
+    return 2.0 * forward + attention + 6.0 * rows * length * added

@@ -5,7 +5,7 @@ carry the names by which models/remat.py keeps them for the backward pass.
 """
 
 import types
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -13,13 +13,14 @@ from jax.ad_checkpoint import checkpoint_name
 from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int
 
+from llama2_jax.models.adapters import AdaptedMatrix, Weight, map_weight
 from llama2_jax.models.attention import attention
 from llama2_jax.models.config import ModelConfig
 from llama2_jax.models.rope import Rotation, rotate
 from llama2_jax.models.weights import cast_and_gather
 from llama2_jax.sharding.axes import RULES, Rules, constrain
 
-LayerWeights = Mapping[str, Float[Array, "..."]]
+LayerWeights = Mapping[str, Weight]
 Heads = Float[Array, "rows length heads head_dim"]
 Hidden = Float[Array, "rows length dim"]
 
@@ -70,13 +71,18 @@ def layer(
     """Applies a layer in training and scoring, with attention within the segments of packed rows."""
     # Only if the backward pass recomputes the layer: with "none" it would keep the gathered weights of all layers, so
     # there the compiler gathers them at each product.
-    gathered = config.remat != "none"
-    weights = {
-        name: cast_and_gather(weight, config.compute_dtype, mesh, LAYER_AXES[name], gathered)
-        for name, weight in weights.items()
-    }
+    weights = computed_weights(weights, config, mesh, gathered=config.remat != "none")
     q, k, v = queries_keys_values(weights, x, rope, config, mesh)
     return output_and_mlp(weights, x, attention(q, k, v, segment_ids, config.attention, mesh), config, mesh)
+
+
+def computed_weights(weights: LayerWeights, config: ModelConfig, mesh: Mesh | None, gathered: bool) -> LayerWeights:
+    """Returns a layer's stored weights in the computation's form; see `cast_and_gather`."""
+
+    def computed(array: Float[Array, "..."], axes: Sequence[str | None]) -> Float[Array, "..."]:
+        return cast_and_gather(array, config.compute_dtype, mesh, axes, gathered)
+
+    return {name: map_weight(computed, weight, LAYER_AXES[name]) for name, weight in weights.items()}
 
 
 def queries_keys_values(
@@ -109,8 +115,11 @@ def _named(x: Heads, name: str) -> Heads:
     return checkpoint_name(x.reshape(*x.shape[:2], -1), name).reshape(x.shape)
 
 
-def matmul(x: Hidden, matrix: Float[Array, "inputs outputs"]) -> Hidden:
-    """Returns x @ matrix."""
+def matmul(x: Hidden, matrix: Weight) -> Hidden:
+    """Returns x @ matrix; with an adapter, x W + scale (x A) B (Hu et al. 2021, equation 3)."""
+    if isinstance(matrix, AdaptedMatrix):
+        low_rank = matmul(matmul(matrix.adapter_inputs(x), matrix.a), matrix.b)
+        return matmul(x, matrix.base) + matrix.scale * low_rank
     # Rows and length are flattened: the gradient of a product with two batch dimensions transposes its operands, which
     # takes longer on the CPU than the product.
     return (x.reshape(-1, x.shape[-1]) @ matrix.astype(x.dtype)).reshape(*x.shape[:-1], -1)

@@ -25,6 +25,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Float, Int
 
 from llama2_jax.models import decoding
+from llama2_jax.models.adapters import AdaptedMatrix, Weight, matrix_shapes
 from llama2_jax.models.config import ModelConfig
 from llama2_jax.models.kv_cache import KVCache
 from llama2_jax.models.layer import EMBEDDING_AXES, LAYER_AXES, NORM_AXES, embed, layer, rms_norm
@@ -53,11 +54,15 @@ class Layer(nn.Module):
     def __call__(
         self, x: Float[Array, "rows length dim"], rope: Rotation, segment_ids: Tokens
     ) -> tuple[Float[Array, "rows length dim"], None]:
-        weights = {
-            name: self.param(name, nn.with_logical_partitioning(init, LAYER_AXES[name]), shape)
-            for name, (init, shape) in _layer_parameters(self.config).items()
-        }
+        weights = {name: self._weight(name, *made) for name, made in _layer_parameters(self.config).items()}
         return layer(weights, x, rope, segment_ids, self.config, self.mesh), None
+
+    def _weight(self, name: str, init: nn.initializers.Initializer, shape: tuple[int, ...]) -> Weight:
+        # An adapted matrix is three arrays, which `param` would compare with the one array that it initialises.
+        stored = self.get_variable("params", name)
+        if isinstance(stored, AdaptedMatrix):
+            return stored
+        return self.param(name, nn.with_logical_partitioning(init, LAYER_AXES[name]), shape)
 
 
 def _layer_stack(config: ModelConfig) -> type[nn.Module]:
@@ -80,17 +85,15 @@ def _layer_parameters(config: ModelConfig) -> dict[str, tuple[nn.initializers.In
     """Returns the initialiser and the shape of each parameter of a layer."""
     ones, normal = nn.initializers.ones, nn.initializers.normal(INIT_STD)
     residual = nn.initializers.normal(INIT_STD * (2 * config.layers) ** -0.5)
-    dim, kv_dim, hidden = config.dim, config.kv_heads * config.head_dim, config.ffn_hidden
+    dim, shapes = config.dim, matrix_shapes(config)
+    # In this order: Linen draws one parameter after the other.
     return {
         "attention_norm": (ones, (dim,)),
-        "query": (normal, (dim, dim)),
-        "key": (normal, (dim, kv_dim)),
-        "value": (normal, (dim, kv_dim)),
-        "output": (residual, (dim, dim)),
+        **{name: (normal, shapes[name]) for name in ("query", "key", "value")},
+        "output": (residual, shapes["output"]),
         "ffn_norm": (ones, (dim,)),
-        "gate": (normal, (dim, hidden)),
-        "up": (normal, (dim, hidden)),
-        "down": (residual, (hidden, dim)),
+        **{name: (normal, shapes[name]) for name in ("gate", "up")},
+        "down": (residual, shapes["down"]),
     }
 
 

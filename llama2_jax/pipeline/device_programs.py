@@ -26,9 +26,12 @@ from llama2_jax.inference.abstract import (
 )
 from llama2_jax.inference.continuations import rows_at_once
 from llama2_jax.inference.score import scoring_batch_size
+from llama2_jax.models.adapters import AdapterConfig, adapt, is_adapted, separate, trained_shardings
+from llama2_jax.models.adapters import abstract_trained as abstract_adapters
 from llama2_jax.models.config import ModelConfig
 from llama2_jax.models.flops import forward_flops, head_flops, layer_flops, training_flops
 from llama2_jax.models.heads import abstract_params, build_model
+from llama2_jax.models.layer import LAYER_AXES
 from llama2_jax.models.llama import parameter_shardings
 from llama2_jax.pipeline.model_training import (
     batch_array_sharding,
@@ -36,6 +39,7 @@ from llama2_jax.pipeline.model_training import (
     language_model_step,
     splittable_rows,
 )
+from llama2_jax.pipeline.trainable import adapter_config
 from llama2_jax.sharding.mesh import row_multiple
 from llama2_jax.sizing.abstract import compile_abstract, with_shardings
 from llama2_jax.sizing.programs import Program, ResidentModel
@@ -46,26 +50,40 @@ LONGEST_PROMPTS = "prompts are as long as model.max_length - max_new_tokens allo
 TURN_AFTER_TURN = "dialogues, which are read in small blocks, are counted as if each turn's prompt were prefilled whole"
 
 
-def abstract_model(name: str, model: ModelConfig, mesh: Mesh, head: str = "language") -> ResidentModel:
-    """Returns a model that is only applied; the head is "language" or "scalar"."""
-    return ResidentModel(name, _abstract_params(model, mesh, head))
+def abstract_model(
+    name: str, model: ModelConfig, mesh: Mesh, head: str = "language", frozen: bool = False
+) -> ResidentModel:
+    """Returns a model that is only applied, if `frozen` in the compute dtype; the head is "language" or "scalar"."""
+    return ResidentModel(name, _abstract_params(model, mesh, head, model.compute_dtype if frozen else "float32"))
 
 
 def abstract_trained(
-    name: str, model: ModelConfig, optimizer: ConfigDict, mesh: Mesh, head: str = "language"
-) -> ResidentModel:
-    """Returns a model that is trained, with its optimizer's state as `training.state.create_state` makes it."""
-    params = _abstract_params(model, mesh, head)
+    name: str, model: ModelConfig, optimizer: ConfigDict, mesh: Mesh, head: str = "language",
+    adapters: AdapterConfig | None = None,
+) -> ResidentModel:  # fmt: skip
+    """Returns a model that is trained, or its adapters, with the optimizer's state as `create_state` makes it."""
+    params = trained = _abstract_params(model, mesh, head)
+    if adapters is not None:
+        places = trained_shardings(head, adapters, mesh, LAYER_AXES)
+        trained = with_shardings(abstract_adapters(model, head, adapters), places)
+        params = adapt(_abstract_params(model, mesh, head, model.compute_dtype), trained, adapters)
     transformation = make_optimizer(OptimizerConfig(**optimizer))
-    shardings = state_shardings(transformation, jax.tree.map(lambda leaf: leaf.sharding, params))
-    return ResidentModel(name, params, with_shardings(jax.eval_shape(transformation.init, params), shardings.opt_state))
+    shardings = state_shardings(transformation, jax.tree.map(lambda leaf: leaf.sharding, trained))
+    opt_state = with_shardings(jax.eval_shape(transformation.init, trained), shardings.opt_state)
+    return ResidentModel(name, params, opt_state)
+
+
+def adapters_of(trained: ResidentModel) -> ResidentModel:
+    """Returns the adapters of a model alone, with their optimizer's state, where the rest is counted elsewhere."""
+    return ResidentModel(f"{trained.name}, adapters", separate(trained.params)[0], trained.opt_state)
 
 
 def train_state(trained: ResidentModel) -> TrainState:
-    """Returns a trained model's abstract state, the argument of its step."""
+    """Returns a trained model's abstract state, the first argument of its step."""
     mesh = jax.tree.leaves(trained.params)[0].sharding.mesh
     replicated = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
-    return TrainState(jax.ShapeDtypeStruct((), jnp.int32, sharding=replicated), trained.params, trained.opt_state)
+    params = separate(trained.params)[0] if is_adapted(trained.params) else trained.params
+    return TrainState(jax.ShapeDtypeStruct((), jnp.int32, sharding=replicated), params, trained.opt_state)
 
 
 def abstract_batch(fields: Mapping[str, tuple[tuple[int, ...], Any]], mesh: Mesh) -> dict[str, jax.ShapeDtypeStruct]:
@@ -94,21 +112,25 @@ def train_step(
 ) -> Program:  # fmt: skip
     """Returns a compiled step of `training.step.build_train_step` on an abstract batch, all `resident` models there."""
     rate = jax.ShapeDtypeStruct((), jnp.float32)
-    compile_step = functools.partial(compile_abstract, step, train_state(trained), batch, rate)
+    frozen = (_frozen(trained.params),) if is_adapted(trained.params) else ()
+    compile_step = functools.partial(compile_abstract, step, train_state(trained), batch, rate, *frozen)
     return Program(name, compile_step, (trained,), _others(trained, resident), model_flops, calls)
 
 
 def language_model_training(settings: ConfigDict, model: ModelConfig, mesh: Mesh) -> Program:
     """Returns the step of `fit_language_model` on batches of settings.batch_size rows of settings.length tokens."""
-    trained = abstract_trained("model", model, settings.optimizer, mesh)
-    step = language_model_step(model, OptimizerConfig(**settings.optimizer), settings.accumulation, mesh)
-    flops = training_flops(model, settings.batch_size, settings.length)
+    adapters = adapter_config(settings)
+    trained = abstract_trained("model", model, settings.optimizer, mesh, adapters=adapters)
+    step = language_model_step(model, OptimizerConfig(**settings.optimizer), settings.accumulation, mesh, adapters)
+    flops = training_flops(model, settings.batch_size, settings.length, adapters=adapters)
     return train_step(step, trained, _language_batch(settings, mesh, settings.accumulation), flops)
 
 
 def held_out_loss(settings: ConfigDict, model: ModelConfig, mesh: Mesh) -> Program:
     """Returns the loss of a batch, measured now and then."""
-    applied = abstract_model("model", model, mesh)
+    applied = ResidentModel(
+        "model", abstract_trained("model", model, settings.optimizer, mesh, adapters=adapter_config(settings)).params
+    )
     loss, batch = language_model_loss(model, mesh), _language_batch(settings, mesh)
     flops = forward_flops(model, settings.batch_size, settings.length)
     compile_loss = functools.partial(compile_abstract, loss, applied.params, batch)
@@ -189,6 +211,13 @@ def _scoring(name, compile_program, model, mesh, of, resident, rows, head) -> Pr
     return Program(name, compile_program, uses, co_resident, flops, math.ceil(rows / batch_size))
 
 
+def _frozen(params: Any) -> dict[str, Any]:
+    """The argument of a step that an adapted model adds to it, as `trainable.divide` makes it."""
+    dropped = any(getattr(one, "dropout", 0) for one in params["trunk"]["layers"].values())
+    key = {"dropout_key": jax.eval_shape(lambda: jax.random.key(0))} if dropped else {}
+    return {"params": separate(params)[1], **key}
+
+
 def _others(used: ResidentModel, resident: tuple[ResidentModel, ...]) -> tuple[ResidentModel, ...]:
     return tuple(model for model in resident if model is not used)
 
@@ -199,8 +228,9 @@ def _optimizer_of(model: ResidentModel) -> tuple[ResidentModel, ...]:
 
 
 @functools.lru_cache
-def _abstract_params(model: ModelConfig, mesh: Mesh, head: str) -> Any:
-    return with_shardings(abstract_params(model, head), parameter_shardings(build_model(model, head), mesh))
+def _abstract_params(model: ModelConfig, mesh: Mesh, head: str, dtype: str = "float32") -> Any:
+    shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, dtype), abstract_params(model, head))
+    return with_shardings(shapes, parameter_shardings(build_model(model, head), mesh))
 
 
 def _language_batch(settings: ConfigDict, mesh: Mesh, accumulation: int = 1) -> dict[str, jax.ShapeDtypeStruct]:

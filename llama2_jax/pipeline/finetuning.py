@@ -13,6 +13,7 @@ from llama2_jax.pipeline.encoding import encode_row, read_sources
 from llama2_jax.pipeline.model_training import fit_language_model, held_out_loss
 from llama2_jax.pipeline.runtime import Runtime
 from llama2_jax.pipeline.stage_files import as_folders, read_jsonl
+from llama2_jax.pipeline.trainable import adapter_config, parameter_counts
 from llama2_jax.text.dialogue import EncodedDialogue, encode_dialogue
 from llama2_jax.text.tokenizer import Tokenizer
 from llama2_jax.training.model_folder import load_model
@@ -79,10 +80,10 @@ def finetune(
     steps = steps_in(batches)
     unseen = _unseen(held_out or {}, kept, settings, bos_id)
     evaluate = held_out_loss(_first_batches(unseen, settings, runtime.seed), runtime) if any(unseen.values()) else None
-    fit_language_model(
-        settings, load_model(start, runtime.mesh, "language").params, iter(batches), steps, runtime, evaluate
-    )
+    params = load_model(start, runtime.mesh, "language").params
+    fit_language_model(settings, params, iter(batches), steps, runtime, evaluate, base=start)
     return {
+        **parameter_counts("language", adapter_config(settings), runtime.model),
         "dialogues": {name: len(encoded) for name, encoded in kept.items()},
         "too_long": too_long,
         "steps": steps,

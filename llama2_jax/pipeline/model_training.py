@@ -7,18 +7,22 @@ from contextlib import AbstractContextManager
 
 import jax
 import numpy as np
+from etils import epath
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from ml_collections import ConfigDict
 
 from llama2_jax.inference.score import score_following
+from llama2_jax.models.adapters import AdapterConfig
 from llama2_jax.models.config import ModelConfig
 from llama2_jax.models.flops import training_flops
 from llama2_jax.models.heads import build_model
 from llama2_jax.models.llama import LanguageModel, Params, parameter_shardings
 from llama2_jax.objectives.next_token import count_targets, next_token_loss
-from llama2_jax.pipeline.runtime import Runtime
+from llama2_jax.pipeline.runtime import Runtime, named_key
+from llama2_jax.pipeline.trainable import adapter_config, completion, divide, step_shardings
 from llama2_jax.sharding.mesh import batch_sharding, data_parallel_size
 from llama2_jax.sizing.chips import peak_flops
+from llama2_jax.training.adaptation import Adaptation
 from llama2_jax.training.loop import FitSettings, fit
 from llama2_jax.training.model_folder import save_model_description
 from llama2_jax.training.optimizer import OptimizerConfig, make_optimizer
@@ -38,6 +42,7 @@ def fit_language_model(
     steps: int,
     runtime: Runtime,
     evaluate: Evaluate | None = None,
+    base: epath.Path | None = None,
 ) -> Params:
     """Trains a language model on next tokens under the batches' loss masks; returns its parameters.
 
@@ -50,12 +55,17 @@ def fit_language_model(
       steps: how many.
       runtime: the stage's.
       evaluate: measures of parameters, logged every `settings.evaluate_every` steps; see `held_out_loss`.
+      base: as for `fit_model`.
     """
     step = language_model_step(
-        runtime.model, OptimizerConfig(**settings.optimizer), settings.accumulation, runtime.mesh
+        runtime.model,
+        OptimizerConfig(**settings.optimizer),
+        settings.accumulation,
+        runtime.mesh,
+        adapter_config(settings),
     )
     shard = functools.partial(shard_rows, mesh=runtime.mesh, accumulation=settings.accumulation)
-    return fit_model("language", settings, params, step, batches, steps, runtime, evaluate, shard)
+    return fit_model("language", settings, params, step, batches, steps, runtime, evaluate, shard, base)
 
 
 def fit_model(
@@ -68,28 +78,49 @@ def fit_model(
     runtime: Runtime,
     evaluate: Evaluate | None = None,
     shard: Callable[[dict], dict] | None = None,
+    base: epath.Path | None = None,
 ) -> Params:
     """Runs the training loop in the stage's folder, from its newest checkpoint; returns the parameters.
+
+    With `settings.adapters` only adapters are trained and saved (trainable.py).
 
     Args:
       head: "language" or "scalar".
       settings, params, batches, steps, runtime, evaluate: as for `fit_language_model`.
-      step: from `build_train_step`.
+      step: from `build_model_step`, with the same adapters.
       shard: puts a batch on the devices; by default `shard_batch`.
+      base: the folder of the model that `params` are of, which adapters belong to.
+
+    Raises:
+      ValueError: if adapters are to be trained and there is no base.
     """
-    save_model_description(runtime.folder, runtime.model, head)
+    adapters = adapter_config(settings)
+    if adapters is not None and base is None:
+        raise ValueError(f"{runtime.stage}: adapters.rank={adapters.rank}, but there is no model to adapt")
+    adaptation = None if adapters is None else Adaptation.to(base, adapters)
+    save_model_description(runtime.folder, runtime.model, head, adaptation)
+    trainable = divide(head, params, adapters, named_key(runtime.key, "adapters"), runtime)
     plan = FitSettings(
         steps=steps,
         learning_rate=learning_rate(settings, steps),
         save_every=settings.save_every,
         log_every=settings.log_every,
         evaluate_every=settings.get("evaluate_every", 0),
-        throughput=throughput(runtime, settings.length, head),
+        throughput=throughput(runtime, settings.length, head, adapters),
     )
     shard = shard or functools.partial(shard_batch, mesh=runtime.mesh)
     with stage_session(runtime) as session:
-        state = create_state(params, make_optimizer(OptimizerConfig(**settings.optimizer)))
-        return fit(state, step, batches, session, plan, evaluate=evaluate, shard_batch=shard).params
+        state = create_state(trainable.trained, make_optimizer(OptimizerConfig(**settings.optimizer)))
+        state = fit(
+            state,
+            trainable.bind(step),
+            batches,
+            session,
+            plan,
+            evaluate=evaluate and (lambda trained: evaluate(trainable.complete(trained))),
+            shard_batch=shard,
+        )
+        return trainable.complete(state.params)
 
 
 def stage_session(runtime: Runtime, checkpoints: str = "checkpoints") -> AbstractContextManager[Session]:
@@ -99,9 +130,9 @@ def stage_session(runtime: Runtime, checkpoints: str = "checkpoints") -> Abstrac
     )
 
 
-def throughput(runtime: Runtime, length: int, head: str) -> Throughput:
+def throughput(runtime: Runtime, length: int, head: str, adapters: AdapterConfig | None = None) -> Throughput:
     """Returns what MFU is measured by: full rows of `length` tokens, each one sequence."""
-    flops = training_flops(runtime.model, 1, length, head) / length
+    flops = training_flops(runtime.model, 1, length, head, adapters) / length
     return Throughput(flops, peak_flops(runtime.mesh.devices.flat))
 
 
@@ -126,9 +157,10 @@ def check_schedule(settings: ConfigDict, most: float, batch_size: int) -> None:
 
     Raises:
       ValueError: if the warm-up never ends, the batch cannot be divided into `accumulation` microbatches, or the
-        optimizer has a wrong setting.
+        optimizer or the adapters have a wrong setting.
     """
     OptimizerConfig(**settings.optimizer)
+    adapter_config(settings)
     if settings.warmup_steps >= most:
         raise ValueError(
             f"warmup_steps={settings.warmup_steps} in a run of at most {most:.0f} steps: the learning rate would not "
@@ -204,6 +236,7 @@ def build_model_step(
     mesh: Mesh,
     accumulation: int = 1,
     stacked: bool = False,
+    adapters: AdapterConfig | None = None,
 ) -> TrainStep:
     """Returns the compiled step of a model; to be cached by the caller, so that stages of the same shapes share it.
 
@@ -213,17 +246,28 @@ def build_model_step(
       count: `count(batch)` of the whole batch: what `loss` divides by.
       model, optimizer, mesh: what is trained, how and where.
       accumulation, stacked: how a batch is divided into microbatches; see `build_train_step`.
+      adapters: what alone is trained; None for all parameters.
     """
     module = build_model(model, head, mesh)
     loss = functools.partial(loss, module)
-    shardings = parameter_shardings(module, mesh)
-    return build_train_step(loss, count, make_optimizer(optimizer), accumulation, shardings, stacked)
+    shardings = step_shardings(head, adapters, mesh, parameter_shardings(module, mesh))
+    return build_train_step(
+        loss, count, make_optimizer(optimizer), accumulation, shardings, stacked, completion(adapters)
+    )
 
 
 @functools.lru_cache
-def language_model_step(model: ModelConfig, optimizer: OptimizerConfig, accumulation: int, mesh: Mesh) -> TrainStep:
+def language_model_step(
+    model: ModelConfig,
+    optimizer: OptimizerConfig,
+    accumulation: int,
+    mesh: Mesh,
+    adapters: AdapterConfig | None = None,
+) -> TrainStep:
     """Returns the compiled step of pretraining and all fine-tuning."""
-    return build_model_step("language", _next_token_loss, _count_targets, model, optimizer, mesh, accumulation)
+    return build_model_step(
+        "language", _next_token_loss, _count_targets, model, optimizer, mesh, accumulation, adapters=adapters
+    )
 
 
 @functools.lru_cache

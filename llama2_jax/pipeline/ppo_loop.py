@@ -17,7 +17,8 @@ from llama2_jax.pipeline.model_training import learning_rate, shard_batch, stage
 from llama2_jax.pipeline.ppo_guards import REFERENCE, SAMPLER, TRAINING, check_agreement, tolerance
 from llama2_jax.pipeline.ppo_steps import ppo_critic_step, ppo_policy_step
 from llama2_jax.pipeline.rollouts import Rollouts
-from llama2_jax.pipeline.runtime import Runtime
+from llama2_jax.pipeline.runtime import Runtime, named_key
+from llama2_jax.pipeline.trainable import Trainable, adapter_config, divide
 from llama2_jax.sharding.mesh import row_multiple
 from llama2_jax.training.checkpoint_folder import CheckpointError
 from llama2_jax.training.checkpoints import Checkpoints
@@ -110,12 +111,14 @@ def iterate(config: ConfigDict, policy: Params, critic: Params, environment: Env
 
     Args:
       config: the stage's.
-      policy: the parameters to start from; not used up.
-      critic: the reward model whose trunk the critic starts from; not used up.
+      policy: the parameters to start from; not used up. With adapters they are the policy's frozen ones.
+      critic: the reward model whose trunk the critic starts from; not used up. With adapters it is the critic's frozen
+        one.
       environment: prompts, experience and evaluation.
       runtime: the stage's; the best policy is left in its folder's checkpoints/.
     """
-    states, progress = _initial(config, policy, critic), Progress()
+    models = _models(config, policy, critic, runtime)
+    states, progress = _initial(config, models), Progress()
     with (
         stage_session(runtime, "iterations") as session,
         Checkpoints(runtime.folder / "checkpoints") as best,
@@ -131,12 +134,12 @@ def iterate(config: ConfigDict, policy: Params, critic: Params, environment: Env
             while True:
                 iteration = progress.iteration
                 stops = session.interruption.in_any_process()()
-                progress = _evaluate_and_save(config, states, progress, session, best, environment, stops)
+                progress = _evaluate_and_save(config, models, states, progress, session, best, environment, stops)
                 if stops:
                     raise session.stopped(iteration, config.iterations, "iteration")
                 if iteration == config.iterations or progress.waited >= config.patience or _exploits(config, progress):
                     return progress
-                states, row = _iteration(config, states, environment, iteration, runtime)
+                states, row = _iteration(config, models, states, environment, iteration, runtime)
                 session.metrics.write(iteration + 1, row)
                 session.watchdog.finished(iteration + 1)
                 bar.update()
@@ -145,25 +148,37 @@ def iterate(config: ConfigDict, policy: Params, critic: Params, environment: Env
 
 def configured_steps(config: ConfigDict, model: ModelConfig, mesh: Mesh) -> tuple[TrainStep, TrainStep]:
     """Returns the compiled steps of policy and critic."""
-    optimizer = OptimizerConfig(**config.optimizer)
-    policy_step = ppo_policy_step(model, optimizer, config.clip, config.temperature, config.accumulation, mesh)
-    return policy_step, ppo_critic_step(model, optimizer, config.value_clip, config.accumulation, mesh)
+    optimizer, adapters = OptimizerConfig(**config.optimizer), adapter_config(config)
+    policy_step = ppo_policy_step(
+        model, optimizer, config.clip, config.temperature, config.accumulation, mesh, adapters
+    )
+    return policy_step, ppo_critic_step(model, optimizer, config.value_clip, config.accumulation, mesh, adapters)
 
 
-def _initial(config: ConfigDict, policy: Params, critic: Params) -> dict[str, TrainState]:
-    optimizer = make_optimizer(OptimizerConfig(**config.optimizer))
+def _models(config: ConfigDict, policy: Params, critic: Params, runtime: Runtime) -> dict[str, Trainable]:
+    """What of the two models is trained: copies of all parameters, or adapters."""
+    adapters = adapter_config(config)
+    # The helpfulness reward model's trunk; its head is zeroed, since 0 is the mean of the whitened rewards to come.
+    critic = {"trunk": critic["trunk"], "head": jax.tree.map(jnp.zeros_like, critic["head"])}
+    if adapters is None:
+        return {
+            "policy": Trainable(jax.tree.map(jnp.copy, policy)),
+            "critic": Trainable({**critic, "trunk": jax.tree.map(jnp.copy, critic["trunk"])}),
+        }
     return {
-        "policy": create_state(jax.tree.map(jnp.copy, policy), optimizer),
-        # The helpfulness reward model's trunk; its head is zeroed, since 0 is the mean of the whitened rewards to come.
-        "critic": create_state(
-            {"trunk": jax.tree.map(jnp.copy, critic["trunk"]), "head": jax.tree.map(jnp.zeros_like, critic["head"])},
-            optimizer,
-        ),
+        name: divide(head, params, adapters, named_key(runtime.key, f"{name} adapters"), runtime)
+        for name, head, params in (("policy", "language", policy), ("critic", "scalar", critic))
     }
+
+
+def _initial(config: ConfigDict, models: Mapping[str, Trainable]) -> dict[str, TrainState]:
+    optimizer = make_optimizer(OptimizerConfig(**config.optimizer))
+    return {name: create_state(model.trained, optimizer) for name, model in models.items()}
 
 
 def _evaluate_and_save(
     config: ConfigDict,
+    models: Mapping[str, Trainable],
     states: dict[str, TrainState],
     progress: Progress,
     session: Session,
@@ -176,7 +191,7 @@ def _evaluate_and_save(
     due = iteration % config.evaluate_every == 0 or iteration == config.iterations
     # A run that resumes from a checkpoint of this iteration has evaluated it already.
     if due and progress.evaluated < iteration:
-        rewards = environment.held_out_rewards(states["policy"].params)
+        rewards = environment.held_out_rewards(models["policy"].complete(states["policy"].params))
         harmless = rewards.harmless(environment.held_out)
         means = {"held_out_reward": float(np.mean(rewards.optimised))}
         if harmless.general:
@@ -210,15 +225,22 @@ def _check_best(best: Checkpoints, progress: Progress) -> None:
 
 
 def _iteration(
-    config: ConfigDict, states: dict[str, TrainState], environment: Environment, iteration: int, runtime: Runtime
+    config: ConfigDict,
+    models: Mapping[str, Trainable],
+    states: dict[str, TrainState],
+    environment: Environment,
+    iteration: int,
+    runtime: Runtime,
 ) -> tuple[dict[str, TrainState], dict[str, float]]:
     """Experience, then one gradient step a minibatch; checks that nothing changed between sampling and training."""
-    experience = environment.rollouts(states["policy"].params, states["critic"].params, iteration)
+    whole = {name: models[name].complete(state.params) for name, state in states.items()}
+    experience = environment.rollouts(whole["policy"], whole["critic"], iteration)
     bound = tolerance(runtime.model.compute_dtype, runtime.mesh.devices.flat[0].platform)
     check_agreement(SAMPLER, experience.metrics["sampler_log_ratio_abs"], bound, iteration)
     if iteration == 0:
         check_agreement(REFERENCE, experience.metrics["reference_log_ratio_abs"], bound, iteration)
     policy_step, critic_step = configured_steps(config, runtime.model, runtime.mesh)
+    policy_step, critic_step = models["policy"].bind(policy_step), models["critic"].bind(critic_step)
     order = np.random.default_rng([runtime.seed, iteration]).permutation(len(experience.responses))
     multiple = row_multiple(runtime.mesh, accumulation=config.accumulation)
     rows = []

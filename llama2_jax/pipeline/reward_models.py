@@ -15,6 +15,7 @@ from llama2_jax.models.llama import Params
 from llama2_jax.objectives.rewards import combine
 from llama2_jax.pipeline.device_programs import abstract_model, score_tokens
 from llama2_jax.pipeline.runtime import Inputs, Runtime
+from llama2_jax.pipeline.trainable import in_compute_dtype
 from llama2_jax.sizing.programs import Program, ResidentModel
 from llama2_jax.training.model_folder import load_model
 
@@ -90,14 +91,14 @@ def piecewise_reward(
     return np.asarray(combine(safety, helpfulness, tagged, safety_threshold)).tolist()
 
 
-def load_reward_models(inputs: Inputs, runtime: Runtime, reward: Reward) -> RewardModels:
-    """Loads the stage's inputs "helpfulness" and "safety"."""
-    return RewardModels(
-        model=runtime.model,
-        helpfulness=load_model(inputs["helpfulness"], runtime.mesh, "scalar").params,
-        safety=load_model(inputs["safety"], runtime.mesh, "scalar").params,
-        reward=reward,
-    )
+def load_reward_models(inputs: Inputs, runtime: Runtime, reward: Reward, frozen: bool = False) -> RewardModels:
+    """Loads the stage's inputs "helpfulness" and "safety", if `frozen` in the compute dtype, which saves memory."""
+
+    def load(role: str) -> Params:
+        params = load_model(inputs[role], runtime.mesh, "scalar").params
+        return in_compute_dtype(params, runtime.model) if frozen else params
+
+    return RewardModels(runtime.model, load("helpfulness"), load("safety"), reward)
 
 
 def piecewise(safety_threshold: float) -> Reward:
@@ -105,9 +106,9 @@ def piecewise(safety_threshold: float) -> Reward:
     return functools.partial(piecewise_reward, safety_threshold=safety_threshold)
 
 
-def abstract_reward_models(model: ModelConfig, mesh: Mesh) -> tuple[ResidentModel, ResidentModel]:
-    """Returns what `load_reward_models` puts on the devices."""
-    helpfulness, safety = (abstract_model(name, model, mesh, "scalar") for name in ("helpfulness", "safety"))
+def abstract_reward_models(model: ModelConfig, mesh: Mesh, frozen: bool = False) -> tuple[ResidentModel, ResidentModel]:
+    """Returns what `load_reward_models` puts on the devices, if `frozen` in the compute dtype."""
+    helpfulness, safety = (abstract_model(name, model, mesh, "scalar", frozen) for name in ("helpfulness", "safety"))
     return helpfulness, safety
 
 

@@ -26,6 +26,7 @@ RULES: Rules = {
     "ffn": "tensor",
     "vocab": "tensor",
     "scalar": None,
+    "rank": None,  # of adapters
 }
 
 # The same for weights that are replicated over fsdp and split over tensor only: those of a layer while it is computed,

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
+from etils import epath
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
@@ -21,6 +22,7 @@ from llama2_jax.data.preferences import Comparison, EncodedComparisons, encode_c
 from llama2_jax.data.records import DOMAINS
 from llama2_jax.evaluation.reward_accuracy import accuracy_by_rating
 from llama2_jax.inference.score import response_log_probabilities, score_following
+from llama2_jax.models.adapters import AdapterConfig
 from llama2_jax.models.config import ModelConfig
 from llama2_jax.models.flops import training_flops
 from llama2_jax.models.llama import Params
@@ -39,6 +41,7 @@ from llama2_jax.pipeline.model_training import Evaluate, build_model_step, check
 from llama2_jax.pipeline.resumable import map_resumable
 from llama2_jax.pipeline.runtime import Inputs, Runtime
 from llama2_jax.pipeline.stage_files import read_all_jsonl
+from llama2_jax.pipeline.trainable import adapter_config, parameter_counts
 from llama2_jax.sharding.mesh import row_multiple
 from llama2_jax.sizing.programs import DeviceWork
 from llama2_jax.training.model_folder import load_model
@@ -58,6 +61,13 @@ class HeldOut(NamedTuple):
     comparisons: list[Comparison]
     domains: np.ndarray
     reference: Pairs
+
+
+class Objective(NamedTuple):
+    """What of `mean_dpo_loss` a config sets."""
+
+    beta: float
+    label_smoothing: float
 
 
 def run(config: ConfigDict, inputs: Inputs, runtime: Runtime) -> dict:
@@ -82,9 +92,10 @@ def run(config: ConfigDict, inputs: Inputs, runtime: Runtime) -> dict:
     reference = reference_log_probabilities("reference", training.comparisons, params, runtime)
     held_out = _held_out(test, params, runtime)
     evaluate = evaluation(config, held_out, runtime)
-    params = _fit(config, params, training.comparisons, reference, evaluate, runtime)
+    params = _fit(config, params, inputs["policy"], training.comparisons, reference, evaluate, runtime)
     trained_on = [records[index]["domain"] for index in training.kept]
     return {
+        **parameter_counts("language", adapter_config(config), runtime.model),
         "comparisons": {domain: trained_on.count(domain) for domain in DOMAINS},
         "left_out": {
             "test_prompts": test_prompts,
@@ -104,14 +115,14 @@ def check(config: ConfigDict, inputs: Mapping, count: Count) -> None:
 
 def device_work(config: ConfigDict, model: ModelConfig, mesh: Mesh) -> DeviceWork:
     """The reference's scores of all answers, the training step on packed pairs, and the policy's of held-out ones."""
-    reference = abstract_model("reference", model, mesh)
-    trained = abstract_trained("policy", model, config.optimizer, mesh)
+    reference, adapters = abstract_model("reference", model, mesh), adapter_config(config)
+    trained = abstract_trained("policy", model, config.optimizer, mesh, adapters=adapters)
     rows = packed_rows(2 * config.pairs_per_batch // config.accumulation, mesh)
     step = train_step(
         _configured_step(config, model, mesh),
         trained,
         abstract_pairs(config, rows, LABELS, mesh),
-        training_flops(model, rows * config.accumulation, config.length),
+        training_flops(model, rows * config.accumulation, config.length, adapters=adapters),
     )
     programs = (
         score_log_probabilities("reference log-probabilities", model, mesh, reference, ()),
@@ -204,6 +215,7 @@ def _tested(config: ConfigDict, params: Params, held_out: HeldOut, model: ModelC
 def _fit(
     config: ConfigDict,
     params: Params,
+    policy: epath.Path,
     comparisons: Sequence[Comparison],
     reference: Pairs,
     evaluate: Evaluate,
@@ -216,17 +228,23 @@ def _fit(
         accumulation=config.accumulation, row_multiple=row_multiple(runtime.mesh), labels=labels,
     )  # fmt: skip
     step = _configured_step(config, runtime.model, runtime.mesh)
-    return fit_model("language", config, params, step, iter(batches), steps_in(batches), runtime, evaluate)
+    return fit_model("language", config, params, step, iter(batches), steps_in(batches), runtime, evaluate, base=policy)
 
 
 def _configured_step(config: ConfigDict, model: ModelConfig, mesh: Mesh) -> TrainStep:
-    optimizer = OptimizerConfig(**config.optimizer)
-    return dpo_step(model, optimizer, config.beta, config.label_smoothing, config.accumulation, mesh)
+    objective = Objective(config.beta, config.label_smoothing)
+    optimizer, adapters = OptimizerConfig(**config.optimizer), adapter_config(config)
+    return dpo_step(model, optimizer, objective, config.accumulation, mesh, adapters)
 
 
 @functools.lru_cache
 def dpo_step(
-    model: ModelConfig, optimizer: OptimizerConfig, beta: float, label_smoothing: float, accumulation: int, mesh: Mesh
+    model: ModelConfig,
+    optimizer: OptimizerConfig,
+    objective: Objective,
+    accumulation: int,
+    mesh: Mesh,
+    adapters: AdapterConfig | None = None,
 ) -> TrainStep:
     """Returns the compiled step on batches of `preference_batches` with the labels LABELS."""
 
@@ -238,9 +256,10 @@ def dpo_step(
             for side in Pairs._fields
         ))  # fmt: skip
         reference = Pairs(batch["reference_chosen"], batch["reference_rejected"])
-        return mean_dpo_loss(policy, reference, batch["pair_mask"], counts, beta, label_smoothing)
+        return mean_dpo_loss(policy, reference, batch["pair_mask"], counts, *objective)
 
     def count(batch):
         return jnp.maximum(jnp.sum(batch["pair_mask"]), 1.0)
 
-    return build_model_step("language", loss, count, model, optimizer, mesh, accumulation, stacked=accumulation > 1)
+    stacked = accumulation > 1
+    return build_model_step("language", loss, count, model, optimizer, mesh, accumulation, stacked, adapters)

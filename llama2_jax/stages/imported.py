@@ -14,7 +14,13 @@ from llama2_jax.paths import expand_home
 from llama2_jax.pipeline.runtime import Inputs, Runtime
 from llama2_jax.sharding.processes import from_first
 from llama2_jax.training.checkpoint_folder import copy_checkpoints
-from llama2_jax.training.model_folder import check_head, load_model_description, tokenizer_path
+from llama2_jax.training.model_folder import (
+    check_head,
+    load_adaptation,
+    load_model_description,
+    save_model_description,
+    tokenizer_path,
+)
 
 # Beside the model of a rejection sampling: later rounds pool its best samples.
 _SAMPLES = ("samples.jsonl", "bag.jsonl")
@@ -67,12 +73,21 @@ def _import_model(source: str, role: str, inputs: Inputs, runtime: Runtime) -> N
     if (folder / "model.json").exists():
         model, _ = load_model_description(folder)
         _check_sizes(model, runtime.model, folder)
-        (folder / "model.json").copy(runtime.folder / "model.json", overwrite=True)
+        _import_description(folder, runtime.folder)
         # The hub's cache may be emptied, and other machines do not have it: what is from there is copied.
         _link(folder / "checkpoints", runtime.folder / "checkpoints", copy=is_address(source))
         for name in _SAMPLES:
             if (folder / name).exists():
                 (folder / name).copy(runtime.folder / name, overwrite=True)
+
+
+def _import_description(source: epath.Path, target: epath.Path) -> None:
+    """Copies model.json; adapters' names where their base is as seen from here."""
+    if adaptation := load_adaptation(source):
+        adaptation.check_base(source)
+        save_model_description(target, *load_model_description(source), adaptation)
+    else:
+        (source / "model.json").copy(target / "model.json", overwrite=True)
 
 
 def _check_purpose(role: str, folder: epath.Path, tokenizer: epath.Path | None, stage: str) -> None:

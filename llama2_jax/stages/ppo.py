@@ -25,6 +25,7 @@ from llama2_jax.data.counts import Count
 from llama2_jax.data.prompts import prompt_batches
 from llama2_jax.evaluation.over_optimisation import Rewards, reward_changes
 from llama2_jax.evaluation.paired import paired_difference
+from llama2_jax.models.adapters import AdapterConfig, adapt
 from llama2_jax.models.config import ModelConfig
 from llama2_jax.models.flops import training_flops
 from llama2_jax.models.llama import Params
@@ -36,7 +37,9 @@ from llama2_jax.pipeline.ppo_schedule import schedule_problems
 from llama2_jax.pipeline.reward_models import abstract_reward_models, load_reward_models, reward_scores
 from llama2_jax.pipeline.rollouts import Frozen, Prompts, Rollouts, answer_and_score, collect
 from llama2_jax.pipeline.runtime import Inputs, Runtime, configured_function, named_key
+from llama2_jax.pipeline.trainable import adapter_config, in_compute_dtype, parameter_counts
 from llama2_jax.sizing.programs import DeviceWork, Program, ResidentModel
+from llama2_jax.training.adaptation import Adaptation, restore_trained
 from llama2_jax.training.model_folder import load_model, save_model_description
 from llama2_jax.training.optimizer import OptimizerConfig
 
@@ -48,8 +51,13 @@ def run(config: ConfigDict, inputs: Inputs, runtime: Runtime) -> dict:
     batches = iter(prompt_batches(list(zip(records, ids, strict=True)), config.batch_size, runtime.seed))
     held_out = Prompts(*read_prompts(config.held_out_prompts, config.max_new_tokens, tokenizer, runtime))
     reference = load_model(inputs["policy"], runtime.mesh, "language").params
-    reward_models = load_reward_models(inputs, runtime, configured_function(config.reward, inputs, runtime))
-    general = load_general_reward(inputs, runtime)
+    adapters = adapter_config(config)
+    if adapters is not None:
+        # It holds the policy's frozen parameters too, as the helpfulness reward model holds the critic's.
+        reference = in_compute_dtype(reference, runtime.model)
+    reward = configured_function(config.reward, inputs, runtime)
+    reward_models = load_reward_models(inputs, runtime, reward, frozen=adapters is not None)
+    general = load_general_reward(inputs, runtime, frozen=adapters is not None)
     frozen = Frozen(runtime.model, reference, reward_models, tokenizer)
 
     def rollouts(policy: Params, critic: Params, iteration: int) -> Rollouts:
@@ -63,14 +71,16 @@ def run(config: ConfigDict, inputs: Inputs, runtime: Runtime) -> dict:
         answered = [[*ids, *sample.tokens.tolist()] for ids, sample in zip(held_out.ids, samples, strict=True)]
         return Rewards(scores.combined.tolist(), None if general is None else general(answered).tolist())
 
-    save_model_description(runtime.folder, runtime.model, "language")
+    adaptation = None if adapters is None else Adaptation.to(inputs["policy"], adapters)
+    save_model_description(runtime.folder, runtime.model, "language", adaptation)
     environment = Environment(batches, rollouts, held_out.records, functools.partial(held_out_rewards, draw="held out"))
     progress = iterate(config, reference, reward_models.helpfulness, environment, runtime)
     before = held_out_rewards(reference, "held out, final")
-    best = load_model(runtime.folder, runtime.mesh, "language").params
+    best = _best_policy(reference, adapters, runtime)
     after = held_out_rewards(best, "held out, final")
     gain, standard_error = paired_difference(after.optimised, before.optimised)
     return {
+        **parameter_counts("language", adapters, runtime.model),
         "iterations": progress.iteration,
         "best_iteration": progress.best_iteration,
         "held_out_reward_before": float(np.mean(before.optimised)),
@@ -85,6 +95,14 @@ def run(config: ConfigDict, inputs: Inputs, runtime: Runtime) -> dict:
         "over_optimisation": progress.over_optimised,
         **_general_results(before.harmless(held_out.records), after.harmless(held_out.records)),
     }
+
+
+def _best_policy(reference: Params, adapters: AdapterConfig | None, runtime: Runtime) -> Params:
+    if adapters is None:
+        return load_model(runtime.folder, runtime.mesh, "language").params
+    # Not merged: that would be another model of full size.
+    trained = restore_trained(runtime.folder, runtime.model, "language", adapters, runtime.mesh)
+    return adapt(reference, trained, adapters)
 
 
 def _general_results(before: Rewards, after: Rewards) -> dict:
@@ -102,6 +120,9 @@ def check(config: ConfigDict, inputs: Mapping, count: Count) -> None:
     """Raises ValueError if no iteration could train the policy, or if there are too few prompts for a batch."""
     del inputs
     OptimizerConfig(**config.optimizer)
+    adapters = adapter_config(config)
+    if adapters is not None and adapters.dropout:
+        raise ValueError(f"adapters.dropout={adapters.dropout}: wanted 0, or the ratio would not be 1 at the start")
     if config.temperature == 0:
         raise ValueError("temperature=0.0: wanted a number above 0; greedy answers have no probabilities to learn from")
     if problems := schedule_problems(config):
@@ -119,31 +140,40 @@ def check(config: ConfigDict, inputs: Mapping, count: Count) -> None:
 def device_work(config: ConfigDict, model: ModelConfig, mesh: Mesh) -> DeviceWork:
     """An iteration: answers, their scores by four models, and the steps of policy and critic.
 
-    Five models stay on the devices, and a general reward model, which scores now and then, if the stage has one.
+    Five models stay on the devices, and a general reward model, which scores now and then, if the stage has one. With
+    adapters there are three, in the compute dtype, and the adapters of policy and critic.
     """
-    policy = device_programs.abstract_trained("policy", model, config.optimizer, mesh)
-    critic = device_programs.abstract_trained("critic", model, config.optimizer, mesh, "scalar")
-    reference = device_programs.abstract_model("reference", model, mesh)
-    rewards = abstract_reward_models(model, mesh)
-    general = abstract_general_reward(config, model, mesh)
-    resident, answers = (policy, critic, reference, *rewards, *general), config.batch_size
+    adapters, answers = adapter_config(config), config.batch_size
+    frozen = adapters is not None
+    policy = device_programs.abstract_trained("policy", model, config.optimizer, mesh, adapters=adapters)
+    critic = device_programs.abstract_trained("critic", model, config.optimizer, mesh, "scalar", adapters)
+    reference = device_programs.abstract_model("reference", model, mesh, frozen=frozen)
+    helpfulness, safety = abstract_reward_models(model, mesh, frozen)
+    general = abstract_general_reward(config, model, mesh, frozen)
+    resident = beside_policy = beside_critic = (policy, critic, reference, helpfulness, safety, *general)
+    if frozen:
+        # The policy's frozen parameters are the reference, the critic's those of the helpfulness reward model.
+        resident = (policy, critic, safety, *general)
+        beside_policy = (device_programs.adapters_of(policy), reference, critic, safety, *general)
+        beside_critic = (policy, device_programs.adapters_of(critic), helpfulness, safety, *general)
     rows = device_programs.packed_rows(config.minibatch_size, mesh, config.accumulation)
     batch = _abstract_minibatch(rows, model.max_length, mesh)
     policy_step, critic_step = configured_steps(config, model, mesh)
     scores = functools.partial(device_programs.score_log_probabilities, model=model, mesh=mesh)
 
     def step(function: Callable, trained: ResidentModel, head: str) -> Program:
-        flops = training_flops(model, rows, model.max_length, head)
+        flops = training_flops(model, rows, model.max_length, head, adapters)
         calls = math.ceil(config.batch_size / config.minibatch_size)
         name = f"{trained.name} step"
         return device_programs.train_step(function, trained, batch, flops, name=name, resident=resident, calls=calls)
 
     programs = (
         *device_programs.generation(config, model, mesh, policy, resident, top_p=1.0, answers=answers),
-        *reward_scores(model, mesh, rewards, resident, answers),
+        *reward_scores(model, mesh, (helpfulness,), beside_critic, answers),
+        *reward_scores(model, mesh, (safety,), resident, answers),
         *reward_scores(model, mesh, general, resident),
         scores("policy log-probabilities", of=policy, resident=resident, rows=answers),
-        scores("reference log-probabilities", of=reference, resident=resident, rows=answers),
+        scores("reference log-probabilities", of=reference, resident=beside_policy, rows=answers),
         device_programs.score_tokens("critic values", model, mesh, critic, resident, answers),
         step(critic_step, critic, "scalar"),
         step(policy_step, policy, "language"),

@@ -10,13 +10,14 @@ from ml_collections import ConfigDict
 
 from llama2_jax.data.counts import Count
 from llama2_jax.data.pretraining import pretraining_batches
-from llama2_jax.models.config import ModelConfig
+from llama2_jax.models.config import ModelConfig, parameter_count
 from llama2_jax.models.heads import build_model, init_model
 from llama2_jax.models.llama import Params, parameter_shardings
 from llama2_jax.pipeline import device_programs
 from llama2_jax.pipeline.encoding import load_tokenizer, read_sources, source_weights
 from llama2_jax.pipeline.model_training import check_schedule, fit_language_model, held_out_loss
 from llama2_jax.pipeline.runtime import Inputs, Runtime, named_key
+from llama2_jax.pipeline.trainable import adapter_config, parameter_counts
 from llama2_jax.sizing.programs import DeviceWork
 from llama2_jax.training.model_folder import load_model
 
@@ -48,20 +49,24 @@ def run(config: ConfigDict, inputs: Inputs, runtime: Runtime) -> dict:
     evaluate = held_out_loss(list(test), runtime)
     params = _initial(inputs, runtime)
     before = {f"start_{name}": value for name, value in evaluate(params).items()} if "start" in inputs else {}
-    params = fit_language_model(config, params, iter(batches(training, runtime.seed)), config.steps, runtime, evaluate)
+    taken = iter(batches(training, runtime.seed))
+    params = fit_language_model(config, params, taken, config.steps, runtime, evaluate, base=inputs.get("start"))
     return {
         **before,
         **evaluate(params),
         "documents": {name: len(texts) for name, texts in documents.items()},
         "tokens_in_sources": {name: int(sum(map(len, texts))) for name, texts in documents.items()},
         "tokens_trained_on": config.steps * config.batch_size * config.length,
-        "parameters": int(sum(leaf.size for leaf in jax.tree.leaves(params))),
+        "parameters": parameter_count(runtime.model),
+        **parameter_counts("language", adapter_config(config), runtime.model),
     }
 
 
 def check(config: ConfigDict, inputs: Mapping, count: Count) -> None:
     """Raises ValueError if the training's settings cannot work out, or a source has no share in the mixture."""
-    del inputs, count
+    del count
+    if adapter_config(config) is not None and "start" not in inputs:
+        raise ValueError(f"adapters.rank={config.adapters.rank}: there is no model to adapt; wanted an input `start`")
     if absent := sorted(name for name, weight in source_weights(config.sources).items() if not weight):
         raise ValueError(f"sources: the weight of {', '.join(absent)} is 0; wanted more, or leave the source out")
     check_schedule(config, config.steps, config.batch_size)

@@ -30,6 +30,7 @@ from llama2_jax.data.records import DOMAINS
 from llama2_jax.evaluation.reward_accuracy import accuracy_by_rating
 from llama2_jax.evaluation.reward_test import ScoredComparisons, reward_test, unsafe_test
 from llama2_jax.inference.score import rewards
+from llama2_jax.models.adapters import AdapterConfig
 from llama2_jax.models.config import ModelConfig
 from llama2_jax.models.flops import training_flops
 from llama2_jax.models.heads import build_model
@@ -37,7 +38,6 @@ from llama2_jax.models.llama import parameter_shardings, scalar_params_from
 from llama2_jax.objectives.ranking import MARGINS, ranking_loss, safety_auxiliary_loss
 from llama2_jax.pipeline.comparisons import abstract_pairs, most_comparisons, read_test_comparisons
 from llama2_jax.pipeline.device_programs import (
-    abstract_model,
     abstract_trained,
     packed_rows,
     score_tokens,
@@ -47,8 +47,9 @@ from llama2_jax.pipeline.encoding import load_tokenizer, read_records
 from llama2_jax.pipeline.model_training import build_model_step, check_schedule, fit_model, most_steps
 from llama2_jax.pipeline.runtime import Inputs, Runtime, named_key
 from llama2_jax.pipeline.stage_files import read_all_jsonl
+from llama2_jax.pipeline.trainable import adapter_config, parameter_counts
 from llama2_jax.sharding.mesh import row_multiple
-from llama2_jax.sizing.programs import DeviceWork
+from llama2_jax.sizing.programs import DeviceWork, ResidentModel
 from llama2_jax.text.tokenizer import Tokenizer
 from llama2_jax.training.model_folder import load_model
 from llama2_jax.training.optimizer import OptimizerConfig
@@ -91,6 +92,7 @@ def run(config: ConfigDict, inputs: Inputs, runtime: Runtime) -> dict:
     return {
         "kind": config.kind,
         "round": config.round,
+        **parameter_counts("scalar", adapter_config(config), runtime.model),
         "comparisons": {domain: trained_on.count(domain) for domain in DOMAINS},
         "left_out": {
             "test_prompts": test_prompts,
@@ -119,15 +121,16 @@ def check(config: ConfigDict, inputs: Mapping, count: Count) -> None:
 
 def device_work(config: ConfigDict, model: ModelConfig, mesh: Mesh) -> DeviceWork:
     """The training step on packed pairs, and the scores of held-out pairs."""
-    trained = abstract_trained("reward model", model, config.optimizer, mesh, "scalar")
+    adapters = adapter_config(config)
+    trained = abstract_trained("reward model", model, config.optimizer, mesh, "scalar", adapters)
     rows = packed_rows(2 * config.pairs_per_batch // config.accumulation, mesh)
     step = train_step(
         _configured_step(config, model, mesh),
         trained,
         abstract_pairs(config, rows, dict.fromkeys(REWARD_LABELS, jnp.float32), mesh),
-        training_flops(model, rows * config.accumulation, config.length, "scalar"),
+        training_flops(model, rows * config.accumulation, config.length, "scalar", adapters),
     )
-    scores = score_tokens("held-out scores", model, mesh, abstract_model("reward model", model, mesh, "scalar"))
+    scores = score_tokens("held-out scores", model, mesh, ResidentModel("reward model", trained.params))
     assumption = f"every answer fills a row of {config.length} tokens: {rows * config.accumulation} rows a step"
     return DeviceWork((step, scores), unit="step", assumptions=(assumption,))
 
@@ -213,17 +216,23 @@ def _fit(config: ConfigDict, start, comparisons: Sequence[Comparison], runtime: 
     # The new head is made on one device and moved to where the step expects it.
     params = jax.device_put(params, parameter_shardings(build_model(runtime.model, "scalar"), runtime.mesh))
     step = _configured_step(config, runtime.model, runtime.mesh)
-    return fit_model("scalar", config, params, step, iter(batches), steps_in(batches), runtime)
+    return fit_model("scalar", config, params, step, iter(batches), steps_in(batches), runtime, base=start)
 
 
 def _configured_step(config: ConfigDict, model: ModelConfig, mesh: Mesh) -> TrainStep:
     weight = config.safety_auxiliary_weight if config.kind == "safety" else 0.0
-    return reward_model_step(model, OptimizerConfig(**config.optimizer), weight, config.accumulation, mesh)
+    optimizer, adapters = OptimizerConfig(**config.optimizer), adapter_config(config)
+    return reward_model_step(model, optimizer, weight, config.accumulation, mesh, adapters)
 
 
 @functools.lru_cache
 def reward_model_step(
-    model: ModelConfig, optimizer: OptimizerConfig, auxiliary_weight: float, accumulation: int, mesh: Mesh
+    model: ModelConfig,
+    optimizer: OptimizerConfig,
+    auxiliary_weight: float,
+    accumulation: int,
+    mesh: Mesh,
+    adapters: AdapterConfig | None = None,
 ) -> TrainStep:
     """Returns the compiled step of reward models; the auxiliary weight is 0 for helpfulness."""
 
@@ -250,4 +259,5 @@ def reward_model_step(
             "labels": jnp.maximum(2.0 * jnp.sum(batch["pair_mask"] * batch["safety_known"]), 1.0),
         }
 
-    return build_model_step("scalar", loss, count, model, optimizer, mesh, accumulation, stacked=accumulation > 1)
+    stacked = accumulation > 1
+    return build_model_step("scalar", loss, count, model, optimizer, mesh, accumulation, stacked, adapters)

@@ -58,6 +58,18 @@ def _remove(folder: epath.Path, attempts: int = 20) -> None:
             time.sleep(0.1)
 
 
+def newest_checkpoint(folder: epath.Path) -> epath.Path:
+    """Returns the newest checkpoint in a folder of checkpoints.
+
+    Raises:
+      CheckpointError: if there is none.
+    """
+    steps = [int(entry.name) for entry in folder.iterdir() if entry.name.isdigit()] if folder.is_dir() else []
+    if not steps:
+        raise CheckpointError(f"there is no checkpoint in {folder}")
+    return folder / str(max(steps))
+
+
 def mark_finished(checkpoint: epath.Path) -> None:
     """Marks a checkpoint as finished, on any storage; to be called when all of it is written.
 

@@ -5,6 +5,7 @@ written. So the manifest is written with a checkpoint, before it gets its name, 
 """
 
 import concurrent.futures
+import hashlib
 import json
 import zlib
 from collections.abc import Iterator
@@ -21,10 +22,19 @@ _CHANGED_LATER = "_CHECKPOINT_METADATA"
 
 def write_manifest(checkpoint: epath.Path) -> None:
     """Writes `<checkpoint>/manifest.json`: the size and checksum of each file."""
-    names = _files(checkpoint)
-    with concurrent.futures.ThreadPoolExecutor(8) as threads:
-        summaries = list(threads.map(lambda name: _summary(checkpoint / name), names))
-    (checkpoint / NAME).write_text(json.dumps({"files": dict(zip(names, summaries, strict=True))}))
+    (checkpoint / NAME).write_text(json.dumps({"files": _summaries(checkpoint)}))
+
+
+def params_digest(checkpoint: epath.Path) -> str:
+    """Returns a hash of a checkpoint's parameters by the sizes and checksums of their files.
+
+    A copy has the same one. A checkpoint with a manifest must have been compared with it (`damage`).
+    """
+    path = checkpoint / NAME
+    files = json.loads(path.read_text())["files"] if path.exists() else _summaries(checkpoint)
+    # Not Orbax's marks of what is finished, which name the folder that it was written to.
+    listed = sorted((name, *files[name]) for name in files if name.startswith("params/") and not name.endswith(".txt"))
+    return hashlib.sha256(json.dumps(listed).encode()).hexdigest()
 
 
 def damage(checkpoint: epath.Path) -> list[str]:
@@ -50,6 +60,12 @@ def _was_promised(checkpoint: epath.Path) -> bool:
         return bool(json.loads((checkpoint / "meta" / "metadata").read_text()).get("manifest"))
     except (OSError, ValueError, AttributeError):
         return True  # not even the note is readable
+
+
+def _summaries(checkpoint: epath.Path) -> dict[str, list[int]]:
+    names = _files(checkpoint)
+    with concurrent.futures.ThreadPoolExecutor(8) as threads:
+        return dict(zip(names, threads.map(lambda name: _summary(checkpoint / name), names), strict=True))
 
 
 def _files(checkpoint: epath.Path) -> list[str]:

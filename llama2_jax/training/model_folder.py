@@ -1,4 +1,7 @@
-"""A trained model on disk: model.json, which describes the network, and checkpoints/ with its parameters."""
+"""A trained model on disk: model.json, which describes the network, and checkpoints/ with its parameters.
+
+Of a model that was trained with adapters the checkpoints have the adapters alone, and model.json names its base.
+"""
 
 import dataclasses
 import json
@@ -7,9 +10,11 @@ import jax
 from etils import epath
 from jax.sharding import Mesh, SingleDeviceSharding
 
+from llama2_jax.models.adapters import adapt, merge
 from llama2_jax.models.config import ModelConfig
 from llama2_jax.models.heads import HEADS, abstract_params, build_model
 from llama2_jax.models.llama import parameter_shardings
+from llama2_jax.training.adaptation import Adaptation, restore_trained
 from llama2_jax.training.atomic_files import write_atomically
 from llama2_jax.training.checkpoint_folder import CheckpointError
 from llama2_jax.training.checkpoints import restore_params
@@ -25,18 +30,24 @@ class LoadedModel:
     params: Params
 
 
-def save_model_description(folder: epath.PathLike, config: ModelConfig, head: str) -> None:
+def save_model_description(
+    folder: epath.PathLike, config: ModelConfig, head: str, adaptation: Adaptation | None = None
+) -> None:
     """Writes `<folder>/model.json`, whole or not at all.
 
     Args:
       folder: the folder whose checkpoints/ has, or will have, the parameters; created if absent.
       config: the network.
       head: `language` for a LanguageModel, `scalar` for a ScalarModel.
+      adaptation: the adapters, if the checkpoints have these alone.
     """
     _check_head(head, "head")
     path = epath.Path(folder) / "model.json"
     if jax.process_index() == 0:
-        write_atomically(path, json.dumps({"head": head, "config": dataclasses.asdict(config)}, indent=2) + "\n")
+        content = {"head": head, "config": dataclasses.asdict(config)}
+        if adaptation is not None:
+            content |= adaptation.described(epath.Path(folder))
+        write_atomically(path, json.dumps(content, indent=2) + "\n")
 
 
 def load_model_description(folder: epath.PathLike) -> tuple[ModelConfig, str]:
@@ -46,15 +57,38 @@ def load_model_description(folder: epath.PathLike) -> tuple[ModelConfig, str]:
       CheckpointError: if the file is absent, or does not describe a model.
     """
     path = epath.Path(folder) / "model.json"
-    if not path.exists():
-        raise CheckpointError(f"{path} is missing: {folder} has no model, or the stage that makes it has not started")
+    content = _read_description(path)
     try:
-        content = json.loads(path.read_text())
         config, head = ModelConfig(**content["config"]), content["head"]
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{path} does not describe a model: {error}") from error
     _check_head(head, f"{path}: head")
     return config, head
+
+
+def load_adaptation(folder: epath.PathLike) -> Adaptation | None:
+    """Returns the adapters that `<folder>/model.json` describes, and the base; None for a model without adapters.
+
+    Raises:
+      CheckpointError: if the file is absent, or describes no such adapters.
+    """
+    path = epath.Path(folder) / "model.json"
+    content = _read_description(path)
+    try:
+        return Adaptation.of(content, path.parent) if "adapters" in content else None
+    except (KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(f"{path} does not describe adapters and their base: {error!r}") from error
+
+
+def _read_description(path: epath.Path) -> dict:
+    if not path.exists():
+        raise CheckpointError(
+            f"{path} is missing: {path.parent} has no model, or the stage that makes it has not started"
+        )
+    try:
+        return dict(json.loads(path.read_text()))
+    except (TypeError, ValueError) as error:
+        raise CheckpointError(f"{path} does not describe a model: {error}") from error
 
 
 def tokenizer_path(folder: epath.PathLike) -> epath.Path | None:
@@ -89,6 +123,8 @@ def check_head(found: str, wanted: str, where: object) -> None:
 def load_model(folder: epath.PathLike, mesh: Mesh | None = None, head: str | None = None) -> LoadedModel:
     """Loads the model that model.json describes, with the parameters of the newest checkpoint.
 
+    Adapters are added to their base's matrices: what is returned is a model as any other.
+
     Args:
       folder: a folder with model.json and checkpoints/.
       mesh: the devices to shard the parameters over, by the rules of sharding/axes.py; by default all are on the first
@@ -96,13 +132,18 @@ def load_model(folder: epath.PathLike, mesh: Mesh | None = None, head: str | Non
       head: what the model must be, `language` or `scalar`; None for either.
 
     Raises:
-      CheckpointError: if model.json or a checkpoint is absent (the message says which) or does not fit, or if the model
-        has another head.
+      CheckpointError: if model.json or a checkpoint is absent (the message says which) or does not fit, if the model
+        has another head, or if the base of adapters is not what it was.
     """
     folder = epath.Path(folder)
     config, found = load_model_description(folder)
     check_head(found, head or found, folder)
     head = found
+    if adaptation := load_adaptation(folder):
+        adaptation.check_base(folder)
+        base = load_model(adaptation.base, mesh)
+        trained = restore_trained(folder, config, head, adaptation.adapters, mesh)
+        return LoadedModel(config, head, merge(adapt(base.params, trained, adaptation.adapters)))
     shapes = abstract_params(config, head)
     if mesh is None:
         alone = SingleDeviceSharding(jax.local_devices()[0])

@@ -5,9 +5,8 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from llama2_jax.training.state import Params, Shardings, TrainState, state_shardings
 
@@ -16,7 +15,9 @@ Counts = Any
 Metrics = dict[str, Float[Array, ""]]
 Loss = Callable[[Params, Batch, Counts], tuple[Float[Array, ""], Metrics]]
 Count = Callable[[Batch], Counts]
-TrainStep = Callable[[TrainState, Batch, np.float32], tuple[TrainState, Metrics]]
+# (trained, frozen, draw) -> the parameters that the loss gets; `draw` differs for every microbatch of a training.
+Complete = Callable[[Params, Any, Int[Array, ""]], Params]
+TrainStep = Callable[..., tuple[TrainState, Metrics]]
 
 
 def build_train_step(
@@ -26,8 +27,9 @@ def build_train_step(
     accumulation: int = 1,
     shardings: Shardings | None = None,
     stacked: bool = False,
+    complete: Complete | None = None,
 ) -> TrainStep:
-    """Compiles `step(state, batch, learning_rate) -> (state, metrics)`.
+    """Compiles `step(state, batch, learning_rate, frozen=None) -> (state, metrics)`.
 
     Microbatches are computed one after the other and their losses, metrics and gradients added up. That equals the
     whole batch computed at once, whatever is in the microbatches, because `loss` divides by counts of the whole batch.
@@ -47,6 +49,8 @@ def build_train_step(
       shardings: a NamedSharding for each parameter. Gradients, their sum over microbatches, the new parameters and
         the moments are pinned to it; without it they may come back whole on every device.
       stacked: see above.
+      complete: makes the parameters that `loss` gets of the state's, which are trained, and of `frozen`, which the step
+        neither changes nor differentiates; by default the state's are all there are.
 
     Returns:
       The jitted step (its `lower` gives its memory before it runs). Its metrics are those of `loss` and `loss`,
@@ -54,30 +58,44 @@ def build_train_step(
       for which it would be compiled again.
 
     Raises:
-      ValueError: at the first call, if the batch cannot be divided.
+      ValueError: at the first call, if the batch cannot be divided, or frozen parameters are given without `complete`
+        or the other way round.
     """
-    gradients_of = jax.value_and_grad(loss, has_aux=True)
 
-    def contribution(params: Params, microbatch: Batch, counts: Counts) -> tuple:
-        values, gradients = gradients_of(params, microbatch, counts)
+    def loss_of_trained(trained: Params, frozen: Any, draw: Int[Array, ""], microbatch: Batch, counts: Counts) -> tuple:
+        return loss(trained if complete is None else complete(trained, frozen, draw), microbatch, counts)
+
+    gradients_of = jax.value_and_grad(loss_of_trained, has_aux=True)
+
+    def contribution(state: TrainState, frozen: Any, index: int | Array, microbatch: Batch, counts: Counts) -> tuple:
+        draw = state.step * accumulation + index
+        values, gradients = gradients_of(state.params, frozen, draw, microbatch, counts)
         return values, _pin(gradients, shardings)
 
-    def accumulate(params: Params, batch: Batch, counts: Counts) -> tuple:
+    def accumulate(state: TrainState, frozen: Any, batch: Batch, counts: Counts) -> tuple:
         if accumulation == 1 and not stacked:
-            return contribution(params, batch, counts)
+            return contribution(state, frozen, 0, batch, counts)
         microbatches = check_stacked(batch, accumulation) if stacked else deal_rows(batch, accumulation)
 
-        def add(total: tuple, microbatch: Batch) -> tuple[tuple, None]:
-            values, gradients = jax.tree.map(jnp.add, total, contribution(params, microbatch, counts))
+        def add(total: tuple, indexed: tuple[Array, Batch]) -> tuple[tuple, None]:
+            values, gradients = jax.tree.map(jnp.add, total, contribution(state, frozen, *indexed, counts))
             return (values, _pin(gradients, shardings)), None
 
         first = jax.tree.map(lambda array: array[0], microbatches)
-        shapes = jax.eval_shape(contribution, params, first, counts)
+        shapes = jax.eval_shape(contribution, state, frozen, 0, first, counts)
         values, gradients = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
-        return jax.lax.scan(add, (values, _pin(gradients, shardings)), microbatches)[0]
+        indexed = jnp.arange(accumulation, dtype=jnp.int32), microbatches
+        return jax.lax.scan(add, (values, _pin(gradients, shardings)), indexed)[0]
 
-    def step(state: TrainState, batch: Batch, learning_rate: Float[Array, ""]) -> tuple[TrainState, Metrics]:
-        (loss_value, metrics), gradients = accumulate(state.params, batch, count(batch))
+    def step(
+        state: TrainState, batch: Batch, learning_rate: Float[Array, ""], frozen: Any = None
+    ) -> tuple[TrainState, Metrics]:
+        if (frozen is None) != (complete is None):
+            raise ValueError(
+                f"the step was built for {'all parameters' if complete is None else 'adapters'}, and frozen parameters "
+                f"were {'not ' if frozen is None else ''}given: build it with the adapters that are trained"
+            )
+        (loss_value, metrics), gradients = accumulate(state, frozen, batch, count(batch))
         updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
         params = jax.tree.map(lambda param, update: param - learning_rate * update, state.params, updates)
         metrics |= {"loss": loss_value, "grad_norm": optax.tree.norm(gradients), "learning_rate": learning_rate}

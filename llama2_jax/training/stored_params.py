@@ -14,7 +14,7 @@ import numpy as np
 import tensorstore as ts
 from etils import epath
 
-from llama2_jax.training.checkpoint_folder import CheckpointError, check_whole, mark_finished
+from llama2_jax.training.checkpoint_folder import CheckpointError, check_whole, mark_finished, newest_checkpoint
 from llama2_jax.training.checkpoints import CHUNK_BYTES
 
 # The step of a checkpoint that was not made by a training of ours.
@@ -93,9 +93,9 @@ class ParamsReader:
         Raises:
           CheckpointError: if there is no checkpoint, or it has other parameters or is damaged.
         """
-        newest = _newest(folder.resolve() / "checkpoints")
-        check_whole(epath.Path(newest))
-        self._params = newest / "params"
+        newest = newest_checkpoint(epath.Path(folder.resolve() / "checkpoints"))
+        check_whole(newest)
+        self._params = pathlib.Path(newest) / "params"
         try:
             metadata = json.loads((self._params / "_METADATA").read_text())
         except (OSError, ValueError) as error:
@@ -137,13 +137,6 @@ class ParamsReader:
             except (ValueError, OSError) as error:
                 raise CheckpointError(f"{self._params}: {name} is missing or damaged: {error}") from error
         return self._open[1]
-
-
-def _newest(folder: pathlib.Path) -> pathlib.Path:
-    steps = [int(entry.name) for entry in folder.iterdir() if entry.name.isdigit()] if folder.is_dir() else []
-    if not steps:
-        raise CheckpointError(f"there is no checkpoint in {folder}")
-    return folder / str(max(steps))
 
 
 def _place(params: pathlib.Path, name: str) -> dict[str, Any]:

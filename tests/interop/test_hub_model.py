@@ -32,7 +32,10 @@ def test_the_files_of_one_format(wanted, others):
     ("names", "message"),
     [
         (["data.csv", "README.md"], "no model: found README.md, data.csv"),
-        (["adapter_config.json", "sub/config.json"], "no model: found adapter_config.json, sub/config.json"),
+        (
+            ["adapter_config.json", "sub/config.json"],
+            "adapter_config.json, but no weights beside it: found adapter_config.json, sub/config.json",
+        ),
         (
             ["config.json", "pytorch_model.safetensors"],
             "config.json, but no weights beside it: found config.json, pytorch_model.safetensors",
@@ -44,6 +47,11 @@ def test_a_repository_without_a_model_is_refused(names, message):
     with pytest.raises(HubError) as error:
         model_files("hf://org/model@v1", names)
     assert str(error.value).startswith(f"hf://org/model@v1: the repository has {message}; expected one of: model.json")
+
+
+def test_adapters_are_a_model():
+    names = ["adapter_config.json", "adapter_model.safetensors", "README.md", "tokenizer.model"]
+    assert model_files("hf://org/model", names) == sorted(set(names) - {"README.md"})
 
 
 def test_a_model_is_found_beside_the_description_of_another_kind():

@@ -5,21 +5,24 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
+from experiments import rlhf_v5
 from llama2_jax.data.preferences import Comparison, preference_batches
 from llama2_jax.data.pretraining import pretraining_batches
 from llama2_jax.inference import abstract as abstract_file
 from llama2_jax.inference import generate as generate_file
 from llama2_jax.inference.generate import Sampling, generate
+from llama2_jax.models.adapters import AdapterConfig
 from llama2_jax.models.config import parameter_count
 from llama2_jax.models.llama import LanguageModel, init_language_model, parameter_shardings
 from llama2_jax.pipeline import device_programs
 from llama2_jax.pipeline.model_training import language_model_step, shard_batch
+from llama2_jax.pipeline.trainable import divide
 from llama2_jax.sharding.mesh import make_mesh, row_multiple
 from llama2_jax.sizing.abstract import compile_abstract
-from llama2_jax.stages import dpo, pretrain, reward_model
+from llama2_jax.stages import dpo, ppo, pretrain, reward_model
 from llama2_jax.training.optimizer import OptimizerConfig, make_optimizer
 from llama2_jax.training.state import create_state
-from tests.smallest import smallest_model
+from tests.smallest import shrink, smallest_model, smallest_runtime
 
 MODEL = smallest_model(layers=2, scan_layers=True)
 OPTIMIZER = {"b1": 0.9, "b2": 0.95, "eps": 1e-5, "weight_decay": 0.1, "clip": 1.0}
@@ -78,6 +81,56 @@ def test_the_training_step_is_the_one_that_runs(mesh, params, pretraining):
     real = create_state(params, make_optimizer(OptimizerConfig(**OPTIMIZER))), shard_batch(batch, mesh), np.float32(0.1)
     assert step.lower(*real).as_text() == step.lower(*abstract_arguments(program)).as_text()
     assert jax.tree.structure(state) == jax.tree.structure(real[0])
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.1])
+def test_the_step_of_adapters_is_the_one_that_runs(tmp_path, mesh, params, dropout):
+    fields = {"rank": 2, "alpha": 4.0, "targets": ("query", "down"), "dropout": dropout}
+    settings = ConfigDict({"batch_size": 16, "length": 64, "accumulation": 2, "optimizer": OPTIMIZER,
+                           "adapters": fields})  # fmt: skip
+    program = device_programs.language_model_training(settings, MODEL, mesh)
+    adapters, optimizer = AdapterConfig(**fields), OptimizerConfig(**OPTIMIZER)
+    runtime = smallest_runtime(tmp_path, mesh=mesh, model=MODEL)
+    trainable = divide("language", params, adapters, jax.random.key(1), runtime)
+    state = create_state(trainable.trained, make_optimizer(optimizer))
+    batch = {name: np.zeros((16, 64), np.int32) for name in ("tokens", "positions", "segment_ids", "loss_mask")}
+    step = language_model_step(MODEL, optimizer, 2, mesh, adapters)
+    real = step.lower(state, shard_batch(batch, mesh), np.float32(0.1), trainable.frozen)
+    assert real.as_text() == step.lower(*abstract_arguments(program)).as_text()
+    device = jax.devices()[0]
+    assert program.uses[0].optimizer_bytes == bytes_on(device, state.opt_state)
+    whole = trainable.complete(trainable.trained)
+    assert program.uses[0].parameter_bytes == bytes_on(device, whole)
+
+
+def test_ppo_with_adapters_keeps_each_frozen_model_once(mesh):
+    config = shrink(rlhf_v5.get_config())
+    held = []
+    for rank in (0, 2):
+        config.adapters.rank = rank
+        programs = ppo.device_work(config.rlhf_v5_ppo, MODEL, mesh).programs
+        held.append({
+            sum(one.parameter_bytes + one.optimizer_bytes for one in (*program.uses, *program.co_resident)
+                if "decoding" not in one.name)
+            for program in programs
+        })  # fmt: skip
+    (everything,), adapted = held
+    # The helpfulness reward model's own head is counted where it is used.
+    assert max(adapted) - min(adapted) <= 4 * MODEL.dim
+    one = device_programs.abstract_model("one", MODEL, mesh).parameter_bytes
+    scalar = device_programs.abstract_model("one", MODEL, mesh, "scalar").parameter_bytes
+    # Policy and critic with two moments each, reference and three reward models.
+    assert everything >= 4 * one + 6 * scalar
+    adapters = AdapterConfig(**config.rlhf_v5_ppo.adapters.to_dict())
+    trained = sum(
+        own.parameter_bytes + own.optimizer_bytes
+        for head in ("language", "scalar")
+        for own in (device_programs.adapters_of(
+            device_programs.abstract_trained("one", MODEL, ConfigDict(OPTIMIZER), mesh, head, adapters)
+        ),)
+    )  # fmt: skip
+    # The policy's base, three reward models of which one is the critic's base, and what is trained.
+    assert max(adapted) == one + 3 * scalar + trained
 
 
 @pytest.mark.parametrize("accumulation", [1, 2])

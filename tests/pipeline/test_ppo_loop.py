@@ -13,6 +13,7 @@ from llama2_jax.evaluation.over_optimisation import Rewards
 from llama2_jax.pipeline import general_reward, ppo_loop
 from llama2_jax.pipeline.ppo_loop import Progress
 from llama2_jax.pipeline.ppo_steps import ppo_critic_step, ppo_policy_step
+from llama2_jax.pipeline.trainable import Trainable
 from llama2_jax.training.optimizer import OptimizerConfig
 from tests.smallest import smallest_runtime
 
@@ -105,7 +106,8 @@ def iteration(tmp_path, monkeypatch):
         })  # fmt: skip
         environment = types.SimpleNamespace(rollouts=lambda policy, critic, iteration: experience)
         states = dict.fromkeys(("policy", "critic"), types.SimpleNamespace(params=None))
-        _, row = ppo_loop._iteration(config, states, environment, number, smallest_runtime(tmp_path))
+        models = dict.fromkeys(states, Trainable(None))
+        _, row = ppo_loop._iteration(config, models, states, environment, number, smallest_runtime(tmp_path))
         return row, rows
 
     return run
@@ -152,8 +154,8 @@ def test_the_steps_are_those_that_the_config_asks_for(tmp_path):
     # Steps are cached by what they were made of.
     optimizer = OptimizerConfig(**settings)
     assert ppo_loop.configured_steps(config, runtime.model, runtime.mesh) == (
-        ppo_policy_step(runtime.model, optimizer, 0.1, 0.7, 4, runtime.mesh),
-        ppo_critic_step(runtime.model, optimizer, 0.3, 4, runtime.mesh),
+        ppo_policy_step(runtime.model, optimizer, 0.1, 0.7, 4, runtime.mesh, None),
+        ppo_critic_step(runtime.model, optimizer, 0.3, 4, runtime.mesh, None),
     )
 
 
@@ -181,6 +183,7 @@ def test_a_policy_that_the_general_model_likes_less_is_not_kept_though_its_rewar
             prompts=None, held_out=[{"safety": False}] * 3, held_out_rewards=lambda _, rewards=rewards: rewards
         )
         progress = dataclasses.replace(progress, iteration=iteration)
-        progress = ppo_loop._evaluate_and_save(config, states, progress, session, best, environment, False)
+        models = dict.fromkeys(states, Trainable({}))
+        progress = ppo_loop._evaluate_and_save(config, models, states, progress, session, best, environment, False)
     assert progress.over_optimised is None
     assert sorted(saved) == ([0, 4] if kept else [0]) and progress.best_iteration == (4 if kept else 0)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
+from llama2_jax.models.adapters import TARGETS
 from llama2_jax.models.llama import init_language_model, init_scalar_model
 from llama2_jax.pipeline import encoding, ppo_loop, rollouts
 from llama2_jax.pipeline.reward_models import Scores
@@ -16,6 +17,7 @@ from llama2_jax.stages import ppo
 from llama2_jax.training.metrics import read_metrics
 from llama2_jax.training.model_folder import load_model
 from llama2_jax.training.optimizer import OptimizerConfig
+from tests.random_model import train_like
 from tests.smallest import Letters, smallest_model, smallest_runtime
 
 pytestmark = pytest.mark.slow
@@ -71,7 +73,7 @@ def train(tmp_path, monkeypatch):
 
     def run(reward=half_of_the_letters, held_out=(), **changes):
         monkeypatch.setattr(
-            ppo, "load_reward_models", lambda inputs, runtime, threshold: Reward(critic, reward, held_out)
+            ppo, "load_reward_models", lambda inputs, runtime, threshold, frozen: Reward(critic, reward, held_out)
         )
         source = {"function": f"{__name__}.prompts", "format": "prompts"}
         config = ConfigDict({
@@ -89,11 +91,36 @@ def train(tmp_path, monkeypatch):
         })  # fmt: skip
         run.config, run.runtime = config, runtime
         inputs = {role: runtime.folder / role for role in ("tokenizer", "policy", "helpfulness", "safety")}
+        train_like(runtime.folder / "policy", MODEL, flat(policy))
         results = ppo.run(config, inputs, runtime)
         rows = list(read_metrics(runtime.folder / "metrics.jsonl"))
         return results, rows, jax.device_get(policy), jax.device_get(load_model(runtime.folder).params)
 
     return run
+
+
+def test_adapters_are_trained_beside_the_frozen_policy_and_critic(train):
+    """Sampler, scorer, training step and reference agree, which PPO checks as it runs."""
+    adapters = {"rank": 4, "alpha": 8.0, "targets": TARGETS, "dropout": 0.0}
+    results, rows, before, after = train(adapters=adapters, held_out=(0.0, 0.1, 0.2, 0.3, 0.0, 0.0))
+    assert results["best_iteration"] == 12 and results["trained_parameters"] < results["parameters"]
+    agreement = curve(rows, "reference_log_ratio_abs")
+    # The policy is the reference until it is trained, in the second iteration.
+    assert agreement[1] < 1e-5 < agreement[-1]
+    np.testing.assert_array_equal(after["trunk"]["embedding"], before["trunk"]["embedding"])
+    assert np.abs(after["trunk"]["layers"]["query"] - before["trunk"]["layers"]["query"]).max() > 1e-3
+
+
+def test_dropout_of_adapters_is_refused():
+    """The policy that is trained must be the one that was sampled."""
+    config = ConfigDict({"optimizer": {}, "adapters": {"rank": 4, "dropout": 0.1}})
+    with pytest.raises(ValueError, match=r"adapters\.dropout=0\.1: wanted 0"):
+        ppo.check(config, {}, len)
+
+
+def flat(params):
+    leaves = jax.tree.leaves_with_path(jax.device_get(params))
+    return {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in leaves}
 
 
 def sigmoid(x):

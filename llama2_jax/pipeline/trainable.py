@@ -1,0 +1,123 @@
+"""What of a model a stage trains: all of it, or low-rank adapters while the rest is frozen (models/adapters.py).
+
+A stage's settings have `adapters` = {"rank", "alpha", "targets", "dropout"}; without them, or with rank 0, all
+parameters are trained.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from llama2_jax.models.adapters import AdapterConfig, abstract_trained, adapt, init_trained, trained_shardings
+from llama2_jax.models.config import ModelConfig
+from llama2_jax.models.heads import abstract_params
+from llama2_jax.models.layer import LAYER_AXES
+from llama2_jax.models.llama import Params
+from llama2_jax.pipeline.runtime import Runtime, named_key
+from llama2_jax.training.step import TrainStep
+
+
+@dataclasses.dataclass(frozen=True)
+class Trainable:
+    """A model's parameters, divided into what is trained and what is not.
+
+    Attributes:
+      trained: what the optimizer changes: all parameters, or adapters (and a scalar model's head).
+      frozen: the other parameters and the key of what is dropped in training, an argument of the step; None if all
+        parameters are trained.
+      adapters: None if all parameters are trained.
+    """
+
+    trained: Params
+    frozen: dict[str, Any] | None = None
+    adapters: AdapterConfig | None = None
+
+    def complete(self, trained: Params) -> Params:
+        """Returns the model's parameters, with these trained ones."""
+        return trained if self.adapters is None else adapt(self.frozen["params"], trained, self.adapters)
+
+    def bind(self, step: TrainStep) -> TrainStep:
+        """Returns the step of a state and a batch alone, with the frozen parameters as its argument."""
+        return step if self.adapters is None else functools.partial(step, frozen=self.frozen)
+
+
+def adapter_config(settings: ConfigDict) -> AdapterConfig | None:
+    """Returns the adapters that a stage's settings ask for; None where all parameters are trained.
+
+    Raises:
+      ValueError: if a field is unknown, or has no meaning.
+    """
+    fields = dict(settings.get("adapters") or {})
+    if unknown := sorted(fields.keys() - {field.name for field in dataclasses.fields(AdapterConfig)}):
+        raise ValueError(f"adapters has the unknown field {', '.join(unknown)}; wanted rank, alpha, targets, dropout")
+    return AdapterConfig(**fields) if fields.get("rank", 0) != 0 else None
+
+
+def divide(head: str, params: Params, adapters: AdapterConfig | None, key: jax.Array, runtime: Runtime) -> Trainable:
+    """Divides a model's parameters, with fresh adapters under which it is the same model.
+
+    Args:
+      head: "language", or "scalar", whose own head is trained too.
+      params: the model's; what is frozen of them is kept in the compute dtype, in which every product reads it anyway.
+        Where that is another dtype they are freed.
+      adapters: what is trained; None for everything.
+      key: of the adapters' initial values and of what is dropped.
+      runtime: the stage's.
+    """
+    if adapters is None:
+        return Trainable(params)
+    make = functools.partial(init_trained, runtime.model, head, adapters)
+    places = trained_shardings(head, adapters, runtime.mesh, LAYER_AXES)
+    trained = jax.jit(make, out_shardings=places)(named_key(key, "init"))
+    frozen = dict(params)
+    if head == "scalar":
+        trained["head"] = jax.tree.map(jnp.copy, frozen.pop("head"))
+    frozen = in_compute_dtype(frozen, runtime.model)
+    # Without dropout no key is an argument: programs are then the same for all stages.
+    drop = {"dropout_key": named_key(key, "dropout")} if adapters.dropout else {}
+    return Trainable(trained, {"params": frozen, **drop}, adapters)
+
+
+def in_compute_dtype(params: Params, model: ModelConfig) -> Params:
+    """Returns a model's parameters in the compute dtype, for one that is applied and not trained; frees the others.
+
+    Every use casts them to it, so results are the same.
+    """
+
+    def converted(leaf: jax.Array) -> jax.Array:
+        if leaf.dtype == jnp.dtype(model.compute_dtype):
+            return leaf
+        array = leaf.astype(model.compute_dtype)
+        leaf.delete()
+        return array
+
+    return jax.tree.map(converted, params)
+
+
+def completion(adapters: AdapterConfig | None) -> Callable | None:
+    """Returns what `build_train_step` makes a model's parameters with; None where all parameters are trained."""
+
+    def complete(trained: Params, frozen: dict[str, Any], draw: jax.Array) -> Params:
+        key = frozen.get("dropout_key")
+        return adapt(frozen["params"], trained, adapters, None if key is None else jax.random.fold_in(key, draw))
+
+    return None if adapters is None else complete
+
+
+def step_shardings(head: str, adapters: AdapterConfig | None, mesh: Mesh, whole: Params) -> Params:
+    """Returns the sharding of each trained parameter; `whole` has those of all parameters."""
+    return whole if adapters is None else trained_shardings(head, adapters, mesh, LAYER_AXES)
+
+
+def parameter_counts(head: str, adapters: AdapterConfig | None, model: ModelConfig) -> dict[str, int]:
+    """Returns for a stage's results how many parameters its adapters train, and of how many; nothing without them."""
+    if adapters is None:
+        return {}
+    trees = {"parameters": abstract_params(model, head), "trained_parameters": abstract_trained(model, head, adapters)}
+    return {name: sum(leaf.size for leaf in jax.tree.leaves(tree)) for name, tree in trees.items()}
