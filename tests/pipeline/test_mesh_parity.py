@@ -135,7 +135,11 @@ STAGES = {
     "pretraining": (LanguageModel, pretraining_batch, functools.partial(language_model_step, MODEL, OPTIMIZER, 2)),
     "fine-tuning": (LanguageModel, finetuning_batch, functools.partial(language_model_step, MODEL, OPTIMIZER, 2)),
     "reward model": (ScalarModel, comparisons_batch, functools.partial(reward_model_step, MODEL, OPTIMIZER, 1.0, 2)),
-    "dpo": (LanguageModel, policy_pairs_batch, functools.partial(dpo.dpo_step, MODEL, OPTIMIZER, 0.1, 0.1, 2)),
+    "dpo": (
+        LanguageModel,
+        policy_pairs_batch,
+        functools.partial(dpo.dpo_step, MODEL, OPTIMIZER, dpo.Objective(0.1, 0.1), 2),
+    ),
     "ppo policy": (LanguageModel, rollouts_batch, functools.partial(ppo_policy_step, MODEL, OPTIMIZER, 0.2, 1.0, 2)),
     "ppo critic": (ScalarModel, rollouts_batch, functools.partial(ppo_critic_step, MODEL, OPTIMIZER, 0.2, 2)),
 }

@@ -86,7 +86,7 @@ def one_step(comparisons, accumulation=1, smoothing=0.0):
     batches = preference_batches(comparisons, len(comparisons), 32, 0, accumulation=accumulation, labels=labels)
     batch = {name: array for name, array in next(iter(batches)).items() if name != "ids"}
     params = jax.device_put(random_params(0), jax.NamedSharding(runtime.mesh, jax.P()))
-    step = dpo.dpo_step(MODEL, optimizer, BETA, smoothing, accumulation, runtime.mesh)
+    step = dpo.dpo_step(MODEL, optimizer, dpo.Objective(BETA, smoothing), accumulation, runtime.mesh)
     state, metrics = step(create_state(params, make_optimizer(optimizer)), batch, np.float32(1e-3))
     return jax.device_get(state.params), {name: float(value) for name, value in metrics.items()}
 
@@ -188,6 +188,21 @@ def test_a_policy_learns_to_prefer_what_was_chosen(train):
     ours, theirs = (dpo.pair_log_probabilities(MODEL, one, encoded) for one in (params, before))
     drift = float(np.mean(ours.chosen - theirs.chosen))
     assert results["held_out"]["helpfulness"]["chosen_log_ratio"] == pytest.approx(drift, rel=1e-4)
+
+
+@pytest.mark.slow
+def test_adapters_alone_learn_it_too(train):
+    adapters = {"rank": 4, "alpha": 8.0, "targets": ("query", "value", "down"), "dropout": 0.0}
+    before = load_model(train.folder / "policy").params
+    results, rows, params = train("adapted", epochs=6, adapters=adapters, learning_rate=1e-2)
+    steps = [row for row in rows if "loss" in row]
+    assert steps[0]["loss"] == pytest.approx(np.log(2), abs=1e-4)
+    assert np.mean([row["loss"] for row in steps[-5:]]) < 0.3
+    assert results["trained_parameters"] < results["parameters"] / 4
+    # Merged as they are loaded: what has no adapter is the policy's own, to the bit.
+    for name, one in params["trunk"]["layers"].items():
+        same = np.array_equal(one, before["trunk"]["layers"][name])
+        assert same != (name in adapters["targets"]), name
 
 
 class CutOff(BaseException):

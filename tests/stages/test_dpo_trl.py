@@ -92,7 +92,7 @@ def our_step(folders, pairs):
     del batch["ids"]
     optimizer = OptimizerConfig(clip=1e9)
     params = jax.device_put(load_params(policy), jax.NamedSharding(mesh, jax.P()))
-    step = dpo.dpo_step(policy.config, optimizer, BETA, 0.0, 1, mesh)
+    step = dpo.dpo_step(policy.config, optimizer, dpo.Objective(BETA, 0.0), 1, mesh)
     _, metrics = step(create_state(params, make_optimizer(optimizer)), batch, np.float32(1e-3))
     return {name: float(value) for name, value in metrics.items()}
 
