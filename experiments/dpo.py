@@ -4,9 +4,9 @@ A finished run of rlhf_v5, config.source_run, gives its tokenizer, its compariso
 V5's rejection-sampling model where the recipe has PPO, DPO (Rafailov et al. 2023) trains on what the last round's
 reward models trained on: the same annotation budget. All are evaluated side by side.
 
-Reaches (tiny, one seed): from SFT true helpfulness 0.65 from 0.53, where five rounds of rejection sampling reach 0.64,
-with better style, fewer right answers and twice the violations; on top of them DPO loses helpfulness and takes
-violations from 0.14 to 0.05 (docs/findings.md).
+Reaches (tiny, seeds 0 and 8): from SFT true helpfulness 0.65 and 0.63 from 0.53, where V5 without PPO reaches 0.64 and
+0.61, with better style, fewer right answers and twice the violations. On top of V5 without PPO the seeds disagree:
+0.60 and 0.66, with fewer violations than it on both (docs/findings.md).
 Costs (tiny): 25 minutes on 2 CPU cores that other work kept busy, after the run of rlhf_v5.
 Run: python -m llama2_jax.main --config=experiments/dpo.py[:<scale>[,<data>]] --config.source_run=<workdir>
 """
