@@ -29,9 +29,11 @@ def chat_text(tokenizer: Tokenizer, messages: Sequence[Message], *, open_answer:
             raise SpecialTagError(f"message {index} contains {', '.join(found)}: it would begin or end a turn")
     if open_answer and (not messages or messages[-1].get("role") != "assistant"):
         raise ValueError("open_answer: the last message is to be the assistant's")
-    one, text = tokenizer.chat_format, ""
-    for index, (turn, answer) in enumerate(pair_texts(messages, one)):
-        text += (bos if index == 0 or one.bos_each_turn else "") + turn + ("" if answer is None else answer + eos)
+    chat_format, text = tokenizer.chat_format, ""
+    for index, (turn, answer) in enumerate(pair_texts(messages, chat_format)):
+        text += (
+            (bos if index == 0 or chat_format.bos_each_turn else "") + turn + ("" if answer is None else answer + eos)
+        )
     return text.removesuffix(eos).rstrip(" ") if open_answer else text
 
 

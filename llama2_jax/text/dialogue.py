@@ -136,11 +136,15 @@ def system_span(tokenizer: Tokenizer, messages: Sequence[Message]) -> range:
     Raises:
       SpecialTagError, ValueError: as `encode_dialogue`.
     """
-    one = tokenizer.chat_format
-    (turn, _), *_ = _pairs(one, messages)
+    chat_format = tokenizer.chat_format
+    (turn, _), *_ = _pairs(chat_format, messages)
     if messages[0]["role"] != "system":
         return range(0)
-    place = one.turn.replace("{user}", one.system_in_turn) if one.system_in_turn else one.beginning
+    place = (
+        chat_format.turn.replace("{user}", chat_format.system_in_turn)
+        if chat_format.system_in_turn
+        else chat_format.beginning
+    )
     before = place[: place.index("{system}")]
     ids = tokenizer.encode(turn, bos=True)
     ends = [
@@ -149,22 +153,22 @@ def system_span(tokenizer: Tokenizer, messages: Sequence[Message]) -> range:
     return range(*ends)
 
 
-def pair_texts(messages: Sequence[Message], one: ChatFormat = LLAMA2) -> list[tuple[str, str | None]]:
+def pair_texts(messages: Sequence[Message], chat_format: ChatFormat = LLAMA2) -> list[tuple[str, str | None]]:
     """Returns the texts of each user's turn and of its answer in a chat format; the last may have no answer.
 
     Raises:
       SpecialTagError, ValueError: as `encode_dialogue`.
     """
-    pairs = _pairs(one, messages)
-    return [(turn, None if answer is None else _answer_text(one, answer)) for turn, answer in pairs]
+    pairs = _pairs(chat_format, messages)
+    return [(turn, None if answer is None else _answer_text(chat_format, answer)) for turn, answer in pairs]
 
 
-def dialogue_text(messages: Sequence[Message], one: ChatFormat = LLAMA2) -> str:
+def dialogue_text(messages: Sequence[Message], chat_format: ChatFormat = LLAMA2) -> str:
     """Returns the text of a dialogue in a chat format, without BOS and EOS: to train a tokenizer, or to read."""
-    return "".join(turn + (answer or "") for turn, answer in pair_texts(messages, one))
+    return "".join(turn + (answer or "") for turn, answer in pair_texts(messages, chat_format))
 
 
-def check_messages(messages: Sequence[Message], one: ChatFormat = LLAMA2) -> None:
+def check_messages(messages: Sequence[Message], chat_format: ChatFormat = LLAMA2) -> None:
     """Checks that messages can be encoded: fields, order of roles, no tags of the chat format.
 
     What a format has no place for is found when messages are encoded.
@@ -179,7 +183,7 @@ def check_messages(messages: Sequence[Message], one: ChatFormat = LLAMA2) -> Non
     for index, message in enumerate(messages):
         _check_fields(message, index)
         # Sampled ids are used unchanged: their text is never encoded, so its tags have no effect.
-        found = [] if "tokens" in message else [tag for tag in one.tags if tag in message["content"]]
+        found = [] if "tokens" in message else [tag for tag in chat_format.tags if tag in message["content"]]
         if found:
             raise SpecialTagError(
                 f"message {index} ({message['role']}) contains {', '.join(found)}: special tags are not allowed as "
@@ -242,31 +246,36 @@ def _check_injected(message: Message, index: int) -> None:
         )
 
 
-def _pairs(one: ChatFormat, messages: Sequence[Message]) -> list[tuple[str, Message | None]]:
+def _pairs(chat_format: ChatFormat, messages: Sequence[Message]) -> list[tuple[str, Message | None]]:
     """Returns the text of each user's turn, up to its answer, and the answer's message, if there is one."""
-    check_messages(messages, one)
+    check_messages(messages, chat_format)
     system, turns = (messages[0]["content"], messages[1:]) if messages[0]["role"] == "system" else (None, messages)
-    if system is not None and not one.takes_system:
-        raise ValueError(f"the chat format {one.name} has no place for a system message")
-    if one.one_turn and len(turns) > 2:
-        raise ValueError(f"the chat format {one.name} has one user's turn; this dialogue has {(len(turns) + 1) // 2}")
-    users = [_turn_text(one, user, system if index == 0 else None) for index, user in enumerate(turns[::2])]
-    users[0] = one.beginning.replace("{system}", str(one.default_system if system is None else system)) + users[0]
+    if system is not None and not chat_format.takes_system:
+        raise ValueError(f"the chat format {chat_format.name} has no place for a system message")
+    if chat_format.one_turn and len(turns) > 2:
+        raise ValueError(
+            f"the chat format {chat_format.name} has one user's turn; this dialogue has {(len(turns) + 1) // 2}"
+        )
+    users = [_turn_text(chat_format, user, system if index == 0 else None) for index, user in enumerate(turns[::2])]
+    users[0] = (
+        chat_format.beginning.replace("{system}", str(chat_format.default_system if system is None else system))
+        + users[0]
+    )
     answers = [*turns[1::2], *[None] * (len(turns) % 2)]
     return list(zip(users, answers, strict=True))
 
 
-def _turn_text(one: ChatFormat, user: Message, system: object) -> str:
+def _turn_text(chat_format: ChatFormat, user: Message, system: object) -> str:
     said, context = str(user["content"]), user.get("input")
-    if one.input_turn and context:
-        return one.input_turn.format(user=said.removesuffix(str(context)).strip(), input=str(context).strip())
-    if one.system_in_turn and system is not None:
-        said = one.system_in_turn.format(system=system, user=said)
-    return one.turn.format(user=said.strip())
+    if chat_format.input_turn and context:
+        return chat_format.input_turn.format(user=said.removesuffix(str(context)).strip(), input=str(context).strip())
+    if chat_format.system_in_turn and system is not None:
+        said = chat_format.system_in_turn.format(system=system, user=said)
+    return chat_format.turn.format(user=said.strip())
 
 
-def _answer_text(one: ChatFormat, answer: Message) -> str:
-    return one.answer.format(answer=str(answer["content"]).strip())
+def _answer_text(chat_format: ChatFormat, answer: Message) -> str:
+    return chat_format.answer.format(answer=str(answer["content"]).strip())
 
 
 def _encode_turn(
