@@ -23,6 +23,7 @@ from llama2_jax.inference.generate import Sampling
 from llama2_jax.inference.stream import Context, Streamer, begin, make_streamer, read, stream
 from llama2_jax.inference.text_stream import text_pieces
 from llama2_jax.loading import load, random_key
+from llama2_jax.models.quantized import QUANTIZATIONS
 from llama2_jax.paths import expand_home
 from llama2_jax.sharding.machine import enable_compilation_cache, keep_freed_memory
 from llama2_jax.sharding.mesh import make_mesh
@@ -40,6 +41,9 @@ _MAX_NEW_TOKENS = flags.DEFINE_integer(
     "max_new_tokens", None, "The longest answer in tokens; by default 512, or half the context if that is less."
 )
 _TENSOR = flags.DEFINE_integer("tensor", 1, "Over how many devices the model is split.")
+_QUANTIZE = flags.DEFINE_enum(
+    "quantize", "", list(QUANTIZATIONS), "How the layers' matrices are stored: int8, int4, or as they are."
+)
 _RED_TEAM = flags.DEFINE_string("red_team", "", "A ledger, <name>.jsonl, that what violates is appended to; none: no.")
 _WHO = flags.DEFINE_string("who", "", "With --red_team: who attacks.")
 _ROUND = flags.DEFINE_integer("round", None, "The round of the version, 0 for SFT; by default as its name says.")
@@ -206,6 +210,7 @@ def open_chat(
     max_new_tokens: int | None,
     seed: int,
     tensor: int = 1,
+    quantize: str = "",
 ) -> Chat:
     """Loads a model for a new dialogue.
 
@@ -220,7 +225,7 @@ def open_chat(
         if not 1 < tensor <= len(jax.devices()):
             raise ValueError(f"--tensor={tensor}: there are {len(jax.devices())} devices")
         mesh = make_mesh(data=1, fsdp=1, tensor=tensor, devices=jax.devices()[:tensor])
-    llama = load(checkpoint, mesh, dtype=None, head="language")
+    llama = load(checkpoint, mesh, dtype=None, head="language", quantize=quantize)
     if llama.tokenizer is None:
         raise ValueError(f"{checkpoint} has no tokenizer.model: put the model's own into the folder")
     length = llama.config.max_length
@@ -245,7 +250,7 @@ def main(argv: list[str]) -> None:
     try:
         chat = open_chat(
             _CHECKPOINT.value, _SYSTEM.value, _TEMPERATURE.value, _TOP_P.value, _MAX_NEW_TOKENS.value, _SEED.value,
-            _TENSOR.value,
+            _TENSOR.value, _QUANTIZE.value,
         )  # fmt: skip
         if _RED_TEAM.value:
             chat.red_team = open_session(_RED_TEAM.value, _WHO.value, round_of(_CHECKPOINT.value, _ROUND.value))

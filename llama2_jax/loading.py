@@ -15,6 +15,8 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 from jax.sharding import Mesh
 
 from llama2_jax.inference.generate import Sampling, generate
@@ -23,6 +25,7 @@ from llama2_jax.interop.checkpoint import (
     DTYPES,
     STACKED,
     Checkpoint,
+    Index,
     check_tokenizer,
     local_folder,
     parameter_shapes,
@@ -37,11 +40,18 @@ from llama2_jax.interop.recognise import recognise
 from llama2_jax.models.config import ModelConfig
 from llama2_jax.models.heads import HEADS, build_model
 from llama2_jax.models.llama import LanguageModel, ScalarModel
+from llama2_jax.models.quantized import QuantizedMatrix, quantization, quantized_shape
 from llama2_jax.paths import absolute
 from llama2_jax.text.dialogue import Message, encode_prompt
 from llama2_jax.text.tokenizer import Tokenizer
 from llama2_jax.training.adaptation import Adaptation
-from llama2_jax.training.model_folder import check_head, load_adaptation, load_model_description, tokenizer_path
+from llama2_jax.training.model_folder import (
+    check_head,
+    load_adaptation,
+    load_model_description,
+    load_quantized,
+    tokenizer_path,
+)
 from llama2_jax.training.stored_params import ParamsReader
 
 
@@ -120,7 +130,11 @@ class Llama:
 
 
 def load(
-    path: str | pathlib.Path, mesh: Mesh | None = None, dtype: str | None = "float32", head: str | None = None
+    path: str | pathlib.Path,
+    mesh: Mesh | None = None,
+    dtype: str | None = "float32",
+    head: str | None = None,
+    quantize: str = "",
 ) -> Llama:
     """Loads a model and its tokenizer.
 
@@ -135,18 +149,22 @@ def load(
         dtype, which is enough for generation and half the memory if it is bfloat16.
       head: what the model must be, `language` or `scalar` (a reward model); by default either. Checked before the
         parameters are read.
+      quantize: "int8" or "int4": the layers' matrices are stored so, which is enough for generation and scoring, and
+        takes a quarter or an eighth of float32's memory (models/quantized.py); "" for as they are stored.
 
     Raises:
       ValueError: if the folder has no such format, a file is missing, broken or does not fit another (the message names
-        it), the model has another head, or the dtype or head asked for is unknown.
+        it), the model has another head, or the dtype, head or quantisation asked for is unknown.
     """
     for name, value, choices in (("dtype", dtype, DTYPES), ("head", head, HEADS)):
         if value is not None and value not in choices:
             raise ValueError(f"{name} is {value!r}; it must be one of {', '.join(choices)}, or None")
+    quantization(quantize)  # refused before anything is read
     checkpoint = open_checkpoint(absolute(local_model(path)))
     config = checkpoint.config
     check_head(checkpoint.head, head or checkpoint.head, path)
-    params = load_params(checkpoint, mesh, DTYPES[dtype or config.compute_dtype])
+    how = quantization(quantize or checkpoint.quantized)
+    params = load_params(checkpoint, mesh, DTYPES[dtype or config.compute_dtype], how)
     tokenizer = checkpoint.tokenizer_model and Tokenizer.load(checkpoint.tokenizer_model)
     return Llama(config, build_model(config, checkpoint.head, mesh), params, tokenizer)
 
@@ -182,6 +200,8 @@ def open_checkpoint(path: str | pathlib.Path, max_length: int = LENGTH, base: st
             base, _stored_adapters(folder, config, head, adaptation), "orbax", folder, tokenizer or base.tokenizer_model
         )
         return dataclasses.replace(adapted, config=config)
+    if quantized := load_quantized(folder):
+        return _open_quantized(folder, config, head, quantized, tokenizer)
     reader = ParamsReader(folder, parameter_shapes(config, head))
     return Checkpoint(
         kind="orbax",
@@ -202,6 +222,28 @@ def _open_peft(folder: pathlib.Path, base: str, max_length: int) -> Checkpoint:
     else:
         tokenizer = opened.tokenizer_model
     return with_adapters(opened, open_peft(folder, opened.config, base), "peft", folder, tokenizer)
+
+
+def _open_quantized(
+    folder: pathlib.Path, config: ModelConfig, head: str, quantized: str, tokenizer: pathlib.Path | None
+) -> Checkpoint:
+    shapes, how = parameter_shapes(config, head), quantization(quantized)
+    matrices = [name for name, shape in shapes.items() if name.startswith(STACKED) and len(shape) == 3]
+    small = {name: quantized_shape(shapes[name], how) for name in matrices}
+    # A reader keeps one parameter's chunks.
+    values, scales = (ParamsReader(folder, {f"{name}/{part}": getattr(small[name], part).shape for name in matrices})
+                      for part in ("values", "scales"))  # fmt: skip
+    others = ParamsReader(folder, {name: shape for name, shape in shapes.items() if name not in small})
+
+    def read(name: str, layer: int | None = None, index: Index | None = None) -> np.ndarray:
+        if name not in small:
+            return others.read(name, layer, index)
+        stored = (values.read(f"{name}/values", layer), scales.read(f"{name}/scales", layer))
+        matrix = np.asarray(QuantizedMatrix(*map(jnp.asarray, stored), bits=how.bits).restored(jnp.float32))
+        return matrix if index is None else matrix[index]
+
+    dtype = widest(others.dtypes.values())
+    return Checkpoint("orbax", folder, config, head, dtype, tokenizer, read, quantized=quantized)
 
 
 def _stored_adapters(folder: pathlib.Path, config: ModelConfig, head: str, adaptation: Adaptation) -> StoredAdapters:

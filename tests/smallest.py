@@ -21,6 +21,7 @@ SMALLEST = {
     "dpo": {"pairs_per_batch": 16, "save_every": 2, "log_every": 1, "evaluate_every": 3, "held_out_batches": 1},
     "general_reward_model": {"pairs_per_batch": 16, "save_every": 2},
     "rejection_sampling": {"samples_per_prompt": 2, "sweep_samples_per_prompt": 3, "sweep_prompts": 4, "bag_size": 30},
+    "instructions": {"tasks": 20},
     "evaluation": {"instruction_turns": (2,)},
     "tools": {"max_new_tokens": 24},  # what the prompt leaves of the context
     "ppo": {
@@ -98,3 +99,6 @@ class Letters:
 
     def decode(self, ids) -> str:
         return "".join(chr(one) for one in ids if one > self.eos_id)
+
+    def decode_after(self, before, ids) -> str:
+        return self.decode(ids)

@@ -15,7 +15,7 @@ FLOORS = (
     ("paths",),
     ("models", "objectives", "text", "sharding", "sizing", "hub"),
     ("training", "inference", "data", "interop"),
-    ("annotation", "evaluation"),
+    ("annotation", "evaluation", "corpus"),
     ("pipeline", "report"),
     ("stages",),
     (

@@ -8,6 +8,7 @@ training asks too, for comparison.
 from experiments.parts.date_sources import miniature_dates
 from experiments.parts.safety_files import safety_files
 from experiments.parts.sources import Limit, SourceDict, Sources
+from experiments.parts.task_sources import miniature_tasks
 from experiments.parts.tool_sources import miniature_tools
 
 
@@ -166,6 +167,7 @@ MINIATURE = Sources(
     },
     tools=miniature_tools(),
     dates=miniature_dates(),
+    tasks=miniature_tasks(),
     # The truth.
     judge={"function": "llama2_jax.miniature.judge.judge_many", "arguments": {}},
 )

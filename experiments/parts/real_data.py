@@ -8,6 +8,7 @@ of hashes, so the same conversation is in the same part at every scale, and in t
 from experiments.parts.date_sources import real_dates
 from experiments.parts.safety_files import safety_files
 from experiments.parts.sources import Limit, SourceDict, Sources
+from experiments.parts.task_sources import real_tasks
 from experiments.parts.tool_sources import real_tools
 
 ALL = 1_000_000_000  # a limit that can be turned down
@@ -84,6 +85,11 @@ def public_demonstrations(scale: str, part: Part) -> SourceDict:
             "limit": few(scale, 4000),
         },
     }
+
+
+def with_limit(sources: SourceDict, limit: Limit) -> SourceDict:
+    """Returns the sources, at most so many records of each."""
+    return {name: {**source, "limit": limit} for name, source in sources.items()}
 
 
 def demonstrations(scale: str, part: Part, safety_dialogues: int) -> SourceDict:
@@ -242,6 +248,10 @@ def real_data(scale: str) -> Sources:
         instruction_dialogues={},  # no judge here can see whether an instruction is kept in free text
         tools=real_tools(),
         dates=real_dates(),
+        tasks=real_tasks(
+            lambda limit: with_limit(public_demonstrations(scale, TRAINING), limit),
+            with_limit(public_demonstrations(scale, HELD_OUT), 200),
+        ),
         # The annotators judge the versions too.
         judge={"function": "llama2_jax.evaluation.reward_judge.judge", "arguments": {}},
     )

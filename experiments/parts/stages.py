@@ -16,6 +16,10 @@ ROLES = (
     "safety_scaling",  # a fine-tuning on a part of the safety data, to see what more of it would bring
     "ppo",
     "dpo",  # direct preference optimisation: the policy learns from the comparisons without a reward model
+    "instructions",  # tasks that a model writes
+    "curation",  # dialogues without those that are not worth learning
+    "release",  # a model in few bits
+    "perplexity",  # how likely versions find what people wrote
     "ghost_attention",
     "context_distillation",
     "imported",

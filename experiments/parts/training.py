@@ -20,6 +20,7 @@ ADAPTERS = {
     "alpha": 16.0,
     "targets": ("query", "key", "value", "output", "gate", "up", "down"),
     "dropout": 0.0,
+    "quantize": "",  # "int8" or "int4": what is frozen is stored so (QLoRA)
 }
 
 

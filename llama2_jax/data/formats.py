@@ -1,11 +1,12 @@
 """Conversion of file rows to the project's records: its own fields, a mapping of columns, and common formats.
 
-| format      | fields of a row                                                     | kind        |
-|-------------|---------------------------------------------------------------------|-------------|
-| alpaca      | `instruction`, `output`; optional `input`, `system`, `history`      | dialogues   |
-| sharegpt    | `conversations` of {`from`, `value`}; optional `system`             | dialogues   |
-| openai_chat | `messages` of {`role`, `content`}, content a string or text parts   | dialogues   |
-| hh_rlhf     | `chosen`, `rejected`: whole dialogues "\\n\\nHuman: ..\\n\\nAssistant: .." | preferences |
+| format        | fields of a row                                                     | kind        |
+|---------------|---------------------------------------------------------------------|-------------|
+| alpaca        | `instruction`, `output`; optional `input`, `system`, `history`      | dialogues   |
+| self_instruct | `instruction`, `instances` of {`input`, `output`}: the first one    | dialogues   |
+| sharegpt      | `conversations` of {`from`, `value`}; optional `system`             | dialogues   |
+| openai_chat   | `messages` of {`role`, `content`}, content a string or text parts   | dialogues   |
+| hh_rlhf       | `chosen`, `rejected`: whole dialogues "\\n\\nHuman: ..\\n\\nAssistant: .." | preferences |
 
 Consecutive turns of one speaker are merged: HH-RLHF and ShareGPT have them, and the chat format cannot represent them.
 A turn's `weight`, `train` or `loss` of 0 or false leaves an answer out of the training (turns.py). A conversation's
@@ -121,6 +122,18 @@ def _alpaca(row: dict) -> dict:
     return {**fields, "messages": turns}
 
 
+def _self_instruct(row: dict) -> dict:
+    """The seed tasks of Self-Instruct and Alpaca, which take the first instance too."""
+    instance = _list(row, "instances")[0]
+    if not isinstance(instance, Mapping):
+        raise ValueError(f"field instances, item 0, is {shown(instance)}; wanted {{input, output}}")
+    try:
+        said = {"input": _optional_string(instance, "input"), "output": _said(instance, "output")}
+    except ValueError as error:
+        raise ValueError(f"field instances, item 0: {error}") from error
+    return _alpaca({**_without(row, "instances", "history"), **said})
+
+
 def _sharegpt(row: dict) -> dict:
     turns = [
         message_from(turn, f"conversations, item {index}", _SHAREGPT_ROLES, "from", "value")
@@ -161,6 +174,7 @@ def _hh_rlhf_dialogue(row: dict, field: str) -> list[dict[str, str]]:
 
 _FORMATS: Mapping[str, tuple[str, Callable[[dict], dict]]] = {
     "alpaca": ("dialogues", _alpaca),
+    "self_instruct": ("dialogues", _self_instruct),
     "sharegpt": ("dialogues", _sharegpt),
     "openai_chat": ("dialogues", _openai_chat),
     "hh_rlhf": ("preferences", _hh_rlhf),

@@ -11,8 +11,9 @@ import jax
 import numpy as np
 
 from llama2_jax.interop.checkpoint import STACKED, Checkpoint, Index
-from llama2_jax.models.adapters import AdapterConfig, abstract_trained
+from llama2_jax.models.adapters import TARGETS, AdapterConfig, abstract_trained
 from llama2_jax.models.config import ModelConfig
+from llama2_jax.models.quantized import plain, quantization, quantize
 
 HEAD = "head/kernel"
 
@@ -47,6 +48,8 @@ def with_adapters(
 ) -> Checkpoint:
     """Returns the base with its adapters added, read a piece at a time: W + (alpha / rank) A B, summed in float32.
 
+    W is as few bits left it if the adapters were trained beside such matrices.
+
     Args:
       base: the opened base.
       adapters: of this base.
@@ -57,11 +60,16 @@ def with_adapters(
         if name == HEAD and adapters.head is not None:
             head = adapters.head()
             return head if index is None else head[index]
-        piece = base.read(name, layer, index)
-        target = name.removeprefix(STACKED)
-        if not name.startswith(STACKED) or target not in adapters.config.targets:
-            return piece
+        target, how = name.removeprefix(STACKED), quantization(adapters.config.quantize)
+        if not name.startswith(STACKED) or target not in TARGETS:
+            return base.read(name, layer, index)
         inputs, outputs = (slice(None), slice(None)) if index is None else index
+        if how is None:
+            piece = base.read(name, layer, index)
+        else:  # a group of inputs shares a scale
+            piece = np.asarray(plain(quantize(base.read(name, layer), how)))[inputs, outputs]
+        if target not in adapters.config.targets:
+            return piece
         a, b = (adapters.read(target, factor, layer).astype(np.float32) for factor in ("a", "b"))
         return piece.astype(np.float32) + np.float32(adapters.config.scale) * (a[inputs] @ b[:, outputs])
 

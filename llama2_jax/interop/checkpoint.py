@@ -56,6 +56,7 @@ class Checkpoint:
       tokenizer_model: the model's SentencePiece model, if there is one.
       read: (name, layer=None, index=None) -> the piece, or the part of it that the index selects, in the dtype as
         stored. The result may be a view of the file: copy it to keep it.
+      quantized: the form of the layers' matrices if they are in few bits (models/quantized.py); `read` restores them.
       adapters: interop/adapters.py's, of a model that was trained with some; `read` has them added already.
     """
 
@@ -66,6 +67,7 @@ class Checkpoint:
     dtype: np.dtype
     tokenizer_model: pathlib.Path | None
     read: Callable[..., np.ndarray]
+    quantized: str = ""
     adapters: Any = None
 
 

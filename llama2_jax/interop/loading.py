@@ -9,9 +9,15 @@ from jax.sharding import Mesh, NamedSharding, SingleDeviceSharding
 from llama2_jax.interop.checkpoint import STACKED, Checkpoint, Index, parameter_shapes
 from llama2_jax.models.heads import build_model
 from llama2_jax.models.llama import Params, parameter_shardings
+from llama2_jax.models.quantized import Quantization, quantize
 
 
-def load_params(checkpoint: Checkpoint, mesh: Mesh | None = None, dtype: np.dtype | type = np.float32) -> Params:
+def load_params(
+    checkpoint: Checkpoint,
+    mesh: Mesh | None = None,
+    dtype: np.dtype | type = np.float32,
+    quantized: Quantization | None = None,
+) -> Params:
     """Loads the parameters of a checkpoint.
 
     The host keeps no more than one shard of one parameter and one tensor of the files in memory at a time.
@@ -20,6 +26,7 @@ def load_params(checkpoint: Checkpoint, mesh: Mesh | None = None, dtype: np.dtyp
       checkpoint: from `open_huggingface` or `open_meta`.
       mesh: the devices to shard them over, by the rules of sharding/axes.py; by default all are on the first one.
       dtype: of the arrays; training and the objectives need float32, 16 bits halve a chat's memory.
+      quantized: how the layers' matrices are stored, one after the other; None leaves them as arrays.
 
     Raises:
       BadCheckpoint: if the files turn out to be broken when they are read.
@@ -37,7 +44,9 @@ def load_params(checkpoint: Checkpoint, mesh: Mesh | None = None, dtype: np.dtyp
         *rooms, last = name.split("/")
         inner = functools.reduce(lambda tree, room: tree.setdefault(room, {}), rooms, params)
         shard = functools.partial(_shard, checkpoint, name, shape, np.dtype(dtype))
-        inner[last] = jax.make_array_from_callback(shape, shardings.get(name, alone), shard, dtype=dtype)
+        array = jax.make_array_from_callback(shape, shardings.get(name, alone), shard, dtype=dtype)
+        is_matrix = name.startswith(STACKED) and len(shape) == 3
+        inner[last] = quantize(array, quantized) if quantized and is_matrix else array
     return params
 
 

@@ -20,6 +20,7 @@ from jax.sharding import Mesh, NamedSharding
 from jaxtyping import Array, Float
 
 from llama2_jax.models.config import ModelConfig
+from llama2_jax.models.quantized import QuantizedMatrix, plain, quantization, quantize_layers
 from llama2_jax.sharding.axes import RULES, Rules, partition_spec
 
 Params = dict
@@ -38,6 +39,7 @@ class AdapterConfig:
       alpha: the product is multiplied by alpha / rank, so that a learning rate suits several ranks (section 4.1).
       targets: names of the layers' matrices, from `TARGETS`.
       dropout: the part of the inputs of A that is dropped in training.
+      quantize: how the frozen layers are stored, "int8" or "int4" (QLoRA, models/quantized.py), or "" for as they are.
 
     Raises:
       ValueError: if a number is not in its range, or a target is unknown.
@@ -47,6 +49,7 @@ class AdapterConfig:
     alpha: float = 16.0
     targets: tuple[str, ...] = TARGETS
     dropout: float = 0.0
+    quantize: str = ""
 
     def __post_init__(self):
         object.__setattr__(self, "targets", tuple(self.targets))
@@ -60,6 +63,7 @@ class AdapterConfig:
             if isinstance(value, bool) or not isinstance(value, int | float) or not holds(value):
                 raise ValueError(f"adapters.{name} is {value!r}; it must be a number {wanted}.")
             object.__setattr__(self, name, float(value))
+        quantization(self.quantize)
         unknown = [name for name in self.targets if name not in TARGETS]
         if unknown or not self.targets or len(set(self.targets)) < len(self.targets):
             raise ValueError(
@@ -77,13 +81,13 @@ class AdaptedMatrix:
     """A matrix W with its adapter, in the place of W: of one layer, or of all layers stacked on axis 0.
 
     Attributes:
-      base: W, frozen.
+      base: W, frozen, perhaps in few bits.
       a, b: the adapter's factors.
       dropout_key: what is dropped depends on it, one key a layer; None drops nothing.
       scale, dropout: of the AdapterConfig.
     """
 
-    base: Float[Array, "*layers inputs outputs"]
+    base: Float[Array, "*layers inputs outputs"] | QuantizedMatrix
     a: Float[Array, "*layers inputs rank"]
     b: Float[Array, "*layers rank outputs"]
     dropout_key: Array | None = None
@@ -98,16 +102,19 @@ class AdaptedMatrix:
         return jnp.where(kept, x / (1 - self.dropout), 0).astype(x.dtype)
 
 
-Weight = Float[Array, "..."] | AdaptedMatrix
+Weight = Float[Array, "..."] | QuantizedMatrix | AdaptedMatrix
 
 
 def map_weight(function: Callable[[Array, Axes], Array], weight: Weight, axes: Axes) -> Weight:
-    """Applies `function(array, logical axes)` to a weight, or to each of the three arrays of an adapted one."""
-    if not isinstance(weight, AdaptedMatrix):
+    """Applies `function(array, logical axes)` to a weight, or to each array of one that consists of several."""
+    if not isinstance(weight, QuantizedMatrix | AdaptedMatrix):
         return function(weight, axes)
     *outer, inputs, outputs = axes
+    if isinstance(weight, QuantizedMatrix):
+        values, scales = function(weight.values, axes), function(weight.scales, (*outer, None, outputs))
+        return weight.replace(values=values, scales=scales)
     a, b = function(weight.a, (*outer, inputs, "rank")), function(weight.b, (*outer, "rank", outputs))
-    return weight.replace(base=function(weight.base, axes), a=a, b=b)
+    return weight.replace(base=map_weight(function, weight.base, axes), a=a, b=b)
 
 
 def init_trained(config: ModelConfig, head: str, adapters: AdapterConfig, key: jax.Array) -> Params:
@@ -172,12 +179,13 @@ def adapt(frozen: Params, trained: Params, adapters: AdapterConfig, dropout_key:
     """
     factors = trained["trunk"]["layers"]
 
-    def adapted(name: str, base: Float[Array, "layers ..."]) -> Weight:
+    def adapted(name: str, base: Weight) -> Weight:
         if name not in factors:
             return base
         keys = None
         if dropout_key is not None and adapters.dropout:
-            keys = jax.random.split(jax.random.fold_in(dropout_key, TARGETS.index(name)), base.shape[0])
+            layers = factors[name]["a"].shape[0]
+            keys = jax.random.split(jax.random.fold_in(dropout_key, TARGETS.index(name)), layers)
         return AdaptedMatrix(base, **factors[name], dropout_key=keys, scale=adapters.scale, dropout=adapters.dropout)
 
     layers = {name: adapted(name, base) for name, base in frozen["trunk"]["layers"].items()}
@@ -202,19 +210,25 @@ def is_adapted(params: Params) -> bool:
 
 
 def merge(params: Params) -> Params:
-    """Returns a plain model's parameters: each adapted matrix as W + (alpha / rank) A B, in W's dtype."""
+    """Returns a plain model's parameters: each adapted matrix as `merged`, others in few bits restored."""
     return jax.tree.map(
-        lambda leaf: merged(leaf) if isinstance(leaf, AdaptedMatrix) else leaf,
+        lambda leaf: merged(leaf) if isinstance(leaf, AdaptedMatrix) else plain(leaf),
         params,
-        is_leaf=lambda leaf: isinstance(leaf, AdaptedMatrix),
+        is_leaf=lambda leaf: isinstance(leaf, AdaptedMatrix | QuantizedMatrix),
     )
+
+
+def frozen_layers(params: Params, adapters: AdapterConfig) -> Params:
+    """Returns parameters, a model's or its trunk's, as they stand beside adapters: perhaps in few bits."""
+    return quantize_layers(params, quantization(adapters.quantize))
 
 
 @jax.jit
 def merged(matrix: AdaptedMatrix) -> Float[Array, "*layers inputs outputs"]:
-    """Returns W + (alpha / rank) A B, summed in float32."""
+    """Returns W + (alpha / rank) A B, summed in float32, in W's dtype; in float32 where W is in few bits."""
     product = jnp.matmul(matrix.a, matrix.b, precision="highest", preferred_element_type=jnp.float32)
-    return (matrix.base + matrix.scale * product).astype(matrix.base.dtype)
+    base = plain(matrix.base)
+    return (base + matrix.scale * product).astype(base.dtype)
 
 
 def matrix_shapes(config: ModelConfig) -> dict[str, tuple[int, int]]:

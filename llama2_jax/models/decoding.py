@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Float, Int
 
-from llama2_jax.models.adapters import AdaptedMatrix, Weight, map_weight
+from llama2_jax.models.adapters import Weight, map_weight
 from llama2_jax.models.attention import attention, program_device
 from llama2_jax.models.attention_xla import cached_attention
 from llama2_jax.models.config import ModelConfig
@@ -30,6 +30,7 @@ from llama2_jax.models.layer import (
     rms_norm,
 )
 from llama2_jax.models.rope import rotation
+from llama2_jax.models.weights import cast_floats
 from llama2_jax.sharding.axes import GATHERED, RULES, Rules, constrain, partition_spec
 
 KEY_AXES, VALUE_AXES = ("batch", "kv_heads", "head_dim", "slots"), ("batch", "kv_heads", "slots", "head_dim")
@@ -81,19 +82,20 @@ def decoding_weights(params: dict[str, Any], config: ModelConfig, mesh: Mesh | N
 def unstack(stacked: Weight, axes: tuple[str, ...], config: ModelConfig, mesh: Mesh | None) -> tuple[Weight, ...]:
     """Returns one kind of weight of each layer as decoding reads it, from those of all layers stacked on axis 0.
 
-    An adapted matrix stays one: in 16 bits its sum would lose what the adapter adds to it.
+    An adapted matrix stays one: in 16 bits its sum would lose what the adapter adds to it. One in few bits stays so
+    too, since a step reads all weights.
     """
 
     def unstacked(stack: Float[Array, "layers ..."], axes: Sequence[str | None]) -> list[Float[Array, "..."]]:
         # Cast before unstacking: one pass over the stack, and the weights are gathered in the compute dtype.
-        layers = jnp.unstack(stack.astype(config.compute_dtype))
+        layers = jnp.unstack(cast_floats(stack, config.compute_dtype))
         return [constrain(weight, mesh, axes, weight_rules(config)) for weight in layers]
 
-    if not isinstance(stacked, AdaptedMatrix):
-        return tuple(unstacked(stacked, axes))
     split = map_weight(unstacked, stacked, axes)
-    factors = zip(split.base, split.a, split.b, strict=True)
-    return tuple(stacked.replace(base=base, a=a, b=b) for base, a, b in factors)
+    return tuple(
+        jax.tree.map(lambda layers, index=index: layers[index], split, is_leaf=lambda one: isinstance(one, list))
+        for index in range(config.layers)
+    )
 
 
 def by_layer(weights: Mapping[str, Sequence[Weight]]) -> tuple[LayerWeights, ...]:

@@ -16,6 +16,7 @@ from jaxtyping import Array, Float, Int
 from llama2_jax.models.adapters import AdaptedMatrix, Weight, map_weight
 from llama2_jax.models.attention import attention
 from llama2_jax.models.config import ModelConfig
+from llama2_jax.models.quantized import QuantizedMatrix
 from llama2_jax.models.rope import Rotation, rotate
 from llama2_jax.models.weights import cast_and_gather
 from llama2_jax.sharding.axes import RULES, Rules, constrain
@@ -116,10 +117,15 @@ def _named(x: Heads, name: str) -> Heads:
 
 
 def matmul(x: Hidden, matrix: Weight) -> Hidden:
-    """Returns x @ matrix; with an adapter, x W + scale (x A) B (Hu et al. 2021, equation 3)."""
+    """Returns x @ matrix; with an adapter, x W + scale (x A) B (Hu et al. 2021, equation 3).
+
+    One in few bits is restored for the product, and for its gradient again.
+    """
     if isinstance(matrix, AdaptedMatrix):
         low_rank = matmul(matmul(matrix.adapter_inputs(x), matrix.a), matrix.b)
         return matmul(x, matrix.base) + matrix.scale * low_rank
+    if isinstance(matrix, QuantizedMatrix):
+        matrix = matrix.restored(x.dtype)
     # Rows and length are flattened: the gradient of a product with two batch dimensions transposes its operands, which
     # takes longer on the CPU than the product.
     return (x.reshape(-1, x.shape[-1]) @ matrix.astype(x.dtype)).reshape(*x.shape[:-1], -1)

@@ -16,6 +16,7 @@ Matrices are applied from the right, y = x @ matrix; gate, down and up are w1, w
 
 import dataclasses
 import functools
+from collections.abc import Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -25,10 +26,11 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Float, Int
 
 from llama2_jax.models import decoding
-from llama2_jax.models.adapters import AdaptedMatrix, Weight, matrix_shapes
+from llama2_jax.models.adapters import AdaptedMatrix, Weight, map_weight, matrix_shapes
 from llama2_jax.models.config import ModelConfig
 from llama2_jax.models.kv_cache import KVCache
 from llama2_jax.models.layer import EMBEDDING_AXES, LAYER_AXES, NORM_AXES, embed, layer, rms_norm
+from llama2_jax.models.quantized import Quantization, QuantizedMatrix, quantize_layers
 from llama2_jax.models.remat import POLICIES
 from llama2_jax.models.rope import Rotation, rotation
 from llama2_jax.models.weights import cast_and_gather
@@ -58,9 +60,9 @@ class Layer(nn.Module):
         return layer(weights, x, rope, segment_ids, self.config, self.mesh), None
 
     def _weight(self, name: str, init: nn.initializers.Initializer, shape: tuple[int, ...]) -> Weight:
-        # An adapted matrix is three arrays, which `param` would compare with the one array that it initialises.
+        # Several arrays in the place of one, which `param` would compare with the one array that it initialises.
         stored = self.get_variable("params", name)
-        if isinstance(stored, AdaptedMatrix):
+        if isinstance(stored, AdaptedMatrix | QuantizedMatrix):
             return stored
         return self.param(name, nn.with_logical_partitioning(init, LAYER_AXES[name]), shape)
 
@@ -239,6 +241,27 @@ def parameter_shardings(module: LanguageModel | ScalarModel, mesh: Mesh, rules: 
         _logical_axes(module),
         is_leaf=lambda leaf: isinstance(leaf, PartitionSpec),
     )
+
+
+def quantized_shapes(shapes: Params, how: Quantization | None, mesh: Mesh | None) -> Params:
+    """Returns parameters in few bits as shapes, from those of all parameters, which have shardings.
+
+    Args:
+      shapes: as `abstract_params`, with shardings.
+      how: None returns the shapes as they are.
+      mesh: over which the matrices are split, as they would be as arrays; None for one device.
+    """
+    if how is None:
+        return shapes
+    layers = shapes["trunk"]["layers"]
+    small = jax.eval_shape(functools.partial(quantize_layers, how=how), shapes)["trunk"]["layers"]
+
+    def placed(leaf: jax.ShapeDtypeStruct, axes: Sequence[str | None]) -> jax.ShapeDtypeStruct:
+        sharding = layers["query"].sharding if mesh is None else NamedSharding(mesh, partition_spec(("layers", *axes)))
+        return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
+
+    layers = {name: map_weight(placed, one, LAYER_AXES[name]) for name, one in small.items()}
+    return {**shapes, "trunk": {**shapes["trunk"], "layers": layers}}
 
 
 @functools.lru_cache

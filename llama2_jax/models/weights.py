@@ -4,6 +4,7 @@ import functools
 from collections.abc import Sequence
 
 import jax
+import jax.numpy as jnp
 from jax.sharding import Mesh
 from jaxtyping import Array, Float
 
@@ -20,14 +21,19 @@ def cast_and_gather(
 
     Args:
       weight: the parameter, split by the training rules.
-      dtype: of the computation.
+      dtype: of the computation; whole numbers, of a matrix in few bits, stay as they are.
       mesh: None for one device, where this is only the cast.
       axes: the parameter's logical axes.
       gathered: gather it over fsdp here, once for all its uses; else the compiler gathers it at each product. Only for
         a backward pass that gathers again; otherwise the gathered weight would be kept for it.
     """
-    cast = constrain(weight.astype(dtype), mesh, axes)
+    cast = constrain(cast_floats(weight, dtype), mesh, axes)
     return _gather(cast, mesh, tuple(axes)) if gathered and mesh is not None else cast
+
+
+def cast_floats(array: Array, dtype: str) -> Array:
+    """Returns an array in the dtype if it has floating-point numbers, else as it is."""
+    return array.astype(dtype) if jnp.issubdtype(array.dtype, jnp.floating) else array
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2))

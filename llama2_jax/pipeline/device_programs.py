@@ -26,13 +26,20 @@ from llama2_jax.inference.abstract import (
 )
 from llama2_jax.inference.continuations import rows_at_once
 from llama2_jax.inference.score import scoring_batch_size
-from llama2_jax.models.adapters import AdapterConfig, adapt, is_adapted, separate, trained_shardings
+from llama2_jax.models.adapters import (
+    AdapterConfig,
+    adapt,
+    is_adapted,
+    separate,
+    trained_shardings,
+)
 from llama2_jax.models.adapters import abstract_trained as abstract_adapters
 from llama2_jax.models.config import ModelConfig
 from llama2_jax.models.flops import forward_flops, head_flops, layer_flops, training_flops
 from llama2_jax.models.heads import abstract_params, build_model
 from llama2_jax.models.layer import LAYER_AXES
-from llama2_jax.models.llama import parameter_shardings
+from llama2_jax.models.llama import parameter_shardings, quantized_shapes
+from llama2_jax.models.quantized import quantization
 from llama2_jax.pipeline.model_training import (
     batch_array_sharding,
     language_model_loss,
@@ -66,11 +73,17 @@ def abstract_trained(
     if adapters is not None:
         places = trained_shardings(head, adapters, mesh, LAYER_AXES)
         trained = with_shardings(abstract_adapters(model, head, adapters), places)
-        params = adapt(_abstract_params(model, mesh, head, model.compute_dtype), trained, adapters)
+        params = adapt(abstract_frozen(model, mesh, head, adapters), trained, adapters)
     transformation = make_optimizer(OptimizerConfig(**optimizer))
     shardings = state_shardings(transformation, jax.tree.map(lambda leaf: leaf.sharding, trained))
     opt_state = with_shardings(jax.eval_shape(transformation.init, trained), shardings.opt_state)
     return ResidentModel(name, params, opt_state)
+
+
+def abstract_frozen(model: ModelConfig, mesh: Mesh, head: str, adapters: AdapterConfig) -> Any:
+    """Returns a model's parameters as `trainable.as_frozen` leaves them, as shapes with shardings."""
+    params = _abstract_params(model, mesh, head, model.compute_dtype)
+    return quantized_shapes(params, quantization(adapters.quantize), mesh)
 
 
 def adapters_of(trained: ResidentModel) -> ResidentModel:

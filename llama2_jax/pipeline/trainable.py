@@ -1,7 +1,7 @@
 """What of a model a stage trains: all of it, or low-rank adapters while the rest is frozen (models/adapters.py).
 
-A stage's settings have `adapters` = {"rank", "alpha", "targets", "dropout"}; without them, or with rank 0, all
-parameters are trained.
+A stage's settings have `adapters` = {"rank", "alpha", "targets", "dropout", "quantize"}; without them, or with rank 0,
+all parameters are trained.
 """
 
 import dataclasses
@@ -14,11 +14,19 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from llama2_jax.models.adapters import AdapterConfig, abstract_trained, adapt, init_trained, trained_shardings
+from llama2_jax.models.adapters import (
+    AdapterConfig,
+    abstract_trained,
+    adapt,
+    frozen_layers,
+    init_trained,
+    trained_shardings,
+)
 from llama2_jax.models.config import ModelConfig
 from llama2_jax.models.heads import abstract_params
 from llama2_jax.models.layer import LAYER_AXES
 from llama2_jax.models.llama import Params
+from llama2_jax.models.quantized import QuantizedMatrix, is_quantized
 from llama2_jax.pipeline.runtime import Runtime, named_key
 from llama2_jax.training.step import TrainStep
 
@@ -55,7 +63,8 @@ def adapter_config(settings: ConfigDict) -> AdapterConfig | None:
     """
     fields = dict(settings.get("adapters") or {})
     if unknown := sorted(fields.keys() - {field.name for field in dataclasses.fields(AdapterConfig)}):
-        raise ValueError(f"adapters has the unknown field {', '.join(unknown)}; wanted rank, alpha, targets, dropout")
+        known = ", ".join(field.name for field in dataclasses.fields(AdapterConfig))
+        raise ValueError(f"adapters has the unknown field {', '.join(unknown)}; wanted {known}")
     return AdapterConfig(**fields) if fields.get("rank", 0) != 0 else None
 
 
@@ -64,13 +73,20 @@ def divide(head: str, params: Params, adapters: AdapterConfig | None, key: jax.A
 
     Args:
       head: "language", or "scalar", whose own head is trained too.
-      params: the model's; what is frozen of them is kept in the compute dtype, in which every product reads it anyway.
-        Where that is another dtype they are freed.
+      params: the model's; what is frozen of them is kept as `as_frozen` returns it.
       adapters: what is trained; None for everything.
       key: of the adapters' initial values and of what is dropped.
       runtime: the stage's.
+
+    Raises:
+      ValueError: if all parameters are to be trained, and matrices are in few bits.
     """
     if adapters is None:
+        if is_quantized(params):
+            raise ValueError(
+                f"{runtime.stage}: the start has its matrices in few bits, which cannot be trained: train adapters "
+                "beside them (adapters.rank), or start from the model that it was made of"
+            )
         return Trainable(params)
     make = functools.partial(init_trained, runtime.model, head, adapters)
     places = trained_shardings(head, adapters, runtime.mesh, LAYER_AXES)
@@ -78,26 +94,39 @@ def divide(head: str, params: Params, adapters: AdapterConfig | None, key: jax.A
     frozen = dict(params)
     if head == "scalar":
         trained["head"] = jax.tree.map(jnp.copy, frozen.pop("head"))
-    frozen = in_compute_dtype(frozen, runtime.model)
+    frozen = as_frozen(frozen, runtime.model, adapters)
     # Without dropout no key is an argument: programs are then the same for all stages.
     drop = {"dropout_key": named_key(key, "dropout")} if adapters.dropout else {}
     return Trainable(trained, {"params": frozen, **drop}, adapters)
 
 
+def as_frozen(params: Params, model: ModelConfig, adapters: AdapterConfig) -> Params:
+    """Returns a model's parameters as they stand beside adapters; those that are so already are shared.
+
+    They are in the compute dtype, in which every product reads them anyway, and the layers' matrices in few bits if the
+    adapters' `quantize` says so. Where that is another form they are freed.
+    """
+    small = frozen_layers(params, adapters)
+    for name, matrix in params["trunk"]["layers"].items():
+        if small["trunk"]["layers"][name] is not matrix:
+            matrix.delete()
+    return in_compute_dtype(small, model)
+
+
 def in_compute_dtype(params: Params, model: ModelConfig) -> Params:
     """Returns a model's parameters in the compute dtype, for one that is applied and not trained; frees the others.
 
-    Every use casts them to it, so results are the same.
+    Every use casts them to it, so results are the same. Matrices in few bits stay as they are.
     """
 
-    def converted(leaf: jax.Array) -> jax.Array:
-        if leaf.dtype == jnp.dtype(model.compute_dtype):
+    def converted(leaf: jax.Array | QuantizedMatrix) -> jax.Array | QuantizedMatrix:
+        if isinstance(leaf, QuantizedMatrix) or leaf.dtype == jnp.dtype(model.compute_dtype):
             return leaf
         array = leaf.astype(model.compute_dtype)
         leaf.delete()
         return array
 
-    return jax.tree.map(converted, params)
+    return jax.tree.map(converted, params, is_leaf=lambda one: isinstance(one, QuantizedMatrix))
 
 
 def completion(adapters: AdapterConfig | None) -> Callable | None:

@@ -110,6 +110,10 @@ def build_report(stages: Sequence[FinishedStage], seed: int, model: ModelConfig)
         "rejection_sampling": rows("rejection_sampling", _rejection_sampling),
         "ppo": rows("ppo", _ppo),
         "dpo": rows("dpo", _dpo),
+        "instructions": rows("instructions", _instructions),
+        "curation": rows("curation", lambda stage: {name: stage.results.get(name) for name in ("kept", "left_out")}),
+        "releases": rows("release", _release),
+        "perplexity": [row for stage in stages if stage.role == "perplexity" for row in stage.results["perplexity"]],
         "training": [
             _training(stage)
             for stage in stages
@@ -272,6 +276,20 @@ def _dpo(stage: FinishedStage) -> dict:
         },
         "curves": {name: thinned(curves[name]) for name in dpo.CURVES if name in curves},
     }
+
+
+def _instructions(stage: FinishedStage) -> dict:
+    return {
+        **{field: stage.results.get(field) for field in ("tasks", "calls", "with_input")},
+        "left_out": stage.results.get("left_out") or {},
+        "rounds": stage.results.get("rounds") or [],
+    }
+
+
+def _release(stage: FinishedStage) -> dict:
+    errors = stage.results.get("relative_error") or {}
+    fields = {name: stage.results.get(name) for name in ("quantized", "bytes", "bytes_before")}
+    return {**fields, "relative_error": max(errors.values(), default=None)}
 
 
 def _training(stage: FinishedStage) -> dict:

@@ -1,6 +1,7 @@
 """A trained model on disk: model.json, which describes the network, and checkpoints/ with its parameters.
 
-Of a model that was trained with adapters the checkpoints have the adapters alone, and model.json names its base.
+Of a model that was trained with adapters the checkpoints have the adapters alone, and model.json names its base. Of one
+whose matrices are in few bits the checkpoints have these, and model.json names the form, `quantized`.
 """
 
 import dataclasses
@@ -10,10 +11,11 @@ import jax
 from etils import epath
 from jax.sharding import Mesh, SingleDeviceSharding
 
-from llama2_jax.models.adapters import adapt, merge
+from llama2_jax.models.adapters import adapt, frozen_layers, merge
 from llama2_jax.models.config import ModelConfig
 from llama2_jax.models.heads import HEADS, abstract_params, build_model
-from llama2_jax.models.llama import parameter_shardings
+from llama2_jax.models.llama import parameter_shardings, quantized_shapes
+from llama2_jax.models.quantized import quantization
 from llama2_jax.training.adaptation import Adaptation, restore_trained
 from llama2_jax.training.atomic_files import write_atomically
 from llama2_jax.training.checkpoint_folder import CheckpointError
@@ -31,7 +33,11 @@ class LoadedModel:
 
 
 def save_model_description(
-    folder: epath.PathLike, config: ModelConfig, head: str, adaptation: Adaptation | None = None
+    folder: epath.PathLike,
+    config: ModelConfig,
+    head: str,
+    adaptation: Adaptation | None = None,
+    quantized: str = "",
 ) -> None:
     """Writes `<folder>/model.json`, whole or not at all.
 
@@ -40,6 +46,7 @@ def save_model_description(
       config: the network.
       head: `language` for a LanguageModel, `scalar` for a ScalarModel.
       adaptation: the adapters, if the checkpoints have these alone.
+      quantized: the form of the layers' matrices, if they are in few bits (models/quantized.py).
     """
     _check_head(head, "head")
     path = epath.Path(folder) / "model.json"
@@ -47,6 +54,8 @@ def save_model_description(
         content = {"head": head, "config": dataclasses.asdict(config)}
         if adaptation is not None:
             content |= adaptation.described(epath.Path(folder))
+        if quantized:
+            content["quantized"] = quantized
         write_atomically(path, json.dumps(content, indent=2) + "\n")
 
 
@@ -78,6 +87,21 @@ def load_adaptation(folder: epath.PathLike) -> Adaptation | None:
         return Adaptation.of(content, path.parent) if "adapters" in content else None
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{path} does not describe adapters and their base: {error!r}") from error
+
+
+def load_quantized(folder: epath.PathLike) -> str:
+    """Returns the form in few bits that `<folder>/model.json` names, "" if it names none.
+
+    Raises:
+      CheckpointError: if the file is absent, or names another one.
+    """
+    path = epath.Path(folder) / "model.json"
+    name = _read_description(path).get("quantized", "")
+    try:
+        quantization(name)
+    except (TypeError, ValueError) as error:
+        raise CheckpointError(f"{path}: {error}") from error
+    return name
 
 
 def _read_description(path: epath.Path) -> dict:
@@ -123,7 +147,9 @@ def check_head(found: str, wanted: str, where: object) -> None:
 def load_model(folder: epath.PathLike, mesh: Mesh | None = None, head: str | None = None) -> LoadedModel:
     """Loads the model that model.json describes, with the parameters of the newest checkpoint.
 
-    Adapters are added to their base's matrices: what is returned is a model as any other.
+    A model whose matrices are in few bits has them so (models/quantized.py): it can be applied, and adapters can be
+    trained beside it. Adapters are added to their base's matrices, as few bits left these if they were trained beside
+    such: what is returned is a model as any other.
 
     Args:
       folder: a folder with model.json and checkpoints/.
@@ -141,9 +167,9 @@ def load_model(folder: epath.PathLike, mesh: Mesh | None = None, head: str | Non
     head = found
     if adaptation := load_adaptation(folder):
         adaptation.check_base(folder)
-        base = load_model(adaptation.base, mesh)
+        base = frozen_layers(load_model(adaptation.base, mesh).params, adaptation.adapters)
         trained = restore_trained(folder, config, head, adaptation.adapters, mesh)
-        return LoadedModel(config, head, merge(adapt(base.params, trained, adaptation.adapters)))
+        return LoadedModel(config, head, merge(adapt(base, trained, adaptation.adapters)))
     shapes = abstract_params(config, head)
     if mesh is None:
         alone = SingleDeviceSharding(jax.local_devices()[0])
@@ -153,6 +179,7 @@ def load_model(folder: epath.PathLike, mesh: Mesh | None = None, head: str | Non
     abstract = jax.tree.map(
         lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), shapes, shardings
     )
+    abstract = quantized_shapes(abstract, quantization(load_quantized(folder)), mesh)
     return LoadedModel(config, head, restore_params(folder / "checkpoints", abstract))
 
 

@@ -20,6 +20,21 @@ def test_alpaca():
     assert contents(made) == [("s", "s"), ("u", "h"), ("a", "g"), ("u", "i\n\nx"), ("a", "o")]
 
 
+def test_self_instruct():
+    """Its seed tasks; the first instance is read, as by Alpaca."""
+    instances = [{"input": "x", "output": "o"}, {"input": "y", "output": "p"}]
+    made = record({"id": "seed_task_0", "instruction": "i", "instances": instances}, "self_instruct")
+    assert contents(made) == [("u", "i\n\nx"), ("a", "o")] and made["id"] == "seed_task_0"
+    assert made["messages"][0]["input"] == "x"
+    for wrong, message in (
+        ([], "field instances is of type list; wanted a list that is not empty"),
+        (["o"], "field instances, item 0, is 'o'; wanted {input, output}"),
+        ([{"input": "x"}], "field instances, item 0: there is no field output; there are input"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            record({"instruction": "i", "instances": wrong}, "self_instruct")
+
+
 def test_sharegpt():
     turns = [("system", "s"), ("human", "u"), ("gpt", "a"), ("human", "v"), ("human", "w"), ("gpt", "b")]
     made = record({"conversations": [{"from": role, "value": text} for role, text in turns]}, "sharegpt")

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from experiments import (
+    alpaca,
     bag_ablation,
     benchmarks,
     dates,
@@ -120,6 +121,22 @@ def test_policies_learn_from_another_run_s_comparisons_without_a_reward_model(fi
     assert [row["name"] for row in report["versions"]] == list(dpo.VERSIONS)
     assert all(row["helpfulness"] is not None for row in report["versions"])
     assert "Direct preference optimisation" in (tmp_path / "report" / "index.html").read_text()
+
+
+def test_tasks_that_the_base_model_writes_are_learnt_in_another_chat_format(finished, tmp_path):
+    config = shrink(alpaca.get_config())
+    config.source_run = str(finished)
+    config.instructions.update({"calls_per_round": 4, "most_calls": 8, "max_new_tokens": 24, "tasks_shown": 2})
+    records = recipe.run(config, str(tmp_path))
+    report = json.loads((tmp_path / "report" / "report.json").read_text())
+    (row,) = report["instructions"]
+    assert row["calls"] == 8 and row["tasks"] == len(rows(tmp_path / "instructions" / "dialogues.jsonl"))
+    trained_on = {name: records[name]["results"]["dialogues"] for name in ("seed_tasks", "alpaca", "demonstrations")}
+    assert trained_on["alpaca"] == {"seeds": 40, "instructions": row["tasks"]}
+    assert trained_on["demonstrations"] == {"seeds": 40, "public": 40}
+    assert json.loads((tmp_path / "tokenizer" / "chat_format.json").read_text()) == {"name": "alpaca"}
+    assert all(version["reward_helpfulness"] is not None for version in report["versions"])
+    assert "Instructions that a model wrote" in (tmp_path / "report" / "index.html").read_text()
 
 
 def test_the_versions_answers_are_compared_pair_by_pair(finished, tmp_path):

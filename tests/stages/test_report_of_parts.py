@@ -116,6 +116,19 @@ def test_policies_trained_on_comparisons_without_a_reward_model(undrawn, tmp_pat
     assert "Accuracy of the implicit reward" in text
 
 
+def test_tasks_that_a_model_wrote(undrawn, tmp_path):
+    results = {
+        "tasks": 30, "calls": 8, "with_input": 12, "left_out": {"alike": 5, "malformed": 2},
+        "rounds": [{"calls": 4, "read": 20, "kept": 18}, {"calls": 4, "read": 17, "kept": 12}],
+    }  # fmt: skip
+    stage = write_stage(epath.Path(tmp_path), "written", "instructions", results)
+    content, page, _ = make_report(tmp_path, {"stages": (stage,)})
+    assert content["instructions"] == [{"stage": "written", **results}]
+    text = " ".join(Page(page).text.split())
+    assert "round 241712" in text.replace(" 4", "4").replace(" 17", "17").replace(" 12", "12")
+    assert "30 tasks of 8 calls, 12 of them with an input. Left out: 5 alike, 2 malformed." in text
+
+
 def test_a_reward_model_that_was_not_tested_so_has_no_table(undrawn, tmp_path):
     """As in a run that an earlier version of the code made."""
     inputs = made_up_run(tmp_path, rounds=1, ppo=False)
