@@ -9,9 +9,6 @@ from experiments.parts.rounds import KINDS, general_reward_input
 from experiments.parts.shared_settings import shared
 from experiments.parts.stages import add_stage, stages_with_role
 
-# The tokenizer of reward models that read dialogues in another chat format than the versions.
-REWARD_TOKENIZER = "reward_tokenizer"
-
 
 def with_evaluation(
     config: ConfigDict, *, baseline: str = "sft", reward_models: Mapping[str, str] | None = None
@@ -34,7 +31,6 @@ def with_evaluation(
             **reward_models,
             **general_reward_input(config),
             **sources.annotator_inputs,
-            **({REWARD_TOKENIZER: REWARD_TOKENIZER} if REWARD_TOKENIZER in config.stages else {}),
         },
         "versions": tuple(name for name, _ in config.versions),
         "baseline": baseline,

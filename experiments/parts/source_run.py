@@ -4,7 +4,6 @@ from collections.abc import Mapping
 
 from ml_collections import ConfigDict
 
-from experiments.parts.ending import REWARD_TOKENIZER
 from experiments.parts.stages import add_stage
 from experiments.parts.training import reward_model
 
@@ -30,27 +29,6 @@ def keep_settings_alone(config: ConfigDict, experiment: str) -> None:
         del config[name]
     config.given, config.stages, config.versions = {}, (), ()
     _add_import(config, "tokenizer", run="llama2_jax.stages.imported", role="tokenizer", inputs={})
-
-
-def write_dialogues_as(config: ConfigDict, chat_format: str) -> None:
-    """Has the experiment's models read dialogues in another chat format, with the run's pieces; after the above.
-
-    The run's own models, such as its reward models, go on reading them as they were trained to (parts/ending.py).
-    """
-    _add_import(config, REWARD_TOKENIZER, run="llama2_jax.stages.imported", role="tokenizer", inputs={})
-    config[REWARD_TOKENIZER].folder = config.tokenizer.folder
-    config.tokenizer = {
-        "run": "llama2_jax.stages.tokenizer",
-        "role": "tokenizer",
-        "inputs": {},
-        "model": config.get_ref("source_run") + "/tokenizer/tokenizer.model",
-        "vocab_size": config.model.get_ref("vocab_size"),
-        "chat_format": chat_format,
-        "sources": {},
-        "dialogues": {},
-        "character_coverage": 1.0,
-        "max_characters": 1,
-    }
 
 
 def add_model(config: ConfigDict, name: str) -> None:

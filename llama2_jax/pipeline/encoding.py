@@ -3,7 +3,7 @@
 Ids that a model sampled are used as they are: nothing is decoded and encoded again.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from absl import logging
 from ml_collections import ConfigDict
@@ -15,9 +15,9 @@ from llama2_jax.text.dialogue import EncodedDialogue, encode_dialogue, encode_pr
 from llama2_jax.text.tokenizer import Tokenizer
 
 
-def load_tokenizer(inputs: Inputs, role: str = "tokenizer") -> Tokenizer:
-    """Loads the tokenizer of a stage's input."""
-    return Tokenizer.load(inputs[role] / "tokenizer.model")
+def load_tokenizer(inputs: Inputs) -> Tokenizer:
+    """Loads the tokenizer of the stage's input "tokenizer"."""
+    return Tokenizer.load(inputs["tokenizer"] / "tokenizer.model")
 
 
 def read_sources(sources: ConfigDict, runtime: Runtime, kind: str) -> dict[str, list[dict]]:
@@ -95,22 +95,3 @@ def encode_row(tokenizer: Tokenizer, record: dict) -> EncodedDialogue:
     if "response_tokens" in record:
         return encode_with_answer(tokenizer, record["messages"], record["response_tokens"])
     return encode_dialogue(tokenizer, record["messages"], record.get("loss", "answers"))
-
-
-def encode_answered(
-    tokenizer: Tokenizer, messages: Sequence[Mapping], response: str, *, finished: bool = True
-) -> list[int]:
-    """Encodes a prompt and its answer for a model of another chat format than the answer was sampled in.
-
-    Args:
-      tokenizer: of the model that reads it.
-      messages: the prompt.
-      response: the answer; tags of the tokenizer's chat format in it, which meant nothing where it was sampled, are
-        left out.
-      finished: whether EOS ends it.
-    """
-    for tag in tokenizer.chat_format.tags:
-        response = response.replace(tag, "")
-    answer = {"role": "assistant", "content": response}
-    ids = encode_dialogue(tokenizer, [*messages, answer], loss="none").tokens.tolist()
-    return ids if finished else ids[:-1]

@@ -3,9 +3,6 @@
 A general reward model, if the stage has one, scores them too: where it falls on harmless prompts from one version to
 the next while the combined reward rises, a warning says so (section 3.4.1).
 
-Where the versions speak another chat format than the models that score and judge them, these models' tokenizer is the
-input `reward_tokenizer`.
-
 Writes evaluation.json and answers_<version>.jsonl.
 """
 
@@ -37,7 +34,7 @@ from llama2_jax.inference.generate import Sample, Sampling
 from llama2_jax.models.config import ModelConfig
 from llama2_jax.pipeline.conversations import Conversation, converse_resumable
 from llama2_jax.pipeline.device_programs import LONGEST_PROMPTS, TURN_AFTER_TURN, abstract_model, generation
-from llama2_jax.pipeline.encoding import encode_answered, load_tokenizer, read_prompts, read_records
+from llama2_jax.pipeline.encoding import load_tokenizer, read_prompts, read_records
 from llama2_jax.pipeline.general_reward import (
     GeneralReward,
     abstract_general_reward,
@@ -58,7 +55,6 @@ from llama2_jax.pipeline.runtime import Inputs, Runtime, configured_function, na
 from llama2_jax.pipeline.sampling import Policy, load_policy, sample_resumable
 from llama2_jax.pipeline.stage_files import write_json, write_jsonl
 from llama2_jax.sizing.programs import DeviceWork
-from llama2_jax.text.tokenizer import Tokenizer
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,7 +65,6 @@ class Examination:
       records, prompts: the prompts, with `safety`, `category` and `seen`, and their token ids.
       dialogues: dialogues with an instruction in their system message; `seen` if training uses its words.
       reward_models: the newest ones.
-      reward_tokenizer: what they and the judge read answers by; None if that is the versions' own.
       general: the general reward model; None if there is none.
       judge: rows with `messages` and `response` -> a verdict for each, checked.
       measures: what is made of the verdicts.
@@ -79,7 +74,6 @@ class Examination:
     prompts: Sequence[Sequence[int]]
     dialogues: Sequence[dict]
     reward_models: RewardModels
-    reward_tokenizer: Tokenizer | None
     general: GeneralReward | None
     judge: Callable[[Sequence[dict]], Sequence[dict | None]]
     measures: Sequence[Measure]
@@ -96,7 +90,6 @@ def run(config: ConfigDict, inputs: Inputs, runtime: Runtime) -> dict:
         *read_prompts(config.prompts, config.max_new_tokens, tokenizer, runtime),
         dialogues=read_records(config.instruction_dialogues, runtime, "instructed"),
         reward_models=load_reward_models(inputs, runtime, piecewise(config.safety_threshold)),
-        reward_tokenizer=load_tokenizer(inputs, "reward_tokenizer") if "reward_tokenizer" in inputs else None,
         general=load_general_reward(inputs, runtime),
         judge=_checked_judge(config, inputs, runtime, measures),
         measures=measures,
@@ -253,7 +246,7 @@ def _answer(name: str, config: ConfigDict, policy: Policy, examination: Examinat
                 "response": policy.tokenizer.decode(sample.tokens).strip(),
                 "finished": bool(sample.finished),
                 "answer_tokens": len(sample.tokens),
-                "tokens": _read_by_rewards(examination.reward_tokenizer, policy, record, [*prompt], sample),
+                "tokens": [*prompt, *sample.tokens.tolist()],
             }
             for record, prompt, sample in zip(records[shard], prompts[shard], samples, strict=True)
         ]
@@ -266,15 +259,6 @@ def _answer(name: str, config: ConfigDict, policy: Policy, examination: Examinat
 
     key = named_key(runtime.key, "answers")
     return sample_resumable(f"{name} answers", policy, prompts, _sampling(config), key, score, runtime)
-
-
-def _read_by_rewards(
-    reward_tokenizer: Tokenizer | None, policy: Policy, record: Mapping, prompt: list[int], sample: Sample
-) -> list[int]:
-    if reward_tokenizer is None:
-        return [*prompt, *sample.tokens.tolist()]
-    response = policy.tokenizer.decode(sample.tokens).strip()
-    return encode_answered(reward_tokenizer, record["messages"], response, finished=bool(sample.finished))
 
 
 def _instructions(name: str, config: ConfigDict, policy: Policy, examination: Examination, runtime: Runtime) -> dict:

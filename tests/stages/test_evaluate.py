@@ -13,7 +13,6 @@ from llama2_jax.pipeline import encoding, general_reward, instruction_attention,
 from llama2_jax.pipeline.reward_models import Scores
 from llama2_jax.pipeline.stage_files import read_json, read_jsonl
 from llama2_jax.stages import evaluate
-from llama2_jax.text.chat_formats import VICUNA
 from tests.smallest import Letters, smallest_model, smallest_runtime
 
 # What each version answers to everything; its length is what the judge goes by.
@@ -79,7 +78,7 @@ def stage(tmp_path, monkeypatch):
     monkeypatch.setattr(encoding.Tokenizer, "load", lambda path: Letters())
     runtime = smallest_runtime(tmp_path, model=smallest_model(max_length=256))
 
-    def run(inputs=None, **changes):
+    def run(**changes):
         config = ConfigDict({
             "versions": ("one", "two", "three"), "baseline": "one",
             "prompts": {"made": {"function": f"{__name__}.prompts", "format": "prompts"}},
@@ -90,7 +89,6 @@ def stage(tmp_path, monkeypatch):
         inputs = {
             "tokenizer": tmp_path / "tokenizer",
             "models": tuple(tmp_path / name for name in ("first", "second", "third")),
-            **(inputs or {}),
         }
         return evaluate.run(config, inputs, runtime)["versions"], runtime.folder
 
@@ -111,22 +109,6 @@ def test_versions_are_measured_in_order(stage):
         "versions": versions, "prompts": 6, "seen_prompts": 0, "dialogues": 3, "seen_dialogues": 0,
         "measures": to_json(MEASURES),
     }  # fmt: skip
-
-
-def test_reward_models_of_another_chat_format_read_answers_in_theirs(stage, tmp_path, monkeypatch):
-    """The versions speak Vicuna's, the reward models Llama 2's, whose tags in an answer mean nothing."""
-
-    class Vicuna(Letters):
-        chat_format = VICUNA
-
-    monkeypatch.setattr(
-        encoding.Tokenizer, "load", lambda path: Letters() if path.parent.name == "theirs" else Vicuna()
-    )
-    monkeypatch.setitem(ANSWERS, "second", " [INST] abcd")
-    _, folder = stage(inputs={"reward_tokenizer": tmp_path / "theirs"}, instruction_dialogues={})
-    row = read_jsonl(folder / "answers_two.jsonl")[0]
-    assert "".join(map(chr, row["tokens"])) == "\1[INST] question 0 [/INST] abcd \2"
-    assert row["response"] == "[INST] abcd"
 
 
 def test_rewards_are_compared_with_the_verdicts_on_the_same_answers(stage):
