@@ -16,7 +16,7 @@ from llama2_jax.models.heads import HEADS, abstract_params, build_model
 from llama2_jax.models.llama import parameter_shardings
 from llama2_jax.training.adaptation import Adaptation, restore_trained
 from llama2_jax.training.atomic_files import write_atomically
-from llama2_jax.training.checkpoint_folder import CheckpointError
+from llama2_jax.training.checkpoint_folder import CheckpointError, link_checkpoint
 from llama2_jax.training.checkpoints import restore_params
 from llama2_jax.training.state import Params
 
@@ -48,6 +48,28 @@ def save_model_description(
         if adaptation is not None:
             content |= adaptation.described(epath.Path(folder))
         write_atomically(path, json.dumps(content, indent=2) + "\n")
+
+
+def take_model(source: epath.PathLike, target: epath.PathLike, step: int) -> None:
+    """Makes the model that a folder has at a step that of another folder; to be called by one process only.
+
+    Args:
+      source: a folder with model.json and checkpoints/.
+      target: another one; it gets model.json, and in checkpoints/ a link to that step's checkpoint.
+      step: of the checkpoint.
+    """
+    source, target = epath.Path(source), epath.Path(target)
+    describe_model_of(source, target)
+    link_checkpoint(source / "checkpoints", target / "checkpoints", step)
+
+
+def describe_model_of(source: epath.Path, target: epath.Path) -> None:
+    """Copies a model's description to another folder; adapters' names where their base is as seen from there."""
+    if adaptation := load_adaptation(source):
+        adaptation.check_base(source)
+        save_model_description(target, *load_model_description(source), adaptation)
+    else:
+        (source / "model.json").copy(target / "model.json", overwrite=True)
 
 
 def load_model_description(folder: epath.PathLike) -> tuple[ModelConfig, str]:
@@ -120,7 +142,9 @@ def check_head(found: str, wanted: str, where: object) -> None:
         raise CheckpointError(f"{where} is {names[found]}; what is needed here is {names[wanted]}")
 
 
-def load_model(folder: epath.PathLike, mesh: Mesh | None = None, head: str | None = None) -> LoadedModel:
+def load_model(
+    folder: epath.PathLike, mesh: Mesh | None = None, head: str | None = None, step: int | None = None
+) -> LoadedModel:
     """Loads the model that model.json describes, with the parameters of the newest checkpoint.
 
     Adapters are added to their base's matrices: what is returned is a model as any other.
@@ -130,6 +154,7 @@ def load_model(folder: epath.PathLike, mesh: Mesh | None = None, head: str | Non
       mesh: the devices to shard the parameters over, by the rules of sharding/axes.py; by default all are on the first
         one.
       head: what the model must be, `language` or `scalar`; None for either.
+      step: another checkpoint than the newest.
 
     Raises:
       CheckpointError: if model.json or a checkpoint is absent (the message says which) or does not fit, if the model
@@ -142,7 +167,7 @@ def load_model(folder: epath.PathLike, mesh: Mesh | None = None, head: str | Non
     if adaptation := load_adaptation(folder):
         adaptation.check_base(folder)
         base = load_model(adaptation.base, mesh)
-        trained = restore_trained(folder, config, head, adaptation.adapters, mesh)
+        trained = restore_trained(folder, config, head, adaptation.adapters, mesh, step)
         return LoadedModel(config, head, merge(adapt(base.params, trained, adaptation.adapters)))
     shapes = abstract_params(config, head)
     if mesh is None:
@@ -153,7 +178,7 @@ def load_model(folder: epath.PathLike, mesh: Mesh | None = None, head: str | Non
     abstract = jax.tree.map(
         lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), shapes, shardings
     )
-    return LoadedModel(config, head, restore_params(folder / "checkpoints", abstract))
+    return LoadedModel(config, head, restore_params(folder / "checkpoints", abstract, step))
 
 
 def _check_head(head: str, where: str) -> None:
