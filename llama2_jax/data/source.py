@@ -47,7 +47,7 @@ class Source:
         (left unchanged; checked as what the stage needs).
       kind: the kind of records wanted, if it is not the format's: prompts from dialogues or from preferences, say.
       prepare: a function by its dotted path, {"function": .., "arguments": {..}}: called as function(record,
-        **arguments) with each record as its format reads it, it returns one of the wanted kind, or None to leave it out.
+        **arguments) with each record as its format reads it, it returns one of the wanted kind, or None to omit it.
       columns: for each of our fields its column in the file (formats.to_record).
       where: for columns the value that they must have; other rows are left out.
       defaults: fields for records that lack them, also where `columns` names a column that a row does not have.
