@@ -42,7 +42,7 @@ class _Markdown(HTMLParser):
         self._code: list[str] = []  # the texts of code blocks, for which the parts have a mark
         self._lists: list[int | None] = []  # of each open list the last number; None if it has none
         self._links: list[str] = []
-        self._cells = 0
+        self._rows = self._cells = 0  # of the open table, and of its last row
         self._skipped = 0
         self._pre: list[str] | None = None  # the parts of the open code block
         self._language = ""
@@ -122,6 +122,8 @@ class _Markdown(HTMLParser):
     def _opening(self, tag: str) -> str:
         if tag in _HEADINGS:
             return f"\n\n{_HEADINGS[tag]} "
+        if tag == "table":
+            self._rows = 0
         if tag == "tr":
             self._cells = 0
             return "\n|"
@@ -161,6 +163,6 @@ class _Markdown(HTMLParser):
         self._code.append(f"```{self._language}\n{code}\n```")
 
     def _end_row(self) -> None:
-        # Markdown wants a line under the first row of a table; where rows go on, one would end it.
-        first = "".join(self._parts).rpartition("\n\n")[2].count("\n|") == 1
-        self._add(f"\n|{' --- |' * self._cells}" if first and self._cells else "")
+        self._rows += 1
+        # Markdown wants a line under the first row of a table.
+        self._add(f"\n|{' --- |' * self._cells}" if self._rows == 1 else "")

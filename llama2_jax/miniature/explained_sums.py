@@ -58,7 +58,7 @@ def draw_sum(rng: random.Random) -> Sum:
 
 
 def _worked(rng: random.Random, asked: Sum, wrong: float) -> tuple[list[str], int]:
-    """Returns the steps in sentences and the last result; a wrong step is off by one, and the next continues from it."""
+    """Returns the steps in sentences and the last result; a wrong step is off by one, and the next one builds on it."""
     before, steps = asked.numbers[0], []
     for operation, right in zip(asked.operations, asked.numbers[1:], strict=True):
         step = ArithmeticRequest(before, operation, right)
