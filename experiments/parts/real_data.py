@@ -6,6 +6,7 @@ of hashes, so the same conversation is in the same part at every scale, and in t
 """
 
 from experiments.parts.date_sources import real_dates
+from experiments.parts.other_recipes import real_recipes
 from experiments.parts.safety_files import safety_files
 from experiments.parts.sources import Limit, SourceDict, Sources
 from experiments.parts.tool_sources import real_tools
@@ -242,6 +243,11 @@ def real_data(scale: str) -> Sources:
         instruction_dialogues={},  # no judge here can see whether an instruction is kept in free text
         tools=real_tools(),
         dates=real_dates(),
+        other_recipes=real_recipes(
+            demonstrations=public_demonstrations(scale, TRAINING),
+            lima=demonstrations(scale, TRAINING, 1)["lima"],
+            comparisons=comparisons(scale, REWARD_MODELS),
+        ),
         # The annotators judge the versions too.
         judge={"function": "llama2_jax.evaluation.reward_judge.judge", "arguments": {}},
     )

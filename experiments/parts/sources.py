@@ -6,6 +6,7 @@ from collections.abc import Callable
 from ml_collections import FieldReference
 
 from experiments.parts.date_sources import DateSources
+from experiments.parts.other_recipes import OtherRecipes
 from experiments.parts.tool_sources import ToolSources
 
 # A source by name: a file or a function with its layout (llama2_jax/data/source.py).
@@ -63,6 +64,7 @@ class Sources:
         training uses its words.
       tools: what a model may call in its answers, and is asked with them (tool_sources.py).
       dates: what teaches a sense of time, and asks for it (date_sources.py).
+      other_recipes: what the recipes before Llama 2's train on: LIMA, Vicuna, Koala and Orca (other_recipes.py).
       judge: who judges the versions' answers: a function's dotted path with its arguments.
     """
 
@@ -105,6 +107,7 @@ class Sources:
     instruction_dialogues: SourceDict
     tools: ToolSources
     dates: DateSources
+    other_recipes: OtherRecipes
     judge: dict
 
     @property

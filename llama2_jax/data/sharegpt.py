@@ -11,9 +11,9 @@ from llama2_jax.data.html_markdown import html_to_markdown
 # accents, and in all but the shortest texts the words that every English sentence has some of.
 LATIN_SHARE = 0.9
 FUNCTION_WORDS = frozenset((
-    "the", "a", "an", "is", "are", "was", "be", "been", "to", "of", "and", "in", "on", "at", "for", "with", "it", "this",
-    "that", "you", "i", "we", "he", "she", "they", "what", "how", "who", "which", "can", "do", "does", "not", "or", "as",
-    "if", "from", "by", "my", "your", "me", "have", "has", "will", "would", "so", "but", "there", "here",
+    "the", "a", "an", "is", "are", "was", "be", "been", "to", "of", "and", "in", "on", "at", "for", "with", "it",
+    "this", "that", "you", "i", "we", "he", "she", "they", "what", "how", "who", "which", "can", "do", "does", "not",
+    "or", "as", "if", "from", "by", "my", "your", "me", "have", "has", "will", "would", "so", "but", "there", "here",
 ))  # fmt: skip
 FEWEST_WORDS, FUNCTION_SHARE = 20, 0.1
 _CODE = re.compile(r"```.*?```|`[^`\n]*`", re.DOTALL)

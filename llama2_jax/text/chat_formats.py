@@ -94,10 +94,15 @@ KOALA = ChatFormat(
     bos_each_turn=False,
     tags=("BEGINNING OF CONVERSATION:", "USER:"),
 )
+# With a marker of an answer's quality before the first turn; what has none is, and is asked, to be helpful. The blog post
+# does not print where the markers stand.
+KOALA_MARKED = dataclasses.replace(
+    KOALA, name="koala_marked", beginning="BEGINNING OF CONVERSATION: {system} ", default_system="a helpful answer"
+)
 # LIMA, section 3: no text but the utterances, each closed by a new token, EOT, which is spared what pretraining made of
 # EOS.
 LIMA = ChatFormat(name="lima", turn="{user}", answer="{answer}", bos_each_turn=False, ends_turns=True)
-FORMATS: Mapping[str, ChatFormat] = {one.name: one for one in (LLAMA2, ALPACA, VICUNA, KOALA, LIMA)}
+FORMATS: Mapping[str, ChatFormat] = {one.name: one for one in (LLAMA2, ALPACA, VICUNA, KOALA, KOALA_MARKED, LIMA)}
 
 
 def chat_format(name: str) -> ChatFormat:
