@@ -13,10 +13,10 @@ from ml_collections import ConfigDict
 
 from experiments import rlhf_v1
 from experiments.parts.choice import sources_of
-from experiments.parts.ending import with_evaluation
-from experiments.parts.rounds import KINDS, add_version
+from experiments.parts.ending import add_judged_answers, add_report
+from experiments.parts.rounds import add_version
 from experiments.parts.scales import by_scale
-from experiments.parts.source_run import add_model, keep_settings_alone, write_dialogues_as
+from experiments.parts.source_run import add_chat_tokenizer, add_model, keep_settings_alone
 from experiments.parts.stages import add_stage
 from experiments.parts.training import finetuning_schedule
 
@@ -29,24 +29,21 @@ def get_config(argument: str = "tiny") -> ConfigDict:
     """The experiment at a scale, on its default data or other (parts/choice.py)."""
     config = rlhf_v1.start(argument)
     scale, sources = config.scale, sources_of(config)
-    judges = sorted(set(sources.annotator_inputs.values()).intersection(config.stages))
     keep_settings_alone(config, "alpaca")
-    write_dialogues_as(config, "alpaca")
+    add_chat_tokenizer(config, "alpaca")
     # Batch 128; 2e-5, and 1e-5 at 13B; no weight decay.
     config.finetuning.batch_size = by_scale(scale, {"tiny": 3}, paper=128)
     config.finetuning.learning_rate = by_scale(scale, {"tiny": 1e-3, "small": 1e-4, "1b": 4e-5, "7b": 2e-5}, paper=1e-5)
     config.optimizer.weight_decay = by_scale(scale, {"tiny": 0.1, "small": 0.1}, paper=0.0)
-    reward_models = {kind: f"rlhf_v5_{kind}_reward" for kind in KINDS}
-    for name in ("pretrain", *judges, *reward_models.values()):
+    for name in ("pretrain", *sources.annotator_inputs.values()):
         add_model(config, name)
     add_instructions(config)
     seeds, people = sources.tasks.seeds, sources.tasks.demonstrations(config.instructions.get_ref("tasks"))
     add_finetuning(config, "seed_tasks", seeds)
     add_finetuning(config, "alpaca", seeds, dialogues=("instructions",))
     add_finetuning(config, "demonstrations", {**seeds, **people})
-    with_evaluation(config, baseline="seed_tasks", reward_models=reward_models)
-    # Alpaca's format has one turn, and no place for a standing instruction.
-    config.evaluation.prompts, config.evaluation.instruction_dialogues = sources.tasks.prompts, {}
+    add_judged_answers(config, baseline="seed_tasks", prompts=sources.tasks.prompts)  # of one turn, as the format
+    add_report(config)
     return config
 
 
@@ -58,7 +55,7 @@ def add_instructions(config: ConfigDict) -> None:
     add_stage(config, "instructions", {
         "run": "llama2_jax.stages.generate_instructions",
         "role": "instructions",
-        "inputs": {"tokenizer": "tokenizer", **({"policy": "pretrain"} if own else {})},
+        "inputs": {"tokenizer": "chat_tokenizer", **({"policy": "pretrain"} if own else {})},
         "seed_tasks": sources_of(config).tasks.seeds,
         "task_list": "questions" if own else "alpaca",
         "tasks_shown": 3,
@@ -84,7 +81,7 @@ def add_finetuning(config: ConfigDict, name: str, sources: dict, *, dialogues: t
     add_stage(config, name, {
         "run": "llama2_jax.stages.finetune",
         "role": "finetuning",
-        "inputs": {"tokenizer": "tokenizer", "start": "pretrain", "dialogues": dialogues},
+        "inputs": {"tokenizer": "chat_tokenizer", "start": "pretrain", "dialogues": dialogues},
         "sources": sources,
         "held_out": {},
         "finetune": {

@@ -171,7 +171,7 @@ def _answer(chat: Chat, message: str, out: TextIO) -> None:
     def tokens(interrupted: Callable[[], bool]) -> Iterator[int]:
         chat.context = read(chat.streamer, chat.context, window.tokens)
         key = jax.random.fold_in(chat.key, chat.answers)
-        for context in stream(chat.streamer, chat.context, chat.sampling, key, chat.tokenizer.eos_id):
+        for context in stream(chat.streamer, chat.context, chat.sampling, key, chat.tokenizer.end_id):
             chat.context = context
             new_tokens.append(context.tokens[-1])
             yield new_tokens[-1]
@@ -184,7 +184,7 @@ def _answer(chat: Chat, message: str, out: TextIO) -> None:
             out.flush()
     chat.answers += 1
     out.write("\n")
-    if new_tokens[-1] != chat.tokenizer.eos_id:
+    if new_tokens[-1] != chat.tokenizer.end_id:
         reason = "stopped" if interrupted() else f"cut off after {len(new_tokens)} tokens: --max_new_tokens"
         out.write(f"({reason})\n")
     answer = {"role": "assistant", "content": chat.tokenizer.decode(new_tokens).strip(), "tokens": new_tokens}

@@ -118,9 +118,9 @@ class Llama:
         if room < 1:
             raise ValueError(f"the prompt has {len(prompt)} tokens; the model's context has {self.config.max_length}")
         sampling = Sampling(temperature, top_p, min(max_new_tokens, room))
-        key, eos_id = random_key(seed), self._tokenizer().eos_id
+        key, end_id = random_key(seed), self._tokenizer().end_id
         config = dataclasses.replace(self.config, generation_rows=1)
-        (sample,) = generate(config, self.params, [prompt], sampling, key, eos_id)
+        (sample,) = generate(config, self.params, [prompt], sampling, key, end_id)
         return sample.tokens.tolist()
 
     def _tokenizer(self) -> Tokenizer:

@@ -70,7 +70,7 @@ def attack_again(llama: Llama, attacks: Sequence[Mapping], sampling: Sampling, s
     if not fitting:
         return []
     found = generate(
-        llama.config, llama.params, [*fitting.values()], sampling, random_key(seed), llama.tokenizer.eos_id,
+        llama.config, llama.params, [*fitting.values()], sampling, random_key(seed), llama.tokenizer.end_id,
         samples_per_prompt=samples, prompt_ids=[*fitting],
     )  # fmt: skip
     asked = [index for index in fitting for _ in range(samples)]

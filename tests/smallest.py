@@ -91,7 +91,7 @@ def smallest_runtime(folder, **changes) -> Runtime:
 class Letters:
     """A tokenizer with an id for each ASCII character, so that a test can read what it expects."""
 
-    bos_id, eos_id, vocab_size = 1, 2, 128
+    bos_id, eos_id, end_id, vocab_size = 1, 2, 2, 128
     chat_format = LLAMA2
 
     def encode(self, text: str, bos: bool = False, eos: bool = False) -> list[int]:

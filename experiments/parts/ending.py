@@ -7,6 +7,7 @@ from ml_collections import ConfigDict
 from experiments.parts.choice import sources_of
 from experiments.parts.rounds import KINDS, general_reward_input
 from experiments.parts.shared_settings import shared
+from experiments.parts.sources import Sources
 from experiments.parts.stages import add_stage, stages_with_role
 
 
@@ -45,6 +46,41 @@ def with_evaluation(
     })  # fmt: skip
     add_report(config)
     return config
+
+
+def add_judged_answers(config: ConfigDict, *, name: str = "evaluation", baseline: str, **fields) -> None:
+    """Adds an evaluation of every version by a judge alone, on the evaluation's prompts unless the fields say others.
+
+    Args:
+      config: the experiment so far, changed in place.
+      name: of the stage.
+      baseline: the version that the others are compared with.
+      fields: in which the stage differs, such as its `prompts` or its `judge`.
+    """
+    sources = sources_of(config)
+    add_stage(config, name, {
+        "run": "llama2_jax.stages.judged_answers",
+        "role": "evaluation",
+        "inputs": {
+            "tokenizer": "chat_tokenizer",
+            "models": tuple(stage for _, stage in config.versions),
+            **judge_inputs(sources),
+        },
+        "versions": tuple(name for name, _ in config.versions),
+        "baseline": baseline,
+        "prompts": sources.evaluation_prompts,
+        "judge": sources.judge,
+        "measures": "llama2_jax.evaluation.measures.OF_A_JUDGE",
+        "temperature": 0.6,  # Meta's defaults for chat
+        "top_p": 0.9,
+        "max_new_tokens": shared(config, "answer_tokens"),
+        **fields,
+    })  # fmt: skip
+
+
+def judge_inputs(sources: Sources) -> dict[str, str]:
+    """Returns what a judge reads: the annotators' models, if it is these, and the tokenizer of their chat format."""
+    return {**sources.annotator_inputs, "judge_tokenizer": "tokenizer"} if sources.annotator_inputs else {}
 
 
 def add_report(config: ConfigDict) -> None:

@@ -6,6 +6,7 @@ of hashes, so the same conversation is in the same part at every scale, and in t
 """
 
 from experiments.parts.date_sources import real_dates
+from experiments.parts.other_recipes import real_recipes
 from experiments.parts.safety_files import safety_files
 from experiments.parts.sources import Limit, SourceDict, Sources
 from experiments.parts.task_sources import real_tasks
@@ -251,6 +252,11 @@ def real_data(scale: str) -> Sources:
         tasks=real_tasks(
             lambda limit: with_limit(public_demonstrations(scale, TRAINING), limit),
             with_limit(public_demonstrations(scale, HELD_OUT), 200),
+        ),
+        other_recipes=real_recipes(
+            demonstrations=public_demonstrations(scale, TRAINING),
+            lima=demonstrations(scale, TRAINING, 1)["lima"],
+            comparisons=comparisons(scale, REWARD_MODELS),
         ),
         # The annotators judge the versions too.
         judge={"function": "llama2_jax.evaluation.reward_judge.judge", "arguments": {}},

@@ -31,6 +31,16 @@ def keep_settings_alone(config: ConfigDict, experiment: str) -> None:
     _add_import(config, "tokenizer", run="llama2_jax.stages.imported", role="tokenizer", inputs={})
 
 
+def add_chat_tokenizer(config: ConfigDict, chat_format: str) -> None:
+    """Adds `chat_tokenizer`: the run's pieces, for dialogues in another chat format than the run's."""
+    add_stage(config, "chat_tokenizer", {
+        "run": "llama2_jax.stages.imported",
+        "role": "tokenizer",
+        "folder": config.get_ref("source_run") + "/tokenizer",
+        "chat_format": chat_format,
+    })  # fmt: skip
+
+
 def add_model(config: ConfigDict, name: str) -> None:
     """Adds the import of a model."""
     _add_import(config, name, run="llama2_jax.stages.imported")

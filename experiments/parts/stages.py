@@ -15,6 +15,7 @@ ROLES = (
     "rejection_sampling",
     "safety_scaling",  # a fine-tuning on a part of the safety data, to see what more of it would bring
     "ppo",
+    "checkpoint_choice",  # which of a training's epochs is the model, by the quality of its answers
     "dpo",  # direct preference optimisation: the policy learns from the comparisons without a reward model
     "instructions",  # tasks that a model writes
     "curation",  # dialogues without those that are not worth learning

@@ -31,12 +31,14 @@ def optimization(
     warmup_steps: int | FieldReference = 0,
     warmup_fraction: float | FieldReference = 0.0,
     final_fraction: float = 0.1,
+    decay: str = "cosine",
 ) -> dict:
     """Returns what all training stages have: the optimizer, a cosine to a tenth of the peak (section 2.2), adapters."""
     return {
         "learning_rate": learning_rate,
         "warmup_steps": warmup_steps,  # at least so many
         "warmup_fraction": warmup_fraction,  # and at least this part of all steps
+        "decay": decay,  # "cosine" or "linear", to the final rate
         "final_learning_rate_fraction": final_fraction,
         "optimizer": all_shared(config.optimizer),
         "adapters": all_shared(config.adapters),
@@ -88,6 +90,8 @@ def finetuning_schedule(config: ConfigDict, epochs: int, learning_rate: str = "l
         **{name: shared(group, name) for name in names},
         "length": shared(config.model, "max_length"),
         "epochs": epochs,
+        "kept_epochs": (),  # the first and the last of those whose models are kept, to choose one of them
+        "residual_dropout": 0.0,  # of the last layer; it rises from 0 at the first (LIMA)
         **optimization(
             config,
             learning_rate=shared(group, learning_rate),

@@ -7,10 +7,14 @@ from absl import logging
 from jaxtyping import Int
 
 from llama2_jax.data.epochs import Batches, batches_by_number, generator, shuffled
-from llama2_jax.text.dialogue import EncodedDialogue
+from llama2_jax.text.dialogue import EncodedDialogue, Message, encode_dialogue
 from llama2_jax.text.packing import assign_rows, fill_rows
+from llama2_jax.text.tokenizer import Tokenizer
 
+# What may become of a conversation that is too long, and of a dialogue besides.
 TOO_LONG = ("raise", "drop", "truncate_left")
+SPLIT = "split"
+DIALOGUES_TOO_LONG = (*TOO_LONG, "truncate_right", SPLIT)
 
 
 def dialogue_batches(
@@ -80,7 +84,9 @@ def fit_to_length(
     Args:
       dialogues: of one source.
       length: the most tokens.
-      policy: for longer ones: "raise", "drop" them, or "truncate_left" (`truncate_left`).
+      policy: for longer ones: "raise", "drop" them, "truncate_left" (`truncate_left`) or "truncate_right", which keeps
+        the first tokens (LIMA: "trimmed"). Under "split" whoever encodes them splits them (`split_dialogue`), and what
+        is still too long, a single turn with its answer, is dropped.
       source: its name, for messages.
       bos_id: the tokenizer's.
 
@@ -90,22 +96,49 @@ def fit_to_length(
     Raises:
       ValueError: if a dialogue is too long under "raise", or the policy is unknown.
     """
-    if policy not in TOO_LONG:
-        raise ValueError(f"too_long={policy!r}: choose one of {', '.join(TOO_LONG)}")
+    if policy not in DIALOGUES_TOO_LONG:
+        raise ValueError(f"too_long={policy!r}: choose one of {', '.join(DIALOGUES_TOO_LONG)}")
     long = [index for index, dialogue in enumerate(dialogues) if len(dialogue) > length]
     if long and policy == "raise":
         raise ValueError(
             f"source {source!r}, dialogue {long[0]}: {len(dialogues[long[0]])} tokens do not fit the length {length}; "
-            f'{len(long)} of {len(dialogues)} are too long. Raise the length, or set too_long to "drop" or '
-            '"truncate_left"'
+            f"{len(long)} of {len(dialogues)} are too long. Raise the length, or set too_long to one of "
+            f"{', '.join(DIALOGUES_TOO_LONG[1:])}"
         )
     if long:
         logging.warning(
             "%s: %d of %d dialogues are longer than %d: %s", source, len(long), len(dialogues), length, policy
         )
-    if policy == "drop":
+    if policy in ("drop", SPLIT):
         return [dialogue for dialogue in dialogues if len(dialogue) <= length], len(long)
+    if policy == "truncate_right":
+        return [_first_tokens(dialogue, length) for dialogue in dialogues], len(long)
     return [truncate_left(dialogue, length, bos_id) for dialogue in dialogues], len(long)
+
+
+def split_dialogue(tokenizer: Tokenizer, messages: Sequence[Message], length: int) -> list[list[Message]]:
+    """Returns a dialogue as ones that fit the context, cut before turns of the user (Vicuna; FastChat's
+    split_long_conversation.py).
+
+    Each has the system message, if there is one, and as many pairs of a turn and its answer as fit; a pair that does
+    not fit by itself is one too.
+
+    Args:
+      tokenizer: in whose chat format they are encoded.
+      messages: an optional system message, then user and assistant in turn, the assistant last.
+      length: the most tokens.
+    """
+    if len(encode_dialogue(tokenizer, messages, loss="none")) <= length:
+        return [list(messages)]
+    first = 1 if messages[0]["role"] == "system" else 0
+    system, parts, part = list(messages[:first]), [], []
+    for start in range(first, len(messages), 2):
+        longer = [*part, *messages[start : start + 2]]
+        if part and len(encode_dialogue(tokenizer, [*system, *longer], loss="none")) > length:
+            parts.append([*system, *part])
+            longer = list(messages[start : start + 2])
+        part = longer
+    return [*parts, [*system, *part]]
 
 
 def truncate_left(dialogue: EncodedDialogue, length: int, bos_id: int) -> EncodedDialogue:
@@ -127,6 +160,11 @@ def truncate_left(dialogue: EncodedDialogue, length: int, bos_id: int) -> Encode
     tokens, mask = dialogue.tokens[excess:].copy(), dialogue.loss_mask[excess:].copy()
     tokens[0], mask[0] = bos_id, 0
     return EncodedDialogue(tokens, mask)
+
+
+def _first_tokens(dialogue: EncodedDialogue, length: int) -> EncodedDialogue:
+    starts = tuple(start for start in dialogue.starts if start < length)
+    return EncodedDialogue(dialogue.tokens[:length], dialogue.loss_mask[:length], starts)
 
 
 class _Plan:

@@ -24,7 +24,7 @@ from llama2_jax.hub.address import is_address
 _TYPES = {
     str: ("a string", ("function", "format", "kind", "text_unit", "on_bad_line")),
     (str, list, tuple): ("a path, a glob or a list of them", ("path",)),
-    Mapping: ("a mapping, as {name: value}", ("hub", "arguments", "columns", "where", "defaults")),
+    Mapping: ("a mapping, as {name: value}", ("hub", "arguments", "prepare", "columns", "where", "defaults")),
     bool: ("true or false", ("optional",)),
 }
 
@@ -46,6 +46,8 @@ class Source:
       format: of a row: a kind (records.py; the project's own fields), alpaca, sharegpt, openai_chat, hh_rlhf, or raw
         (left unchanged; checked as what the stage needs).
       kind: the kind of records wanted, if it is not the format's: prompts from dialogues or from preferences, say.
+      prepare: a function by its dotted path, {"function": .., "arguments": {..}}: called as function(record,
+        **arguments) with each record as its format reads it, it returns one of the wanted kind, or None to omit it.
       columns: for each of our fields its column in the file (formats.to_record).
       where: for columns the value that they must have; other rows are left out.
       defaults: fields for records that lack them, also where `columns` names a column that a row does not have.
@@ -66,6 +68,7 @@ class Source:
     arguments: Mapping[str, object] = dataclasses.field(default_factory=dict)
     format: str = ""
     kind: str = ""
+    prepare: Mapping[str, object] = dataclasses.field(default_factory=dict)
     columns: Mapping[str, str] = dataclasses.field(default_factory=dict)
     where: Mapping[str, object] = dataclasses.field(default_factory=dict)
     defaults: Mapping[str, object] = dataclasses.field(default_factory=dict)
@@ -91,7 +94,9 @@ class Source:
         check_columns(self.format, self.columns)  # raises if the format is unknown
         if self.kind and self.kind not in KINDS:
             raise ValueError(f"unknown kind {self.kind!r}; choose one of {', '.join(KINDS)}")
-        if self.kind not in ("", kind_of(self.format), *readable_as(kind_of(self.format))):
+        if self.prepare and not isinstance(self.prepare.get("function"), str):
+            raise ValueError(f"prepare={dict(self.prepare)}: wanted its function, a dotted path, and perhaps arguments")
+        if not self.prepare and self.kind not in ("", kind_of(self.format), *readable_as(kind_of(self.format))):
             raise ValueError(f"records of format {self.format!r} cannot be read as kind={self.kind!r}")
         if self.on_bad_line not in ("raise", "skip"):
             raise ValueError(f'on_bad_line={self.on_bad_line!r}: choose "raise" or "skip"')

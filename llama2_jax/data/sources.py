@@ -1,6 +1,7 @@
 """Sources of records: files or functions that a config names (source.py)."""
 
 import dataclasses
+import functools
 import hashlib
 import importlib
 import inspect
@@ -90,6 +91,7 @@ def read_and_report(
     records: list[dict] = []
     skipped: list[BadLine] = []
     seen: set[str] = set()
+    left_out, prepare = 0, _preparation(source)
     for place, row in _rows(source, root, seed):
         if len(records) == source.limit:
             break
@@ -97,7 +99,10 @@ def read_and_report(
             if not _is_wanted(row, source.where):
                 continue
             seen |= row.keys() & set(source.columns.values())
-            record = _record(row, source)
+            record = _record(row, source, prepare)
+            if record is None:
+                left_out += 1
+                continue
             taken = _in_part(record, source.part)
         except ValueError as error:
             bad = row if isinstance(row, BadLine) else BadLine(place, str(error))
@@ -112,12 +117,14 @@ def read_and_report(
         first = f"; the first is {skipped[0]}" if skipped else ""
         raise ValueError(
             f"source {name or source.path or source.function!r}: no records are left ({len(skipped)} bad lines "
-            f"skipped, part={source.part}, where={dict(source.where)}){first}"
+            f"skipped, {left_out} left out by prepare, part={source.part}, where={dict(source.where)}){first}"
         )
     if absent := sorted(set(source.columns.values()) - seen):
         logging.warning("source %r: no row has the column %s; the defaults are used", name, ", ".join(absent))
     if skipped:
         logging.warning("source %r: %d records, %d bad lines skipped", name, len(records), len(skipped))
+    if left_out:
+        logging.info("source %r: %s left out %d records", name, source.prepare["function"], left_out)
     return Reading(records, skipped)
 
 
@@ -176,13 +183,29 @@ def _is_wanted(row: object, where: Mapping[str, object]) -> bool:
     return all(row[column] == value for column, value in where.items())
 
 
-def _record(row: Mapping, source: Source) -> dict:
+def _record(row: Mapping, source: Source, prepare: Callable[[Mapping], Mapping | None] | None) -> dict | None:
     given = kind_of(source.format)
     wanted = source.kind or given
     record = to_record(row, source.format, source.columns, source.defaults)
-    record = complete(convert(record, given, wanted), wanted)
+    record = convert(record, given, wanted) if prepare is None else prepare(record)
+    if record is None:
+        return None
+    record = complete(record, wanted)
     check_record(record, wanted)
     return record
+
+
+def _preparation(source: Source) -> Callable[[Mapping], Mapping | None] | None:
+    """Returns what a source's `prepare` names, with its arguments; None if it names nothing."""
+    if not source.prepare:
+        return None
+    function, arguments = load_function(source.prepare["function"]), source.prepare.get("arguments", {})
+    try:
+        inspect.signature(function).bind({}, **arguments)
+    except TypeError as error:
+        named = source.prepare["function"]
+        raise ValueError(f"{named}(record, {dict(arguments)}): {error}; see its arguments") from error
+    return functools.partial(function, **arguments)
 
 
 def _in_part(record: Mapping, part: tuple[float, float]) -> bool:

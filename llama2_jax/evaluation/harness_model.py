@@ -55,7 +55,7 @@ class HarnessModel(TemplateLM):
 
     @property
     def eot_token_id(self) -> int:
-        return self._tokenizer.eos_id
+        return self._tokenizer.end_id
 
     @property
     def prefix_token_id(self) -> int:

@@ -192,6 +192,8 @@ MEASURES = (
 )  # fmt: skip
 # For versions that do not come one after the other, of which none is SFT.
 WITHOUT_WIN_RATES = tuple(measure for measure in MEASURES if "win_rate" not in measure.name)
+# For an evaluation without reward models (stages/judged_answers.py).
+OF_A_JUDGE = tuple(measure for measure in WITHOUT_WIN_RATES if "reward" not in measure.name)
 
 
 def charts_of(measures: Iterable[Measure]) -> list[Chart]:

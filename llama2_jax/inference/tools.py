@@ -126,7 +126,7 @@ def generate_with_tools(
 
         samples = generate_until(
             config, params, contexts, dataclasses.replace(sampling, max_new_tokens=room),
-            jax.random.fold_in(key, number), tokenizer.eos_id, has_ended, going,
+            jax.random.fold_in(key, number), tokenizer.end_id, has_ended, going,
         )  # fmt: skip
         for index, most, sample in zip(going, left, samples, strict=True):
             _go_on(drafts[index], sample.tokens[:most].tolist(), tokenizer, tools, limits)
@@ -142,7 +142,7 @@ def _go_on(
     call = find_call(_unread(draft, tokens, tokenizer))
     if call is None:
         draft.add(tokens, injected=False)
-        draft.ended = draft.finished = tokenizer.eos_id in tokens
+        draft.ended = draft.finished = tokenizer.end_id in tokens
         return
     # Up to the token that ends the arrow: answers are looked at after every few tokens only.
     sizes = range(len(tokens) + 1)

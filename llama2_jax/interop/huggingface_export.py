@@ -95,16 +95,15 @@ def huggingface_config(config: ModelConfig, head: str, dtype: np.dtype, tokenize
         **_special_ids(tokenizer),
     }
     if head == "scalar":
-        # transformers reads the score at the last token that is not padding; the unknown token, which no text yields,
-        # can be distinguished from an answer's EOS.
+        # transformers reads the score at the last token that is not padding, which must not be what ends an answer.
         described |= {"id2label": {"0": "reward"}, "label2id": {"reward": 0}}
-        described["pad_token_id"] = tokenizer.unk_id if tokenizer else 0  # as tokenizer_config.json has it
+        described["pad_token_id"] = tokenizer.padding_id if tokenizer else 0  # as tokenizer_config.json has it
     return described
 
 
 def _special_ids(tokenizer: Tokenizer | None) -> dict[str, int]:
     # Without a tokenizer: those of the released one.
-    return {"bos_token_id": tokenizer.bos_id if tokenizer else 1, "eos_token_id": tokenizer.eos_id if tokenizer else 2}
+    return {"bos_token_id": tokenizer.bos_id if tokenizer else 1, "eos_token_id": tokenizer.end_id if tokenizer else 2}
 
 
 def _generation_config(tokenizer: Tokenizer | None) -> dict[str, Any]:

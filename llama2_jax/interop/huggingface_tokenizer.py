@@ -3,9 +3,8 @@
 import pathlib
 from typing import Any
 
-import sentencepiece
-
-from llama2_jax.text.chat_formats import chat_template, format_beside
+from llama2_jax.text.chat_formats import chat_template
+from llama2_jax.text.tokenizer import Tokenizer
 
 
 def tokenizer_config(tokenizer_model: pathlib.Path, max_length: int, padded: bool) -> dict[str, Any]:
@@ -14,11 +13,10 @@ def tokenizer_config(tokenizer_model: pathlib.Path, max_length: int, padded: boo
     Args:
       tokenizer_model: the SentencePiece model.
       max_length: the model's longest sequence.
-      padded: whether the unknown token, which no text yields, serves as padding.
+      padded: whether there is a token for padding, `Tokenizer.padding_id`.
     """
-    processor = sentencepiece.SentencePieceProcessor(str(tokenizer_model))
-    special = (processor.unk_id(), processor.bos_id(), processor.eos_id())
-    unknown, bos, eos = (processor.id_to_piece(number) for number in special)
+    tokenizer = Tokenizer.load(tokenizer_model)
+    unknown, bos, eos = map(tokenizer.piece, (tokenizer.unk_id, tokenizer.bos_id, tokenizer.eos_id))
     return {
         # This class uses tokenizer.json as it is; transformers' own for Llama drops the space before a text that begins
         # with one.
@@ -28,11 +26,11 @@ def tokenizer_config(tokenizer_model: pathlib.Path, max_length: int, padded: boo
         "bos_token": bos,
         "eos_token": eos,
         "unk_token": unknown,
-        "pad_token": unknown if padded else None,
+        "pad_token": tokenizer.piece(tokenizer.padding_id) if padded else None,
         "clean_up_tokenization_spaces": False,
         # If Llama's own class is requested: a space before the text after every special token, as in Meta's code, which
         # encodes each turn separately.
         "legacy": True,
         "model_max_length": max_length,
-        "chat_template": chat_template(format_beside(tokenizer_model)),
+        "chat_template": chat_template(tokenizer.chat_format),
     }

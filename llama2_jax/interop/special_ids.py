@@ -19,7 +19,7 @@ def check_special_ids(folder: pathlib.Path, tokenizer: Tokenizer) -> None:
     Raises:
       BadCheckpoint: if an id is not one of the tokenizer's vocabulary.
     """
-    own, others = {"bos_token_id": tokenizer.bos_id, "eos_token_id": tokenizer.eos_id}, []
+    own, others = {"bos_token_id": tokenizer.bos_id, "eos_token_id": tokenizer.end_id}, []
     for path in (folder / name for name in _FILES):
         described = read_json_object(path) if path.exists() else {}
         for field, wanted in own.items():

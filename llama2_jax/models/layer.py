@@ -17,6 +17,7 @@ from llama2_jax.models.adapters import AdaptedMatrix, Weight, map_weight
 from llama2_jax.models.attention import attention
 from llama2_jax.models.config import ModelConfig
 from llama2_jax.models.quantized import QuantizedMatrix
+from llama2_jax.models.residual_dropout import ATTENTION, MLP, ResidualDropout, drop
 from llama2_jax.models.rope import Rotation, rotate
 from llama2_jax.models.weights import cast_and_gather
 from llama2_jax.sharding.axes import RULES, Rules, constrain
@@ -68,13 +69,14 @@ def layer(
     segment_ids: Int[Array, "rows length"],
     config: ModelConfig,
     mesh: Mesh | None,
+    dropout: ResidualDropout | None = None,
 ) -> Hidden:
     """Applies a layer in training and scoring, with attention within the segments of packed rows."""
     # Only if the backward pass recomputes the layer: with "none" it would keep the gathered weights of all layers, so
     # there the compiler gathers them at each product.
     weights = computed_weights(weights, config, mesh, gathered=config.remat != "none")
     q, k, v = queries_keys_values(weights, x, rope, config, mesh)
-    return output_and_mlp(weights, x, attention(q, k, v, segment_ids, config.attention, mesh), config, mesh)
+    return output_and_mlp(weights, x, attention(q, k, v, segment_ids, config.attention, mesh), config, mesh, dropout)
 
 
 def computed_weights(weights: LayerWeights, config: ModelConfig, mesh: Mesh | None, gathered: bool) -> LayerWeights:
@@ -100,15 +102,24 @@ def queries_keys_values(
     return _named(rotate(q, rope), "query"), _named(rotate(k, rope), "key"), _named(v, "value")
 
 
-def output_and_mlp(weights: LayerWeights, x: Hidden, attended: Heads, config: ModelConfig, mesh: Mesh | None) -> Hidden:
+def output_and_mlp(
+    weights: LayerWeights,
+    x: Hidden,
+    attended: Heads,
+    config: ModelConfig,
+    mesh: Mesh | None,
+    dropout: ResidualDropout | None = None,
+) -> Hidden:
     """Computes the layer's second half: output projection and feed-forward, each added to the residual."""
-    x = x + checkpoint_name(matmul(attended.reshape(*x.shape[:2], -1), weights["output"]), "output")
+    output = checkpoint_name(matmul(attended.reshape(*x.shape[:2], -1), weights["output"]), "output")
+    x = x + drop(output, dropout, ATTENTION)
     x = constrain(x, mesh, ("batch", "length", "hidden"))
     normed = rms_norm(x, weights["ffn_norm"], config.norm_eps)
     gate = checkpoint_name(matmul(normed, weights["gate"]), "gate")
     gated = jax.nn.silu(gate) * checkpoint_name(matmul(normed, weights["up"]), "up")
     gated = constrain(gated, mesh, ("batch", "length", "ffn"))
-    return constrain(x + matmul(gated, weights["down"]), mesh, ("batch", "length", "hidden"))
+    x = x + drop(matmul(gated, weights["down"]), dropout, MLP)
+    return constrain(x, mesh, ("batch", "length", "hidden"))
 
 
 def _named(x: Heads, name: str) -> Heads:

@@ -25,7 +25,7 @@ import jax.numpy as jnp
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Float, Int
 
-from llama2_jax.models import decoding
+from llama2_jax.models import decoding, residual_dropout
 from llama2_jax.models.adapters import AdaptedMatrix, Weight, map_weight, matrix_shapes
 from llama2_jax.models.config import ModelConfig
 from llama2_jax.models.kv_cache import KVCache
@@ -57,7 +57,8 @@ class Layer(nn.Module):
         self, x: Float[Array, "rows length dim"], rope: Rotation, segment_ids: Tokens
     ) -> tuple[Float[Array, "rows length dim"], None]:
         weights = {name: self._weight(name, *made) for name, made in _layer_parameters(self.config).items()}
-        return layer(weights, x, rope, segment_ids, self.config, self.mesh), None
+        dropout = self.get_variable("params", residual_dropout.ENTRY)  # None but in trainings that have it
+        return layer(weights, x, rope, segment_ids, self.config, self.mesh, dropout), None
 
     def _weight(self, name: str, init: nn.initializers.Initializer, shape: tuple[int, ...]) -> Weight:
         # Several arrays in the place of one, which `param` would compare with the one array that it initialises.

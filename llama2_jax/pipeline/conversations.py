@@ -103,7 +103,7 @@ def _converse_batch(
             sampling,
             jax.random.fold_in(key, turn),
             dict(enumerate(prompt_ids)),
-            policy.tokenizer.eos_id,
+            policy.tokenizer.end_id,
         )
         for index, (messages, _) in asked.items():
             answer = {

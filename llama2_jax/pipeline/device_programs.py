@@ -46,7 +46,7 @@ from llama2_jax.pipeline.model_training import (
     language_model_step,
     splittable_rows,
 )
-from llama2_jax.pipeline.trainable import adapter_config
+from llama2_jax.pipeline.trainable import adapter_config, residual_dropout
 from llama2_jax.sharding.mesh import row_multiple
 from llama2_jax.sizing.abstract import compile_abstract, with_shardings
 from llama2_jax.sizing.programs import Program, ResidentModel
@@ -121,11 +121,14 @@ def packed_rows(sequences: int, mesh: Mesh, accumulation: int = 1) -> int:
 
 def train_step(
     step: Callable, trained: ResidentModel, batch: Mapping, model_flops: float, *,
-    name: str = "train step", resident: tuple[ResidentModel, ...] = (), calls: int = 1,
+    name: str = "train step", resident: tuple[ResidentModel, ...] = (), calls: int = 1, dropped: bool = False,
 ) -> Program:  # fmt: skip
-    """Returns a compiled step of `training.step.build_train_step` on an abstract batch, all `resident` models there."""
+    """Returns a compiled step of `training.step.build_train_step` on an abstract batch, all `resident` models there.
+
+    `dropped` says whether the step has residual dropout.
+    """
     rate = jax.ShapeDtypeStruct((), jnp.float32)
-    frozen = (_frozen(trained.params),) if is_adapted(trained.params) else ()
+    frozen = [one for one in (_frozen(trained.params, dropped),) if one]
     compile_step = functools.partial(compile_abstract, step, train_state(trained), batch, rate, *frozen)
     return Program(name, compile_step, (trained,), _others(trained, resident), model_flops, calls)
 
@@ -134,16 +137,21 @@ def language_model_training(settings: ConfigDict, model: ModelConfig, mesh: Mesh
     """Returns the step of `fit_language_model` on batches of settings.batch_size rows of settings.length tokens."""
     adapters = adapter_config(settings)
     trained = abstract_trained("model", model, settings.optimizer, mesh, adapters=adapters)
-    step = language_model_step(model, OptimizerConfig(**settings.optimizer), settings.accumulation, mesh, adapters)
+    dropout, optimizer = residual_dropout(settings), OptimizerConfig(**settings.optimizer)
+    step = language_model_step(model, optimizer, settings.accumulation, mesh, adapters, dropout)
     flops = training_flops(model, settings.batch_size, settings.length, adapters=adapters)
-    return train_step(step, trained, _language_batch(settings, mesh, settings.accumulation), flops)
+    batch = _language_batch(settings, mesh, settings.accumulation)
+    return train_step(step, trained, batch, flops, dropped=dropout > 0)
 
 
 def held_out_loss(settings: ConfigDict, model: ModelConfig, mesh: Mesh) -> Program:
     """Returns the loss of a batch, measured now and then."""
-    applied = ResidentModel(
-        "model", abstract_trained("model", model, settings.optimizer, mesh, adapters=adapter_config(settings)).params
-    )
+    trained = abstract_trained("model", model, settings.optimizer, mesh, adapters=adapter_config(settings))
+    return batch_loss(ResidentModel("model", trained.params), settings, model, mesh)
+
+
+def batch_loss(applied: ResidentModel, settings: ConfigDict, model: ModelConfig, mesh: Mesh) -> Program:
+    """Returns the loss of a batch of settings.batch_size rows of settings.length tokens."""
     loss, batch = language_model_loss(model, mesh), _language_batch(settings, mesh)
     flops = forward_flops(model, settings.batch_size, settings.length)
     compile_loss = functools.partial(compile_abstract, loss, applied.params, batch)
@@ -224,11 +232,14 @@ def _scoring(name, compile_program, model, mesh, of, resident, rows, head) -> Pr
     return Program(name, compile_program, uses, co_resident, flops, math.ceil(rows / batch_size))
 
 
-def _frozen(params: Any) -> dict[str, Any]:
-    """The argument of a step that an adapted model adds to it, as `trainable.divide` makes it."""
-    dropped = any(getattr(one, "dropout", 0) for one in params["trunk"]["layers"].values())
-    key = {"dropout_key": jax.eval_shape(lambda: jax.random.key(0))} if dropped else {}
-    return {"params": separate(params)[1], **key}
+def _frozen(params: Any, dropped: bool) -> dict[str, Any]:
+    """The argument of a step that an adapted model or residual dropout adds to it, as `trainable.divide` makes it."""
+    key = jax.eval_shape(lambda: jax.random.key(0))
+    frozen = {"residual_dropout_key": key} if dropped else {}
+    if not is_adapted(params):
+        return frozen
+    adapters_drop = any(getattr(one, "dropout", 0) for one in params["trunk"]["layers"].values())
+    return {**frozen, "params": separate(params)[1], **({"dropout_key": key} if adapters_drop else {})}
 
 
 def _others(used: ResidentModel, resident: tuple[ResidentModel, ...]) -> tuple[ResidentModel, ...]:

@@ -7,18 +7,20 @@ from absl import logging
 from etils import epath
 from ml_collections import ConfigDict
 
-from llama2_jax.data.dialogues import dialogue_batches, fit_to_length
-from llama2_jax.data.epochs import steps_in
+from llama2_jax.data.dialogues import SPLIT, dialogue_batches, fit_to_length, split_dialogue
+from llama2_jax.data.epochs import Batches, steps_in
 from llama2_jax.pipeline.encoding import encode_row, read_sources
 from llama2_jax.pipeline.model_training import fit_language_model, held_out_loss
 from llama2_jax.pipeline.runtime import Runtime
-from llama2_jax.pipeline.stage_files import as_folders, read_jsonl
+from llama2_jax.pipeline.stage_files import as_folders, read_jsonl, write_json
 from llama2_jax.pipeline.trainable import adapter_config, parameter_counts
 from llama2_jax.text.dialogue import EncodedDialogue, encode_dialogue
 from llama2_jax.text.tokenizer import Tokenizer
 from llama2_jax.training.model_folder import load_model
 
 Dialogues = Mapping[str, Sequence[EncodedDialogue]]
+# Which epochs' models a training kept: [{"epoch", "step"}, ..].
+EPOCHS = "epochs.json"
 
 
 def read_demonstrations(
@@ -43,9 +45,32 @@ def read_rows(folders: epath.Path | Sequence[epath.Path], name: str) -> dict[str
     return {folder.name: read_jsonl(folder / name) for folder in as_folders(folders)}
 
 
-def encode_rows(rows: Mapping[str, Sequence[dict]], tokenizer: Tokenizer) -> dict[str, list[EncodedDialogue]]:
-    """Encodes the rows of each source; see `encode_row`."""
-    return {name: [encode_row(tokenizer, row) for row in of_source] for name, of_source in rows.items()}
+def encode_rows(
+    rows: Mapping[str, Sequence[dict]], tokenizer: Tokenizer, longest: int | None = None
+) -> dict[str, list[EncodedDialogue]]:
+    """Encodes the rows of each source; see `encode_row`.
+
+    Args:
+      rows: of each source.
+      tokenizer: the tokenizer.
+      longest: dialogues of more tokens are split before they are encoded (`split_dialogue`), and each part is a
+        dialogue with the `loss` of the whole; None splits none.
+    """
+
+    def parts(row: dict) -> list[dict]:
+        if longest is None or "response_tokens" in row:
+            return [row]
+        return [{**row, "messages": part} for part in split_dialogue(tokenizer, row["messages"], longest)]
+
+    return {
+        name: [encode_row(tokenizer, part) for row in of_source for part in parts(row)]
+        for name, of_source in rows.items()
+    }
+
+
+def longest_part(settings: ConfigDict) -> int | None:
+    """Returns into what length a fine-tuning's settings split dialogues; None if they do not."""
+    return settings.length if settings.get("too_long") == SPLIT else None
 
 
 def finetune(
@@ -61,8 +86,8 @@ def finetune(
     """Fine-tunes a model on encoded dialogues, leaves it in the runtime's folder and returns the results.
 
     Args:
-      settings: batch_size (rows), length, epochs, too_long, and the optimization
-        (experiments/parts/training.py, `finetuning_schedule`).
+      settings: batch_size (rows), length, epochs, too_long, kept_epochs, and the optimization
+        (experiments/parts/training.py, `finetuning_schedule`). Of kept epochs epochs.json has the steps.
       start: the folder of the model to start from.
       dialogues: for each source its dialogues, all used once an epoch.
       bos_id: the tokenizer's.
@@ -80,8 +105,12 @@ def finetune(
     steps = steps_in(batches)
     unseen = _unseen(held_out or {}, kept, settings, bos_id)
     evaluate = held_out_loss(_first_batches(unseen, settings, runtime.seed), runtime) if any(unseen.values()) else None
+    kept_epochs = _kept_epochs(settings, batches)
+    if kept_epochs:
+        write_json(runtime.folder / EPOCHS, kept_epochs)
     params = load_model(start, runtime.mesh, "language").params
-    fit_language_model(settings, params, iter(batches), steps, runtime, evaluate, base=start)
+    kept_steps = [one["step"] for one in kept_epochs]
+    fit_language_model(settings, params, iter(batches), steps, runtime, evaluate, base=start, kept_steps=kept_steps)
     return {
         **parameter_counts("language", adapter_config(settings), runtime.model),
         "dialogues": {name: len(encoded) for name, encoded in kept.items()},
@@ -89,6 +118,25 @@ def finetune(
         "steps": steps,
         "answer_tokens": int(sum(dialogue.loss_mask.sum() for encoded in kept.values() for dialogue in encoded)),
     }
+
+
+def check_kept_epochs(settings: ConfigDict) -> None:
+    """Raises ValueError if the epochs whose models are to be kept are none of the training's."""
+    kept = tuple(settings.get("kept_epochs", ()))
+    if kept and not (len(kept) == 2 and kept[0] <= kept[1] <= settings.epochs):
+        raise ValueError(
+            f"kept_epochs={kept}: wanted the first and the last epoch whose models are kept, of {settings.epochs}, or "
+            "() for none"
+        )
+
+
+def _kept_epochs(settings: ConfigDict, batches: Batches) -> list[dict]:
+    """Returns the number and the last step of each epoch whose model is kept."""
+    if not settings.get("kept_epochs"):
+        return []
+    first, last = settings.kept_epochs
+    ends = itertools.accumulate(batches.steps_per_epoch)
+    return [{"epoch": epoch, "step": step} for epoch, step in enumerate(ends, 1) if first <= epoch <= last]
 
 
 def _unseen(held_out: Dialogues, trained: Dialogues, settings: ConfigDict, bos_id: int) -> Dialogues:

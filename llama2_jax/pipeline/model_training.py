@@ -19,14 +19,14 @@ from llama2_jax.models.heads import build_model
 from llama2_jax.models.llama import LanguageModel, Params, parameter_shardings
 from llama2_jax.objectives.next_token import count_targets, next_token_loss
 from llama2_jax.pipeline.runtime import Runtime, named_key
-from llama2_jax.pipeline.trainable import adapter_config, completion, divide, step_shardings
+from llama2_jax.pipeline.trainable import adapter_config, completion, divide, residual_dropout, step_shardings
 from llama2_jax.sharding.mesh import batch_sharding, data_parallel_size
 from llama2_jax.sizing.chips import peak_flops
 from llama2_jax.training.adaptation import Adaptation
 from llama2_jax.training.loop import FitSettings, fit
 from llama2_jax.training.model_folder import save_model_description
 from llama2_jax.training.optimizer import OptimizerConfig, make_optimizer
-from llama2_jax.training.schedules import Schedule, cosine
+from llama2_jax.training.schedules import Schedule, decaying
 from llama2_jax.training.session import Session, open_session
 from llama2_jax.training.state import create_state
 from llama2_jax.training.step import TrainStep, build_train_step
@@ -43,6 +43,7 @@ def fit_language_model(
     runtime: Runtime,
     evaluate: Evaluate | None = None,
     base: epath.Path | None = None,
+    kept_steps: Sequence[int] = (),
 ) -> Params:
     """Trains a language model on next tokens under the batches' loss masks; returns its parameters.
 
@@ -55,17 +56,14 @@ def fit_language_model(
       steps: how many.
       runtime: the stage's.
       evaluate: measures of parameters, logged every `settings.evaluate_every` steps; see `held_out_loss`.
-      base: as for `fit_model`.
+      base, kept_steps: as for `fit_model`.
     """
+    optimizer, dropout = OptimizerConfig(**settings.optimizer), residual_dropout(settings)
     step = language_model_step(
-        runtime.model,
-        OptimizerConfig(**settings.optimizer),
-        settings.accumulation,
-        runtime.mesh,
-        adapter_config(settings),
+        runtime.model, optimizer, settings.accumulation, runtime.mesh, adapter_config(settings), dropout
     )
     shard = functools.partial(shard_rows, mesh=runtime.mesh, accumulation=settings.accumulation)
-    return fit_model("language", settings, params, step, batches, steps, runtime, evaluate, shard, base)
+    return fit_model("language", settings, params, step, batches, steps, runtime, evaluate, shard, base, kept_steps)
 
 
 def fit_model(
@@ -79,6 +77,7 @@ def fit_model(
     evaluate: Evaluate | None = None,
     shard: Callable[[dict], dict] | None = None,
     base: epath.Path | None = None,
+    kept_steps: Sequence[int] = (),
 ) -> Params:
     """Runs the training loop in the stage's folder, from its newest checkpoint; returns the parameters.
 
@@ -90,6 +89,7 @@ def fit_model(
       step: from `build_model_step`, with the same adapters.
       shard: puts a batch on the devices; by default `shard_batch`.
       base: the folder of the model that `params` are of, which adapters belong to.
+      kept_steps: of which checkpoints are kept besides the newest ones.
 
     Raises:
       ValueError: if adapters are to be trained and there is no base.
@@ -99,7 +99,8 @@ def fit_model(
         raise ValueError(f"{runtime.stage}: adapters.rank={adapters.rank}, but there is no model to adapt")
     adaptation = None if adapters is None else Adaptation.to(base, adapters)
     save_model_description(runtime.folder, runtime.model, head, adaptation)
-    trainable = divide(head, params, adapters, named_key(runtime.key, "adapters"), runtime)
+    key = named_key(runtime.key, "adapters")
+    trainable = divide(head, params, adapters, key, runtime, residual_dropout(settings))
     plan = FitSettings(
         steps=steps,
         learning_rate=learning_rate(settings, steps),
@@ -107,9 +108,10 @@ def fit_model(
         log_every=settings.log_every,
         evaluate_every=settings.get("evaluate_every", 0),
         throughput=throughput(runtime, settings.length, head, adapters),
+        kept_steps=tuple(kept_steps),
     )
     shard = shard or functools.partial(shard_batch, mesh=runtime.mesh)
-    with stage_session(runtime) as session:
+    with stage_session(runtime, kept_steps=kept_steps) as session:
         state = create_state(trainable.trained, make_optimizer(OptimizerConfig(**settings.optimizer)))
         state = fit(
             state,
@@ -123,11 +125,14 @@ def fit_model(
         return trainable.complete(state.params)
 
 
-def stage_session(runtime: Runtime, checkpoints: str = "checkpoints") -> AbstractContextManager[Session]:
+def stage_session(
+    runtime: Runtime, checkpoints: str = "checkpoints", kept_steps: Sequence[int] = ()
+) -> AbstractContextManager[Session]:
     """Opens a stage's session of checkpoints, metrics, watchdog and interruption in its folder."""
     return open_session(
-        runtime.folder, runtime.stage, runtime.interruption, runtime.step_timeout, checkpoints, runtime.wandb_project
-    )
+        runtime.folder, runtime.stage, runtime.interruption, runtime.step_timeout, checkpoints, runtime.wandb_project,
+        kept_steps,
+    )  # fmt: skip
 
 
 def throughput(runtime: Runtime, length: int, head: str, adapters: AdapterConfig | None = None) -> Throughput:
@@ -137,9 +142,13 @@ def throughput(runtime: Runtime, length: int, head: str, adapters: AdapterConfig
 
 
 def learning_rate(settings: ConfigDict, steps: int) -> Schedule:
-    """Returns linear warm-up, then a cosine to the final fraction of the peak (constant for a fraction of 1)."""
-    warmup = max(settings.warmup_steps, math.ceil(settings.warmup_fraction * steps))
-    return cosine(settings.learning_rate, steps, min(warmup, steps), settings.final_learning_rate_fraction)
+    """Returns linear warm-up, then a decay to the final fraction of the peak (constant for a fraction of 1).
+
+    It is a cosine unless the settings name another `decay`.
+    """
+    warmup = min(steps, max(settings.warmup_steps, math.ceil(settings.warmup_fraction * steps)))
+    decay, final = settings.get("decay", "cosine"), settings.final_learning_rate_fraction
+    return decaying(decay, settings.learning_rate, steps, warmup, final)
 
 
 def most_steps(records: float, batch_size: int, epochs: float) -> float:
@@ -237,6 +246,7 @@ def build_model_step(
     accumulation: int = 1,
     stacked: bool = False,
     adapters: AdapterConfig | None = None,
+    residual_dropout: float = 0.0,
 ) -> TrainStep:
     """Returns the compiled step of a model; to be cached by the caller, so that stages of the same shapes share it.
 
@@ -247,13 +257,13 @@ def build_model_step(
       model, optimizer, mesh: what is trained, how and where.
       accumulation, stacked: how a batch is divided into microbatches; see `build_train_step`.
       adapters: what alone is trained; None for all parameters.
+      residual_dropout: of the last layer (models/residual_dropout.py).
     """
     module = build_model(model, head, mesh)
     loss = functools.partial(loss, module)
     shardings = step_shardings(head, adapters, mesh, parameter_shardings(module, mesh))
-    return build_train_step(
-        loss, count, make_optimizer(optimizer), accumulation, shardings, stacked, completion(adapters)
-    )
+    complete = completion(adapters, residual_dropout)
+    return build_train_step(loss, count, make_optimizer(optimizer), accumulation, shardings, stacked, complete)
 
 
 @functools.lru_cache
@@ -263,11 +273,13 @@ def language_model_step(
     accumulation: int,
     mesh: Mesh,
     adapters: AdapterConfig | None = None,
+    residual_dropout: float = 0.0,
 ) -> TrainStep:
     """Returns the compiled step of pretraining and all fine-tuning."""
     return build_model_step(
-        "language", _next_token_loss, _count_targets, model, optimizer, mesh, accumulation, adapters=adapters
-    )
+        "language", _next_token_loss, _count_targets, model, optimizer, mesh, accumulation,
+        adapters=adapters, residual_dropout=residual_dropout,
+    )  # fmt: skip
 
 
 @functools.lru_cache

@@ -45,7 +45,7 @@ def sample_answers(
         prompts,
         sampling,
         key,
-        policy.tokenizer.eos_id,
+        policy.tokenizer.end_id,
         samples_per_prompt=samples_per_prompt,
         prompt_ids=prompt_ids,
     )

@@ -8,14 +8,15 @@ checked by the stages' own `check`.
 import math
 from collections.abc import Iterator, Mapping
 
-from llama2_jax.data.dialogues import TOO_LONG
+from llama2_jax.data.dialogues import DIALOGUES_TOO_LONG
 from llama2_jax.data.source import as_source
 from llama2_jax.objectives.ranking import MARGINS
+from llama2_jax.training.schedules import DECAYS
 
 # Whole numbers, and the least that each may be. A row of one token has nothing to predict.
 _LEAST = {
     **dict.fromkeys(("batch_size", "minibatch_size", "pairs_per_batch", "accumulation"), 1),
-    **dict.fromkeys(("steps", "iterations", "epochs", "patience"), 1),
+    **dict.fromkeys(("steps", "iterations", "epochs", "kept_epochs", "patience"), 1),
     **dict.fromkeys(("samples_per_prompt", "sweep_samples_per_prompt", "sweep_prompts"), 1),
     **dict.fromkeys(("bag_answers_per_prompt", "max_new_tokens", "most_calls", "result_characters"), 1),
     **dict.fromkeys(("tasks", "tasks_shown", "tasks_per_call", "calls_per_round"), 1),
@@ -54,6 +55,7 @@ _RANGES = (
     ("a number above 0 and below 1", lambda value: 0 < value < 1, ("sweep_error_rate",)),
     ("a share of exchanged comparisons, from 0 to below 0.5", lambda value: 0 <= value < 0.5, ("label_smoothing",)),
     ("a part of the steps, from 0 to below 1", lambda value: 0 <= value < 1, ("warmup_fraction",)),
+    ("a part of what layers add, from 0 to below 1", lambda value: 0 <= value < 1, ("residual_dropout",)),
     (
         "a number above 0 and at most 1",
         lambda value: 0 < value <= 1,
@@ -62,7 +64,12 @@ _RANGES = (
 )
 # What a round of rejection sampling fine-tunes on: its own best answers, or those of the rounds before too.
 LAST_ROUND, ALL_ROUNDS = "last_round", "all_rounds"
-_CHOICES = {"too_long": TOO_LONG, "margin": tuple(MARGINS), "bag": (LAST_ROUND, ALL_ROUNDS)}
+_CHOICES = {
+    "too_long": DIALOGUES_TOO_LONG,
+    "margin": tuple(MARGINS),
+    "bag": (LAST_ROUND, ALL_ROUNDS),
+    "decay": tuple(DECAYS),
+}
 # What a user's own function or file decides about.
 _UNCHECKED = ("inputs", "arguments")
 

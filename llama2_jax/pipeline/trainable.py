@@ -1,7 +1,7 @@
 """What of a model a stage trains: all of it, or low-rank adapters while the rest is frozen (models/adapters.py).
 
 A stage's settings have `adapters` = {"rank", "alpha", "targets", "dropout", "quantize"}; without them, or with rank 0,
-all parameters are trained.
+all parameters are trained. A fine-tuning's have `residual_dropout` too (models/residual_dropout.py).
 """
 
 import dataclasses
@@ -27,6 +27,7 @@ from llama2_jax.models.heads import abstract_params
 from llama2_jax.models.layer import LAYER_AXES
 from llama2_jax.models.llama import Params
 from llama2_jax.models.quantized import QuantizedMatrix, is_quantized
+from llama2_jax.models.residual_dropout import with_residual_dropout
 from llama2_jax.pipeline.runtime import Runtime, named_key
 from llama2_jax.training.step import TrainStep
 
@@ -37,8 +38,8 @@ class Trainable:
 
     Attributes:
       trained: what the optimizer changes: all parameters, or adapters (and a scalar model's head).
-      frozen: the other parameters and the key of what is dropped in training, an argument of the step; None if all
-        parameters are trained.
+      frozen: the other parameters and the keys of what is dropped in training, an argument of the step; None if all
+        parameters are trained and nothing is dropped.
       adapters: None if all parameters are trained.
     """
 
@@ -52,7 +53,7 @@ class Trainable:
 
     def bind(self, step: TrainStep) -> TrainStep:
         """Returns the step of a state and a batch alone, with the frozen parameters as its argument."""
-        return step if self.adapters is None else functools.partial(step, frozen=self.frozen)
+        return step if self.frozen is None else functools.partial(step, frozen=self.frozen)
 
 
 def adapter_config(settings: ConfigDict) -> AdapterConfig | None:
@@ -68,7 +69,19 @@ def adapter_config(settings: ConfigDict) -> AdapterConfig | None:
     return AdapterConfig(**fields) if fields.get("rank", 0) != 0 else None
 
 
-def divide(head: str, params: Params, adapters: AdapterConfig | None, key: jax.Array, runtime: Runtime) -> Trainable:
+def residual_dropout(settings: ConfigDict) -> float:
+    """Returns the residual dropout of the last layer; 0 in trainings whose settings have none."""
+    return settings.get("residual_dropout", 0.0)
+
+
+def divide(
+    head: str,
+    params: Params,
+    adapters: AdapterConfig | None,
+    key: jax.Array,
+    runtime: Runtime,
+    residual_dropout: float = 0.0,
+) -> Trainable:
     """Divides a model's parameters, with fresh adapters under which it is the same model.
 
     Args:
@@ -77,17 +90,20 @@ def divide(head: str, params: Params, adapters: AdapterConfig | None, key: jax.A
       adapters: what is trained; None for everything.
       key: of the adapters' initial values and of what is dropped.
       runtime: the stage's.
+      residual_dropout: of the last layer.
 
     Raises:
       ValueError: if all parameters are to be trained, and matrices are in few bits.
     """
+    # Without dropout no key is an argument: programs are then the same for all stages.
+    drop = {"residual_dropout_key": named_key(key, "residual dropout")} if residual_dropout else {}
     if adapters is None:
         if is_quantized(params):
             raise ValueError(
                 f"{runtime.stage}: the start has its matrices in few bits, which cannot be trained: train adapters "
                 "beside them (adapters.rank), or start from the model that it was made of"
             )
-        return Trainable(params)
+        return Trainable(params, drop or None)
     make = functools.partial(init_trained, runtime.model, head, adapters)
     places = trained_shardings(head, adapters, runtime.mesh, LAYER_AXES)
     trained = jax.jit(make, out_shardings=places)(named_key(key, "init"))
@@ -95,8 +111,7 @@ def divide(head: str, params: Params, adapters: AdapterConfig | None, key: jax.A
     if head == "scalar":
         trained["head"] = jax.tree.map(jnp.copy, frozen.pop("head"))
     frozen = as_frozen(frozen, runtime.model, adapters)
-    # Without dropout no key is an argument: programs are then the same for all stages.
-    drop = {"dropout_key": named_key(key, "dropout")} if adapters.dropout else {}
+    drop |= {"dropout_key": named_key(key, "dropout")} if adapters.dropout else {}
     return Trainable(trained, {"params": frozen, **drop}, adapters)
 
 
@@ -129,14 +144,19 @@ def in_compute_dtype(params: Params, model: ModelConfig) -> Params:
     return jax.tree.map(converted, params, is_leaf=lambda one: isinstance(one, QuantizedMatrix))
 
 
-def completion(adapters: AdapterConfig | None) -> Callable | None:
-    """Returns what `build_train_step` makes a model's parameters with; None where all parameters are trained."""
+def completion(adapters: AdapterConfig | None, residual_dropout: float = 0.0) -> Callable | None:
+    """Returns what `build_train_step` makes a model's parameters with; None where the trained ones are all it needs."""
 
     def complete(trained: Params, frozen: dict[str, Any], draw: jax.Array) -> Params:
-        key = frozen.get("dropout_key")
-        return adapt(frozen["params"], trained, adapters, None if key is None else jax.random.fold_in(key, draw))
+        keys = {name: jax.random.fold_in(key, draw) for name, key in frozen.items() if name != "params"}
+        params = trained
+        if adapters is not None:
+            params = adapt(frozen["params"], trained, adapters, keys.get("dropout_key"))
+        if residual_dropout:
+            params = with_residual_dropout(params, residual_dropout, keys["residual_dropout_key"])
+        return params
 
-    return None if adapters is None else complete
+    return complete if adapters is not None or residual_dropout else None
 
 
 def step_shardings(head: str, adapters: AdapterConfig | None, mesh: Mesh, whole: Params) -> Params:

@@ -7,7 +7,7 @@ Writes evaluation.json and answers_<version>.jsonl.
 """
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
@@ -22,14 +22,12 @@ from llama2_jax.evaluation.reward_quality import COMPARED_ON, reward_quality
 from llama2_jax.evaluation.safety_summary import reward_differences, safety_summary
 from llama2_jax.evaluation.verdicts import (
     by_category,
-    check_verdicts,
     count_judged,
     mean_known,
     not_judged,
     summarise,
     utilities,
 )
-from llama2_jax.evaluation.win_rate import WinRate, win_rates
 from llama2_jax.inference.generate import Sample, Sampling
 from llama2_jax.models.config import ModelConfig
 from llama2_jax.pipeline.conversations import Conversation, converse_resumable
@@ -42,6 +40,7 @@ from llama2_jax.pipeline.general_reward import (
     load_general_reward,
 )
 from llama2_jax.pipeline.instruction_attention import instruction_attention, instruction_attention_work
+from llama2_jax.pipeline.judged_answers import Judge, compare_in_order, load_judge, with_win_rates
 from llama2_jax.pipeline.resumable import map_resumable
 from llama2_jax.pipeline.reward_models import (
     RewardModels,
@@ -51,7 +50,7 @@ from llama2_jax.pipeline.reward_models import (
     piecewise,
     reward_scores,
 )
-from llama2_jax.pipeline.runtime import Inputs, Runtime, configured_function, named_key
+from llama2_jax.pipeline.runtime import Inputs, Runtime, named_key
 from llama2_jax.pipeline.sampling import Policy, load_policy, sample_resumable
 from llama2_jax.pipeline.stage_files import write_json, write_jsonl
 from llama2_jax.sizing.programs import DeviceWork
@@ -75,7 +74,7 @@ class Examination:
     dialogues: Sequence[dict]
     reward_models: RewardModels
     general: GeneralReward | None
-    judge: Callable[[Sequence[dict]], Sequence[dict | None]]
+    judge: Judge
     measures: Sequence[Measure]
 
 
@@ -91,7 +90,7 @@ def run(config: ConfigDict, inputs: Inputs, runtime: Runtime) -> dict:
         dialogues=read_records(config.instruction_dialogues, runtime, "instructed"),
         reward_models=load_reward_models(inputs, runtime, piecewise(config.safety_threshold)),
         general=load_general_reward(inputs, runtime),
-        judge=_checked_judge(config, inputs, runtime, measures),
+        judge=load_judge(config.judge, inputs, runtime, measures),
         measures=measures,
     )
     folders = list(zip(config.versions, inputs["models"], strict=True))
@@ -109,8 +108,10 @@ def run(config: ConfigDict, inputs: Inputs, runtime: Runtime) -> dict:
     for name, version in zip(config.versions, measured, strict=True):
         version["reward_differences"] = reward_differences(records, rewards[name], rewards[config.baseline])
     versions = [
-        _with_win_rates({"name": name, **version}, rates)
-        for name, version, rates in zip(config.versions, measured, _win_rates(config, ours, records), strict=True)
+        with_win_rates({"name": name, **version}, rates)
+        for name, version, rates in zip(
+            config.versions, measured, compare_in_order(config.versions, config.baseline, ours, records), strict=True
+        )
     ]
     watched = [_watched_rewards(records, rewards[name]) for name in config.versions]
     for version, changes in zip(versions, changes_of_versions(config.versions, watched), strict=True):
@@ -156,19 +157,6 @@ def _seen(records: Sequence[dict]) -> int:
     return sum(bool(record.get("seen")) for record in records)
 
 
-def _checked_judge(config: ConfigDict, inputs: Inputs, runtime: Runtime, measures: Sequence[Measure]) -> Callable:
-    judge = configured_function(config.judge, inputs, runtime)
-    # What win rates and kept instructions read, and what the measures read.
-    fields = {"helpfulness", "safety", "instruction_kept", *(one.verdict for one in measures if one.verdict)}
-
-    def checked(rows: Sequence[dict]) -> Sequence[dict | None]:
-        verdicts = judge(rows)
-        check_verdicts(verdicts, len(rows), sorted(fields), f"{runtime.stage}: the judge {config.judge.function}")
-        return verdicts
-
-    return checked
-
-
 def _measure(name: str, config: ConfigDict, policy: Policy, examination: Examination, runtime: Runtime) -> dict:
     """A version's measures; its answers with their verdicts go to a file."""
     records = examination.records
@@ -206,30 +194,6 @@ def _watched_rewards(records: Sequence[Mapping], rewards: Sequence[Mapping]) -> 
     optimised, general = ([rewards[index].get(name) for index in unseen] for name in ("combined", "general"))
     has_general = all(reward is not None for reward in general)
     return Rewards(optimised, general if has_general else None).harmless([records[index] for index in unseen])
-
-
-def _win_rates(config: ConfigDict, ours: Mapping[str, Sequence], records: Sequence[dict]) -> list[dict[str, WinRate]]:
-    """Returns each version's win rates over the baseline, by measure, and over the version before it."""
-    found, previous = [], None
-    for name in config.versions:
-        rates = win_rates(ours[name], ours[config.baseline], records)
-        before = win_rates(ours[name], previous, records)[""] if previous else WinRate(0, 0, 0)
-        found.append(
-            {f"{prompts}win_rate_vs_sft": rate for prompts, rate in rates.items()} | {"win_rate_vs_previous": before}
-        )
-        previous = ours[name]
-    return found
-
-
-def _with_win_rates(version: dict, rates: dict[str, WinRate]) -> dict:
-    """Returns a version's measures with its win rates and the numbers of prompts that they are over."""
-    return {
-        **version,
-        **{name: rate.rate for name, rate in rates.items()},
-        "win_rate_standard_error": rates["win_rate_vs_sft"].standard_error,
-        "win_rate_vs_previous_standard_error": rates["win_rate_vs_previous"].standard_error,
-        "judged": {**version["judged"], **{name: rate.prompts for name, rate in rates.items()}},
-    }
 
 
 def _answer(name: str, config: ConfigDict, policy: Policy, examination: Examination, runtime: Runtime) -> list[dict]:

@@ -14,7 +14,14 @@ from llama2_jax.data.counts import Count
 from llama2_jax.models.config import ModelConfig
 from llama2_jax.pipeline.device_programs import held_out_loss, language_model_training
 from llama2_jax.pipeline.encoding import load_tokenizer, read_sources, source_weights, unweighted
-from llama2_jax.pipeline.finetuning import encode_rows, finetune, read_demonstrations, read_rows
+from llama2_jax.pipeline.finetuning import (
+    check_kept_epochs,
+    encode_rows,
+    finetune,
+    longest_part,
+    read_demonstrations,
+    read_rows,
+)
 from llama2_jax.pipeline.model_training import check_schedule, most_steps
 from llama2_jax.pipeline.runtime import Inputs, Runtime
 from llama2_jax.pipeline.safety_data import with_safety_fraction
@@ -43,7 +50,7 @@ def run(config: ConfigDict, inputs: Inputs, runtime: Runtime) -> dict:
     results = finetune(
         config.finetune,
         inputs["start"],
-        encode_rows(rows, tokenizer),
+        encode_rows(rows, tokenizer, longest_part(config.finetune)),
         tokenizer.bos_id,
         runtime,
         weights=source_weights(config.sources),
@@ -55,6 +62,7 @@ def run(config: ConfigDict, inputs: Inputs, runtime: Runtime) -> dict:
 def check(config: ConfigDict, inputs: Mapping, count: Count) -> None:
     """Raises ValueError if the training's settings cannot work out, or no source is seen in it."""
     settings = config.finetune
+    check_kept_epochs(settings)
     # Dialogues share rows, so there are no more rows than dialogues. What other stages sampled is not known yet.
     weights = {name: weight for name, weight in source_weights(config.sources).items() if weight}
     dialogues = sum(weight * count({name: config.sources[name]}) for name, weight in weights.items())
@@ -62,6 +70,8 @@ def check(config: ConfigDict, inputs: Mapping, count: Count) -> None:
     if not weights and not sampled:
         names = ", ".join(sorted(config.sources)) or "none"
         raise ValueError(f"nothing to train on: of the sources ({names}) none has a weight above 0")
+    if longest_part(settings) is not None:
+        dialogues = math.inf  # a dialogue may be split into any number
     check_schedule(settings, most_steps(dialogues + sampled, settings.batch_size, settings.epochs), settings.batch_size)
 
 

@@ -1,24 +1,28 @@
 """A model, a tokenizer or both from outside the run, in place of a stage that would have made them."""
 
 import os
+from collections.abc import Mapping
 
 from absl import logging
 from etils import epath
 from ml_collections import ConfigDict
 
+from llama2_jax.data.counts import Count
 from llama2_jax.hub.address import is_address
 from llama2_jax.interop.checkpoint import check_tokenizer, copy_tokenizer
 from llama2_jax.interop.hub_model import local_model
 from llama2_jax.models.config import ModelConfig
 from llama2_jax.paths import expand_home
 from llama2_jax.pipeline.runtime import Inputs, Runtime
+from llama2_jax.pipeline.stage_files import write_text
 from llama2_jax.sharding.processes import from_first
+from llama2_jax.text.chat_formats import FILE as FORMAT_FILE
+from llama2_jax.text.chat_formats import chat_format, format_file
 from llama2_jax.training.checkpoint_folder import copy_checkpoints
 from llama2_jax.training.model_folder import (
     check_head,
-    load_adaptation,
+    describe_model_of,
     load_model_description,
-    save_model_description,
     tokenizer_path,
 )
 
@@ -29,7 +33,10 @@ _SAMPLES = ("samples.jsonl", "bag.jsonl")
 _MUST_AGREE = ("vocab_size", "dim", "layers", "heads", "kv_heads", "ffn_hidden", "norm_eps", "rope_theta")
 # The heads of the models that stages of these roles make; other roles may take either.
 _HEADS = {
-    **dict.fromkeys(("pretraining", "finetuning", "rejection_sampling", "ppo", "dpo", "safety_scaling"), "language"),
+    **dict.fromkeys(
+        ("pretraining", "finetuning", "checkpoint_choice", "rejection_sampling", "ppo", "dpo", "safety_scaling"),
+        "language",
+    ),
     **dict.fromkeys(
         ("reward_model", "reward_scaling", "reward_ablation", "annotator_model", "general_reward_model"), "scalar"
     ),
@@ -42,7 +49,8 @@ def run(config: ConfigDict, inputs: Inputs, runtime: Runtime) -> dict:
     The folder is local, on gs://, or a repository on the Hugging Face hub, hf://<org>/<name>[@<revision>].
 
     Args:
-      config: has `folder`, and perhaps the `role` of the stage that it replaces.
+      config: has `folder`, and perhaps the `role` of the stage that it replaces. With a `chat_format` the tokenizer's
+        pieces are taken for dialogues in another format than its run's (text/chat_formats.py).
       inputs: if there is a `tokenizer`, the run's, the folder has a model for it.
       runtime: the stage's.
 
@@ -53,7 +61,16 @@ def run(config: ConfigDict, inputs: Inputs, runtime: Runtime) -> dict:
     if not config.folder:
         raise ValueError(f"{runtime.stage}: config.{runtime.stage}.folder is empty; name the folder to import")
     from_first(lambda: _import_model(config.folder, config.get("role", ""), inputs, runtime))
+    if config.get("chat_format"):
+        write_text(runtime.folder / FORMAT_FILE, format_file(chat_format(config.chat_format)))
     return {"given": config.folder}
+
+
+def check(config: ConfigDict, inputs: Mapping, count: Count) -> None:
+    """Raises ValueError if the chat format is unknown."""
+    del inputs, count
+    if config.get("chat_format"):
+        chat_format(config.chat_format)
 
 
 def _import_model(source: str, role: str, inputs: Inputs, runtime: Runtime) -> None:
@@ -73,21 +90,12 @@ def _import_model(source: str, role: str, inputs: Inputs, runtime: Runtime) -> N
     if (folder / "model.json").exists():
         model, _ = load_model_description(folder)
         _check_sizes(model, runtime.model, folder)
-        _import_description(folder, runtime.folder)
+        describe_model_of(folder, runtime.folder)
         # The hub's cache may be emptied, and other machines do not have it: what is from there is copied.
         _link(folder / "checkpoints", runtime.folder / "checkpoints", copy=is_address(source))
         for name in _SAMPLES:
             if (folder / name).exists():
                 (folder / name).copy(runtime.folder / name, overwrite=True)
-
-
-def _import_description(source: epath.Path, target: epath.Path) -> None:
-    """Copies model.json; adapters' names where their base is as seen from here."""
-    if adaptation := load_adaptation(source):
-        adaptation.check_base(source)
-        save_model_description(target, *load_model_description(source), adaptation)
-    else:
-        (source / "model.json").copy(target / "model.json", overwrite=True)
 
 
 def _check_purpose(role: str, folder: epath.Path, tokenizer: epath.Path | None, stage: str) -> None:

@@ -1,8 +1,9 @@
 r"""How dialogues are written for a model: the Llama 2 chat format, and those of the recipes before it.
 
 A format is data: the texts around what is said. A dialogue's pairs, a user's turn and its answer, are encoded one by
-one, each closed by EOS (text/dialogue.py). The format belongs to the tokenizer: a file chat_format.json beside
-tokenizer.model names it; without one it is Llama 2's. Conversion writes it as Hugging Face's chat_template.
+one, each closed by EOS (text/dialogue.py); in LIMA's both utterances are, by a token of their own (`Tokenizer.end_id`).
+The format belongs to the tokenizer: a file chat_format.json beside tokenizer.model names it; without one it is Llama
+2's. Conversion writes it as Hugging Face's chat_template.
 """
 
 import dataclasses
@@ -28,6 +29,7 @@ class ChatFormat:
       input_turn: the turn whose message has an `input` beside its instruction, {user}.
       one_turn: whether a dialogue has one user's turn alone.
       bos_each_turn: whether BOS is before each pair, or before the first alone.
+      ends_turns: whether every utterance, the user's too, ends with a token of its own, and no answer with EOS.
       tags: texts that no message may have, as they would let it imitate another speaker.
     """
 
@@ -40,6 +42,7 @@ class ChatFormat:
     input_turn: str = ""
     one_turn: bool = False
     bos_each_turn: bool = True
+    ends_turns: bool = False
     tags: tuple[str, ...] = ()
 
     @property
@@ -91,7 +94,15 @@ KOALA = ChatFormat(
     bos_each_turn=False,
     tags=("BEGINNING OF CONVERSATION:", "USER:"),
 )
-FORMATS: Mapping[str, ChatFormat] = {one.name: one for one in (LLAMA2, ALPACA, VICUNA, KOALA)}
+# With a marker of an answer's quality before the first turn; what has none is, and is asked, to be helpful. The blog post
+# does not print where the markers stand.
+KOALA_MARKED = dataclasses.replace(
+    KOALA, name="koala_marked", beginning="BEGINNING OF CONVERSATION: {system} ", default_system="a helpful answer"
+)
+# LIMA, section 3: no text but the utterances, each closed by a new token, EOT, which is spared what pretraining made of
+# EOS.
+LIMA = ChatFormat(name="lima", turn="{user}", answer="{answer}", bos_each_turn=False, ends_turns=True)
+FORMATS: Mapping[str, ChatFormat] = {one.name: one for one in (LLAMA2, ALPACA, VICUNA, KOALA, KOALA_MARKED, LIMA)}
 
 
 def chat_format(name: str) -> ChatFormat:
@@ -143,6 +154,8 @@ def chat_template(one: ChatFormat) -> str:
     said = folded or "{% set text = turn['content'] %}"
     begins = _joined("{bos}" + one.beginning, {"bos": "bos_token", "system": "system"})
     again = "(bos_token if not loop.first else '') + " if one.bos_each_turn else ""
+    turn, answer = (one.turn + "{end}", one.answer + "{end}") if one.ends_turns else (one.turn, one.answer + "{eos}")
+    names = {"user": "text.strip()", "answer": "turn['content'].strip()", "eos": "eos_token", "end": "unk_token"}
     return (
         place + "{% for turn in turns %}"
         "{% if turn['role'] != ('user' if loop.index0 % 2 == 0 else 'assistant')"
@@ -151,10 +164,8 @@ def chat_template(one: ChatFormat) -> str:
         + _quoted(_wanted_roles(one))
         + ") }}{% endif %}"
         "{% if loop.first %}{{ " + begins + " }}{% endif %}"
-        "{% if turn['role'] == 'user' %}" + said + "{{ " + again + _joined(one.turn, {"user": "text.strip()"}) + " }}"
-        "{% else %}{{ "
-        + _joined(one.answer + "{eos}", {"answer": "turn['content'].strip()", "eos": "eos_token"})
-        + " }}{% endif %}{% endfor %}"
+        "{% if turn['role'] == 'user' %}" + said + "{{ " + again + _joined(turn, names) + " }}"
+        "{% else %}{{ " + _joined(answer, names) + " }}{% endif %}{% endfor %}"
     )
 
 

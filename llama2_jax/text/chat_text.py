@@ -1,7 +1,8 @@
 """A dialogue as one text that has BOS and EOS as their pieces, as chat templates write it, and back to ids.
 
-Tools that know texts alone, such as lm-evaluation-harness, hand such a text on. The pieces count only in a text that
-begins with BOS's: what a user or a document says is refused if it has one of them.
+Where a format has another token in the place of EOS (`Tokenizer.end_id`), the text has that one's piece. Tools that
+know texts alone, such as lm-evaluation-harness, hand such a text on. The pieces count only in a text that begins with
+BOS's: what a user or a document says is refused if it has one of them.
 """
 
 import re
@@ -23,18 +24,18 @@ def chat_text(tokenizer: Tokenizer, messages: Sequence[Message], *, open_answer:
       SpecialTagError: if a message has a tag of the chat format, or the piece of BOS or EOS.
       ValueError: as `encode_dialogue`; or if the answer is to be open and the last message is not the assistant's.
     """
-    bos, eos = _pieces(tokenizer)
+    bos, end = _pieces(tokenizer)
     for index, message in enumerate(messages):
-        if found := [piece for piece in (bos, eos) if piece in str(message.get("content"))]:
+        if found := [piece for piece in (bos, end) if piece in str(message.get("content"))]:
             raise SpecialTagError(f"message {index} contains {', '.join(found)}: it would begin or end a turn")
     if open_answer and (not messages or messages[-1].get("role") != "assistant"):
         raise ValueError("open_answer: the last message is to be the assistant's")
     chat_format, text = tokenizer.chat_format, ""
+    turn_end = end if chat_format.ends_turns else ""
     for index, (turn, answer) in enumerate(pair_texts(messages, chat_format)):
-        text += (
-            (bos if index == 0 or chat_format.bos_each_turn else "") + turn + ("" if answer is None else answer + eos)
-        )
-    return text.removesuffix(eos).rstrip(" ") if open_answer else text
+        begins = bos if index == 0 or chat_format.bos_each_turn else ""
+        text += begins + turn + turn_end + ("" if answer is None else answer + end)
+    return text.removesuffix(end).rstrip(" ") if open_answer else text
 
 
 def is_chat_text(tokenizer: Tokenizer, text: str) -> bool:
@@ -44,9 +45,9 @@ def is_chat_text(tokenizer: Tokenizer, text: str) -> bool:
 
 def encode_chat_text(tokenizer: Tokenizer, text: str) -> list[int]:
     """Returns the ids of a text of `chat_text`, perhaps with more behind it: those of `encode_dialogue`."""
-    bos, eos = _pieces(tokenizer)
+    bos, end = _pieces(tokenizer)
     ids: list[int] = []
-    special = {bos: tokenizer.bos_id, eos: tokenizer.eos_id}
+    special = {bos: tokenizer.bos_id, end: tokenizer.end_id}
     for part in re.split("|".join(f"({re.escape(piece)})" for piece in special), text):
         if part:
             ids += [special[part]] if part in special else tokenizer.encode(part)
@@ -54,4 +55,4 @@ def encode_chat_text(tokenizer: Tokenizer, text: str) -> list[int]:
 
 
 def _pieces(tokenizer: Tokenizer) -> tuple[str, str]:
-    return tokenizer.piece(tokenizer.bos_id), tokenizer.piece(tokenizer.eos_id)
+    return tokenizer.piece(tokenizer.bos_id), tokenizer.piece(tokenizer.end_id)

@@ -17,7 +17,8 @@ Sampled answers are never encoded again: an assistant message may carry its ids 
 and these are then used; `encode_with_answer` appends sampled ids to a prompt. A model may sample any id, BOS too: where
 a pair begins is known from its encoding (`EncodedDialogue.starts`), and not looked for in the ids.
 
-Other formats may have BOS before the first pair alone, and a text before it.
+Other formats may have BOS before the first pair alone, and a text before it; in some the user's turn is closed by a
+token too (`Tokenizer.end_id`), and turn and answer are then encoded apart.
 
 An assistant message with "weight" 0 is context alone: later answers see it, and the loss does not. So it is with the
 parts of an answer that are "injected", such as the results of tools: [start, end] pairs of places in the content.
@@ -282,7 +283,8 @@ def _encode_turn(
     tokenizer: Tokenizer, turn: str, answer: Message | None, trained: bool, bos: bool
 ) -> tuple[list[int], list[int]]:
     """Returns the ids of a user's turn and its answer (if any), and for each id whether it is trained on."""
-    prompt = tokenizer.encode(turn, bos=bos)
+    turn_end = [tokenizer.end_id] if tokenizer.chat_format.ends_turns else []
+    prompt = tokenizer.encode(turn, bos=bos) + turn_end
     if answer is None:
         return prompt, [0] * len(prompt)
     if "tokens" in answer:
@@ -290,11 +292,15 @@ def _encode_turn(
         if not 0 <= min(ids) <= max(ids) < tokenizer.vocab_size:
             raise ValueError(f"sampled ids from {min(ids)} to {max(ids)} in a vocabulary of {tokenizer.vocab_size}")
         end = len(ids)
-        ids += [tokenizer.eos_id] * (ids[-1] != tokenizer.eos_id)
+        ids += [tokenizer.end_id] * (ids[-1] != tokenizer.end_id)
         return ids, [int(trained and len(prompt) <= place < end) for place in range(len(ids))]
     if answer.get("injected"):
         return _encode_injected(tokenizer, prompt, answer, trained)
-    ids = tokenizer.encode(turn + _answer_text(tokenizer.chat_format, answer), bos=bos, eos=True)
+    text = _answer_text(tokenizer.chat_format, answer)
+    if turn_end:
+        ids = [*prompt, *tokenizer.encode(text), *turn_end]
+    else:
+        ids = tokenizer.encode(turn + text, bos=bos, eos=True)
     first = _shared_prefix(ids, prompt)  # the answer begins where the pair's ids first differ from the prompt's
     return ids, [int(trained and place >= first) for place in range(len(ids))]
 
@@ -313,7 +319,7 @@ def _encode_injected(
         encoded = tokenizer.encode(text.strip()) if text.strip() else []
         ids += encoded
         mask += [int(trained_on)] * len(encoded)
-    return [*ids, tokenizer.eos_id], [*mask, int(trained)]
+    return [*ids, tokenizer.end_id], [*mask, int(trained)]
 
 
 def _shared_prefix(ids: list[int], others: list[int]) -> int:

@@ -25,7 +25,9 @@ class Tokenizer:
     back as a space. SentencePiece adds a space before the text and removes it in decoding, so ids from the middle of a
     text lose a leading space when they are decoded separately.
 
-    `chat_format` is how dialogues are written for the models that read these ids.
+    `chat_format` is how dialogues are written for the models that read these ids, and `end_id` the token that ends an
+    answer in it: EOS, or where the format's utterances end with a token of their own, the unknown token. No text yields
+    that one, so it has no meaning yet, and the vocabulary stays as it is.
     """
 
     def __init__(self, processor: sentencepiece.SentencePieceProcessor, chat_format: ChatFormat = LLAMA2):
@@ -35,6 +37,9 @@ class Tokenizer:
         self.bos_id: int = processor.bos_id()
         self.eos_id: int = processor.eos_id()
         self.unk_id: int = processor.unk_id()
+        self.end_id: int = self.unk_id if chat_format.ends_turns else self.eos_id
+        # For tools that need one: of the two that no text yields, the one that ends no answer.
+        self.padding_id: int = self.eos_id if chat_format.ends_turns else self.unk_id
         if min(self.bos_id, self.eos_id) < 0:
             raise ValueError(f"the tokenizer has no BOS or no EOS token (ids {self.bos_id}, {self.eos_id})")
 
@@ -82,7 +87,7 @@ class Tokenizer:
         return encoded
 
     def decode(self, ids: Iterable[int]) -> str:
-        """Returns the text of ids. BOS and EOS have none; bytes that are not UTF-8 become U+FFFD.
+        """Returns the text of ids. BOS, EOS and `end_id` have none; bytes that are not UTF-8 become U+FFFD.
 
         Raises:
           ValueError: if an id is outside the vocabulary.
@@ -90,6 +95,8 @@ class Tokenizer:
         ids = [int(token) for token in ids]
         if ids and not (min(ids) >= 0 and max(ids) < self.vocab_size):
             raise ValueError(f"ids from {min(ids)} to {max(ids)} in a vocabulary of {self.vocab_size}")
+        if self.chat_format.ends_turns:  # the unknown token is decoded as a mark of its own
+            ids = [token for token in ids if token != self.end_id]
         return self._processor.decode(ids)
 
     def piece(self, token: int) -> str:

@@ -72,14 +72,16 @@ class Adaptation:
 
 
 def restore_trained(
-    folder: epath.PathLike, config: ModelConfig, head: str, adapters: AdapterConfig, mesh: Mesh | None = None
-) -> Params:
+    folder: epath.PathLike, config: ModelConfig, head: str, adapters: AdapterConfig, mesh: Mesh | None = None,
+    step: int | None = None,
+) -> Params:  # fmt: skip
     """Returns the adapters of a folder's newest checkpoint, as `models.adapters.init_trained` returns them.
 
     Args:
       folder: a folder with checkpoints/ of adapters alone.
       config, head, adapters: what model.json describes.
       mesh: the devices to split them over; by default all are on the first one.
+      step: another checkpoint than the newest.
 
     Raises:
       CheckpointError: as `restore_params`.
@@ -93,7 +95,7 @@ def restore_trained(
     abstract = jax.tree.map(
         lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), shapes, shardings
     )
-    return restore_params(epath.Path(folder) / "checkpoints", abstract)
+    return restore_params(epath.Path(folder) / "checkpoints", abstract, step)
 
 
 def _absolute(path: epath.Path) -> epath.Path:

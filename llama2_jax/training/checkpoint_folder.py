@@ -1,6 +1,7 @@
 """Checks a folder of checkpoints before it is used: removes half-written ones, names damaged ones."""
 
 import errno
+import os
 import time
 
 import orbax.checkpoint as ocp
@@ -90,6 +91,22 @@ def copy_checkpoints(source: epath.Path, target: epath.Path) -> None:
     for step in target.iterdir():
         if step.name.isdigit():
             mark_finished(step)
+
+
+def link_checkpoint(source: epath.Path, target: epath.Path, step: int) -> None:
+    """Makes a step's checkpoint of one folder of checkpoints that of another: a link, or a copy on other storage."""
+    target.mkdir(parents=True, exist_ok=True)
+    if "://" in f"{source} {target}":
+        for file in sorted(files_below(source / str(step)), key=lambda file: file.name == COMMIT_MARKER):
+            copy = target / file.relative_to(source)
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            file.copy(copy, overwrite=True)
+        mark_finished(target / str(step))
+        return
+    place = os.path.abspath(target / str(step))
+    if os.path.islink(place):
+        os.unlink(place)
+    os.symlink(os.path.abspath(source / str(step)), place, target_is_directory=True)
 
 
 def check_whole(checkpoint: epath.Path) -> None:

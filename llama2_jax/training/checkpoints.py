@@ -3,6 +3,7 @@
 import dataclasses
 import errno
 import logging
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -46,12 +47,13 @@ class Checkpoints:
     ones are ignored. With several processes all of them must call every method.
     """
 
-    def __init__(self, folder: epath.PathLike):
+    def __init__(self, folder: epath.PathLike, kept_steps: Sequence[int] = ()):
         """
         Args:
           folder: of the checkpoints; created if absent. Half-written checkpoints of an earlier run are removed. If the
             newest checkpoints are damaged, they are renamed to `<step>.damaged` with a warning, so that the newest
             whole one is used.
+          kept_steps: of which checkpoints are kept besides the newest ones.
 
         Raises:
           CheckpointError: if Orbax cannot write below the folder.
@@ -62,7 +64,7 @@ class Checkpoints:
         from_first(lambda: tidy(self.folder))
         self._manager = _manager(
             self.folder,
-            preservation_policy=ocp.checkpoint_managers.LatestN(KEEP_NEWEST),
+            preservation_policy=_preserved(kept_steps),
             # All processes must see the same checkpoints, even if a shared folder shows them late.
             single_host_load_and_broadcast=True,
             # Only asynchronous saving calls back between writing the last file and naming the folder.
@@ -181,12 +183,13 @@ class Checkpoints:
         )
 
 
-def restore_params(folder: epath.PathLike, abstract: Params) -> Params:
+def restore_params(folder: epath.PathLike, abstract: Params, step: int | None = None) -> Params:
     """Returns only the parameters of a run's newest checkpoint, sharded as the abstract tree.
 
     Args:
       folder: the folder of a `Checkpoints`.
       abstract: for each parameter a jax.ShapeDtypeStruct, with a sharding.
+      step: another checkpoint than the newest.
 
     Parameters on devices of a single process are read by that process only.
 
@@ -198,10 +201,17 @@ def restore_params(folder: epath.PathLike, abstract: Params) -> Params:
     if not folder.exists():
         raise CheckpointError(f"there is no folder of checkpoints at {folder}")
     with _manager(folder, create=False, multiprocessing_options=_readers(abstract)) as manager:
-        step = _existing_step(manager, folder, None)
+        step = _existing_step(manager, folder, step)
         check_whole(folder / str(step))
         _checked_note(manager, step, {"params": abstract})
         return manager.restore(step, args=ocp.args.Composite(params=ocp.args.StandardRestore(abstract)))["params"]
+
+
+def _preserved(kept_steps: Sequence[int]) -> ocp.checkpoint_managers.PreservationPolicy:
+    newest = ocp.checkpoint_managers.LatestN(KEEP_NEWEST)
+    if not kept_steps:
+        return newest
+    return ocp.checkpoint_managers.AnyPreservationPolicy([newest, ocp.checkpoint_managers.CustomSteps(kept_steps)])
 
 
 def _manager(folder: epath.Path, **options: Any) -> ocp.CheckpointManager:

@@ -43,6 +43,7 @@ class FitSettings:
       log_every: a row of metrics at each multiple, and at the end.
       evaluate_every: an evaluation at each multiple, and at the end; 0 is never.
       throughput: what MFU is measured by; None logs only tokens per second.
+      kept_steps: a checkpoint at each of these too; the session keeps them.
     """
 
     steps: int
@@ -51,6 +52,7 @@ class FitSettings:
     log_every: int
     evaluate_every: int = 0
     throughput: Throughput | None = None
+    kept_steps: tuple[int, ...] = ()
 
 
 def fit(
@@ -108,7 +110,7 @@ def fit(
                 monitor.catch_up()
                 session.metrics.write(number, evaluate(state.params))
             stops, to_stop = to_stop(), session.interruption.in_any_process()
-            if stops or due(settings.save_every, number):
+            if stops or number in settings.kept_steps or due(settings.save_every, number):
                 # A state that is not finite must never become the newest checkpoint.
                 monitor.catch_up()
                 session.save(number, state, batches, {"description": session.name, "steps": steps})

@@ -18,7 +18,7 @@ from llama2_jax.models.llama import parameter_shardings, quantized_shapes
 from llama2_jax.models.quantized import quantization
 from llama2_jax.training.adaptation import Adaptation, restore_trained
 from llama2_jax.training.atomic_files import write_atomically
-from llama2_jax.training.checkpoint_folder import CheckpointError
+from llama2_jax.training.checkpoint_folder import CheckpointError, link_checkpoint
 from llama2_jax.training.checkpoints import restore_params
 from llama2_jax.training.state import Params
 
@@ -57,6 +57,28 @@ def save_model_description(
         if quantized:
             content["quantized"] = quantized
         write_atomically(path, json.dumps(content, indent=2) + "\n")
+
+
+def take_model(source: epath.PathLike, target: epath.PathLike, step: int) -> None:
+    """Makes the model that a folder has at a step that of another folder; to be called by one process only.
+
+    Args:
+      source: a folder with model.json and checkpoints/.
+      target: another one; it gets model.json, and in checkpoints/ a link to that step's checkpoint.
+      step: of the checkpoint.
+    """
+    source, target = epath.Path(source), epath.Path(target)
+    describe_model_of(source, target)
+    link_checkpoint(source / "checkpoints", target / "checkpoints", step)
+
+
+def describe_model_of(source: epath.Path, target: epath.Path) -> None:
+    """Copies a model's description to another folder; adapters' names where their base is as seen from there."""
+    if adaptation := load_adaptation(source):
+        adaptation.check_base(source)
+        save_model_description(target, *load_model_description(source), adaptation)
+    else:
+        (source / "model.json").copy(target / "model.json", overwrite=True)
 
 
 def load_model_description(folder: epath.PathLike) -> tuple[ModelConfig, str]:
@@ -144,7 +166,9 @@ def check_head(found: str, wanted: str, where: object) -> None:
         raise CheckpointError(f"{where} is {names[found]}; what is needed here is {names[wanted]}")
 
 
-def load_model(folder: epath.PathLike, mesh: Mesh | None = None, head: str | None = None) -> LoadedModel:
+def load_model(
+    folder: epath.PathLike, mesh: Mesh | None = None, head: str | None = None, step: int | None = None
+) -> LoadedModel:
     """Loads the model that model.json describes, with the parameters of the newest checkpoint.
 
     A model whose matrices are in few bits has them so (models/quantized.py): it can be applied, and adapters can be
@@ -156,6 +180,7 @@ def load_model(folder: epath.PathLike, mesh: Mesh | None = None, head: str | Non
       mesh: the devices to shard the parameters over, by the rules of sharding/axes.py; by default all are on the first
         one.
       head: what the model must be, `language` or `scalar`; None for either.
+      step: another checkpoint than the newest.
 
     Raises:
       CheckpointError: if model.json or a checkpoint is absent (the message says which) or does not fit, if the model
@@ -168,7 +193,7 @@ def load_model(folder: epath.PathLike, mesh: Mesh | None = None, head: str | Non
     if adaptation := load_adaptation(folder):
         adaptation.check_base(folder)
         base = frozen_layers(load_model(adaptation.base, mesh).params, adaptation.adapters)
-        trained = restore_trained(folder, config, head, adaptation.adapters, mesh)
+        trained = restore_trained(folder, config, head, adaptation.adapters, mesh, step)
         return LoadedModel(config, head, merge(adapt(base, trained, adaptation.adapters)))
     shapes = abstract_params(config, head)
     if mesh is None:
@@ -180,7 +205,7 @@ def load_model(folder: epath.PathLike, mesh: Mesh | None = None, head: str | Non
         lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), shapes, shardings
     )
     abstract = quantized_shapes(abstract, quantization(load_quantized(folder)), mesh)
-    return LoadedModel(config, head, restore_params(folder / "checkpoints", abstract))
+    return LoadedModel(config, head, restore_params(folder / "checkpoints", abstract, step))
 
 
 def _check_head(head: str, where: str) -> None:

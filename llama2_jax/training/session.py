@@ -2,7 +2,7 @@
 
 import contextlib
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import jax
@@ -86,6 +86,7 @@ def open_session(
     step_timeout: float,
     checkpoints: str = "checkpoints",
     wandb_project: str = "",
+    kept_steps: Sequence[int] = (),
 ) -> Iterator[Session]:
     """Opens a training's session; a first signal to stop waits from here on until the loop asks for it.
 
@@ -96,10 +97,11 @@ def open_session(
       step_timeout: seconds without a finished step after which the process ends with a message; 0 is never.
       checkpoints: the name of the folder of checkpoints.
       wandb_project: the project on W&B that the metrics go to besides; "" is none.
+      kept_steps: of which checkpoints are kept besides the newest ones.
     """
     folder = epath.Path(folder)
     with (
-        Checkpoints(folder / checkpoints) as saved,
+        Checkpoints(folder / checkpoints, kept_steps) as saved,
         MetricsWriter(folder, wandb_project) as metrics,
         Watchdog(step_timeout, name) as watchdog,
         interruption.deferred(),

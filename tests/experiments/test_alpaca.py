@@ -16,10 +16,8 @@ def test_everything_else_is_imported_from_one_run(argument):
     for name in config.stages:
         if config[name].role == "imported":
             assert config[name].folder == f"/runs/mine/{name}" and name in source.stages
-    assert config.tokenizer.model == "/runs/mine/tokenizer/tokenizer.model"
-    assert config.tokenizer.chat_format == "alpaca"
-    assert config.reward_tokenizer.folder == "/runs/mine/tokenizer"
-    assert config.evaluation.inputs.reward_tokenizer == "reward_tokenizer"
+    assert (config.chat_tokenizer.folder, config.chat_tokenizer.chat_format) == ("/runs/mine/tokenizer", "alpaca")
+    assert {config[name].inputs.tokenizer for name in ("instructions", *VERSIONS, "evaluation")} == {"chat_tokenizer"}
     assert config.evaluation.versions == VERSIONS
 
 
@@ -53,7 +51,4 @@ def test_there_is_one_teacher(scale):
 
 
 def test_prompts_have_one_turn():
-    config = alpaca.get_config()
-    assert config.evaluation.prompts.prompts.arguments.multi_turn == 0.0
-    assert not config.evaluation.instruction_dialogues
-    assert rlhf_v5.get_config().evaluation.instruction_dialogues
+    assert alpaca.get_config().evaluation.prompts.prompts.arguments.multi_turn == 0.0
