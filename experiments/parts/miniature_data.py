@@ -6,6 +6,7 @@ training asks too, for comparison.
 """
 
 from experiments.parts.date_sources import miniature_dates
+from experiments.parts.imitation_sources import miniature_imitation
 from experiments.parts.other_recipes import miniature_recipes
 from experiments.parts.safety_files import safety_files
 from experiments.parts.sources import Limit, SourceDict, Sources
@@ -169,6 +170,7 @@ MINIATURE = Sources(
     tools=miniature_tools(),
     dates=miniature_dates(),
     tasks=miniature_tasks(),
+    imitation=miniature_imitation(),
     other_recipes=miniature_recipes(),
     # The truth.
     judge={"function": "llama2_jax.miniature.judge.judge_many", "arguments": {}},

@@ -6,6 +6,7 @@ of hashes, so the same conversation is in the same part at every scale, and in t
 """
 
 from experiments.parts.date_sources import real_dates
+from experiments.parts.imitation_sources import real_imitation
 from experiments.parts.other_recipes import real_recipes
 from experiments.parts.safety_files import safety_files
 from experiments.parts.sources import Limit, SourceDict, Sources
@@ -249,6 +250,7 @@ def real_data(scale: str) -> Sources:
         instruction_dialogues={},  # no judge here can see whether an instruction is kept in free text
         tools=real_tools(),
         dates=real_dates(),
+        imitation=real_imitation(),
         tasks=real_tasks(
             lambda limit: with_limit(public_demonstrations(scale, TRAINING), limit),
             with_limit(public_demonstrations(scale, HELD_OUT), 200),

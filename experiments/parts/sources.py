@@ -6,6 +6,7 @@ from collections.abc import Callable
 from ml_collections import FieldReference
 
 from experiments.parts.date_sources import DateSources
+from experiments.parts.imitation_sources import ImitationSources
 from experiments.parts.other_recipes import OtherRecipes
 from experiments.parts.task_sources import TaskSources
 from experiments.parts.tool_sources import ToolSources
@@ -67,6 +68,7 @@ class Sources:
       dates: what teaches a sense of time, and asks for it (date_sources.py).
       tasks: tasks of one turn (task_sources.py).
       other_recipes: what the recipes before Llama 2's train on: LIMA, Vicuna, Koala and Orca (other_recipes.py).
+      imitation: a teacher's answers to imitate (imitation_sources.py).
       judge: who judges the versions' answers: a function's dotted path with its arguments.
     """
 
@@ -110,6 +112,7 @@ class Sources:
     tools: ToolSources
     dates: DateSources
     tasks: TaskSources
+    imitation: ImitationSources
     other_recipes: OtherRecipes
     judge: dict
 
