@@ -1,6 +1,7 @@
 """The whole recipe as small as it can be, for tests: every stage of an experiment in seconds, and no quality."""
 
 import jax
+import numpy as np
 from etils import epath
 from ml_collections import ConfigDict
 
@@ -95,6 +96,9 @@ class Letters:
 
     def encode(self, text: str, bos: bool = False, eos: bool = False) -> list[int]:
         return [self.bos_id] * bos + [ord(letter) for letter in text] + [self.eos_id] * eos
+
+    def encode_many(self, texts) -> list[np.ndarray]:
+        return [np.asarray(self.encode(text), np.int32) for text in texts]
 
     def decode(self, ids) -> str:
         return "".join(chr(one) for one in ids if one > self.eos_id)

@@ -1,4 +1,4 @@
-"""The helpfulness and the safety reward model as one reward, piecewise by default (section 3.2.3)."""
+"""The helpfulness and the safety reward model, or one that is both, as one reward (section 3.2.3: piecewise)."""
 
 import dataclasses
 import functools
@@ -68,7 +68,8 @@ class RewardModels:
         """
         sequences = [row["tokens"] for row in rows]
         helpfulness = rewards(self.model, self.helpfulness, sequences)
-        safety = rewards(self.model, self.safety, sequences)
+        # One model that is both answers once.
+        safety = helpfulness if self.safety is self.helpfulness else rewards(self.model, self.safety, sequences)
         logit = self.reward(rows, helpfulness, safety)
         return Scores(helpfulness, safety, np.asarray(logit, np.float32))
 
@@ -91,6 +92,12 @@ def piecewise_reward(
     return np.asarray(combine(safety, helpfulness, tagged, safety_threshold)).tolist()
 
 
+def single_reward(rows: Sequence[Mapping], helpfulness: Sequence[float], safety: Sequence[float]) -> list[float]:
+    """Returns the scores of one reward model as the reward's logits, whatever the prompt (InstructGPT)."""
+    del rows, safety
+    return np.asarray(helpfulness).tolist()
+
+
 def load_reward_models(inputs: Inputs, runtime: Runtime, reward: Reward, frozen: bool = False) -> RewardModels:
     """Loads the stage's inputs "helpfulness" and "safety", if `frozen` in the compute dtype, which saves memory."""
 
@@ -98,7 +105,13 @@ def load_reward_models(inputs: Inputs, runtime: Runtime, reward: Reward, frozen:
         params = load_model(inputs[role], runtime.mesh, "scalar").params
         return in_compute_dtype(params, runtime.model) if frozen else params
 
-    return RewardModels(runtime.model, load("helpfulness"), load("safety"), reward)
+    helpfulness = load("helpfulness")
+    return RewardModels(runtime.model, helpfulness, helpfulness if is_single_model(inputs) else load("safety"), reward)
+
+
+def is_single_model(inputs: Mapping) -> bool:
+    """Returns whether a stage's inputs "helpfulness" and "safety" are one reward model, as InstructGPT has."""
+    return "safety" in inputs and inputs["safety"] == inputs["helpfulness"]
 
 
 def piecewise(safety_threshold: float) -> Reward:

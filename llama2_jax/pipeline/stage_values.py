@@ -34,7 +34,14 @@ _RANGES = (
     (
         "0 or more",
         lambda value: value >= 0,
-        ("kl_coefficient", "missing_eos_penalty", "safety_auxiliary_weight", "temperature", "temperatures"),
+        (
+            "kl_coefficient",
+            "coefficient",
+            "missing_eos_penalty",
+            "safety_auxiliary_weight",
+            "temperature",
+            "temperatures",
+        ),
     ),
     (
         "a number from 0 to 1",
@@ -50,6 +57,7 @@ _RANGES = (
         ),
     ),
     ("a number above 0 and below 1", lambda value: 0 < value < 1, ("sweep_error_rate",)),
+    ("a number from 0 to below 1", lambda value: 0 <= value < 1, ("ema_decay",)),
     ("a share of exchanged comparisons, from 0 to below 0.5", lambda value: 0 <= value < 0.5, ("label_smoothing",)),
     ("a part of the steps, from 0 to below 1", lambda value: 0 <= value < 1, ("warmup_fraction",)),
     (
@@ -60,7 +68,13 @@ _RANGES = (
 )
 # What a round of rejection sampling fine-tunes on: its own best answers, or those of the rounds before too.
 LAST_ROUND, ALL_ROUNDS = "last_round", "all_rounds"
-_CHOICES = {"too_long": TOO_LONG, "margin": tuple(MARGINS), "bag": (LAST_ROUND, ALL_ROUNDS)}
+_CHOICES = {
+    "too_long": TOO_LONG,
+    "margin": tuple(MARGINS),
+    "bag": (LAST_ROUND, ALL_ROUNDS),
+    # Of PPO's answers: a critic estimates their advantages, or a prompt's answers are compared with each other.
+    "advantages": ("critic", "group"),
+}
 # What a user's own function or file decides about.
 _UNCHECKED = ("inputs", "arguments")
 

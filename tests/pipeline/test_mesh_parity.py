@@ -22,7 +22,8 @@ from llama2_jax.models.llama import (
     parameter_shardings,
 )
 from llama2_jax.pipeline.model_training import language_model_step, shard_batch
-from llama2_jax.pipeline.ppo_steps import ppo_critic_step, ppo_policy_step
+from llama2_jax.pipeline.ppo_steps import PolicyObjective, ppo_critic_step, ppo_policy_step
+from llama2_jax.pipeline.pretraining_mix import with_text
 from llama2_jax.pipeline.reward_models import Scores
 from llama2_jax.pipeline.rollouts import Frozen, Prompts, collect
 from llama2_jax.sharding.mesh import make_mesh, row_multiple
@@ -118,7 +119,7 @@ PROMPTS = [one.tolist() for one in words(np.random.default_rng(3), 9, 16)]
 def experience():
     config = ConfigDict({
         "temperature": 1.0, "max_new_tokens": 8, "kl_coefficient": 0.01, "gamma": 1.0, "lambda_": 0.95,
-        "missing_eos_penalty": 0.0, "whiten_advantages": True,
+        "missing_eos_penalty": 0.0, "whiten_advantages": True, "advantages": "critic", "samples_per_prompt": 1,
     })  # fmt: skip
     policy, critic = jax.device_put(params(LanguageModel)), jax.device_put(params(ScalarModel))
     reference = jax.tree.map(lambda array: array * 0.9, policy)
@@ -131,6 +132,12 @@ def rollouts_batch(mesh):
     return experience().minibatch(range(16), 32, row_multiple(mesh, accumulation=2))
 
 
+def mixed_batch(mesh):
+    """Rollouts with rows of text behind them, of which there are fewer than the mesh splits."""
+    text = {name: array[:3] for name, array in pretraining_batch(mesh).items()}
+    return with_text(rollouts_batch(mesh), text, row_multiple(mesh, accumulation=2))
+
+
 STAGES = {
     "pretraining": (LanguageModel, pretraining_batch, functools.partial(language_model_step, MODEL, OPTIMIZER, 2)),
     "fine-tuning": (LanguageModel, finetuning_batch, functools.partial(language_model_step, MODEL, OPTIMIZER, 2)),
@@ -140,7 +147,16 @@ STAGES = {
         policy_pairs_batch,
         functools.partial(dpo.dpo_step, MODEL, OPTIMIZER, dpo.Objective(0.1, 0.1), 2),
     ),
-    "ppo policy": (LanguageModel, rollouts_batch, functools.partial(ppo_policy_step, MODEL, OPTIMIZER, 0.2, 1.0, 2)),
+    "ppo policy": (
+        LanguageModel,
+        rollouts_batch,
+        functools.partial(ppo_policy_step, MODEL, OPTIMIZER, PolicyObjective(0.2, 1.0), 2),
+    ),
+    "ppo policy with text": (
+        LanguageModel,
+        mixed_batch,
+        functools.partial(ppo_policy_step, MODEL, OPTIMIZER, PolicyObjective(0.2, 1.0, 0.0, 3.0), 2),
+    ),
     "ppo critic": (ScalarModel, rollouts_batch, functools.partial(ppo_critic_step, MODEL, OPTIMIZER, 0.2, 2)),
 }
 
