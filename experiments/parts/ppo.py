@@ -1,5 +1,7 @@
 """Proximal policy optimisation against reward models (section 3.2.3, equation 4)."""
 
+from collections.abc import Mapping
+
 from ml_collections import ConfigDict
 
 from experiments.parts.choice import sources_of
@@ -13,13 +15,22 @@ from experiments.parts.training import optimization
 REWARD_MODELS = {kind: f"rlhf_v5_{kind}_reward" for kind in KINDS}
 
 
-def add_ppo(config: ConfigDict, name: str, *, policy: str, advantages: dict | None = None, **changes) -> None:
-    """Adds PPO of a policy against the piecewise reward of the last round's reward models.
+def add_ppo(
+    config: ConfigDict,
+    name: str,
+    *,
+    policy: str,
+    reward_models: Mapping[str, str] = REWARD_MODELS,
+    advantages: dict | None = None,
+    **changes,
+) -> None:
+    """Adds PPO of a policy, by default against the piecewise reward of the last round's reward models.
 
     Args:
       config: the experiment so far, changed in place.
       name: the stage's.
       policy: the stage whose model it starts from, and is measured against.
+      reward_models: the stages of "helpfulness" and "safety", which may be one.
       advantages: how they are estimated, in place of V5's critic and its settings.
       changes: fields in which the stage differs from V5's.
     """
@@ -30,7 +41,7 @@ def add_ppo(config: ConfigDict, name: str, *, policy: str, advantages: dict | No
         "inputs": {
             "tokenizer": "tokenizer",
             "policy": policy,
-            **REWARD_MODELS,
+            **reward_models,
             **general_reward_input(config),  # it watches, and trains nothing
         },
         "prompts": sources.ppo_prompts,

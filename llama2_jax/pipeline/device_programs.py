@@ -131,6 +131,11 @@ def held_out_loss(settings: ConfigDict, model: ModelConfig, mesh: Mesh) -> Progr
     applied = ResidentModel(
         "model", abstract_trained("model", model, settings.optimizer, mesh, adapters=adapter_config(settings)).params
     )
+    return text_loss(settings, model, mesh, applied)
+
+
+def text_loss(settings: ConfigDict, model: ModelConfig, mesh: Mesh, applied: ResidentModel) -> Program:
+    """Returns the loss of a model on a batch of settings.batch_size rows of settings.length tokens."""
     loss, batch = language_model_loss(model, mesh), _language_batch(settings, mesh)
     flops = forward_flops(model, settings.batch_size, settings.length)
     compile_loss = functools.partial(compile_abstract, loss, applied.params, batch)

@@ -56,8 +56,8 @@ def run(config: ConfigDict, inputs: Inputs, runtime: Runtime) -> dict:
     records, ids = read_prompts(config.prompts, config.max_new_tokens, tokenizer, runtime)
     prompts_per_batch = config.batch_size // config.samples_per_prompt
     batches = iter(prompt_batches(list(zip(records, ids, strict=True)), prompts_per_batch, runtime.seed))
-    text = text_batches(config.pretraining_mix, tokenizer, runtime)
     held_out = Prompts(*read_prompts(config.held_out_prompts, config.max_new_tokens, tokenizer, runtime))
+    text = text_batches(config.pretraining_mix, tokenizer, runtime)
     reference = load_model(inputs["policy"], runtime.mesh, "language").params
     adapters = adapter_config(config)
     if adapters is not None:

@@ -9,9 +9,11 @@ import optax
 import pytest
 from ml_collections import ConfigDict
 
+from llama2_jax.data.answer_batches import ComparedAnswers
 from llama2_jax.data.dialogues import dialogue_batches
 from llama2_jax.data.preferences import Comparison, preference_batches
 from llama2_jax.data.pretraining import pretraining_batches
+from llama2_jax.data.rankings import better_and_worse, ranking_batches
 from llama2_jax.inference.generate import Sampling, generate
 from llama2_jax.models.config import ModelConfig
 from llama2_jax.models.llama import (
@@ -28,6 +30,7 @@ from llama2_jax.pipeline.reward_models import Scores
 from llama2_jax.pipeline.rollouts import Frozen, Prompts, collect
 from llama2_jax.sharding.mesh import make_mesh, row_multiple
 from llama2_jax.stages import dpo
+from llama2_jax.stages.ranked_reward_model import ranked_reward_model_step
 from llama2_jax.stages.reward_model import reward_model_step
 from llama2_jax.text.dialogue import EncodedDialogue
 from llama2_jax.training.optimizer import OptimizerConfig, make_optimizer
@@ -100,6 +103,15 @@ def policy_pairs_batch(mesh):
     return comparisons_batch(mesh, labels)
 
 
+def rankings_batch(mesh):
+    """Of 3 to 5 answers to a prompt."""
+    rng, made = np.random.default_rng(5), []
+    for index in range(8):
+        answers = words(rng, 16, 3 + index % 3)
+        made.append(ComparedAnswers(answers, better_and_worse(answers, range(len(answers)))))
+    return next(iter(ranking_batches(made, 8, 32, 0, accumulation=2, row_multiple=row_multiple(mesh))))
+
+
 def sides(comparisons):
     return [one.chosen for one in comparisons], [one.rejected for one in comparisons]
 
@@ -142,6 +154,11 @@ STAGES = {
     "pretraining": (LanguageModel, pretraining_batch, functools.partial(language_model_step, MODEL, OPTIMIZER, 2)),
     "fine-tuning": (LanguageModel, finetuning_batch, functools.partial(language_model_step, MODEL, OPTIMIZER, 2)),
     "reward model": (ScalarModel, comparisons_batch, functools.partial(reward_model_step, MODEL, OPTIMIZER, 1.0, 2)),
+    "ranked reward model": (
+        ScalarModel,
+        rankings_batch,
+        functools.partial(ranked_reward_model_step, MODEL, OPTIMIZER, 2),
+    ),
     "dpo": (
         LanguageModel,
         policy_pairs_batch,
