@@ -22,9 +22,10 @@ A student of half the width instead of half the layers: --config.model.layers=4 
 
 from ml_collections import ConfigDict
 
-from experiments import rlhf_v1, rlhf_v5
+from experiments import rlhf_v1
 from experiments.parts.choice import Choice
 from experiments.parts.ending import with_evaluation
+from experiments.parts.ppo import add_ppo
 from experiments.parts.rounds import KINDS, add_finetuning, add_reward_models, add_version
 from experiments.parts.scales import by_scale
 from experiments.parts.stages import add_stage
@@ -63,7 +64,7 @@ def training(argument: str) -> ConfigDict:
     add_reward_models(config, 5, newest="rlhf_v4_distillation")
     for kind in KINDS:
         config[f"rlhf_v5_{kind}_reward"].inputs.annotations = comparisons
-    rlhf_v5.add_ppo(config, policy="rlhf_v5_distillation")
+    add_ppo(config, "rlhf_v5_ppo", policy="rlhf_v5_distillation")
     add_version(config, "rlhf_v5", "rlhf_v5_ppo")
     return config
 

@@ -13,17 +13,11 @@ from experiments import rlhf_v4
 from experiments.parts.benchmarks import add_benchmarks
 from experiments.parts.choice import sources_of
 from experiments.parts.ending import with_evaluation
-from experiments.parts.rounds import (
-    add_annotation,
-    add_rejection_sampling,
-    add_reward_models,
-    add_version,
-    general_reward_input,
-)
+from experiments.parts.ppo import add_ppo
+from experiments.parts.rounds import add_annotation, add_rejection_sampling, add_reward_models, add_version
 from experiments.parts.scales import by_scale
 from experiments.parts.shared_settings import shared
 from experiments.parts.stages import add_stage
-from experiments.parts.training import optimization
 
 
 def get_config(argument: str = "tiny") -> ConfigDict:
@@ -45,7 +39,7 @@ def training(argument: str) -> ConfigDict:
     dialogues = ("rlhf_v3_ghost_attention", "rlhf_v5_context_distillation")
     add_rejection_sampling(config, 5, newest=newest, bag="all_rounds", dialogues=dialogues)
     add_version(config, "rlhf_v5_rejection_sampling", "rlhf_v5_rejection_sampling")
-    add_ppo(config, policy="rlhf_v5_rejection_sampling")
+    add_ppo(config, "rlhf_v5_ppo", policy="rlhf_v5_rejection_sampling")
     add_version(config, "rlhf_v5", "rlhf_v5_ppo")
     return config
 
@@ -64,54 +58,4 @@ def add_context_distillation(config: ConfigDict, *, policy: str) -> None:
         "temperature": 0.7,  # not stated
         "top_p": 0.9,
         "max_new_tokens": shared(config, "answer_tokens"),
-    })  # fmt: skip
-
-
-def add_ppo(config: ConfigDict, *, policy: str) -> None:
-    """Adds proximal policy optimisation against the piecewise reward (section 3.2.3, equation 4)."""
-    scale, sources = config.scale, sources_of(config)
-    add_stage(config, "rlhf_v5_ppo", {
-        "run": "llama2_jax.stages.ppo",
-        "role": "ppo",
-        "inputs": {
-            "tokenizer": "tokenizer",
-            "policy": policy,
-            "helpfulness": "rlhf_v5_helpfulness_reward",
-            "safety": "rlhf_v5_safety_reward",
-            **general_reward_input(config),  # it watches, and trains nothing
-        },
-        "prompts": sources.ppo_prompts,
-        "held_out_prompts": sources.ppo_held_out_prompts,
-        "reward": {
-            "function": "llama2_jax.pipeline.reward_models.piecewise_reward",
-            "arguments": {"safety_threshold": shared(config, "safety_threshold")},
-        },
-        "iterations": by_scale(scale, {"tiny": 16, "small": 100}, paper=400),  # 200 to 400
-        "batch_size": by_scale(scale, {"tiny": 256}, paper=512),
-        "minibatch_size": 64,  # one gradient step each
-        "accumulation": by_scale(scale, {"1b": 8}, paper=1),  # each minibatch in so many parts, one after the other
-        # A small reward model is soon exploited: the smaller the models, the shorter the leash.
-        "kl_coefficient": by_scale(scale, {"tiny": 0.05, "34b": 0.005, "70b": 0.005}, paper=0.01),
-        "clip": 0.2,
-        "value_clip": 0.2,  # not stated, from here on: as InstructGPT and its reproductions have it
-        "gamma": 1.0,
-        "lambda_": 0.95,
-        # Not stated; the policy is the softmax at this temperature, and nothing is cut off. In tiny it is closer to how
-        # answers are given in the end (0.6), so that the steps mend these and not what would hardly be said.
-        "temperature": by_scale(scale, {"tiny": 0.8}, paper=1.0),
-        "max_new_tokens": shared(config, "answer_tokens"),
-        "missing_eos_penalty": by_scale(scale, {"tiny": 1.0}, paper=0.0),
-        "whiten_advantages": True,
-        "critic_warmup_iterations": by_scale(scale, {"tiny": 3}, paper=0),
-        "critic_learning_rate": by_scale(scale, {"tiny": 1e-3, "small": 1e-5}, paper=1e-6),
-        "evaluate_every": by_scale(scale, {"tiny": 4}, paper=20),
-        "heed_general_reward": True,  # keep no policy for which it fell, stop where the other rose (section 3.4.1)
-        "patience": 3,  # evaluations on the held-out prompts without a better reward before it stops
-        **optimization(
-            config,
-            learning_rate=by_scale(scale, {"tiny": 3e-4, "small": 3e-6}, paper=1e-6),
-            warmup_steps=by_scale(scale, {"tiny": 8}, paper=0),  # the first steps follow a critic that knows little
-            final_fraction=1.0,  # constant
-        ),
-        "save_every": 10,
     })  # fmt: skip

@@ -33,7 +33,7 @@ from llama2_jax.training.interruption import Interruption
 SHARED_PARTS = ("seed", "model", "data")
 
 # Roles of stages that write records and no model.
-RECORDS_ALONE = ("annotation", "ghost_attention", "context_distillation")
+RECORDS_ALONE = ("annotation", "ranking", "ghost_attention", "context_distillation")
 
 
 def run(

@@ -23,8 +23,10 @@ from llama2_jax.pipeline.stage_files import write_json
 # the devices and once for the accumulation of gradients.
 ROWS = 64
 LEAST_BATCH = 4
-BATCHES = ("batch_size", "minibatch_size", "pairs_per_batch")
-ROW_FIELDS = (*BATCHES, "test_comparisons", "sweep_prompts", "bag_size", "limit", "human_comparisons")
+BATCHES = ("batch_size", "minibatch_size", "pairs_per_batch", "prompts_per_batch")
+ROW_FIELDS = (
+    *BATCHES, "test_comparisons", "judged_answers", "sweep_prompts", "bag_size", "limit", "human_comparisons",
+)  # fmt: skip
 # The most of a source: records, or of text documents. So stages have fewer steps than in the real run, and of a source
 # with a limit above ROWS * RECORDS a larger share is held out.
 RECORDS, DOCUMENTS = 32, 8

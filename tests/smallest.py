@@ -1,6 +1,7 @@
 """The whole recipe as small as it can be, for tests: every stage of an experiment in seconds, and no quality."""
 
 import jax
+import numpy as np
 from etils import epath
 from ml_collections import ConfigDict
 
@@ -18,6 +19,9 @@ SMALLEST = {
     "reward_model": {"pairs_per_batch": 16, "save_every": 2},
     "reward_ablation": {"pairs_per_batch": 16, "save_every": 2},
     "reward_scaling": {"pairs_per_batch": 16, "save_every": 2},
+    "ranking": {"judged_answers": 60},
+    "ranked_reward_model": {"prompts_per_batch": 4, "save_every": 2, "offset_demonstrations": 8},
+    "text_loss": {"held_out_batches": 2},
     "dpo": {"pairs_per_batch": 16, "save_every": 2, "log_every": 1, "evaluate_every": 3, "held_out_batches": 1},
     "general_reward_model": {"pairs_per_batch": 16, "save_every": 2},
     "rejection_sampling": {"samples_per_prompt": 2, "sweep_samples_per_prompt": 3, "sweep_prompts": 4, "bag_size": 30},
@@ -96,6 +100,9 @@ class Letters:
 
     def encode(self, text: str, bos: bool = False, eos: bool = False) -> list[int]:
         return [self.bos_id] * bos + [ord(letter) for letter in text] + [self.eos_id] * eos
+
+    def encode_many(self, texts) -> list[np.ndarray]:
+        return [np.asarray(self.encode(text), np.int32) for text in texts]
 
     def decode(self, ids) -> str:
         return "".join(chr(one) for one in ids if one > self.eos_id)

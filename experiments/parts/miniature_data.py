@@ -128,6 +128,7 @@ MINIATURE = Sources(
     test_comparisons=lambda scale: 300,
     # Raters who know the truth and are not always of the same mind.
     annotator={"function": "llama2_jax.miniature.annotator.annotate", "arguments": {}},
+    ranker={"function": "llama2_jax.miniature.annotator.rank", "arguments": {}},
     annotator_kinds=(),
     annotator_preferences=no_preferences,
     preferences=no_preferences,

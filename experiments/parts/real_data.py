@@ -215,6 +215,7 @@ def real_data(scale: str) -> Sources:
         test_comparisons=test_comparisons,
         # Reward models compare the answers, trained on human comparisons that the recipe's own never see.
         annotator={"function": "llama2_jax.annotation.reward_model.annotate", "arguments": {}},
+        ranker={"function": "llama2_jax.annotation.reward_model.rank", "arguments": {}},
         annotator_kinds=("helpfulness", "safety"),
         annotator_preferences=lambda limit: comparisons(scale, ANNOTATORS, limit),
         preferences=lambda limit: comparisons(scale, REWARD_MODELS, limit),

@@ -34,6 +34,7 @@ class Sources:
       annotation_prompts: of a round, 1 to 5: prompts whose answers are compared.
       test_comparisons: of a scale: how many of a round's comparisons are held out; fewer than it has prompts.
       annotator: who compares the answers: a function's dotted path with its arguments.
+      ranker: who ranks several answers at once, likewise.
       annotator_kinds: where reward models annotate and judge, their kinds, "helpfulness" and "safety"; the annotator
         and the judge read the stages `annotator_<kind>`.
       annotator_preferences: at most so many of each file: human comparisons that these models train on.
@@ -84,6 +85,7 @@ class Sources:
     annotation_prompts: Callable[[int], SourceDict]
     test_comparisons: Callable[[str], int]
     annotator: dict
+    ranker: dict
     annotator_kinds: tuple[str, ...]
     annotator_preferences: Callable[[Limit], SourceDict]
     preferences: Callable[[Limit], SourceDict]

@@ -7,10 +7,12 @@ ROLES = (
     "pretraining",
     "finetuning",
     "annotation",
+    "ranking",  # several answers to each prompt, ranked at once
     "annotator_model",  # a reward model that annotates and judges, and is no part of a version
     "reward_model",
     "reward_scaling",  # a reward model on a part of the comparisons, to see what more of them would bring
     "reward_ablation",  # a reward model that one setting is changed for, to see what it does
+    "ranked_reward_model",  # a reward model on rankings, for all prompts alike
     "general_reward_model",  # a reward model that watches over the others: no policy is trained for it
     "rejection_sampling",
     "safety_scaling",  # a fine-tuning on a part of the safety data, to see what more of it would bring
@@ -29,6 +31,7 @@ ROLES = (
     "dates",  # whether answers fit the year in which a question is posed
     "diversity",  # how alike many answers to one prompt are
     "safety_sets",  # the paper's safety benchmarks, and false refusals
+    "text_loss",  # what versions still know of pretraining
     "tools",  # word problems without a calculator and with one
     "head_to_head",  # the versions' answers compared pair by pair, by a judge that sees both
     "report",

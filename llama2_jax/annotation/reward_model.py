@@ -1,5 +1,6 @@
 """Reward models as annotators, for runs without people; they are separate from the reward models that RLHF uses."""
 
+import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -56,6 +57,40 @@ def annotate(
             "safety": _safety(scores["safety"][:, index], safe_above) if row["domain"] == "safety" else None,
         })  # fmt: skip
     return labels
+
+
+def rank(
+    rows: Sequence[Mapping],
+    *,
+    stage_seed: int,
+    mesh: Mesh,
+    annotator_helpfulness: epath.PathLike,
+    annotator_safety: epath.PathLike,
+    noise: bool = True,
+) -> list[dict[str, list[int]]]:
+    """Ranks the answers to each prompt by the scores of two reward models.
+
+    Args:
+      rows: with prompt_tokens, tokens (of each answer) and domain ("helpfulness" or "safety").
+      stage_seed: of the annotators' noise, which depends on it, the prompt and the answer.
+      mesh, annotator_helpfulness, annotator_safety: as for `annotate`.
+      noise: draws the ranking from the Plackett-Luce model of the scores, under which each two answers are in the order
+        that `annotate` draws for them, by the Bradley-Terry model; else they are ranked by their scores.
+
+    Returns:
+      For each row {"ranks"}, 1 for the best answer; only equal answers share a rank.
+    """
+    worth: list[list[float]] = [[] for _ in rows]
+    for domain, folder in (("helpfulness", annotator_helpfulness), ("safety", annotator_safety)):
+        asked = [(index, ids) for index, row in enumerate(rows) if row["domain"] == domain for ids in row["tokens"]]
+        if not asked:
+            continue
+        scores = _scores(folder, mesh, [[*rows[index]["prompt_tokens"], *ids] for index, ids in asked])
+        for (index, ids), score in zip(asked, scores.tolist(), strict=True):
+            drawn = uniform("ranking", stage_seed, rows[index]["prompt_tokens"], ids)
+            # Gumbel's noise: the larger of two scores with it is the Bradley-Terry model's.
+            worth[index].append(score - math.log(-math.log(drawn)) if noise else score)
+    return [{"ranks": [1 + sum(other > one for other in row) for one in row]} for row in worth]
 
 
 def prefer_higher_reward(comparisons: Sequence[Mapping], *, reward: str = "combined") -> list[dict]:

@@ -10,6 +10,7 @@ _OPTIONAL = {
     "dialogues": {"loss": None},
     "prompts": {"safety": False, "category": "", "domain": None},
     "preferences": {"rating": None, "safety_label": None, "chosen_tokens": None, "rejected_tokens": None},
+    "rankings": {"domain": None, "answers_tokens": None},
     "samples": {"category": "", "response_tokens": None},
     "preprompts": {"category": ""},
     "user_turns": {"instruction": None, "terse": None, "rows_after": None},

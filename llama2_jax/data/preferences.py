@@ -8,16 +8,18 @@ import numpy as np
 from absl import logging
 from jaxtyping import Int, Shaped
 
+from llama2_jax.data.answer_batches import ComparedAnswers, answer_batches, check_divides
 from llama2_jax.data.dialogues import TOO_LONG, truncate_left
-from llama2_jax.data.epochs import Batches, batches_by_number, generator, shuffled
+from llama2_jax.data.epochs import Batches, generator
 from llama2_jax.data.records import SAFETY_LABELS
 from llama2_jax.text.dialogue import EncodedDialogue, encode_dialogue, encode_prompt, encode_with_answer
-from llama2_jax.text.packing import assign_rows, fill_rows
 from llama2_jax.text.tokenizer import Tokenizer
 
 # What reward models learn from, of each comparison of a batch.
 REWARD_LABELS = ("margin", "chosen_safe", "rejected_safe", "safety_known")
 _SAFE = {label: safe for safe, label in SAFETY_LABELS.items()}
+# Of a comparison's two answers the first is preferred.
+_ONE_PAIR = np.asarray([[0, 1]])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,7 +101,7 @@ def encode_comparisons(
             continue
         if longest > length:
             prompt = encode_prompt(tokenizer, record["messages"])
-            pair = _truncate_pair(pair, len(prompt), length, tokenizer.bos_id)
+            pair = truncate_together(pair, len(prompt), length, tokenizer.bos_id)
         if np.array_equal(pair[0].tokens, pair[1].tokens):
             same += 1
             continue
@@ -179,52 +181,15 @@ def preference_batches(
     Raises:
       ValueError: if a comparison is too long, there are none, or a batch cannot be divided into microbatches.
     """
-    if pairs_per_batch < 1 or pairs_per_batch % accumulation:
-        raise ValueError(
-            f"pairs_per_batch={pairs_per_batch} cannot be divided into accumulation={accumulation} microbatches; "
-            "choose a multiple of it"
-        )
+    check_divides("pairs_per_batch", pairs_per_batch, accumulation)
     if not comparisons:
         raise ValueError("there are no comparisons to train on")
-    sequences = [{"tokens": ids} for comparison in comparisons for ids in (comparison.chosen, comparison.rejected)]
-    size = np.asarray([len(sequence["tokens"]) for sequence in sequences], np.int32)
-    if size.max() > length or not size.min():
-        wrong = int(np.argmax((size > length) | (size == 0)))
-        raise ValueError(f"comparison {wrong // 2} has {size[wrong]} tokens; a row has room for 1 to {length}")
-    labels = _reward_labels(comparisons) if labels is None else labels
-    indices = np.concatenate(
-        [_batch_indices(len(comparisons), pairs_per_batch, seed, epoch) for epoch in range(epochs)]
-    )
-    microbatches = indices.reshape(len(indices), accumulation, -1)
-    needed = np.asarray([max(_assign_pairs(pairs, size, length)[-1] for pairs in step) for step in microbatches])
-    usual, largest = (
-        -(-int(np.quantile(needed, quantile, method="higher")) // row_multiple) * row_multiple
-        for quantile in (0.9, 1.0)
-    )
-
-    def make_microbatch(pairs: Int[np.ndarray, "pairs"], rows: int) -> dict[str, np.ndarray]:
-        members, row, start, _ = _assign_pairs(pairs, size, length)
-        arrays = _padding_rows(rows, length)
-        if len(members):
-            arrays = fill_rows([sequences[index] for index in members], row, start, rows, length)
-        real = pairs >= 0
-        for side, name in enumerate(("chosen", "rejected")):
-            # The real pairs come first: their answers are at 0, 2, .. and 1, 3, .. of the packed sequences.
-            last = start[side::2] + size[members[side::2]] - 1
-            arrays[f"{name}_row"] = _pad_pairs(row[side::2], real)
-            arrays[f"{name}_column"] = _pad_pairs(last, real)
-        arrays |= {name: np.where(real, values[pairs], values.dtype.type(0)) for name, values in labels.items()}
-        return {**arrays, "pair_mask": real.astype(np.float32)}
-
-    def make(step: int) -> dict:
-        rows = usual if needed[step] <= usual else largest
-        parts = [make_microbatch(pairs, rows) for pairs in microbatches[step]]
-        batch = {
-            name: np.stack([part[name] for part in parts]) if accumulation > 1 else parts[0][name] for name in parts[0]
-        }
-        return {**batch, "ids": [str(index) for index in microbatches[step].ravel() if index >= 0]}
-
-    return batches_by_number(make, (len(indices) // epochs,) * epochs)
+    groups = [ComparedAnswers((one.chosen, one.rejected), _ONE_PAIR) for one in comparisons]
+    return answer_batches(
+        groups, pairs_per_batch, length, seed, epochs,
+        accumulation=accumulation, row_multiple=row_multiple, kind="comparison",
+        labels=_reward_labels(comparisons) if labels is None else labels,
+    )  # fmt: skip
 
 
 def _with_answer(tokenizer: Tokenizer, record: Mapping, side: str) -> EncodedDialogue:
@@ -233,11 +198,20 @@ def _with_answer(tokenizer: Tokenizer, record: Mapping, side: str) -> EncodedDia
     return encode_dialogue(tokenizer, [*record["messages"], {"role": "assistant", "content": record[side]}], "last")
 
 
-def _truncate_pair(pair: Sequence[EncodedDialogue], prompt: int, length: int, bos_id: int) -> list[EncodedDialogue]:
-    """Cuts both by the same amount, so that they keep the same prompt, unless an answer alone is too long."""
-    excess = max(map(len, pair)) - length
-    sizes = [len(encoded) - excess if excess < prompt else min(len(encoded), length) for encoded in pair]
-    return [truncate_left(encoded, size, bos_id) for encoded, size in zip(pair, sizes, strict=True)]
+def truncate_together(
+    answers: Sequence[EncodedDialogue], prompt: int, length: int, bos_id: int
+) -> list[EncodedDialogue]:
+    """Cuts answers to one prompt by the same amount, so that they keep the same prompt, unless one alone is too long.
+
+    Args:
+      answers: encoded with their prompt, at least one of them longer than the length.
+      prompt: the number of the prompt's tokens.
+      length: the most tokens of prompt and answer.
+      bos_id: the tokenizer's.
+    """
+    excess = max(map(len, answers)) - length
+    sizes = [len(encoded) - excess if excess < prompt else min(len(encoded), length) for encoded in answers]
+    return [truncate_left(encoded, size, bos_id) for encoded, size in zip(answers, sizes, strict=True)]
 
 
 def _mix(main: Sequence, others: Sequence, other_fraction: float, seed: int) -> list:
@@ -258,33 +232,3 @@ def _reward_labels(comparisons: Sequence[Comparison]) -> dict[str, np.ndarray]:
         "rejected_safe": np.asarray([rejected for _, rejected in safe], np.float32),
         "safety_known": np.asarray([comparison.safe is not None for comparison in comparisons], np.float32),
     }
-
-
-def _batch_indices(count: int, pairs_per_batch: int, seed: int, epoch: int) -> Int[np.ndarray, "steps pairs"]:
-    """Returns the comparisons of each batch of an epoch; -1 is padding."""
-    steps = -(-count // pairs_per_batch)
-    indices = np.full(steps * pairs_per_batch, -1)
-    indices[:count] = shuffled(count, seed, "pairs", epoch)
-    return indices.reshape(steps, pairs_per_batch)
-
-
-def _assign_pairs(
-    pairs: Int[np.ndarray, "pairs"], size: Int[np.ndarray, "all"], length: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
-    """Returns the sequences of the real pairs (chosen, rejected, ..), their rows and starts, and the number of rows."""
-    real = pairs[pairs >= 0]
-    members = np.stack([2 * real, 2 * real + 1], axis=-1).ravel()
-    longest_first = np.argsort(-size[members], kind="stable")
-    row, start = np.empty(len(members), np.int32), np.empty(len(members), np.int32)
-    row[longest_first], start[longest_first], rows = assign_rows(size[members][longest_first], length)
-    return members, row, start, rows
-
-
-def _pad_pairs(values: np.ndarray, real: np.ndarray) -> Int[np.ndarray, "pairs"]:
-    padded = np.zeros(len(real), np.int32)
-    padded[real] = values
-    return padded
-
-
-def _padding_rows(rows: int, length: int) -> dict[str, np.ndarray]:
-    return {name: np.zeros((rows, length), np.int32) for name in ("tokens", "segment_ids", "positions")}

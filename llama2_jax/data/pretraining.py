@@ -9,6 +9,9 @@ from jaxtyping import Int
 
 from llama2_jax.data.epochs import derived_seed
 
+# Of each source's documents, the last ones are held out; at least one.
+HELD_OUT_SHARE = 0.01
+
 
 def pretraining_batches(
     documents: Mapping[str, Sequence[Int[np.ndarray, "tokens"]]],
@@ -75,6 +78,20 @@ def pretraining_batches(
         datasets.append(packed.map(_packed_row))
         proportions.append(sum(count * source.rests.tokens for source, count in zip(sources, passes, strict=True)))
     return _RestoredFromJson(grain.IterDataset.mix(datasets, proportions).batch(batch_size, drop_remainder=True))
+
+
+def hold_out(documents: Mapping[str, Sequence]) -> tuple[dict[str, Sequence], dict[str, Sequence]]:
+    """Splits each source into documents to train on and the last few, which are kept for measuring.
+
+    Raises:
+      ValueError: if a source has a single document.
+    """
+    border = {name: len(texts) - max(1, int(len(texts) * HELD_OUT_SHARE)) for name, texts in documents.items()}
+    for name, kept in border.items():
+        if kept < 1:
+            raise ValueError(f"source {name!r} has {len(documents[name])} document; at least 2 are needed")
+    training = {name: texts[: border[name]] for name, texts in documents.items()}
+    return training, {name: texts[border[name] :] for name, texts in documents.items()}
 
 
 class _Pieces:

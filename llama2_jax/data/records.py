@@ -7,6 +7,8 @@
 | prompts      | `messages`, the last one the user's; optional `safety` (true if an answer may be unsafe)    |
 |              | and `category`, by default false and ""                                                     |
 | preferences  | `messages` as in prompts, `chosen`, `rejected`, `domain`; optional `rating`, `safety_label` |
+| rankings     | `messages` as in prompts, `answers` (a list of texts) and of each its rank in `ranks`,      |
+|              | 1 for the best, ties allowed; optional `domain`                                             |
 | samples      | `messages` as in prompts, `response`                                                        |
 | instructions | `instruction`; optional `terse`, a shorter form, by default the same                        |
 | preprompts   | `preprompt`; optional `category` of the prompts that it is for, by default "" (all)         |
@@ -17,7 +19,7 @@
 
 Null is the same as absent for a field that may be left out. Further fields are kept. An assistant's message has
 `weight` 0 if it is not trained on. A sampled answer may carry its ids: `response_tokens`, `chosen_tokens`,
-`rejected_tokens`, or `tokens` in an assistant's message.
+`rejected_tokens`, `answers_tokens` (a list for each answer), or `tokens` in an assistant's message.
 """
 
 from collections.abc import Mapping, Sequence
@@ -27,7 +29,7 @@ import numpy as np
 from llama2_jax.data.bad_line import shown
 from llama2_jax.text.dialogue import check_messages
 
-CONVERSATIONS = ("dialogues", "prompts", "preferences", "samples")
+CONVERSATIONS = ("dialogues", "prompts", "preferences", "rankings", "samples")
 KINDS = ("text", *CONVERSATIONS, "instructions", "preprompts", "user_turns", "instructed", "raw")
 RATINGS = ("significantly_better", "better", "slightly_better", "negligibly_better")
 DOMAINS = ("helpfulness", "safety")
@@ -58,6 +60,8 @@ def check_record(record: Mapping, kind: str) -> None:
         _check_loss(record)
     if kind == "preferences":
         _check_comparison(record)
+    if kind == "rankings":
+        _check_ranking(record)
     if kind == "prompts":
         _check_prompt(record)
     if kind in ("prompts", "samples", "preprompts") and not isinstance(record.get("category", ""), str):
@@ -202,6 +206,35 @@ def _check_comparison(record: Mapping) -> None:
     same = by_text or list(record["chosen_tokens"]) == list(record["rejected_tokens"])
     if record["chosen"] == record["rejected"] and same:
         raise ValueError("chosen and rejected are the same answer: there is nothing to prefer")
+
+
+def _check_ranking(record: Mapping) -> None:
+    answers, ranks = required(record, "answers"), required(record, "ranks")
+    if not isinstance(answers, list | tuple) or len(answers) < 2:
+        raise ValueError(f"field answers is {shown(answers)}; wanted a list of at least two answers")
+    for index, answer in enumerate(answers):
+        if not isinstance(answer, str):
+            raise ValueError(f"field answers, item {index}, is {shown(answer)}; wanted a string")
+        if "answers_tokens" not in record and not answer.strip():
+            raise ValueError(f"field answers, item {index}, is {shown(answer)}; wanted a string that is not empty")
+        _check_no_tags("assistant", answer, f"answers, item {index}")
+    if "answers_tokens" in record:
+        tokens = record["answers_tokens"]
+        if not isinstance(tokens, list | tuple) or len(tokens) != len(answers):
+            raise ValueError(
+                f"field answers_tokens is {shown(tokens)}; wanted the ids of each of {len(answers)} answers"
+            )
+        for index, ids in enumerate(tokens):
+            _check_tokens(ids, f"field answers_tokens, item {index},")
+    are_ranks = isinstance(ranks, list | tuple) and all(_is_id(rank) and rank >= 1 for rank in ranks)
+    if not are_ranks or len(ranks) != len(answers):
+        raise ValueError(
+            f"field ranks is {shown(ranks)}; wanted a whole number for each of {len(answers)} answers, 1 for the best"
+        )
+    if len(set(ranks)) == 1:
+        raise ValueError("all answers have the same rank: there is nothing to prefer")
+    if "domain" in record:
+        _check_choice(record, "domain", DOMAINS)
 
 
 def _check_choice(record: Mapping, field: str, choices: tuple[str, ...]) -> None:

@@ -1,4 +1,4 @@
-"""The annotator of the miniature: compares two answers by the truth, with noise (section 3.2.1)."""
+"""The annotator of the miniature: compares or ranks answers by the truth, with noise (section 3.2.1)."""
 
 import hashlib
 import json
@@ -69,6 +69,33 @@ def annotate(
             }
         )
     return annotations
+
+
+def rank(rows: Sequence[Mapping], *, seed: int, noise: float = NOISE, rater: int = 0) -> list[dict[str, list[int]]]:
+    """Ranks the answers to each prompt, by the same noisy judgements as those of comparisons.
+
+    Args:
+      rows: records {"messages", "responses", "domain": "helpfulness" or "safety"}.
+      seed: the world's seed.
+      noise: standard deviation of the error of a judgement, in units of helpfulness (0 to 1).
+      rater: which of several raters; each has its own noise.
+
+    Returns:
+      For each row {"ranks"}, 1 for the best answer; only equal answers share a rank.
+
+    Raises:
+      ValueError: if the domain is unknown, or the dialogue is not of this world.
+    """
+    rankings = []
+    for row in rows:
+        messages, domain = row["messages"], row["domain"]
+        context = json.dumps([seed, rater, domain, messages])
+        opinions = [
+            utility(judge(messages, response, seed=seed), domain) + noise * _normal(context, response)
+            for response in row["responses"]
+        ]
+        rankings.append({"ranks": [1 + sum(other > opinion for other in opinions) for opinion in opinions]})
+    return rankings
 
 
 def utility(verdict: Verdict, domain: str) -> float:

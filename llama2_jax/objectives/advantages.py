@@ -1,8 +1,10 @@
-"""Generalised advantage estimation."""
+"""Advantages of sampled tokens: by a critic (generalised advantage estimation), or within a group of answers."""
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Shaped
+
+from llama2_jax.objectives.rewards import whiten
 
 
 def generalized_advantages(
@@ -47,3 +49,35 @@ def generalized_advantages(
     start = jnp.zeros(rewards.shape[0], jnp.float32)
     _, advantages = jax.lax.scan(step, start, (deltas.T, mask.T), reverse=True)
     return jax.lax.stop_gradient((advantages.T, advantages.T + values))
+
+
+def group_advantages(
+    rewards: Float[Array, "answers"], mask: Shaped[Array, "answers length"], group_size: int
+) -> Float[Array, "answers length"]:
+    """Returns the advantages of the answers' tokens without a critic (GRPO: Shao et al. 2024, section 4.1.2).
+
+        A_(i, t) = (r_i - mean(r_1 .. r_G)) / std(r_1 .. r_G)
+
+    The other answers to the prompt say what is to be expected of it, and all tokens of an answer share its advantage.
+    The variance divides by G, as `whiten` has it. Where all answers of a group have the same reward none of them
+    teaches anything: their advantages are 0, up to rounding.
+
+    Args:
+      rewards: of each answer; a prompt's `group_size` answers are neighbours.
+      mask: the answers' tokens.
+      group_size: G, at least 2.
+
+    Returns:
+      Float32, 0 outside the mask; constants, through which no gradient flows.
+
+    Raises:
+      ValueError: if the answers cannot be divided into groups of at least two.
+    """
+    if group_size < 2 or rewards.shape[0] % group_size:
+        raise ValueError(
+            f"{rewards.shape[0]} answers cannot be divided into groups of {group_size}; wanted groups of at least 2, "
+            "each with all answers to a prompt"
+        )
+    groups = jnp.asarray(rewards).reshape(-1, group_size)
+    advantages = jax.vmap(whiten)(groups, jnp.ones(groups.shape, bool)).reshape(-1, 1)
+    return jax.lax.stop_gradient(jnp.where(mask.astype(bool), advantages, 0.0))

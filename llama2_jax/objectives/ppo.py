@@ -84,12 +84,38 @@ def value_loss(
     return loss, {"value_clip_fraction": jnp.sum(is_clipped, dtype=jnp.float32) / denominator}
 
 
+def kl_penalty(
+    logp: Float[Array, "*tokens"],
+    reference_logp: Float[Array, "*tokens"],
+    mask: Shaped[Array, "*tokens"],
+    denominator: Float[Array, ""],
+) -> Scalar:
+    """The mean of k3 over response tokens, an estimate of KL(policy || reference) in nats a token, for the loss.
+
+    With a critic the KL is a part of each token's reward (objectives/rewards.py). The advantages of a group are of
+    whole answers, so there it is a term of the loss (GRPO: Shao et al. 2024, equations 3 and 4).
+
+    Args:
+      logp: log-probabilities of the response tokens under the policy in training.
+      reference_logp: under the reference; constants.
+      mask: which entries are response tokens.
+      denominator: the number of response tokens of the whole minibatch.
+    """
+    mask = mask.astype(bool)
+    # Masked before exp, as in `policy_loss`.
+    logp, reference_logp = (jnp.where(mask, x, 0.0) for x in (logp, reference_logp))
+    return jnp.sum(kl_k3(logp, reference_logp)) / denominator
+
+
 def kl_k1(logp: Float[Array, "*tokens"], other_logp: Float[Array, "*tokens"]) -> Float[Array, "*tokens"]:
     """log p - log q for tokens sampled from p: an unbiased estimate of KL(p || q), for rewards."""
     return logp - other_logp
 
 
 def kl_k3(logp: Float[Array, "*tokens"], other_logp: Float[Array, "*tokens"]) -> Float[Array, "*tokens"]:
-    """q/p - 1 - log(q/p) for tokens sampled from p: also unbiased, never negative, of lower variance; for logs only."""
+    """q/p - 1 - log(q/p) for tokens sampled from p: also unbiased, never negative, of lower variance.
+
+    For logs and losses. As a reward its gradient nearly vanishes close to q.
+    """
     log_ratio = other_logp - logp
     return jnp.expm1(log_ratio) - log_ratio

@@ -1,4 +1,4 @@
-"""The losses of the reward models (section 3.2.2)."""
+"""The losses of the reward models (section 3.2.2), and of one that learns from rankings (InstructGPT)."""
 
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -35,6 +35,22 @@ def ranking_loss(
       margin: `MARGINS[...][rating]` of each pair.
     """
     return jax.nn.softplus(margin - (chosen - rejected))
+
+
+def ranked_pairs_loss(
+    better: Float[Array, "*pairs"], worse: Float[Array, "*pairs"], weight: Float[Array, "*pairs"]
+) -> Float[Array, "*pairs"]:
+    """-1 / C(K, 2) log sigmoid(r_better - r_worse) of each pair of a prompt's K answers (InstructGPT, equation 1).
+
+    Sum it over the pairs of a microbatch and divide by the number of prompts of the whole batch: then every prompt has
+    the same weight, whatever the number of its answers. Of tied answers no pair is made.
+
+    Args:
+      better: the score of the answer that is ranked higher, before any sigmoid.
+      worse: the score of the other answer.
+      weight: 1 / C(K, 2), K the number of answers to the pair's prompt.
+    """
+    return weight * ranking_loss(better, worse, jnp.zeros_like(better))
 
 
 def safety_auxiliary_loss(

@@ -38,16 +38,19 @@ def most_comparisons(config: ConfigDict, inputs: Mapping, count: Count) -> float
     return annotated + count(config.preferences)
 
 
-def abstract_pairs(config: ConfigDict, rows: int, labels: Mapping[str, Any], mesh: Mesh) -> dict[str, Any]:
-    """Returns a batch of `preference_batches` for the dry run.
+def abstract_pairs(
+    config: ConfigDict, rows: int, labels: Mapping[str, Any], mesh: Mesh, pairs: int | None = None
+) -> dict[str, Any]:
+    """Returns a batch of `answer_batches` for the dry run.
 
     Args:
-      config: the stage's pairs_per_batch, length and accumulation.
+      config: the stage's length and accumulation and, if they are not given, its pairs_per_batch.
       rows: in each microbatch.
-      labels: the dtype of each label of a comparison.
+      labels: the dtype of each label of a pair.
       mesh: where the batch is.
+      pairs: in each microbatch.
     """
-    pairs = (config.pairs_per_batch // config.accumulation,)
+    pairs = (config.pairs_per_batch // config.accumulation if pairs is None else pairs,)
     places = {f"{side}_{axis}": (pairs, jnp.int32) for side in ("chosen", "rejected") for axis in ("row", "column")}
     dtypes = {**labels, "pair_mask": jnp.float32}
     fields = {

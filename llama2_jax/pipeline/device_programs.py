@@ -58,10 +58,11 @@ TURN_AFTER_TURN = "dialogues, which are read in small blocks, are counted as if 
 
 
 def abstract_model(
-    name: str, model: ModelConfig, mesh: Mesh, head: str = "language", frozen: bool = False
+    name: str, model: ModelConfig, mesh: Mesh, head: str = "language", beside: AdapterConfig | None = None
 ) -> ResidentModel:
-    """Returns a model that is only applied, if `frozen` in the compute dtype; the head is "language" or "scalar"."""
-    return ResidentModel(name, _abstract_params(model, mesh, head, model.compute_dtype if frozen else "float32"))
+    """Returns a model that is only applied, with a "language" or "scalar" head; `beside` adapters as these want it."""
+    params = _abstract_params(model, mesh, head) if beside is None else abstract_frozen(model, mesh, head, beside)
+    return ResidentModel(name, params)
 
 
 def abstract_trained(
@@ -151,7 +152,7 @@ def held_out_loss(settings: ConfigDict, model: ModelConfig, mesh: Mesh) -> Progr
 
 
 def batch_loss(applied: ResidentModel, settings: ConfigDict, model: ModelConfig, mesh: Mesh) -> Program:
-    """Returns the loss of a batch of settings.batch_size rows of settings.length tokens."""
+    """Returns the loss of a model on a batch of settings.batch_size rows of settings.length tokens."""
     loss, batch = language_model_loss(model, mesh), _language_batch(settings, mesh)
     flops = forward_flops(model, settings.batch_size, settings.length)
     compile_loss = functools.partial(compile_abstract, loss, applied.params, batch)

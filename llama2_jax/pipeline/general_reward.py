@@ -17,10 +17,11 @@ from ml_collections import ConfigDict
 
 from llama2_jax.evaluation.over_optimisation import Rewards, reward_changes
 from llama2_jax.inference.score import rewards
+from llama2_jax.models.adapters import AdapterConfig
 from llama2_jax.models.config import ModelConfig
 from llama2_jax.pipeline.device_programs import abstract_model
 from llama2_jax.pipeline.runtime import Inputs, Runtime
-from llama2_jax.pipeline.trainable import in_compute_dtype
+from llama2_jax.pipeline.trainable import as_frozen
 from llama2_jax.sizing.programs import ResidentModel
 from llama2_jax.training.model_folder import load_model
 
@@ -28,20 +29,20 @@ from llama2_jax.training.model_folder import load_model
 GeneralReward = Callable[[Sequence[Sequence[int]]], Float[np.ndarray, "n"]]
 
 
-def load_general_reward(inputs: Inputs, runtime: Runtime, frozen: bool = False) -> GeneralReward | None:
-    """Loads the stage's input "general", if `frozen` in the compute dtype; None if it has none."""
+def load_general_reward(inputs: Inputs, runtime: Runtime, beside: AdapterConfig | None = None) -> GeneralReward | None:
+    """Loads the stage's input "general", beside adapters as `as_frozen` leaves it; None if it has none."""
     if "general" not in inputs:
         return None
     params = load_model(inputs["general"], runtime.mesh, "scalar").params
-    params = in_compute_dtype(params, runtime.model) if frozen else params
+    params = params if beside is None else as_frozen(params, runtime.model, beside)
     return functools.partial(rewards, runtime.model, params)
 
 
 def abstract_general_reward(
-    config: ConfigDict, model: ModelConfig, mesh: Mesh, frozen: bool = False
+    config: ConfigDict, model: ModelConfig, mesh: Mesh, beside: AdapterConfig | None = None
 ) -> tuple[ResidentModel, ...]:
     """Returns what `load_general_reward` puts on the devices: one model, or none."""
-    return (abstract_model("general", model, mesh, "scalar", frozen),) if "general" in config.inputs else ()
+    return (abstract_model("general", model, mesh, "scalar", beside),) if "general" in config.inputs else ()
 
 
 def rings_over_optimisation(start: Rewards, now: Rewards, iteration: int) -> bool:

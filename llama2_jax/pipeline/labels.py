@@ -1,4 +1,4 @@
-"""What an annotator says of two answers, checked."""
+"""What an annotator says of two answers, or of several, checked."""
 
 from collections.abc import Mapping, Sequence
 
@@ -25,4 +25,27 @@ def check_labels(labels: Sequence[Mapping], comparisons: int, annotator: str) ->
         if safety and not (isinstance(safety, Mapping) and {"a", "b"} <= safety.keys()):
             raise ValueError(
                 f"{annotator}: label {index} has safety {safety!r}; wanted true or false for a and b, or None"
+            )
+
+
+def check_ranks(labels: Sequence[Mapping], answers: Sequence[int], ranker: str) -> None:
+    """Checks what a ranker returned.
+
+    Args:
+      labels: one for each prompt, with `ranks`.
+      answers: how many answers each prompt has.
+      ranker: its name, for the message.
+
+    Raises:
+      ValueError: if there is not one label for each prompt, or one has not a rank for each answer.
+    """
+    if len(labels) != len(answers):
+        raise ValueError(f"{ranker} returned {len(labels)} rankings for {len(answers)} prompts")
+    for index, (label, count) in enumerate(zip(labels, answers, strict=True)):
+        ranks = label.get("ranks") if isinstance(label, Mapping) else None
+        whole = isinstance(ranks, list | tuple) and all(type(rank) is int and rank >= 1 for rank in ranks)
+        if not whole or len(ranks) != count:
+            raise ValueError(
+                f"{ranker}: ranking {index} is {label!r}; wanted the field ranks, a whole number for each of {count} "
+                "answers, 1 for the best"
             )

@@ -1,10 +1,8 @@
 """PPO's iterations (section 3.2.3): experience, gradient steps, evaluation, and the best policy kept."""
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
@@ -15,17 +13,20 @@ from llama2_jax.models.llama import Params
 from llama2_jax.pipeline.general_reward import rings_over_optimisation
 from llama2_jax.pipeline.model_training import learning_rate, shard_batch, stage_session
 from llama2_jax.pipeline.ppo_guards import REFERENCE, SAMPLER, TRAINING, check_agreement, tolerance
-from llama2_jax.pipeline.ppo_steps import ppo_critic_step, ppo_policy_step
+from llama2_jax.pipeline.ppo_schedule import critic_warmup, has_critic
+from llama2_jax.pipeline.ppo_states import States, apart, initial_states, kept_policy, together, trained_models
+from llama2_jax.pipeline.ppo_steps import PolicyObjective, ppo_critic_step, ppo_policy_step
+from llama2_jax.pipeline.pretraining_mix import with_text
 from llama2_jax.pipeline.rollouts import Rollouts
-from llama2_jax.pipeline.runtime import Runtime, named_key
-from llama2_jax.pipeline.trainable import Trainable, adapter_config, divide
+from llama2_jax.pipeline.runtime import Runtime
+from llama2_jax.pipeline.trainable import Trainable, adapter_config
 from llama2_jax.sharding.mesh import row_multiple
+from llama2_jax.training.averaging import update_average
 from llama2_jax.training.checkpoint_folder import CheckpointError
 from llama2_jax.training.checkpoints import Checkpoints
-from llama2_jax.training.optimizer import OptimizerConfig, make_optimizer
+from llama2_jax.training.optimizer import OptimizerConfig
 from llama2_jax.training.progress import progress_bar
 from llama2_jax.training.session import Position, Session
-from llama2_jax.training.state import TrainState, create_state
 from llama2_jax.training.step import TrainStep
 
 
@@ -34,16 +35,18 @@ class Environment:
     """What the policy acts in.
 
     Attributes:
-      prompts: the position among the batches of prompts, saved with each checkpoint.
-      rollouts: (policy, critic, iteration) -> experience on the next batch of prompts.
+      data: the position among the batches of prompts, and of text, saved with each checkpoint.
+      rollouts: (policy, critic or None, iteration) -> experience on the next batch of prompts.
       held_out: the prompts that decide when to stop, with `safety`.
       held_out_rewards: policy -> the rewards of its answers to them.
+      text: batches of pretraining text, one for each of the policy's steps (pretraining_mix.py); None for none.
     """
 
-    prompts: Position
-    rollouts: Callable[[Params, Params, int], Rollouts]
+    data: Position
+    rollouts: Callable[[Params, Params | None, int], Rollouts]
     held_out: Sequence[Mapping]
     held_out_rewards: Callable[[Params], Rewards]
+    text: Iterator[dict] | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,7 +106,9 @@ class Progress:
         return dataclasses.replace(self, over_optimised=self.iteration) if rings else self
 
 
-def iterate(config: ConfigDict, policy: Params, critic: Params, environment: Environment, runtime: Runtime) -> Progress:
+def iterate(
+    config: ConfigDict, policy: Params, critic: Params | None, environment: Environment, runtime: Runtime
+) -> Progress:
     """Runs the iterations, from where they were cut off, until their count or the patience is used up.
 
     With `heed_general_reward` the alarm ends them too, and no policy is the best whose answers the general reward model
@@ -113,18 +118,18 @@ def iterate(config: ConfigDict, policy: Params, critic: Params, environment: Env
       config: the stage's.
       policy: the parameters to start from; not used up. With adapters they are the policy's frozen ones.
       critic: the reward model whose trunk the critic starts from; not used up. With adapters it is the critic's frozen
-        one.
+        one. None for no critic.
       environment: prompts, experience and evaluation.
       runtime: the stage's; the best policy is left in its folder's checkpoints/.
     """
-    models = _models(config, policy, critic, runtime)
-    states, progress = _initial(config, models), Progress()
+    models = trained_models(config, policy, critic, runtime)
+    states, progress = initial_states(config, models), Progress()
     with (
         stage_session(runtime, "iterations") as session,
         Checkpoints(runtime.folder / "checkpoints") as best,
     ):
-        together, step, meta = session.resume(_together(states), environment.prompts)
-        states = _apart(together)
+        joined, step, meta = session.resume(together(states), environment.data)
+        states = apart(joined)
         if step is not None:
             progress = Progress(**meta)
         # Where a damaged checkpoint took the run back, a later best is still to be found.
@@ -146,40 +151,25 @@ def iterate(config: ConfigDict, policy: Params, critic: Params, environment: Env
                 progress = dataclasses.replace(progress, iteration=iteration + 1)
 
 
-def configured_steps(config: ConfigDict, model: ModelConfig, mesh: Mesh) -> tuple[TrainStep, TrainStep]:
-    """Returns the compiled steps of policy and critic."""
+def configured_steps(config: ConfigDict, model: ModelConfig, mesh: Mesh) -> dict[str, TrainStep]:
+    """Returns the compiled steps of "policy" and, if there is one, "critic"."""
     optimizer, adapters = OptimizerConfig(**config.optimizer), adapter_config(config)
-    policy_step = ppo_policy_step(
-        model, optimizer, config.clip, config.temperature, config.accumulation, mesh, adapters
+    objective = PolicyObjective(
+        clip=config.clip,
+        temperature=config.temperature,
+        kl_coefficient=0.0 if has_critic(config) else config.kl_coefficient,
+        pretraining_coefficient=config.pretraining_mix.coefficient,
     )
-    return policy_step, ppo_critic_step(model, optimizer, config.value_clip, config.accumulation, mesh, adapters)
-
-
-def _models(config: ConfigDict, policy: Params, critic: Params, runtime: Runtime) -> dict[str, Trainable]:
-    """What of the two models is trained: copies of all parameters, or adapters."""
-    adapters = adapter_config(config)
-    # The helpfulness reward model's trunk; its head is zeroed, since 0 is the mean of the whitened rewards to come.
-    critic = {"trunk": critic["trunk"], "head": jax.tree.map(jnp.zeros_like, critic["head"])}
-    if adapters is None:
-        return {
-            "policy": Trainable(jax.tree.map(jnp.copy, policy)),
-            "critic": Trainable({**critic, "trunk": jax.tree.map(jnp.copy, critic["trunk"])}),
-        }
-    return {
-        name: divide(head, params, adapters, named_key(runtime.key, f"{name} adapters"), runtime)
-        for name, head, params in (("policy", "language", policy), ("critic", "scalar", critic))
-    }
-
-
-def _initial(config: ConfigDict, models: Mapping[str, Trainable]) -> dict[str, TrainState]:
-    optimizer = make_optimizer(OptimizerConfig(**config.optimizer))
-    return {name: create_state(model.trained, optimizer) for name, model in models.items()}
+    steps = {"policy": ppo_policy_step(model, optimizer, objective, config.accumulation, mesh, adapters)}
+    if has_critic(config):
+        steps["critic"] = ppo_critic_step(model, optimizer, config.value_clip, config.accumulation, mesh, adapters)
+    return steps
 
 
 def _evaluate_and_save(
     config: ConfigDict,
     models: Mapping[str, Trainable],
-    states: dict[str, TrainState],
+    states: States,
     progress: Progress,
     session: Session,
     best: Checkpoints,
@@ -191,7 +181,7 @@ def _evaluate_and_save(
     due = iteration % config.evaluate_every == 0 or iteration == config.iterations
     # A run that resumes from a checkpoint of this iteration has evaluated it already.
     if due and progress.evaluated < iteration:
-        rewards = environment.held_out_rewards(models["policy"].complete(states["policy"].params))
+        rewards = environment.held_out_rewards(models["policy"].complete(kept_policy(states).params))
         harmless = rewards.harmless(environment.held_out)
         means = {"held_out_reward": float(np.mean(rewards.optimised))}
         if harmless.general:
@@ -200,13 +190,13 @@ def _evaluate_and_save(
         progress = progress.with_alarm(harmless)
         changes = reward_changes(Rewards(*progress.start), harmless)
         may_be_kept = not (config.heed_general_reward and changes and changes.general_fell)
-        progress = progress.with_evaluation(means["held_out_reward"], config.critic_warmup_iterations, may_be_kept)
+        progress = progress.with_evaluation(means["held_out_reward"], critic_warmup(config), may_be_kept)
     saves = due or stops or iteration % config.save_every == 0
     if saves and session.checkpoints.latest_step() != iteration:
-        session.save(iteration, _together(states), environment.prompts, dataclasses.asdict(progress))
+        session.save(iteration, together(states), environment.data, dataclasses.asdict(progress))
     # After the other checkpoint: a run that was cut off between the two finds here what is still to be saved.
     if progress.best_iteration == iteration and best.latest_step() != iteration:
-        best.save(iteration, states["policy"], meta={"held_out_reward": progress.best})
+        best.save(iteration, kept_policy(states), meta={"held_out_reward": progress.best})
     return progress
 
 
@@ -227,37 +217,40 @@ def _check_best(best: Checkpoints, progress: Progress) -> None:
 def _iteration(
     config: ConfigDict,
     models: Mapping[str, Trainable],
-    states: dict[str, TrainState],
+    states: States,
     environment: Environment,
     iteration: int,
     runtime: Runtime,
-) -> tuple[dict[str, TrainState], dict[str, float]]:
+) -> tuple[States, dict[str, float]]:
     """Experience, then one gradient step a minibatch; checks that nothing changed between sampling and training."""
-    whole = {name: models[name].complete(state.params) for name, state in states.items()}
-    experience = environment.rollouts(whole["policy"], whole["critic"], iteration)
+    whole = {name: model.complete(states[name].params) for name, model in models.items()}
+    experience = environment.rollouts(whole["policy"], whole.get("critic"), iteration)
     bound = tolerance(runtime.model.compute_dtype, runtime.mesh.devices.flat[0].platform)
     check_agreement(SAMPLER, experience.metrics["sampler_log_ratio_abs"], bound, iteration)
     if iteration == 0:
         check_agreement(REFERENCE, experience.metrics["reference_log_ratio_abs"], bound, iteration)
-    policy_step, critic_step = configured_steps(config, runtime.model, runtime.mesh)
-    policy_step, critic_step = models["policy"].bind(policy_step), models["critic"].bind(critic_step)
+    steps = configured_steps(config, runtime.model, runtime.mesh)
+    steps = {name: models[name].bind(step) for name, step in steps.items()}
     order = np.random.default_rng([runtime.seed, iteration]).permutation(len(experience.responses))
     multiple = row_multiple(runtime.mesh, accumulation=config.accumulation)
-    rows = []
+    states, rows = dict(states), []
     for first in range(0, len(order), config.minibatch_size):
         selected = order[first : first + config.minibatch_size]
         packed = experience.minibatch(selected, runtime.model.max_length, multiple)
-        batch = shard_batch(packed, runtime.mesh)
-        row = {}
-        critic, critic_metrics = critic_step(states["critic"], batch, config.critic_learning_rate)
-        row |= {f"critic_{name}": value for name, value in critic_metrics.items()}
-        policy = states["policy"]
-        if iteration >= config.critic_warmup_iterations:
-            policy, policy_metrics = policy_step(policy, batch, learning_rate(config, config.iterations)(iteration))
-            row |= {f"policy_{name}": value for name, value in policy_metrics.items()}
+        batch, row = shard_batch(packed, runtime.mesh), {}
+        if "critic" in steps:
+            states["critic"], metrics = steps["critic"](states["critic"], batch, config.critic_learning_rate)
+            row |= {f"critic_{name}": value for name, value in metrics.items()}
+        if iteration >= critic_warmup(config):
+            if environment.text is not None:
+                batch = shard_batch(with_text(packed, next(environment.text), multiple), runtime.mesh)
+            rate = learning_rate(config, config.iterations)(iteration)
+            states["policy"], metrics = steps["policy"](states["policy"], batch, rate)
+            row |= {f"policy_{name}": value for name, value in metrics.items()}
             if first == 0:
-                check_agreement(TRAINING, float(policy_metrics["log_ratio_abs"]), bound, iteration)
-        states = {"policy": policy, "critic": critic}
+                check_agreement(TRAINING, float(metrics["log_ratio_abs"]), bound, iteration)
+            if "average" in states:
+                states["average"] = update_average(states["average"], states["policy"].params, decay=config.ema_decay)
         rows.append(row)
     _check_finite(rows, iteration)
     means = {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
@@ -271,24 +264,3 @@ def _check_finite(rows: list[dict], iteration: int) -> None:
             f"PPO iteration {iteration}: {', '.join(bad)} is not finite. The last checkpoint is from before it; "
             "lower the learning rates or raise the clipping of the gradient"
         )
-
-
-def _together(states: dict[str, TrainState]) -> TrainState:
-    """Both models' states as one, so that a checkpoint has them at the same moment.
-
-    Each keeps a step of its own: the policy's lags behind while the critic warms up, and one array given to both
-    compiled steps would be used up by the first.
-    """
-    return TrainState(
-        states["critic"].step,
-        {name: state.params for name, state in states.items()},
-        {name: (state.step, state.opt_state) for name, state in states.items()},
-    )
-
-
-def _apart(together: TrainState) -> dict[str, TrainState]:
-    """The two models' states of `_together`."""
-    return {
-        name: TrainState(step, together.params[name], opt_state)
-        for name, (step, opt_state) in together.opt_state.items()
-    }

@@ -15,7 +15,9 @@ from llama2_jax.training.schedules import DECAYS
 
 # Whole numbers, and the least that each may be. A row of one token has nothing to predict.
 _LEAST = {
-    **dict.fromkeys(("batch_size", "minibatch_size", "pairs_per_batch", "accumulation"), 1),
+    **dict.fromkeys(("batch_size", "minibatch_size", "pairs_per_batch", "prompts_per_batch", "accumulation"), 1),
+    **dict.fromkeys(("judged_answers", "offset_demonstrations"), 1),
+    **dict.fromkeys(("answers_per_prompt", "most_answers"), 2),
     **dict.fromkeys(("steps", "iterations", "epochs", "kept_epochs", "patience"), 1),
     **dict.fromkeys(("samples_per_prompt", "sweep_samples_per_prompt", "sweep_prompts"), 1),
     **dict.fromkeys(("bag_answers_per_prompt", "max_new_tokens", "most_calls", "result_characters"), 1),
@@ -36,7 +38,14 @@ _RANGES = (
     (
         "0 or more",
         lambda value: value >= 0,
-        ("kl_coefficient", "missing_eos_penalty", "safety_auxiliary_weight", "temperature", "temperatures"),
+        (
+            "kl_coefficient",
+            "coefficient",
+            "missing_eos_penalty",
+            "safety_auxiliary_weight",
+            "temperature",
+            "temperatures",
+        ),
     ),
     (
         "a number from 0 to 1",
@@ -53,6 +62,7 @@ _RANGES = (
         ),
     ),
     ("a number above 0 and below 1", lambda value: 0 < value < 1, ("sweep_error_rate",)),
+    ("a number from 0 to below 1", lambda value: 0 <= value < 1, ("ema_decay",)),
     ("a share of exchanged comparisons, from 0 to below 0.5", lambda value: 0 <= value < 0.5, ("label_smoothing",)),
     ("a part of the steps, from 0 to below 1", lambda value: 0 <= value < 1, ("warmup_fraction",)),
     ("a part of what layers add, from 0 to below 1", lambda value: 0 <= value < 1, ("residual_dropout",)),
@@ -69,6 +79,8 @@ _CHOICES = {
     "margin": tuple(MARGINS),
     "bag": (LAST_ROUND, ALL_ROUNDS),
     "decay": tuple(DECAYS),
+    # Of PPO's answers: a critic estimates their advantages, or a prompt's answers are compared with each other.
+    "advantages": ("critic", "group"),
 }
 # What a user's own function or file decides about.
 _UNCHECKED = ("inputs", "arguments")

@@ -102,6 +102,7 @@ def build_report(stages: Sequence[FinishedStage], seed: int, model: ModelConfig)
         "dates_ordinary": [row for stage in stages if stage.role == "dates" for row in stage.results["ordinary"]],
         "safety_sets": rows("safety_sets", _safety_sets),
         "tools": [row for stage in stages if stage.role == "tools" for row in stage.results["tool_use"]],
+        "text_loss": [row for stage in stages if stage.role == "text_loss" for row in stage.results["text_loss"]],
         "benchmarks": [row for stage in stages if stage.role == "benchmarks" for row in stage.results["columns"]],
         "benchmark_tasks": [row for stage in stages if stage.role == "benchmarks" for row in stage.results["tasks"]],
         "benchmark_notes": [note for stage in stages if stage.role == "benchmarks" for note in stage.results["notes"]],

@@ -26,8 +26,8 @@ from llama2_jax.training.model_folder import (
     tokenizer_path,
 )
 
-# Beside the model of a rejection sampling: later rounds pool its best samples.
-_SAMPLES = ("samples.jsonl", "bag.jsonl")
+# Beside a model: a rejection sampling's best samples, which later rounds pool, or the offset of a reward model.
+_BESIDE = ("samples.jsonl", "bag.jsonl", "offset.json")
 
 # A checkpoint cannot be used with other values of these; lengths and execution fields may differ.
 _MUST_AGREE = ("vocab_size", "dim", "layers", "heads", "kv_heads", "ffn_hidden", "norm_eps", "rope_theta")
@@ -38,7 +38,15 @@ _HEADS = {
         "language",
     ),
     **dict.fromkeys(
-        ("reward_model", "reward_scaling", "reward_ablation", "annotator_model", "general_reward_model"), "scalar"
+        (
+            "reward_model",
+            "reward_scaling",
+            "reward_ablation",
+            "ranked_reward_model",
+            "annotator_model",
+            "general_reward_model",
+        ),
+        "scalar",
     ),
 }
 
@@ -93,7 +101,7 @@ def _import_model(source: str, role: str, inputs: Inputs, runtime: Runtime) -> N
         describe_model_of(folder, runtime.folder)
         # The hub's cache may be emptied, and other machines do not have it: what is from there is copied.
         _link(folder / "checkpoints", runtime.folder / "checkpoints", copy=is_address(source))
-        for name in _SAMPLES:
+        for name in _BESIDE:
             if (folder / name).exists():
                 (folder / name).copy(runtime.folder / name, overwrite=True)
 

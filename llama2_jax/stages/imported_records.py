@@ -22,6 +22,7 @@ from llama2_jax.training.model_folder import tokenizer_path
 # By the role of the stage that writes them; * stands for what differs between experiments.
 RECORDS: Mapping[str, tuple[str, ...]] = types.MappingProxyType({
     "annotation": ("comparisons.jsonl", "comparisons_test.jsonl"),
+    "ranking": ("rankings.jsonl",),
     "rejection_sampling": ("samples.jsonl", "bag.jsonl"),
     "ghost_attention": ("dialogues.jsonl",),
     "context_distillation": ("dialogues.jsonl",),

@@ -9,11 +9,15 @@ the starting policy and the best one answer the held-out prompts with randomness
 A general reward model, if the stage has one, scores the answers to the held-out prompts too. Nothing is trained for it:
 where it falls on harmless prompts while the reward rises, a warning says so (section 3.4.1). With `heed_general_reward`
 the stage ends there, and a policy for which it has fallen is never kept.
+
+With `advantages` = "group" there is no critic: `samples_per_prompt` answers to a prompt are compared with each other
+(GRPO, Shao et al. 2024). A `pretraining_mix` adds text to each of the policy's steps (PPO-ptx, InstructGPT). With an
+`ema_decay` the running average of the policy's weights is what is evaluated and kept.
 """
 
 import functools
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 import jax
 import jax.numpy as jnp
@@ -31,13 +35,15 @@ from llama2_jax.models.flops import training_flops
 from llama2_jax.models.llama import Params
 from llama2_jax.pipeline import device_programs
 from llama2_jax.pipeline.encoding import load_tokenizer, read_prompts
-from llama2_jax.pipeline.general_reward import abstract_general_reward, load_general_reward
+from llama2_jax.pipeline.general_reward import load_general_reward
 from llama2_jax.pipeline.ppo_loop import Environment, configured_steps, iterate
-from llama2_jax.pipeline.ppo_schedule import schedule_problems
-from llama2_jax.pipeline.reward_models import abstract_reward_models, load_reward_models, reward_scores
-from llama2_jax.pipeline.rollouts import Frozen, Prompts, Rollouts, answer_and_score, collect
+from llama2_jax.pipeline.ppo_residents import resident_models
+from llama2_jax.pipeline.ppo_schedule import has_critic, schedule_problems
+from llama2_jax.pipeline.pretraining_mix import Positions, mix_problems, text_batches
+from llama2_jax.pipeline.reward_models import load_reward_models, reward_scores
+from llama2_jax.pipeline.rollouts import Frozen, Prompts, Rollouts, answer_and_score, collect, token_fields
 from llama2_jax.pipeline.runtime import Inputs, Runtime, configured_function, named_key
-from llama2_jax.pipeline.trainable import adapter_config, in_compute_dtype, parameter_counts
+from llama2_jax.pipeline.trainable import adapter_config, as_frozen, parameter_counts
 from llama2_jax.sizing.programs import DeviceWork, Program, ResidentModel
 from llama2_jax.training.adaptation import Adaptation, restore_trained
 from llama2_jax.training.model_folder import load_model, save_model_description
@@ -48,19 +54,21 @@ def run(config: ConfigDict, inputs: Inputs, runtime: Runtime) -> dict:
     """Runs PPO and leaves the best policy in the stage's folder."""
     tokenizer = load_tokenizer(inputs)
     records, ids = read_prompts(config.prompts, config.max_new_tokens, tokenizer, runtime)
-    batches = iter(prompt_batches(list(zip(records, ids, strict=True)), config.batch_size, runtime.seed))
+    prompts_per_batch = config.batch_size // config.samples_per_prompt
+    batches = iter(prompt_batches(list(zip(records, ids, strict=True)), prompts_per_batch, runtime.seed))
     held_out = Prompts(*read_prompts(config.held_out_prompts, config.max_new_tokens, tokenizer, runtime))
+    text = text_batches(config.pretraining_mix, tokenizer, runtime)
     reference = load_model(inputs["policy"], runtime.mesh, "language").params
     adapters = adapter_config(config)
     if adapters is not None:
         # It holds the policy's frozen parameters too, as the helpfulness reward model holds the critic's.
-        reference = in_compute_dtype(reference, runtime.model)
+        reference = as_frozen(reference, runtime.model, adapters)
     reward = configured_function(config.reward, inputs, runtime)
-    reward_models = load_reward_models(inputs, runtime, reward, frozen=adapters is not None)
-    general = load_general_reward(inputs, runtime, frozen=adapters is not None)
+    reward_models = load_reward_models(inputs, runtime, reward, adapters)
+    general = load_general_reward(inputs, runtime, adapters)
     frozen = Frozen(runtime.model, reference, reward_models, tokenizer)
 
-    def rollouts(policy: Params, critic: Params, iteration: int) -> Rollouts:
+    def rollouts(policy: Params, critic: Params | None, iteration: int) -> Rollouts:
         prompts = Prompts(*zip(*next(batches), strict=True))
         key = jax.random.fold_in(named_key(runtime.key, "rollouts"), iteration)
         return collect(config, frozen, policy, critic, prompts, key)
@@ -73,8 +81,15 @@ def run(config: ConfigDict, inputs: Inputs, runtime: Runtime) -> dict:
 
     adaptation = None if adapters is None else Adaptation.to(inputs["policy"], adapters)
     save_model_description(runtime.folder, runtime.model, "language", adaptation)
-    environment = Environment(batches, rollouts, held_out.records, functools.partial(held_out_rewards, draw="held out"))
-    progress = iterate(config, reference, reward_models.helpfulness, environment, runtime)
+    environment = Environment(
+        batches if text is None else Positions({"prompts": batches, "text": text}),
+        rollouts,
+        held_out.records,
+        functools.partial(held_out_rewards, draw="held out"),
+        text,
+    )
+    critic = reward_models.helpfulness if has_critic(config) else None
+    progress = iterate(config, reference, critic, environment, runtime)
     before = held_out_rewards(reference, "held out, final")
     best = _best_policy(reference, adapters, runtime)
     after = held_out_rewards(best, "held out, final")
@@ -125,7 +140,7 @@ def check(config: ConfigDict, inputs: Mapping, count: Count) -> None:
         raise ValueError(f"adapters.dropout={adapters.dropout}: wanted 0, or the ratio would not be 1 at the start")
     if config.temperature == 0:
         raise ValueError("temperature=0.0: wanted a number above 0; greedy answers have no probabilities to learn from")
-    if problems := schedule_problems(config):
+    if problems := [*schedule_problems(config), *mix_problems(config.pretraining_mix)]:
         raise ValueError("; ".join(problems))
     if config.warmup_steps >= config.iterations:
         raise ValueError(f"warmup_steps={config.warmup_steps} must be less than iterations={config.iterations}")
@@ -133,57 +148,68 @@ def check(config: ConfigDict, inputs: Mapping, count: Count) -> None:
         raise ValueError(f"minibatch_size={config.minibatch_size} must be at most batch_size={config.batch_size}")
     if config.minibatch_size % config.accumulation:
         raise ValueError(f"accumulation={config.accumulation} must divide minibatch_size={config.minibatch_size}")
-    if (prompts := count(config.prompts)) < config.batch_size:
-        raise ValueError(f"batch_size={config.batch_size} of at most {prompts} prompts: give more of them")
+    if (prompts := count(config.prompts)) * config.samples_per_prompt < config.batch_size:
+        each = f" with samples_per_prompt={config.samples_per_prompt}" if config.samples_per_prompt > 1 else ""
+        raise ValueError(f"batch_size={config.batch_size} of at most {prompts} prompts{each}: give more of them")
 
 
 def device_work(config: ConfigDict, model: ModelConfig, mesh: Mesh) -> DeviceWork:
-    """An iteration: answers, their scores by four models, and the steps of policy and critic.
+    """An iteration: answers, their scores by the models, and the steps of the policy and, if there is one, the critic.
 
-    Five models stay on the devices, and a general reward model, which scores now and then, if the stage has one. With
-    adapters there are three, in the compute dtype, and the adapters of policy and critic.
+    Five models stay on the devices, one fewer without a critic; a general reward model, which scores now and then, and
+    the average of the policy's weights, if the stage has them. With adapters there are three, in the compute dtype, and
+    the adapters of policy and critic.
     """
-    adapters, answers = adapter_config(config), config.batch_size
-    frozen = adapters is not None
-    policy = device_programs.abstract_trained("policy", model, config.optimizer, mesh, adapters=adapters)
-    critic = device_programs.abstract_trained("critic", model, config.optimizer, mesh, "scalar", adapters)
-    reference = device_programs.abstract_model("reference", model, mesh, frozen=frozen)
-    helpfulness, safety = abstract_reward_models(model, mesh, frozen)
-    general = abstract_general_reward(config, model, mesh, frozen)
-    resident = beside_policy = beside_critic = (policy, critic, reference, helpfulness, safety, *general)
-    if frozen:
-        # The policy's frozen parameters are the reference, the critic's those of the helpfulness reward model.
-        resident = (policy, critic, safety, *general)
-        beside_policy = (device_programs.adapters_of(policy), reference, critic, safety, *general)
-        beside_critic = (policy, device_programs.adapters_of(critic), helpfulness, safety, *general)
+    held, answers = resident_models(config, model, mesh), config.batch_size
     rows = device_programs.packed_rows(config.minibatch_size, mesh, config.accumulation)
-    batch = _abstract_minibatch(rows, model.max_length, mesh)
-    policy_step, critic_step = configured_steps(config, model, mesh)
+    calls = math.ceil(config.batch_size / config.minibatch_size)
     scores = functools.partial(device_programs.score_log_probabilities, model=model, mesh=mesh)
+    steps = configured_steps(config, model, mesh)
 
-    def step(function: Callable, trained: ResidentModel, head: str) -> Program:
-        flops = training_flops(model, rows, model.max_length, head, adapters)
-        calls = math.ceil(config.batch_size / config.minibatch_size)
-        name = f"{trained.name} step"
-        return device_programs.train_step(function, trained, batch, flops, name=name, resident=resident, calls=calls)
+    def step(name: str, trained: ResidentModel, head: str, text_rows: int = 0) -> Program:
+        batch = _abstract_minibatch(config, rows, text_rows, model.max_length, mesh)
+        flops = training_flops(model, rows + text_rows, model.max_length, head, adapter_config(config))
+        return device_programs.train_step(
+            steps[name], trained, batch, flops, name=f"{name} step", resident=held.resident, calls=calls
+        )
 
+    critic_programs = [
+        program
+        for critic in held.critic
+        for program in (
+            device_programs.score_tokens("critic values", model, mesh, critic, held.resident, answers),
+            step("critic", critic, "scalar"),
+        )
+    ]
     programs = (
-        *device_programs.generation(config, model, mesh, policy, resident, top_p=1.0, answers=answers),
-        *reward_scores(model, mesh, (helpfulness,), beside_critic, answers),
-        *reward_scores(model, mesh, (safety,), resident, answers),
-        *reward_scores(model, mesh, general, resident),
-        scores("policy log-probabilities", of=policy, resident=resident, rows=answers),
-        scores("reference log-probabilities", of=reference, resident=beside_policy, rows=answers),
-        device_programs.score_tokens("critic values", model, mesh, critic, resident, answers),
-        step(critic_step, critic, "scalar"),
-        step(policy_step, policy, "language"),
-    )
+        *device_programs.generation(
+            config, model, mesh, held.policy, held.resident,
+            top_p=1.0, samples_per_prompt=config.samples_per_prompt, answers=answers,
+        ),
+        *reward_scores(model, mesh, (held.helpfulness,), held.beside_helpfulness, answers),
+        *reward_scores(model, mesh, held.safety, held.resident, answers),
+        *reward_scores(model, mesh, held.general, held.resident),
+        scores("policy log-probabilities", of=held.policy, resident=held.resident, rows=answers),
+        scores("reference log-probabilities", of=held.reference, resident=held.beside_reference, rows=answers),
+        *critic_programs,
+        step("policy", held.policy, "language", _text_rows(config, mesh)),
+    )  # fmt: skip
     assumption = f"each prompt with its answer fills a row of {model.max_length} tokens: {rows} rows a minibatch"
     return DeviceWork(programs, unit="iteration", assumptions=(device_programs.LONGEST_PROMPTS, assumption))
 
 
-def _abstract_minibatch(rows: int, length: int, mesh: Mesh) -> dict[str, jax.ShapeDtypeStruct]:
-    """What `Rollouts.minibatch` returns."""
-    floats = ("log_probabilities", "advantages", "returns", "values", "mask")
-    fields = device_programs.rows_of(("tokens", "segment_ids", "positions"), rows, length)
-    return device_programs.abstract_batch(fields | device_programs.rows_of(floats, rows, length, jnp.float32), mesh)
+def _text_rows(config: ConfigDict, mesh: Mesh) -> int:
+    """How many rows of text each of the policy's steps reads."""
+    if config.pretraining_mix.coefficient == 0:
+        return 0
+    return device_programs.packed_rows(config.pretraining_mix.batch_size, mesh, config.accumulation)
+
+
+def _abstract_minibatch(
+    config: ConfigDict, rows: int, text_rows: int, length: int, mesh: Mesh
+) -> dict[str, jax.ShapeDtypeStruct]:
+    """What `Rollouts.minibatch` returns, with rows of text where there are some."""
+    rows_of, whole = device_programs.rows_of, ("tokens", "segment_ids", "positions")
+    fields = rows_of((*whole, *(("text_mask",) if text_rows else ())), rows + text_rows, length)
+    fields |= rows_of(token_fields(config), rows + text_rows, length, jnp.float32)
+    return device_programs.abstract_batch(fields, mesh)

@@ -9,7 +9,7 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from llama2_jax.data.counts import Count
-from llama2_jax.data.pretraining import pretraining_batches
+from llama2_jax.data.pretraining import hold_out, pretraining_batches
 from llama2_jax.models.config import ModelConfig, parameter_count
 from llama2_jax.models.heads import build_model, init_model
 from llama2_jax.models.llama import Params, parameter_shardings
@@ -20,9 +20,6 @@ from llama2_jax.pipeline.runtime import Inputs, Runtime, named_key
 from llama2_jax.pipeline.trainable import adapter_config, parameter_counts
 from llama2_jax.sizing.programs import DeviceWork
 from llama2_jax.training.model_folder import load_model
-
-# The last documents of each source, at least one, are held out.
-HELD_OUT_SHARE = 0.01
 
 
 def run(config: ConfigDict, inputs: Inputs, runtime: Runtime) -> dict:
@@ -35,7 +32,7 @@ def run(config: ConfigDict, inputs: Inputs, runtime: Runtime) -> dict:
         name: tokenizer.encode_many([record["text"] for record in records])
         for name, records in read_sources(config.sources, runtime, "text").items()
     }
-    training, held_out = _hold_out(documents)
+    training, held_out = hold_out(documents)
     # Optional sources may be absent.
     weights = {name: weight for name, weight in source_weights(config.sources).items() if name in documents}
 
@@ -87,13 +84,3 @@ def _initial(inputs: Inputs, runtime: Runtime) -> Params:
     shardings = parameter_shardings(build_model(runtime.model), runtime.mesh)
     initialise = jax.jit(functools.partial(init_model, runtime.model, "language"), out_shardings=shardings)
     return initialise(named_key(runtime.key, "init"))
-
-
-def _hold_out(documents: dict[str, list]) -> tuple[dict, dict]:
-    """Splits each source into documents to train on and the last few, which are kept for measuring."""
-    border = {name: len(texts) - max(1, int(len(texts) * HELD_OUT_SHARE)) for name, texts in documents.items()}
-    for name, kept in border.items():
-        if kept < 1:
-            raise ValueError(f"source {name!r} has {len(documents[name])} document; at least 2 are needed")
-    training = {name: texts[: border[name]] for name, texts in documents.items()}
-    return training, {name: texts[border[name] :] for name, texts in documents.items()}

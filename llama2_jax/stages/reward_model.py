@@ -9,7 +9,6 @@ import functools
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
@@ -20,21 +19,16 @@ from llama2_jax.data.held_out import part_by_prompt, without_test_prompts
 from llama2_jax.data.preferences import (
     REWARD_LABELS,
     Comparison,
-    EncodedComparisons,
     encode_comparisons,
     helpfulness_mix,
     preference_batches,
     safety_mix,
 )
 from llama2_jax.data.records import DOMAINS
-from llama2_jax.evaluation.reward_accuracy import accuracy_by_rating
 from llama2_jax.evaluation.reward_test import ScoredComparisons, reward_test, unsafe_test
-from llama2_jax.inference.score import rewards
 from llama2_jax.models.adapters import AdapterConfig
 from llama2_jax.models.config import ModelConfig
 from llama2_jax.models.flops import training_flops
-from llama2_jax.models.heads import build_model
-from llama2_jax.models.llama import parameter_shardings, scalar_params_from
 from llama2_jax.objectives.ranking import MARGINS, ranking_loss, safety_auxiliary_loss
 from llama2_jax.pipeline.comparisons import abstract_pairs, most_comparisons, read_test_comparisons
 from llama2_jax.pipeline.device_programs import (
@@ -44,14 +38,14 @@ from llama2_jax.pipeline.device_programs import (
     train_step,
 )
 from llama2_jax.pipeline.encoding import load_tokenizer, read_records
+from llama2_jax.pipeline.held_out_scores import accuracy_tables, score_held_out
 from llama2_jax.pipeline.model_training import build_model_step, check_schedule, fit_model, most_steps
-from llama2_jax.pipeline.runtime import Inputs, Runtime, named_key
+from llama2_jax.pipeline.reward_models import scalar_start
+from llama2_jax.pipeline.runtime import Inputs, Runtime
 from llama2_jax.pipeline.stage_files import read_all_jsonl
 from llama2_jax.pipeline.trainable import adapter_config, parameter_counts
 from llama2_jax.sharding.mesh import row_multiple
 from llama2_jax.sizing.programs import DeviceWork, ResidentModel
-from llama2_jax.text.tokenizer import Tokenizer
-from llama2_jax.training.model_folder import load_model
 from llama2_jax.training.optimizer import OptimizerConfig
 from llama2_jax.training.step import TrainStep
 
@@ -82,12 +76,7 @@ def run(config: ConfigDict, inputs: Inputs, runtime: Runtime) -> dict:
         for domain, rows in test_records.items()
     }
     params = _fit(config, inputs["start"], training.comparisons, runtime)
-    scored = {
-        domain: score_comparisons(runtime.model, params, tokenizer, test_records[domain], encoded)
-        for domain, encoded in test.items()
-        if encoded.comparisons
-    }
-    accuracy = {domain: held_out_accuracy(one) for domain, one in scored.items()}
+    scored = score_held_out(runtime.model, params, tokenizer, test_records, test)
     trained_on = [records[index]["domain"] for index in training.kept]
     return {
         "kind": config.kind,
@@ -100,9 +89,7 @@ def run(config: ConfigDict, inputs: Inputs, runtime: Runtime) -> dict:
             "same_tokens_in_test": sum(encoded.same_tokens for encoded in test.values()),
         },
         "too_long": training.too_long,
-        "accuracy": {d: {name: row["accuracy"] for name, row in table.items()} for d, table in accuracy.items()},
-        "standard_error": {d: {n: row["standard_error"] for n, row in table.items()} for d, table in accuracy.items()},
-        "pairs": {d: {name: row["pairs"] for name, row in table.items()} for d, table in accuracy.items()},
+        **accuracy_tables(scored),
         **_tests(config, scored),
     }
 
@@ -170,30 +157,6 @@ def _mixed(config: ConfigDict, own: Sequence[dict], open_data: Sequence[dict], s
     return safety_mix([*safety, *open_safety], [*helpfulness, *open_helpfulness], config.other_fraction, seed)
 
 
-def score_comparisons(
-    model: ModelConfig, params: dict, tokenizer: Tokenizer, records: Sequence[Mapping], encoded: EncodedComparisons
-) -> ScoredComparisons:
-    """Returns the comparisons that were encoded of the records, scored by a reward model."""
-    comparisons, kept = encoded.comparisons, [records[index] for index in encoded.kept]
-    scores = rewards(model, params, [c.chosen for c in comparisons] + [c.rejected for c in comparisons])
-    return ScoredComparisons(
-        kept,
-        *(scores[: len(comparisons)], scores[len(comparisons) :]),
-        *([_answer_length(tokenizer, record, side) for record in kept] for side in ("chosen", "rejected")),
-        [comparison.safe for comparison in comparisons],
-    )
-
-
-def held_out_accuracy(scored: ScoredComparisons) -> dict:
-    """Returns the accuracy of a reward model on comparisons, by rating."""
-    return accuracy_by_rating(scored.chosen, scored.rejected, [row.get("rating", "") for row in scored.records])
-
-
-def _answer_length(tokenizer: Tokenizer, record: Mapping, side: str) -> int:
-    ids = record.get(f"{side}_tokens")
-    return len(tokenizer.encode(record[side], eos=True) if ids is None else ids)
-
-
 def _tests(config: ConfigDict, scored: Mapping[str, ScoredComparisons]) -> dict[str, dict | list[str]]:
     """What the held-out comparisons say beside the accuracy; the notes name what they cannot say."""
     tests, notes = {domain: reward_test(one) for domain, one in scored.items()}, []
@@ -209,12 +172,7 @@ def _fit(config: ConfigDict, start, comparisons: Sequence[Comparison], runtime: 
         comparisons, config.pairs_per_batch, config.length, runtime.seed, config.epochs,
         accumulation=config.accumulation, row_multiple=row_multiple(runtime.mesh),
     )  # fmt: skip
-    # The language model is freed: only a copy of its trunk is trained.
-    params = scalar_params_from(
-        load_model(start, runtime.mesh, "language").params, runtime.model, named_key(runtime.key, "head")
-    )
-    # The new head is made on one device and moved to where the step expects it.
-    params = jax.device_put(params, parameter_shardings(build_model(runtime.model, "scalar"), runtime.mesh))
+    params = scalar_start(start, runtime)
     step = _configured_step(config, runtime.model, runtime.mesh)
     return fit_model("scalar", config, params, step, iter(batches), steps_in(batches), runtime, base=start)
 

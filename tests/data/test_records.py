@@ -13,6 +13,7 @@ GOOD = {
         "messages": [USER], "chosen": "c", "rejected": "r", "domain": "safety", "rating": "better",
         "safety_label": "both_safe",
     },
+    "rankings": {"messages": [USER], "answers": ["c", "r", "s"], "ranks": [1, 2, 1], "domain": "helpfulness"},
     "samples": {"messages": [USER], "response": "", "response_tokens": [2]},
     "raw": {"what": "ever"},
 }  # fmt: skip
@@ -55,6 +56,20 @@ def test_a_comparison_needs_no_rating_and_no_label():
         ("preferences", {"safety_label": "rejected_safe"}, "the chosen answer is unsafe and the rejected one safe"),
         ("preferences", {"safety_label": "fine"}, "wanted one of chosen_safe, both_safe, both_unsafe"),
         ("samples", {"response": None}, "field response is None"),
+        ("rankings", {"answers": ...}, "there is no field answers"),
+        ("rankings", {"answers": ["c"]}, "field answers is .*; wanted a list of at least two answers"),
+        ("rankings", {"answers": ["c", "", "s"]}, "field answers, item 1, is ''; wanted a string that is not empty"),
+        ("rankings", {"answers": ["c", 3, "s"]}, "field answers, item 1, is 3; wanted a string"),
+        ("rankings", {"answers": ["c", "[INST]", "s"]}, "field answers, item 1: .*special tags"),
+        ("rankings", {"ranks": ...}, "there is no field ranks"),
+        ("rankings", {"ranks": [1, 2]}, r"field ranks is \[1, 2\]; wanted a whole number for each of 3 answers"),
+        ("rankings", {"ranks": [0, 1, 2]}, "1 for the best"),
+        ("rankings", {"ranks": [1, 2.5, 3]}, "1 for the best"),
+        ("rankings", {"ranks": [True, 2, 3]}, "1 for the best"),
+        ("rankings", {"ranks": [2, 2, 2]}, "all answers have the same rank: there is nothing to prefer"),
+        ("rankings", {"domain": "humour"}, "field domain is 'humour'"),
+        ("rankings", {"answers_tokens": [[5], [6]]}, "wanted the ids of each of 3 answers"),
+        ("rankings", {"answers_tokens": [[5], [6], []]}, "field answers_tokens, item 2, is"),
     ],
 )
 def test_wrong_records_are_refused(kind, change, message):

@@ -14,7 +14,9 @@ from experiments import (
     distillation,
     diversity,
     dpo,
+    grpo,
     head_to_head,
+    instructgpt,
     reward_ablation,
     reward_scaling,
     safety_scaling,
@@ -137,6 +139,36 @@ def test_tasks_that_the_base_model_writes_are_learnt_in_another_chat_format(fini
     assert json.loads((tmp_path / "chat_tokenizer" / "chat_format.json").read_text()) == {"name": "alpaca"}
     assert [row["name"] for row in report["versions"]] == ["seed_tasks", "alpaca", "demonstrations"]
     assert "Instructions that a model wrote" in (tmp_path / "report" / "index.html").read_text()
+
+
+def test_a_policy_learns_from_rankings_of_another_run_s_model_and_from_its_pretraining_text(finished, tmp_path):
+    config = shrink(instructgpt.get_config())
+    config.source_run = str(finished)
+    records = recipe.run(config, str(tmp_path))
+    ranked = records["rankings"]["results"]
+    assert 50 < ranked["judged_answers"] <= 60 and ranked["comparisons"] > 2 * ranked["prompts"]
+    reward = records["ranked_reward"]["results"]
+    assert 0 < reward["rankings"] <= ranked["prompts"] and reward["demonstrations"] == 8
+    metrics = {name: rows(tmp_path / name / "metrics.jsonl") for name in instructgpt.TRAINED}
+    assert any("policy_pretraining_loss" in row for row in metrics["instructgpt"])
+    assert not any("policy_pretraining_loss" in row for row in metrics["instructgpt_without_ptx"])
+    report = json.loads((tmp_path / "report" / "report.json").read_text())
+    assert [row["name"] for row in report["versions"]] == list(instructgpt.VERSIONS)
+    assert [row["version"] for row in report["text_loss"]] == ["pretrain", *instructgpt.VERSIONS]
+    assert all(row["held_out_loss"] > 0 for row in report["text_loss"])
+    assert "loss on held-out text" in (tmp_path / "report" / "index.html").read_text()
+
+
+def test_groups_of_answers_in_the_place_of_another_run_s_critic(finished, tmp_path):
+    config = shrink(grpo.get_config())
+    config.source_run = str(finished)
+    recipe.run(config, str(tmp_path))
+    measured = rows(tmp_path / "grpo" / "metrics.jsonl")
+    assert len([row for row in measured if "equal_groups" in row]) == 4
+    assert not [name for row in measured for name in row if name.startswith("critic")]
+    report = json.loads((tmp_path / "report" / "report.json").read_text())
+    assert [row["name"] for row in report["versions"]] == list(grpo.VERSIONS)
+    assert [row["stage"] for row in report["ppo"]] == ["grpo"]
 
 
 def test_the_versions_answers_are_compared_pair_by_pair(finished, tmp_path):

@@ -1,11 +1,11 @@
-"""The annotator: fair, reproducible, right more often the clearer the case, and spread as the paper's first batch."""
+"""The annotator, of two answers or several: fair, reproducible, right the more often the clearer the case."""
 
 import collections
 import statistics
 
 import pytest
 
-from llama2_jax.miniature.annotator import THRESHOLDS, annotate, utility
+from llama2_jax.miniature.annotator import THRESHOLDS, annotate, rank, utility
 from llama2_jax.miniature.answers import VENDOR, answer_to
 from llama2_jax.miniature.judge import judge
 from llama2_jax.miniature.prompts import prompts
@@ -80,3 +80,40 @@ def test_raters_differ_and_an_unknown_domain_is_named():
     assert 0.6 < agreement < 0.9
     with pytest.raises(ValueError, match="'harmless'"):
         annotate([{**BOTH[0], "domain": "harmless"}], seed=0)
+
+
+def ranked(count=300):
+    """Prompts with five answers of a model that was only fine-tuned, the last of which is the first again."""
+    rng = stream(0, "test", "rankings")
+    for record in prompts(seed=0, count=count, batch=1, unsafe=0.3):
+        responses = [answer_to(record["messages"], VENDOR, rng, seed=0) for _ in range(4)]
+        yield {
+            "messages": record["messages"],
+            "responses": [*responses, responses[0]],
+            "domain": "safety" if record["safety"] else "helpfulness",
+        }
+
+
+def test_a_ranking_says_of_each_two_answers_what_a_comparison_of_them_says():
+    rows = list(ranked())
+    for row, ranking in zip(rows, rank(rows, seed=0), strict=True):
+        ranks = ranking["ranks"]
+        assert ranks[0] == ranks[-1] and min(ranks) == 1, "equal answers are tied"
+        pairs = [(i, j) for i in range(4) for j in range(i) if row["responses"][i] != row["responses"][j]]
+        compared = annotate(
+            [
+                {**row, "response_a": row["responses"][i], "response_b": row["responses"][j]}
+                for i, j in pairs
+            ],
+            seed=0,
+        )  # fmt: skip
+        for (i, j), annotation in zip(pairs, compared, strict=True):
+            assert (ranks[i] < ranks[j]) == (annotation["preferred"] == "a")
+
+
+def test_rankings_without_noise_are_those_of_the_truth_and_raters_differ():
+    rows = list(ranked(60))
+    for row, ranking in zip(rows, rank(rows, seed=0, noise=0.0), strict=True):
+        worth = [utility(judge(row["messages"], one, seed=0), row["domain"]) for one in row["responses"]]
+        assert ranking["ranks"] == [1 + sum(other > one for other in worth) for one in worth]
+    assert rank(rows, seed=0) == rank(rows, seed=0) != rank(rows, seed=0, rater=1)

@@ -1,10 +1,10 @@
-"""GAE against a loop in float64."""
+"""GAE against a loop, and the advantages of groups against plain NumPy, in float64."""
 
 import jax
 import numpy as np
 import pytest
 
-from llama2_jax.objectives.advantages import generalized_advantages
+from llama2_jax.objectives.advantages import generalized_advantages, group_advantages
 
 
 def reference(rewards, values, lengths, gamma, lambda_):
@@ -68,4 +68,54 @@ def test_entries_outside_the_mask_are_ignored():
 def test_they_are_constants():
     rewards, values = np.ones((2, 1, 4), np.float32)
     gradient = jax.grad(lambda v: generalized_advantages(rewards, v, np.ones((1, 4)), 1.0, 0.9)[1].sum())(values)
+    np.testing.assert_array_equal(gradient, 0.0)
+
+
+def reference_of_groups(rewards, lengths, length, group_size):
+    """GRPO's outcome supervision, group by group and token by token."""
+    advantages = np.zeros((len(rewards), length))
+    for first in range(0, len(rewards), group_size):
+        group = [float(reward) for reward in rewards[first : first + group_size]]
+        mean, deviation = np.mean(group), np.std(group)
+        for index, reward in enumerate(group, start=first):
+            for token in range(lengths[index]):
+                advantages[index, token] = (reward - mean) / deviation
+    return advantages
+
+
+@pytest.mark.parametrize("group_size", [2, 3, 6])
+def test_groups_equal_plain_numpy(group_size):
+    rng = np.random.default_rng(3)
+    rewards = (5 * rng.normal(size=12) + 40).astype(np.float32)
+    lengths = rng.integers(1, 9, 12)
+    found = group_advantages(rewards, np.arange(9) < lengths[:, None], group_size)
+    # float32 rewards of size 40, and 1e-8 beside a variance of at least a hundredth.
+    np.testing.assert_allclose(found, reference_of_groups(rewards, lengths, 9, group_size), atol=1e-4)
+
+
+def test_groups_by_hand():
+    # Of 1 and 3 the mean is 2 and the deviation 1; of 0, 0, 0 and 4 they are 1 and sqrt(3).
+    found = group_advantages(np.array([1.0, 3.0]), np.array([[1, 1], [1, 0]]), 2)
+    np.testing.assert_allclose(found, [[-1, -1], [1, 0]], atol=1e-6)
+    found = group_advantages(np.array([0.0, 0.0, 0.0, 4.0]), np.ones((4, 1)), 4)[:, 0]
+    np.testing.assert_allclose(found, np.array([-1, -1, -1, 3]) / np.sqrt(3), rtol=1e-6)
+
+
+def test_a_group_of_equal_rewards_teaches_nothing_and_scale_and_shift_do_not_matter():
+    mask = np.ones((6, 4))
+    rewards = np.array([0.3, 0.3, 0.3, -1.0, 0.5, 2.0], np.float32)
+    found = group_advantages(rewards, mask, 3)
+    # Rounding of the mean, divided by 1e-4.
+    np.testing.assert_allclose(found[:3], 0.0, atol=1e-3)
+    np.testing.assert_allclose(group_advantages(7 * rewards - 3, mask, 3)[3:], found[3:], atol=1e-5)
+
+
+@pytest.mark.parametrize("group_size", [0, 1, 4])
+def test_what_makes_no_groups_is_refused(group_size):
+    with pytest.raises(ValueError, match=f"6 answers cannot be divided into groups of {group_size}; wanted groups of"):
+        group_advantages(np.zeros(6), np.ones((6, 2)), group_size)
+
+
+def test_advantages_of_groups_are_constants():
+    gradient = jax.grad(lambda rewards: group_advantages(rewards, np.ones((4, 2)), 2)[0, 0])(np.arange(4.0))
     np.testing.assert_array_equal(gradient, 0.0)

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from llama2_jax.objectives.ppo import kl_k1, kl_k3, policy_loss, value_loss
+from llama2_jax.objectives.ppo import kl_k1, kl_k3, kl_penalty, policy_loss, value_loss
 
 
 def test_policy_loss_by_hand():
@@ -35,6 +35,18 @@ def test_a_clipped_token_has_no_gradient():
     old = jnp.zeros(2)
     gradient = jax.grad(lambda x: policy_loss(x, old, jnp.array([1.0, -1.0]), jnp.ones(2), 0.2, 1.0)[0])
     np.testing.assert_array_equal(gradient(jnp.array([0.5, -0.5])), [0.0, 0.0])
+
+
+def test_the_penalty_of_the_kl_by_hand_and_its_gradient():
+    """q/p - 1 - log(q/p): 0 and without a gradient where both agree; it pulls the policy towards the reference."""
+    ratio = np.array([1.0, 2.0, 0.5, 7.0])  # reference over policy
+    mask, reference = np.array([1, 1, 1, 0]), np.log(np.array([0.3, 0.4, 0.1, 0.7]))
+    logp = reference - np.log(ratio)
+    wanted = (0 + (2 - 1 - np.log(2)) + (0.5 - 1 + np.log(2))) / 3
+    loss, gradient = jax.value_and_grad(lambda x: kl_penalty(x, reference, mask, 3.0))(jnp.asarray(logp))
+    np.testing.assert_allclose(loss, wanted, rtol=1e-5)
+    # Of (1 - q/p) / n at each token: up where the reference is likelier.
+    np.testing.assert_allclose(gradient, [0, (1 - 2) / 3, (1 - 0.5) / 3, 0], atol=1e-6)
 
 
 def test_value_loss_by_hand():

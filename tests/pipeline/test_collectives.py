@@ -20,7 +20,7 @@ from llama2_jax.models.llama import (
     parameter_shardings,
 )
 from llama2_jax.pipeline.model_training import language_model_step, shard_batch
-from llama2_jax.pipeline.ppo_steps import ppo_critic_step, ppo_policy_step
+from llama2_jax.pipeline.ppo_steps import PolicyObjective, ppo_critic_step, ppo_policy_step
 from llama2_jax.sharding.mesh import make_mesh
 from llama2_jax.stages.reward_model import reward_model_step
 from llama2_jax.training.optimizer import OptimizerConfig, make_optimizer
@@ -61,7 +61,7 @@ STAGES = {
     ),
     "ppo policy": (
         LanguageModel, batch_of(TOKENS, ("log_probabilities", "advantages", "mask")),
-        lambda model, mesh: ppo_policy_step(model, OPTIMIZER, 0.2, 1.0, 1, mesh),
+        lambda model, mesh: ppo_policy_step(model, OPTIMIZER, PolicyObjective(0.2, 1.0), 1, mesh),
     ),
     "ppo critic": (
         ScalarModel, batch_of(TOKENS, ("values", "returns", "mask")),

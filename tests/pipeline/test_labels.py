@@ -1,8 +1,8 @@
-"""What an annotator may say of two answers."""
+"""What an annotator may say of two answers, and a ranker of several."""
 
 import pytest
 
-from llama2_jax.pipeline.labels import check_labels
+from llama2_jax.pipeline.labels import check_labels, check_ranks
 
 
 @pytest.mark.parametrize(
@@ -22,3 +22,22 @@ from llama2_jax.pipeline.labels import check_labels
 def test_labels_that_are_none_are_refused(labels, message):
     with pytest.raises(ValueError, match=message):
         check_labels(labels, 1, "the annotator")
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        ([], "the ranker returned 0 rankings for 1 prompts"),
+        ([None], "ranking 0 is None; wanted the field ranks, a whole number for each of 3 answers, 1 for the best"),
+        ([{"ranks": [1, 2]}], "wanted the field ranks, a whole number for each of 3 answers"),
+        ([{"ranks": [0, 1, 2]}], "1 for the best"),
+        ([{"ranks": [1.0, 2.0, 3.0]}], "1 for the best"),
+    ],
+)
+def test_ranks_that_are_none_are_refused(labels, message):
+    with pytest.raises(ValueError, match=message):
+        check_ranks(labels, [3], "the ranker")
+
+
+def test_ranks_may_be_tied():
+    check_ranks([{"ranks": [2, 1, 1]}, {"ranks": (1, 1)}], [3, 2], "the ranker")

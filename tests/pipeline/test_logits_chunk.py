@@ -12,7 +12,7 @@ import pytest
 from llama2_jax.inference.score import following_log_probabilities
 from llama2_jax.models.llama import LanguageModel, init_language_model, parameter_shardings
 from llama2_jax.pipeline.model_training import language_model_step, shard_batch
-from llama2_jax.pipeline.ppo_steps import ppo_policy_step
+from llama2_jax.pipeline.ppo_steps import PolicyObjective, ppo_policy_step
 from llama2_jax.sharding.mesh import batch_sharding, make_mesh
 from llama2_jax.training.optimizer import OptimizerConfig, make_optimizer
 from llama2_jax.training.state import TrainState, create_state, state_shardings
@@ -51,7 +51,7 @@ def trace(what, chunk):
         return language_model_step(model, OptimizerConfig(), 1, mesh).trace(*abstract_arguments(model, mesh))
     if what == "ppo":
         arguments = abstract_arguments(model, mesh, "mask", log_probabilities=jnp.float32, advantages=jnp.float32)
-        return ppo_policy_step(model, OptimizerConfig(), 0.2, 1.0, 1, mesh).trace(*arguments)
+        return ppo_policy_step(model, OptimizerConfig(), PolicyObjective(0.2, 1.0), 1, mesh).trace(*arguments)
     state, batch, rate = abstract_arguments(model, mesh)
     inputs = (batch[name] for name in ("tokens", "positions", "segment_ids"))
     return following_log_probabilities.trace(state.params, *inputs, temperature=rate, config=model, mesh=None)

@@ -9,9 +9,11 @@ import optax
 import pytest
 from ml_collections import ConfigDict
 
+from llama2_jax.data.answer_batches import ComparedAnswers
 from llama2_jax.data.dialogues import dialogue_batches
 from llama2_jax.data.preferences import Comparison, preference_batches
 from llama2_jax.data.pretraining import pretraining_batches
+from llama2_jax.data.rankings import better_and_worse, ranking_batches
 from llama2_jax.inference.generate import Sampling, generate
 from llama2_jax.models.config import ModelConfig
 from llama2_jax.models.llama import (
@@ -22,11 +24,13 @@ from llama2_jax.models.llama import (
     parameter_shardings,
 )
 from llama2_jax.pipeline.model_training import language_model_step, shard_batch
-from llama2_jax.pipeline.ppo_steps import ppo_critic_step, ppo_policy_step
+from llama2_jax.pipeline.ppo_steps import PolicyObjective, ppo_critic_step, ppo_policy_step
+from llama2_jax.pipeline.pretraining_mix import with_text
 from llama2_jax.pipeline.reward_models import Scores
 from llama2_jax.pipeline.rollouts import Frozen, Prompts, collect
 from llama2_jax.sharding.mesh import make_mesh, row_multiple
 from llama2_jax.stages import dpo
+from llama2_jax.stages.ranked_reward_model import ranked_reward_model_step
 from llama2_jax.stages.reward_model import reward_model_step
 from llama2_jax.text.dialogue import EncodedDialogue
 from llama2_jax.training.optimizer import OptimizerConfig, make_optimizer
@@ -99,6 +103,15 @@ def policy_pairs_batch(mesh):
     return comparisons_batch(mesh, labels)
 
 
+def rankings_batch(mesh):
+    """Of 3 to 5 answers to a prompt."""
+    rng, made = np.random.default_rng(5), []
+    for index in range(8):
+        answers = words(rng, 16, 3 + index % 3)
+        made.append(ComparedAnswers(answers, better_and_worse(answers, range(len(answers)))))
+    return next(iter(ranking_batches(made, 8, 32, 0, accumulation=2, row_multiple=row_multiple(mesh))))
+
+
 def sides(comparisons):
     return [one.chosen for one in comparisons], [one.rejected for one in comparisons]
 
@@ -118,7 +131,7 @@ PROMPTS = [one.tolist() for one in words(np.random.default_rng(3), 9, 16)]
 def experience():
     config = ConfigDict({
         "temperature": 1.0, "max_new_tokens": 8, "kl_coefficient": 0.01, "gamma": 1.0, "lambda_": 0.95,
-        "missing_eos_penalty": 0.0, "whiten_advantages": True,
+        "missing_eos_penalty": 0.0, "whiten_advantages": True, "advantages": "critic", "samples_per_prompt": 1,
     })  # fmt: skip
     policy, critic = jax.device_put(params(LanguageModel)), jax.device_put(params(ScalarModel))
     reference = jax.tree.map(lambda array: array * 0.9, policy)
@@ -131,16 +144,36 @@ def rollouts_batch(mesh):
     return experience().minibatch(range(16), 32, row_multiple(mesh, accumulation=2))
 
 
+def mixed_batch(mesh):
+    """Rollouts with rows of text behind them, of which there are fewer than the mesh splits."""
+    text = {name: array[:3] for name, array in pretraining_batch(mesh).items()}
+    return with_text(rollouts_batch(mesh), text, row_multiple(mesh, accumulation=2))
+
+
 STAGES = {
     "pretraining": (LanguageModel, pretraining_batch, functools.partial(language_model_step, MODEL, OPTIMIZER, 2)),
     "fine-tuning": (LanguageModel, finetuning_batch, functools.partial(language_model_step, MODEL, OPTIMIZER, 2)),
     "reward model": (ScalarModel, comparisons_batch, functools.partial(reward_model_step, MODEL, OPTIMIZER, 1.0, 2)),
+    "ranked reward model": (
+        ScalarModel,
+        rankings_batch,
+        functools.partial(ranked_reward_model_step, MODEL, OPTIMIZER, 2),
+    ),
     "dpo": (
         LanguageModel,
         policy_pairs_batch,
         functools.partial(dpo.dpo_step, MODEL, OPTIMIZER, dpo.Objective(0.1, 0.1), 2),
     ),
-    "ppo policy": (LanguageModel, rollouts_batch, functools.partial(ppo_policy_step, MODEL, OPTIMIZER, 0.2, 1.0, 2)),
+    "ppo policy": (
+        LanguageModel,
+        rollouts_batch,
+        functools.partial(ppo_policy_step, MODEL, OPTIMIZER, PolicyObjective(0.2, 1.0), 2),
+    ),
+    "ppo policy with text": (
+        LanguageModel,
+        mixed_batch,
+        functools.partial(ppo_policy_step, MODEL, OPTIMIZER, PolicyObjective(0.2, 1.0, 0.0, 3.0), 2),
+    ),
     "ppo critic": (ScalarModel, rollouts_batch, functools.partial(ppo_critic_step, MODEL, OPTIMIZER, 0.2, 2)),
 }
 

@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 from llama2_jax.evaluation.over_optimisation import Rewards
 from llama2_jax.pipeline import general_reward, ppo_loop
 from llama2_jax.pipeline.ppo_loop import Progress
-from llama2_jax.pipeline.ppo_steps import ppo_critic_step, ppo_policy_step
+from llama2_jax.pipeline.ppo_steps import PolicyObjective, ppo_critic_step, ppo_policy_step
 from llama2_jax.pipeline.trainable import Trainable
 from llama2_jax.training.optimizer import OptimizerConfig
 from tests.smallest import smallest_runtime
@@ -96,15 +96,17 @@ def iteration(tmp_path, monkeypatch):
         def step(state, batch, rate, numbers):
             return state, numbers()
 
-        policy_step = functools.partial(step, numbers=lambda: {"loss": 0.0, "log_ratio_abs": next(ratios)})
-        critic_step = functools.partial(step, numbers=lambda: {"loss": 0.0})
-        monkeypatch.setattr(ppo_loop, "configured_steps", lambda *_: (policy_step, critic_step))
+        steps = {
+            "policy": functools.partial(step, numbers=lambda: {"loss": 0.0, "log_ratio_abs": next(ratios)}),
+            "critic": functools.partial(step, numbers=lambda: {"loss": 0.0}),
+        }
+        monkeypatch.setattr(ppo_loop, "configured_steps", lambda *_: steps)
         config = ConfigDict({
             "minibatch_size": 4, "accumulation": accumulation, "critic_warmup_iterations": warmup, "iterations": 9,
             "critic_learning_rate": 1e-3, "learning_rate": 1e-3, "warmup_steps": 0, "warmup_fraction": 0.0,
-            "final_learning_rate_fraction": 1.0,
+            "final_learning_rate_fraction": 1.0, "advantages": "critic",
         })  # fmt: skip
-        environment = types.SimpleNamespace(rollouts=lambda policy, critic, iteration: experience)
+        environment = types.SimpleNamespace(rollouts=lambda policy, critic, iteration: experience, text=None)
         states = dict.fromkeys(("policy", "critic"), types.SimpleNamespace(params=None))
         models = dict.fromkeys(states, Trainable(None))
         _, row = ppo_loop._iteration(config, models, states, environment, number, smallest_runtime(tmp_path))
@@ -150,13 +152,21 @@ def test_the_steps_are_those_that_the_config_asks_for(tmp_path):
     settings = {"b1": 0.9, "b2": 0.95, "eps": 1e-5, "weight_decay": 0.1, "clip": 1.0}
     config = ConfigDict({
         "optimizer": settings, "clip": 0.1, "value_clip": 0.3, "temperature": 0.7, "accumulation": 4,
+        "kl_coefficient": 0.2, "advantages": "critic", "pretraining_mix": {"coefficient": 0.0},
     })  # fmt: skip
     # Steps are cached by what they were made of.
     optimizer = OptimizerConfig(**settings)
-    assert ppo_loop.configured_steps(config, runtime.model, runtime.mesh) == (
-        ppo_policy_step(runtime.model, optimizer, 0.1, 0.7, 4, runtime.mesh, None),
-        ppo_critic_step(runtime.model, optimizer, 0.3, 4, runtime.mesh, None),
-    )
+
+    def policy(*objective):
+        return ppo_policy_step(runtime.model, optimizer, PolicyObjective(*objective), 4, runtime.mesh, None)
+
+    # With a critic the KL is in the rewards, else it is in the loss.
+    assert ppo_loop.configured_steps(config, runtime.model, runtime.mesh) == {
+        "policy": policy(0.1, 0.7, 0.0, 0.0),
+        "critic": ppo_critic_step(runtime.model, optimizer, 0.3, 4, runtime.mesh, None),
+    }
+    config.update({"advantages": "group", "pretraining_mix": {"coefficient": 27.8}})
+    assert ppo_loop.configured_steps(config, runtime.model, runtime.mesh) == {"policy": policy(0.1, 0.7, 0.2, 27.8)}
 
 
 @pytest.mark.parametrize(("general", "kept"), [([3.0, 2.0, 1.1], True), ([1.0, 0.5, -1.0], False), (None, True)])
@@ -168,7 +178,7 @@ def test_a_policy_that_the_general_model_likes_less_is_not_kept_though_its_rewar
     saved, progress = {}, Progress()
     config = ConfigDict({
         "evaluate_every": 4, "iterations": 9, "save_every": 9, "critic_warmup_iterations": 0,
-        "heed_general_reward": True,
+        "heed_general_reward": True, "advantages": "critic",
     })  # fmt: skip
     session = types.SimpleNamespace(
         metrics=types.SimpleNamespace(write=lambda *_: None), save=lambda *_: None,
@@ -180,7 +190,7 @@ def test_a_policy_that_the_general_model_likes_less_is_not_kept_though_its_rewar
     }  # fmt: skip
     for iteration, rewards in answers.items():
         environment = types.SimpleNamespace(
-            prompts=None, held_out=[{"safety": False}] * 3, held_out_rewards=lambda _, rewards=rewards: rewards
+            data=None, held_out=[{"safety": False}] * 3, held_out_rewards=lambda _, rewards=rewards: rewards
         )
         progress = dataclasses.replace(progress, iteration=iteration)
         models = dict.fromkeys(states, Trainable({}))

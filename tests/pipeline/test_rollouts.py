@@ -77,7 +77,7 @@ def test_nothing_is_counted_outside_of_answers():
 
 SETTINGS = ConfigDict({
     "temperature": 1.0, "max_new_tokens": 8, "kl_coefficient": 0.01, "gamma": 1.0, "lambda_": 1.0,
-    "missing_eos_penalty": 0.0, "whiten_advantages": False,
+    "missing_eos_penalty": 0.0, "whiten_advantages": False, "advantages": "critic", "samples_per_prompt": 1,
 })  # fmt: skip
 
 
@@ -151,3 +151,52 @@ def test_whitened_advantages_have_no_mean_and_unit_variance_over_the_answers_tok
     # float32 sums over about a hundred tokens.
     assert abs(inside.mean()) < 1e-5 and abs(inside.std() - 1) < 1e-4
     assert not found.advantages[found.mask == 0].any()
+
+
+def grouped(models, **changes):
+    return collected(models, same=False, advantages="group", samples_per_prompt=3, **changes)
+
+
+@pytest.mark.slow
+def test_in_groups_an_answer_is_compared_with_the_others_to_its_prompt(models):
+    found = grouped((*models[:3], None))
+    assert found.values is found.returns is None, "there is no critic"
+    assert len(found.responses) == 12 * 3 and len(set(map(tuple, found.prompts))) == 3
+    assert any(
+        tuple(one) != tuple(other) for one, other in zip(found.responses[::3], found.responses[1::3], strict=True)
+    )
+    scores = np.asarray(
+        [np.sum(np.asarray([*p, *r]) < 64) for p, r in zip(found.prompts, found.responses, strict=True)]
+    )
+    for first in range(0, 36, 3):
+        assert found.prompts[first] == found.prompts[first + 1] == found.prompts[first + 2]
+        group = scores[first : first + 3]
+        # float32 scores, whitened over the batch before.
+        wanted = (group - group.mean()) / (group.std() or 1)
+        for index, advantage in enumerate(wanted, start=first):
+            size = len(found.responses[index])
+            np.testing.assert_allclose(found.advantages[index, :size], advantage, atol=1e-3)
+            assert not found.advantages[index, size:].any()
+    deviations = [scores[first : first + 3].std() for first in range(0, 36, 3)]
+    assert found.metrics["equal_groups"] == np.mean(np.asarray(deviations) == 0)
+    assert "explained_variance" not in found.metrics
+
+
+@pytest.mark.slow
+def test_in_groups_the_kl_is_left_to_the_loss(models):
+    """The reference's log-probabilities come with the tokens, and the advantages do not depend on its price."""
+    found, dear = (grouped((*models[:3], None), kl_coefficient=beta) for beta in (0.0, 0.5))
+    np.testing.assert_array_equal(found.advantages, dear.advantages)
+    model, _, other, _ = models
+    wanted = rollouts.response_log_probabilities(model, other, found.prompts, found.responses, 1.0)
+    batch = found.minibatch(range(36), 64)
+    assert {"reference", "advantages"} < batch.keys() and not {"values", "returns"} & batch.keys()
+    for index, one in enumerate(wanted):
+        np.testing.assert_array_equal(found.reference[index, : len(one)], one)
+
+
+@pytest.mark.slow
+def test_a_critic_may_have_several_answers_to_a_prompt_too(models):
+    found = collected(models, samples_per_prompt=2)
+    assert len(found.responses) == 24 and found.prompts[::2] == found.prompts[1::2]
+    assert found.returns.shape == found.advantages.shape == found.mask.shape

@@ -12,6 +12,8 @@ from llama2_jax.stages import (
     evaluate,
     ghost_attention,
     ppo,
+    rank_answers,
+    ranked_reward_model,
     rejection_sampling,
     reward_model,
 )
@@ -22,6 +24,7 @@ RECORDS = {
     "preprompts": {"preprompt": "be careful"},
     "user_turns": {"turns": ["a"]},
     "preferences": {"messages": [{"role": "user", "content": "a"}], "chosen": "b", "rejected": "c", "domain": "safety"},
+    "rankings": {"messages": [{"role": "user", "content": "a"}], "answers": ["b", "c", "d"], "ranks": [1, 3, 1]},
 }
 
 
@@ -43,7 +46,18 @@ STAGES = {
     "ghost_attention": (ghost_attention, "dialogues", {}),
     "instructions": (ghost_attention, "instructions", {"dialogues": good("user_turns")}),
     "ppo": (ppo, "prompts", {}),
-    "held_out_prompts": (ppo, "held_out_prompts", {"prompts": good("prompts"), "batch_size": 1}),
+    "held_out_prompts": (
+        ppo, "held_out_prompts", {"prompts": good("prompts"), "batch_size": 1, "samples_per_prompt": 1},
+    ),
+    "pretraining_mix": (ppo, "pretraining_mix.sources", {
+        "prompts": good("prompts"), "held_out_prompts": good("prompts"), "batch_size": 1, "samples_per_prompt": 1,
+        "pretraining_mix": {"coefficient": 1.0, "batch_size": 1},
+    }),
+    "rank_answers": (rank_answers, "prompts", {}),
+    "rankings": (ranked_reward_model, "rankings", {"test_preferences": {}}),
+    "demonstrations": (ranked_reward_model, "demonstrations", {
+        "test_preferences": {}, "rankings": good("rankings"), "length": 64, "too_long": "raise",
+    }),
     "rejection_sampling": (rejection_sampling, "sources", {}),
     "preferences": (reward_model, "preferences", {"test_preferences": {}}),
     "test_preferences": (reward_model, "test_preferences",
@@ -62,7 +76,10 @@ def test_a_bad_line_is_found_before_a_model_is_loaded(tmp_path, monkeypatch, nam
     (tmp_path / "x.jsonl").write_text('{"messages": 3}\n')
     (tmp_path / "comparisons.jsonl").write_text("")
     (tmp_path / "comparisons_test.jsonl").write_text("")
-    config = ConfigDict({"max_new_tokens": 8, **rest, field: {"bad": {"path": "x.jsonl", "format": "raw"}}})
-    roles = ("tokenizer", "policy", "newest", "earlier", "safety", "helpfulness", "start", "annotations")
+    (tmp_path / "rankings.jsonl").write_text("")
+    config = ConfigDict({"max_new_tokens": 8, **rest})
+    part, _, name = field.rpartition(".")
+    (config[part] if part else config)[name] = {"bad": {"path": "x.jsonl", "format": "raw"}}
+    roles = ("tokenizer", "policy", "newest", "earlier", "safety", "helpfulness", "start", "annotations", "rankings")
     with pytest.raises(BadLine, match=r"x\.jsonl:1: "):
         stage.run(config, dict.fromkeys(roles, epath.Path(tmp_path)), smallest_runtime(tmp_path))

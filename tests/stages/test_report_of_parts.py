@@ -129,6 +129,15 @@ def test_tasks_that_a_model_wrote(undrawn, tmp_path):
     assert "30 tasks of 8 calls, 12 of them with an input. Left out: 5 alike, 2 malformed." in text
 
 
+def test_what_versions_still_know_of_pretraining(undrawn, tmp_path):
+    found = [{"version": "sft", "held_out_loss": 1.25}, {"version": "rlhf_v5", "held_out_loss": 1.5}]
+    stage = write_stage(epath.Path(tmp_path), "text_loss", "text_loss", {"text_loss": found})
+    content, page, _ = make_report(tmp_path, {"stages": (stage,)})
+    assert content["text_loss"] == found
+    text = " ".join(Page(page).text.split())
+    assert "loss on held-out text" in text and "1.250" in text and "1.500" in text
+
+
 def test_a_reward_model_that_was_not_tested_so_has_no_table(undrawn, tmp_path):
     """As in a run that an earlier version of the code made."""
     inputs = made_up_run(tmp_path, rounds=1, ppo=False)

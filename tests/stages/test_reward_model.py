@@ -7,9 +7,11 @@ from ml_collections import ConfigDict
 
 from llama2_jax.data.preferences import Comparison, EncodedComparisons, preference_batches
 from llama2_jax.models.llama import init_scalar_model
+from llama2_jax.pipeline import held_out_scores
+from llama2_jax.pipeline.held_out_scores import held_out_accuracy, score_comparisons
 from llama2_jax.pipeline.stage_files import write_jsonl
 from llama2_jax.stages import reward_model
-from llama2_jax.stages.reward_model import held_out_accuracy, reward_model_step, score_comparisons, training_records
+from llama2_jax.stages.reward_model import reward_model_step, training_records
 from llama2_jax.training.optimizer import OptimizerConfig, make_optimizer
 from llama2_jax.training.state import create_state
 from tests.smallest import Letters, smallest_model, smallest_runtime
@@ -134,7 +136,9 @@ def tested(tmp_path, monkeypatch):
     monkeypatch.setattr(reward_model, "load_tokenizer", lambda inputs: Letters())
     monkeypatch.setattr(reward_model, "_fit", lambda config, start, comparisons, runtime: {})
     monkeypatch.setattr(
-        reward_model, "rewards", lambda model, params, sequences: np.arange(len(sequences))[::-1] - len(sequences) / 2
+        held_out_scores,
+        "rewards",
+        lambda model, params, sequences: np.arange(len(sequences))[::-1] - len(sequences) / 2,
     )
 
     def run(training, test, kind="helpfulness", **changes):
@@ -232,7 +236,7 @@ def run_step(comparisons, weight=0.0, accumulation=1, rate=1e-3, repeat=1):
 def scores_of(params, comparisons):
     return [
         np.asarray(
-            reward_model.rewards(smallest_model(), params, [getattr(one, side) for one in comparisons]), np.float64
+            held_out_scores.rewards(smallest_model(), params, [getattr(one, side) for one in comparisons]), np.float64
         )
         for side in ("chosen", "rejected")
     ]

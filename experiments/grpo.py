@@ -1,0 +1,53 @@
+"""Group-relative policy optimisation (GRPO): PPO without a critic, which compares the answers to a prompt.
+
+A finished run of rlhf_v5, config.source_run, gives its models. From V5's rejection-sampling model, where the recipe has
+PPO, the same stage trains on the same rewards and prompts without a critic (GRPO: Shao et al. 2024, arXiv 2402.03300):
+as many answers in all, several to each prompt, with the advantage (reward - the group's mean) / its standard deviation.
+
+Reaches (tiny, seed 0): not measured yet.
+Costs (tiny): not measured yet, in minutes.
+Run: python -m llama2_jax.main --config=experiments/grpo.py[:<scale>[,<data>]] --config.source_run=<workdir>
+"""
+
+from ml_collections import ConfigDict
+
+from experiments import rlhf_v1
+from experiments.parts.choice import sources_of
+from experiments.parts.ending import with_evaluation
+from experiments.parts.ppo import REWARD_MODELS, add_ppo
+from experiments.parts.rounds import GENERAL_REWARD, add_version
+from experiments.parts.scales import by_scale
+from experiments.parts.source_run import add_model, keep_settings_alone
+
+REJECTION_SAMPLING = "rlhf_v5_rejection_sampling"
+# By version the stage with its model; GRPO's is trained here.
+VERSIONS = {"sft": "sft", REJECTION_SAMPLING: REJECTION_SAMPLING, "grpo": "grpo", "rlhf_v5": "rlhf_v5_ppo"}
+
+
+def get_config(argument: str = "tiny") -> ConfigDict:
+    """The experiment at a scale, on its default data or other (parts/choice.py)."""
+    config = rlhf_v1.start(argument)
+    # Where there are annotators' models and a general reward model, the evaluation asks them.
+    judges = sorted({*sources_of(config).annotator_inputs.values(), GENERAL_REWARD}.intersection(config.stages))
+    keep_settings_alone(config, "grpo")
+    for name in (*judges, *REWARD_MODELS.values(), *(stage for stage in VERSIONS.values() if stage != "grpo")):
+        add_model(config, name)
+    add_grpo(config)
+    for name, stage in VERSIONS.items():
+        add_version(config, name, stage)
+    return with_evaluation(config, reward_models=REWARD_MODELS)
+
+
+def add_grpo(config: ConfigDict) -> None:
+    """Adds V5's PPO with the advantages of groups."""
+    scale = config.scale
+    add_ppo(
+        config,
+        "grpo",
+        policy=REJECTION_SAMPLING,
+        # Of as many answers in all as PPO samples; 64 in the paper, of 16 prompts.
+        advantages={"advantages": "group", "samples_per_prompt": 8},
+        # Of k3 in the loss and not of k1 in the reward; 0.04 is the paper's.
+        kl_coefficient=by_scale(scale, {"tiny": 0.05}, paper=0.04),
+        warmup_steps=by_scale(scale, {"tiny": 4}, paper=0),
+    )

@@ -1,0 +1,96 @@
+"""InstructGPT (Ouyang et al. 2022), from which Llama 2 departs: rankings, one reward model, PPO with pretraining text.
+
+A finished run of rlhf_v5, config.source_run, gives its tokenizer, models and prompts. SFT's answers are ranked, 4 to 9
+to a prompt, until raters have read as many as they did in all five rounds, two to each comparison. One reward model
+learns from all pairs; PPO goes from SFT against it, with pretraining text beside the answers (PPO-ptx) and the average
+of the policy's weights, and once more without the text. All are evaluated beside V5.
+
+Reaches (tiny, seed 0): not measured yet.
+Costs (tiny): not measured yet, in minutes.
+Run: python -m llama2_jax.main --config=experiments/instructgpt.py[:<scale>[,<data>]] --config.source_run=<workdir>
+"""
+
+from ml_collections import ConfigDict
+
+from experiments import rlhf_v1
+from experiments.parts.choice import sources_of
+from experiments.parts.ending import with_evaluation
+from experiments.parts.ppo import REWARD_MODELS, add_ppo
+from experiments.parts.rankings import add_ranked_reward_model, add_rankings, annotations
+from experiments.parts.rounds import GENERAL_REWARD, add_version
+from experiments.parts.scales import by_scale
+from experiments.parts.source_run import add_model, add_records, keep_settings_alone
+from experiments.parts.stages import add_stage
+from experiments.parts.training import row_length
+
+# By version the stage with its model, those of PPO trained here.
+VERSIONS = {
+    "sft": "sft",
+    "instructgpt_without_ptx": "instructgpt_without_ptx",
+    "instructgpt": "instructgpt",
+    "rlhf_v5": "rlhf_v5_ppo",
+}
+TRAINED = ("instructgpt_without_ptx", "instructgpt")
+
+
+def get_config(argument: str = "tiny") -> ConfigDict:
+    """The experiment at a scale, on its default data or other (parts/choice.py)."""
+    config = rlhf_v1.start(argument)
+    # Where there are annotators' models and a general reward model, the evaluation asks them.
+    judges = sorted({*sources_of(config).annotator_inputs.values(), GENERAL_REWARD}.intersection(config.stages))
+    keep_settings_alone(config, "instructgpt")
+    for name in annotations():
+        add_records(config, name, "annotation")
+    for name in (*judges, *REWARD_MODELS.values(), "pretrain", *(s for s in VERSIONS.values() if s not in TRAINED)):
+        add_model(config, name)
+    add_rankings(config, policy="sft")
+    add_ranked_reward_model(config, start="sft")
+    add_instructgpt(config, "instructgpt_without_ptx", {"coefficient": 0.0})
+    add_instructgpt(config, "instructgpt", pretraining_mix(config))
+    for name, stage in VERSIONS.items():
+        add_version(config, name, stage)
+    add_text_loss(config)
+    return with_evaluation(config, reward_models=REWARD_MODELS)
+
+
+def pretraining_mix(config: ConfigDict) -> dict:
+    """Returns the text beside the answers: 27.8 times its mean loss, on eight times as many rows as answers."""
+    return {
+        "coefficient": by_scale(config.scale, {"tiny": 2.0}, paper=27.8),
+        "batch_size": by_scale(config.scale, {"tiny": 8, "small": 64}, paper=512),
+        "sources": sources_of(config).pretraining,
+    }
+
+
+def add_instructgpt(config: ConfigDict, name: str, mix: dict) -> None:
+    """Adds PPO as InstructGPT has it (its section 3.5 and appendix C.4); what it does not state is V5's."""
+    scale = config.scale
+    add_ppo(
+        config,
+        name,
+        policy="sft",
+        reward_models=dict.fromkeys(REWARD_MODELS, "ranked_reward"),
+        reward={"function": "llama2_jax.pipeline.reward_models.single_reward", "arguments": {}},
+        iterations=by_scale(scale, {"tiny": 16, "small": 100}, paper=500),  # 256,000 episodes
+        kl_coefficient=by_scale(scale, {"tiny": 0.05}, paper=0.02),  # in tiny as V5's
+        pretraining_mix=mix,
+        ema_decay=by_scale(scale, {"tiny": 0.9}, paper=0.992),  # in tiny a policy takes some fifty steps in all
+        warmup_steps=by_scale(scale, {"tiny": 8}, paper=10),  # iterations, the first at a tenth of the peak
+        critic_learning_rate=by_scale(scale, {"tiny": 1e-3, "small": 1e-5}, paper=9e-6),
+        heed_general_reward=False,  # nothing watches over it
+    )
+
+
+def add_text_loss(config: ConfigDict) -> None:
+    """Adds what each version, and the model that all come from, still knows of the text that pretraining held out."""
+    versions = {"pretrain": "pretrain", **dict(config.versions)}
+    add_stage(config, "text_loss", {
+        "run": "llama2_jax.stages.text_loss",
+        "role": "text_loss",
+        "inputs": {"tokenizer": "tokenizer", "models": tuple(versions.values())},
+        "versions": tuple(versions),
+        "sources": sources_of(config).pretraining,
+        "length": row_length(config),
+        "batch_size": 8,
+        "held_out_batches": 32,
+    })  # fmt: skip
