@@ -48,6 +48,9 @@ CAPS = {
     "held_out_batches": 2,
     "max_characters": 2_000_000,  # of the text that the tokenizer learns from
     "generation_rows": 16,
+    "tasks": 32,  # that a teacher writes
+    "calls_per_round": 4,
+    "most_calls": 8,
     "scoring_tokens": 1024,
 }
 # Where 0 is all: documents of a benchmark, word problems, prompts about a group.

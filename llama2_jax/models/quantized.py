@@ -8,6 +8,7 @@ head and the norms are few and sensitive. QLoRA (Dettmers et al. 2023) trains ad
 
 import dataclasses
 import functools
+import math
 import types
 from collections.abc import Mapping
 
@@ -26,7 +27,7 @@ class Quantization:
 
     Attributes:
       bits: 8 or 4.
-      group: how many inputs share a scale.
+      group: how many inputs share a scale; fewer, their greatest common divisor, where it does not divide the inputs.
     """
 
     bits: int
@@ -78,12 +79,13 @@ def quantize(matrix: Float[Array, "*layers inputs outputs"], how: Quantization) 
     """Returns a matrix in few bits, each weight at most half a step from what it was, and a rounding of the scale.
 
     Raises:
-      ValueError: if the groups do not divide its inputs.
+      ValueError: if two values cannot share a byte, as there is an odd number of inputs.
     """
     *layers, inputs, outputs = matrix.shape
-    if inputs % how.group:
-        raise ValueError(f"a matrix of {inputs} inputs cannot be quantised in groups of {how.group}: they must divide")
-    grouped = matrix.astype(jnp.float32).reshape(*layers, inputs // how.group, how.group, outputs)
+    if how.bits == 4 and inputs % 2:
+        raise ValueError(f"a matrix of {inputs} inputs cannot be stored in 4 bits, two in a byte: the number is odd")
+    group = math.gcd(inputs, how.group)
+    grouped = matrix.astype(jnp.float32).reshape(*layers, inputs // group, group, outputs)
     levels = LEVELS[how.bits]
     scales = (jnp.max(jnp.abs(grouped), axis=-2) / levels).astype(jnp.bfloat16)
     step = scales.astype(jnp.float32)[..., None, :]

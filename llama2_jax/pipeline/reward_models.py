@@ -112,7 +112,7 @@ def single_reward(rows: Sequence[Mapping], helpfulness: Sequence[float], safety:
 def load_reward_models(
     inputs: Inputs, runtime: Runtime, reward: Reward, beside: AdapterConfig | None = None
 ) -> RewardModels:
-    """Loads the stage's inputs "helpfulness" and "safety", beside adapters as `as_frozen` leaves them: in less memory."""
+    """Loads the stage's inputs "helpfulness" and "safety", beside adapters as `as_frozen` leaves them."""
 
     def load(role: str) -> Params:
         params = load_model(inputs[role], runtime.mesh, "scalar").params

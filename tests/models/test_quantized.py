@@ -95,9 +95,15 @@ def test_a_weight_takes_four_and_a_half_bits():
     assert 8 * sum(leaf.nbytes for leaf in jax.tree.leaves(found)) == 4.5 * 4096 * 128
 
 
-def test_groups_that_do_not_divide_and_unknown_names():
-    with pytest.raises(ValueError, match="a matrix of 48 inputs cannot be quantised in groups of 32"):
-        quantize(jnp.ones((48, 2)), Quantization(8))
+def test_groups_are_smaller_where_they_do_not_divide():
+    matrix = jnp.asarray(np.random.default_rng(4).normal(size=(48, 3)), jnp.float32)
+    found, wanted = (quantize(matrix, Quantization(8, group)) for group in (32, 16))
+    jax.tree.map(np.testing.assert_array_equal, found, wanted)
+
+
+def test_an_odd_number_of_inputs_and_unknown_names():
+    with pytest.raises(ValueError, match="a matrix of 47 inputs cannot be stored in 4 bits, two in a byte"):
+        quantize(jnp.ones((47, 2)), Quantization(4))
     with pytest.raises(ValueError, match="quantize='int3': choose one of int8, int4"):
         quantization("int3")
     with pytest.raises(ValueError, match="quantize='int3'"):
