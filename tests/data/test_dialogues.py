@@ -174,16 +174,16 @@ def conversation(*sizes, system=""):
 def test_long_conversations_are_split_before_turns_of_the_user(chat_format, system, monkeypatch):
     monkeypatch.setattr(Letters, "chat_format", chat_format)
     messages = conversation(5, 9, 3, 80, 1, 2, system=system)
-    length = 250 if chat_format is VICUNA else 120
-    parts = split_dialogue(Letters(), messages, length)
     first = 1 if system else 0
+    # All but the pair of 160 letters fit, which does not by itself.
+    length = len(encode_dialogue(Letters(), [*messages[:first], *messages[first + 6 : first + 8]])) - 1
+    parts = split_dialogue(Letters(), messages, length)
     assert [message for part in parts for message in part[first:]] == messages[first:]
     for part in parts:
         assert part[:first] == messages[:first] and [one["role"] for one in part[first:]][::2] == ["user"] * (
             (len(part) - first) // 2
         )
     sizes = [len(encode_dialogue(Letters(), part)) for part in parts]
-    # The pair of 160 letters fits by itself in neither.
     assert sum(size > length for size in sizes) == 1 and len(parts) > 2
     # As long as they can be: the next pair would not fit.
     for part, following in itertools.pairwise(parts):

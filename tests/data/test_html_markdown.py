@@ -42,7 +42,8 @@ def test_what_a_page_shows_is_kept(html, markdown):
     ['<pre><div>python<button>Copy code</button></div><code class="hljs">', '<pre><code class="hljs language-python">'],
 )
 def test_code_keeps_its_white_space_and_its_language(begin):
-    html = f"<p>Like so:</p>{begin}for x in y:\n    if x &lt; 2:\n\n\n\n        <span>print</span>(x)\n</code></pre><p>Done.</p>"
+    code = "for x in y:\n    if x &lt; 2:\n\n\n\n        <span>print</span>(x)\n"
+    html = f"<p>Like so:</p>{begin}{code}</code></pre><p>Done.</p>"
     wanted = "Like so:\n\n```python\nfor x in y:\n    if x < 2:\n\n\n\n        print(x)\n```\n\nDone."
     assert html_to_markdown(html) == wanted
 

@@ -37,8 +37,8 @@ def test_what_has_no_answered_turn_or_imitates_a_speaker_is_left_out(messages):
         ("こんにちは、元気ですか", False),
         ("Привет, как дела?", False),
         (
-            "Die Hauptstadt ist eine sehr große Stadt, und dort wohnen viele Menschen, deren Namen wir heute leider nicht "
-            "mehr alle wissen oder kennen, obwohl manche davon",
+            "Die Hauptstadt ist eine sehr große Stadt, und dort wohnen viele Menschen, deren Namen wir heute "
+            "leider nicht mehr alle wissen oder kennen, obwohl manche davon",
             False,
         ),
         ("```\nпривет = 1\n```\nWhat does this code print?", True),
