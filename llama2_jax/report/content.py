@@ -110,6 +110,7 @@ def build_report(stages: Sequence[FinishedStage], seed: int, model: ModelConfig)
         "rejection_sampling": rows("rejection_sampling", _rejection_sampling),
         "ppo": rows("ppo", _ppo),
         "dpo": rows("dpo", _dpo),
+        "checkpoint_choices": rows("checkpoint_choice", lambda stage: dict(stage.results)),
         "training": [
             _training(stage)
             for stage in stages

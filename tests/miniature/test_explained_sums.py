@@ -3,7 +3,7 @@
 import pytest
 
 from llama2_jax.miniature.explained_sums import COLLECTIONS, traces
-from llama2_jax.miniature.tool_sums import LARGEST_TOTAL, parse, questions, right_sums
+from llama2_jax.miniature.tool_sums import LARGEST_TOTAL, Sum, parse, questions, right_sums
 from llama2_jax.miniature.words import NUMBERS
 
 
@@ -24,9 +24,8 @@ def test_the_stronger_teacher_is_right_and_says_every_step():
     for one in records:
         asked = parse(one["messages"][0]["content"])
         first, second, last = one["messages"][1]["content"].rstrip(".").split(". ")
-        assert first.lower() == (
-            f"{NUMBERS[asked.numbers[0]]} {asked.operations[0]} {NUMBERS[asked.numbers[1]]} is {NUMBERS[asked.totals[1]]}"
-        )
+        begins = Sum(asked.numbers[:2], asked.operations[:1]).term
+        assert first.lower() == f"{begins} is {NUMBERS[asked.totals[1]]}"
         assert second.lower().startswith(NUMBERS[asked.totals[1]]) and last.startswith("The answer is")
     assert {one["category"] for one in records} == set(COLLECTIONS)
 
