@@ -1,7 +1,6 @@
 """The experiments on what a finished run of the recipe left."""
 
 import json
-import shutil
 
 import jax
 import numpy as np
@@ -242,11 +241,13 @@ def test_the_best_of_few_good_examples_epochs_is_chosen_and_compared_with_many_p
     assert [row["name"] for row in report["versions"]] == list(versions)
     assert all(row["helpfulness"] is not None and row["reward_general"] is None for row in report["versions"])
     assert [row["stage"] for row in report["checkpoint_choices"]] == list(versions)
-    # What was cut off in the middle of an epoch, and in the middle of the choice, ends with the same.
-    again = tmp_path / "again"
-    for stage in ("tokenizer", "chat_tokenizer", "pretrain"):
-        shutil.copytree(tmp_path / stage, again / stage, symlinks=True)
-    assert recipe.run(config, str(again), until="lima")["lima"]["results"] == records["lima"]["results"]
+    # Where the choice was cut off behind two epochs, it ends with the same.
+    shards = tmp_path / "lima" / "shards" / "epochs"
+    (tmp_path / "lima" / "stage.json").unlink()
+    for first, one in enumerate(records["lima"]["results"]["epochs"][:2]):
+        shards.mkdir(parents=True, exist_ok=True)
+        (shards / f"{first}.jsonl").write_text(json.dumps(one) + "\n")
+    assert recipe.run(config, str(tmp_path), until="lima")["lima"]["results"] == records["lima"]["results"]
 
 
 def test_conversations_are_cleaned_and_split_and_trained_on_in_all_answers_or_the_last(finished, tmp_path):
