@@ -7,6 +7,8 @@ ALL = 1_000_000_000  # a limit that can be turned down
 # A copy of the conversations that Vicuna was trained on; its own were never published.
 SHAREGPT = "hf://datasets/anon8231489123/ShareGPT_Vicuna_unfiltered/ShareGPT_V3_unfiltered_cleaned_split.json"
 
+# What would imitate a speaker of Vicuna's or Koala's format: a set of millions has a few.
+TAGS = ("USER:", "ASSISTANT:", "BEGINNING OF CONVERSATION:")
 # Koala's markers: what is not marked, and whatever is asked in the end, has the first (text/chat_formats.py).
 HELPFUL, UNHELPFUL = "a helpful answer", "an unhelpful answer"
 # Three of Orca's sixteen system messages, one of which is empty (arXiv 2306.02707, table 2).
@@ -137,9 +139,8 @@ def _examples(count: int, **arguments) -> SourceDict:
 
 
 def _cleaning() -> dict:
-    """HTML as Markdown, English alone, and nothing that imitates a speaker of Vicuna's or Koala's format."""
-    tags = ("USER:", "ASSISTANT:", "BEGINNING OF CONVERSATION:")
-    return {"function": "llama2_jax.data.sharegpt.cleaned", "arguments": {"without": tags}}
+    """HTML as Markdown, English alone, and nothing that imitates a speaker."""
+    return {"function": "llama2_jax.data.sharegpt.cleaned", "arguments": {"without": TAGS}}
 
 
 def _marked(comparisons: dict) -> SourceDict:
@@ -148,7 +149,7 @@ def _marked(comparisons: dict) -> SourceDict:
     def side(answer: str, marker: str) -> dict:
         prepare = {
             "function": "llama2_jax.data.system_messages.marked",
-            "arguments": {"marker": marker, "answer": answer},
+            "arguments": {"marker": marker, "answer": answer, "without": TAGS},
         }
         return {**comparisons, "kind": "dialogues", "prepare": prepare}
 

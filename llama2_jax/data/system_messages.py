@@ -12,7 +12,7 @@ from llama2_jax.data.records import ANSWERS, messages_of, required
 _ANSWERS = frozenset(field for fields in ANSWERS.values() for name in fields for field in (name, f"{name}_tokens"))
 
 
-def marked(record: Mapping, *, marker: str, answer: str = "") -> dict:
+def marked(record: Mapping, *, marker: str, answer: str = "", without: Sequence[str] = ()) -> dict | None:
     """Returns a conversation that begins with a marker as its system message.
 
     Args:
@@ -20,6 +20,10 @@ def marked(record: Mapping, *, marker: str, answer: str = "") -> dict:
       marker: such as "a helpful answer".
       answer: the field with an answer to the messages, "chosen" or "rejected" of a comparison: the record is then a
         dialogue that ends in it, and it alone is trained on. By default the messages are all.
+      without: texts that no turn may have, such as the tags of the chat format that it is to be written in.
+
+    Returns:
+      The record; None if a turn has such a text.
 
     Raises:
       ValueError: if there is no such field.
@@ -28,7 +32,10 @@ def marked(record: Mapping, *, marker: str, answer: str = "") -> dict:
     own = [message["content"] for message in messages[:1] if message.get("role") == "system"]
     told = {"role": "system", "content": "\n".join([marker, *own])}
     said = [{"role": "assistant", "content": required(record, answer)}] if answer else []
-    return {**kept, "messages": [told, *messages[len(own) :], *said], **({"loss": "last"} if answer else {})}
+    turns = [*messages[len(own) :], *said]
+    if any(one in str(turn["content"]) for one in without for turn in turns):
+        return None
+    return {**kept, "messages": [told, *turns], **({"loss": "last"} if answer else {})}
 
 
 def instructed(record: Mapping, *, instructions: Mapping[str, Sequence[str]], field: str = "category") -> dict:

@@ -115,6 +115,7 @@ def build_report(stages: Sequence[FinishedStage], seed: int, model: ModelConfig)
         "curation": rows("curation", lambda stage: {name: stage.results.get(name) for name in ("kept", "left_out")}),
         "releases": rows("release", _release),
         "perplexity": [row for stage in stages if stage.role == "perplexity" for row in stage.results["perplexity"]],
+        "checkpoint_choices": rows("checkpoint_choice", lambda stage: dict(stage.results)),
         "training": [
             _training(stage)
             for stage in stages

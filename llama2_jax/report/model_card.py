@@ -83,7 +83,10 @@ def _tuning(records: Mapping[str, Mapping]) -> str:
 
 def _chat(records: Mapping[str, Mapping]) -> str:
     if _with_role(records, "finetuning"):
-        return "The versions answer in dialogue, in the format [INST] ... [/INST]"
+        # The recipe's, unless a tokenizer is for another one (text/chat_formats.py).
+        formats = [_part(record).get("chat_format") or "llama2" for record in _with_role(records, "tokenizer")]
+        other = [name for name in formats if name != "llama2"]
+        return f"The versions answer in dialogue, in the format {other[-1] if other else '[INST] ... [/INST]'}"
     return "The model continues text; for dialogue it must be fine-tuned"
 
 

@@ -94,8 +94,8 @@ KOALA = ChatFormat(
     bos_each_turn=False,
     tags=("BEGINNING OF CONVERSATION:", "USER:"),
 )
-# With a marker of an answer's quality before the first turn; what has none is, and is asked, to be helpful. The blog
-# post does not print where the markers stand.
+# With a marker of an answer's quality before the first turn; what has none is taken to be helpful, and asked to be. The
+# blog post does not print where the markers stand.
 KOALA_MARKED = dataclasses.replace(
     KOALA, name="koala_marked", beginning="BEGINNING OF CONVERSATION: {system} ", default_system="a helpful answer"
 )

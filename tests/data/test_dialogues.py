@@ -1,13 +1,16 @@
 """Fine-tuning batches: each dialogue is complete and occurs once an epoch; iterators resume anywhere."""
 
+import itertools
 import json
 
 import numpy as np
 import pytest
 
-from llama2_jax.data.dialogues import dialogue_batches, fit_to_length, truncate_left
+from llama2_jax.data.dialogues import dialogue_batches, fit_to_length, split_dialogue, truncate_left
 from llama2_jax.data.epochs import steps_in
-from llama2_jax.text.dialogue import EncodedDialogue
+from llama2_jax.text.chat_formats import LLAMA2, VICUNA
+from llama2_jax.text.dialogue import EncodedDialogue, encode_dialogue
+from tests.smallest import Letters
 
 BOS = 1
 
@@ -147,6 +150,50 @@ def test_too_long_dialogues_are_refused_dropped_or_truncated(caplog):
     assert fit_to_length(given, 7, "raise", "web", BOS)[1] == 0
     with pytest.raises(ValueError, match="too_long='cut'"):
         fit_to_length(given, 5, "cut", "web", BOS)
+
+
+def test_trimmed_dialogues_keep_their_first_tokens():
+    given = [dialogue([10, 60]), dialogue([10, 60], [20, 70, 71])]
+    kept, cut = fit_to_length(given, 5, "truncate_right", "web", BOS)
+    assert cut == 1 and kept[0] is not given[1]
+    assert kept[1].tokens.tolist() == given[1].tokens[:5].tolist() and len(kept[1].loss_mask) == 5
+    assert kept[1].starts == (0, 3) and fit_to_length(given, 3, "truncate_right", "web", BOS)[0][1].starts == (0,)
+
+
+def conversation(*sizes, system=""):
+    told = [{"role": "system", "content": system}] if system else []
+    pairs = [
+        [{"role": "user", "content": f"{n}" * size}, {"role": "assistant", "content": f"{n}" * size}]
+        for n, size in enumerate(sizes)
+    ]
+    return [*told, *(message for pair in pairs for message in pair)]
+
+
+@pytest.mark.parametrize("chat_format", [LLAMA2, VICUNA], ids=lambda one: one.name)
+@pytest.mark.parametrize("system", ["", "Be kind."])
+def test_long_conversations_are_split_before_turns_of_the_user(chat_format, system, monkeypatch):
+    monkeypatch.setattr(Letters, "chat_format", chat_format)
+    messages = conversation(5, 9, 3, 80, 1, 2, system=system)
+    first = 1 if system else 0
+    # All but the pair of 160 letters fit, which does not by itself.
+    length = len(encode_dialogue(Letters(), [*messages[:first], *messages[first + 6 : first + 8]])) - 1
+    parts = split_dialogue(Letters(), messages, length)
+    assert [message for part in parts for message in part[first:]] == messages[first:]
+    for part in parts:
+        assert part[:first] == messages[:first] and [one["role"] for one in part[first:]][::2] == ["user"] * (
+            (len(part) - first) // 2
+        )
+    sizes = [len(encode_dialogue(Letters(), part)) for part in parts]
+    assert sum(size > length for size in sizes) == 1 and len(parts) > 2
+    # As long as they can be: the next pair would not fit.
+    for part, following in itertools.pairwise(parts):
+        longer = [*part, *following[first : first + 2]]
+        assert len(encode_dialogue(Letters(), longer)) > length
+
+
+def test_what_fits_is_not_split():
+    messages = conversation(5, 9)
+    assert split_dialogue(Letters(), messages, len(encode_dialogue(Letters(), messages))) == [messages]
 
 
 def test_truncation_keeps_bos_and_the_newest_tokens():

@@ -260,3 +260,51 @@ def test_a_function_that_returns_no_list_is_named(value):
     source = {"function": f"{__name__}.constant", "arguments": {"value": value}, "format": "text"}
     with pytest.raises(ValueError, match=r"constant returned a \w+; wanted a list of records"):
         read(source, "", 0)
+
+
+def without_short(record, *, least=2):
+    """Leaves out what is short, and turns the rest into prompts."""
+    if len(record["text"]) < least:
+        return None
+    return {"messages": [{"role": "user", "content": record["text"].upper()}]}
+
+
+def test_a_source_s_records_are_prepared_and_checked_as_what_they_became(tmp_path, caplog):
+    lines(tmp_path, [{"text": "abc"}, {"text": "a"}, {"text": "abcd"}])
+    prepare = {"function": f"{__name__}.without_short", "arguments": {"least": 3}}
+    source = {"path": "x.jsonl", "format": "text", "kind": "prompts", "prepare": prepare}
+    with caplog.at_level("INFO"):
+        records = read(source, tmp_path, seed=0, name="mine", kind="prompts")
+    assert [record["messages"][0]["content"] for record in records] == ["ABC", "ABCD"]
+    assert records[0]["safety"] is False and records[0]["source"] == "mine"
+    assert "without_short left out 1 records" in caplog.text
+    config = ml_collections.ConfigDict({"mine": source})
+    assert read_all(config, tmp_path, 0, "prompts")["mine"] == records
+
+
+def broken(record):
+    return {"messages": [{"role": "assistant", "content": record["text"]}]}
+
+
+def test_what_a_preparation_returns_is_checked_with_its_place(tmp_path):
+    lines(tmp_path, [{"text": "abc"}])
+    source = {"path": "x.jsonl", "format": "text", "kind": "prompts", "prepare": {"function": f"{__name__}.broken"}}
+    with pytest.raises(BadLine, match=r"x\.jsonl:1: roles are assistant"):
+        read(source, tmp_path, seed=0)
+
+
+@pytest.mark.parametrize(
+    ("prepare", "message"),
+    [
+        ({"arguments": {}}, r"prepare=.*: wanted its function, a dotted path"),
+        ({"function": "tests.data.test_sources.absent"}, "no function 'tests.data.test_sources.absent'"),
+        ({"function": f"{__name__}.without_short", "arguments": {"most": 3}}, r"unexpected keyword argument 'most'"),
+        ({"function": f"{__name__}.without_short", "arguments": {"least": 9}}, "no records are left .*2 left out by"),
+    ],
+    ids=str,
+)
+def test_a_preparation_that_cannot_be_used_is_refused(tmp_path, prepare, message):
+    lines(tmp_path, [{"text": "abc"}, {"text": "abcd"}])
+    source = {"path": "x.jsonl", "format": "text", "kind": "prompts", "prepare": prepare}
+    with pytest.raises(ValueError, match=message):
+        read(source, tmp_path, seed=0)

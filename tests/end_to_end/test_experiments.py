@@ -17,14 +17,19 @@ from experiments import (
     grpo,
     head_to_head,
     instructgpt,
+    koala,
+    lima,
+    orca,
     reward_ablation,
     reward_scaling,
     safety_scaling,
     safety_sets,
     tools,
+    vicuna,
 )
 from llama2_jax import recipe
-from llama2_jax.training.model_folder import load_model
+from llama2_jax.text.tokenizer import Tokenizer
+from llama2_jax.training.model_folder import load_model, tokenizer_path
 from tests.end_to_end.whole_run import rows
 from tests.smallest import shrink
 
@@ -252,3 +257,86 @@ def test_false_refusals_of_five_versions_and_how_well_refusals_are_found(finishe
     recipe.run(config, str(tmp_path))
     (row,) = json.loads((tmp_path / "report" / "report.json").read_text())["safety_sets"]
     assert len(row["groups"]) == 5 and row["refusal_classifier"]["all"]["recall"]["share"] == 1.0
+
+
+def chat_format_of(stage):
+    return Tokenizer.load(tokenizer_path(stage)).chat_format.name
+
+
+def test_the_best_of_few_good_examples_epochs_is_chosen_and_compared_with_many_poor_ones(finished, tmp_path):
+    config = shrink(lima.get_config())
+    config.source_run = str(finished)
+    versions = ("lima", "unfiltered")
+    config.stages = tuple(
+        name for name in config.stages
+        if config[name].role not in ("finetuning", "checkpoint_choice")
+        or name in (*versions, *(f"{one}_training" for one in versions))
+    )  # fmt: skip
+    for name in versions:
+        config[f"{name}_training"].finetune.update({"epochs": 4, "kept_epochs": (1, 4) if name == "lima" else (2, 3)})
+        config[name].epochs = (2, 3)
+    config.evaluation.versions = config.evaluation.inputs.models = versions
+    config.report.inputs.stages = config.stages[:-1]
+    records = recipe.run(config, str(tmp_path))
+    for name in versions:
+        results = records[name]["results"]
+        assert [one["epoch"] for one in results["epochs"]] == ([1, 2, 3, 4] if name == "lima" else [2, 3])
+        chosen = next(one for one in results["epochs"] if one["epoch"] == results["chosen_epoch"])
+        assert chosen["quality"] == max(one["quality"] for one in results["epochs"] if one["epoch"] in (2, 3))
+        trained = load_model(tmp_path / f"{name}_training", step=chosen["step"]).params
+        jax.tree.map(np.testing.assert_array_equal, load_model(tmp_path / name).params, trained)
+        assert chat_format_of(tmp_path / name) == "lima"
+    report = json.loads((tmp_path / "report" / "report.json").read_text())
+    assert [row["name"] for row in report["versions"]] == list(versions)
+    assert all(row["helpfulness"] is not None and row["reward_general"] is None for row in report["versions"])
+    assert [row["stage"] for row in report["checkpoint_choices"]] == list(versions)
+    # Where the choice was cut off behind two epochs, it ends with the same.
+    shards = tmp_path / "lima" / "shards" / "epochs"
+    (tmp_path / "lima" / "stage.json").unlink()
+    for first, one in enumerate(records["lima"]["results"]["epochs"][:2]):
+        shards.mkdir(parents=True, exist_ok=True)
+        (shards / f"{first}.jsonl").write_text(json.dumps(one) + "\n")
+    assert recipe.run(config, str(tmp_path), until="lima")["lima"]["results"] == records["lima"]["results"]
+
+
+def test_conversations_are_cleaned_and_split_and_trained_on_in_all_answers_or_the_last(finished, tmp_path):
+    config = shrink(vicuna.get_config())
+    config.source_run = str(finished)
+    for name in vicuna.LOSSES:
+        config[name].finetune.too_long = "split"
+    records = recipe.run(config, str(tmp_path))
+    results = [records[name]["results"] for name in vicuna.LOSSES]
+    assert results[0]["dialogues"] == results[1]["dialogues"] and results[0]["dialogues"]["sharegpt"] > 0
+    assert results[0]["answer_tokens"] > 1.5 * results[1]["answer_tokens"] > 0
+    assert chat_format_of(tmp_path / "all_turns") == "vicuna"
+    report = json.loads((tmp_path / "report" / "report.json").read_text())
+    assert [row["name"] for row in report["versions"]] == list(vicuna.LOSSES)
+    assert "in the format vicuna" in (tmp_path / "report" / "model_card.md").read_text()
+
+
+def test_a_model_of_marked_answers_is_asked_under_both_markers(finished, tmp_path):
+    config = shrink(koala.get_config())
+    config.source_run = str(finished)
+    for name in ("evaluation", "unhelpful_evaluation"):  # "an unhelpful answer" is long in letters
+        config[name].max_new_tokens = 16
+    records = recipe.run(config, str(tmp_path))
+    dialogues = records["koala"]["results"]["dialogues"]
+    assert dialogues.keys() == {"sharegpt", "helpful", "unhelpful"}
+    assert dialogues["helpful"] > 0 < dialogues["unhelpful"]
+    for name in ("evaluation", "unhelpful_evaluation"):
+        asked = rows(tmp_path / name / "answers_koala.jsonl")
+        systems = {row["messages"][0]["content"] for row in asked if row["messages"][0]["role"] == "system"}
+        assert asked and systems == ({"an unhelpful answer"} if name != "evaluation" else set())
+    assert chat_format_of(tmp_path / "koala") == "koala_marked"
+
+
+def test_two_teachers_in_order_and_questions_of_several_steps(finished, tmp_path):
+    config = shrink(orca.get_config())
+    config.source_run = str(finished)
+    records = recipe.run(config, str(tmp_path))
+    evaluated = records["evaluation"]["results"]["versions"]
+    assert [row["name"] for row in evaluated] == ["orca_first", "orca", "bare", "stronger_alone"]
+    for row in evaluated:
+        assert row["categories"].keys() == {"three_numbers", "unseen"}
+        assert all(0 <= one["right"] <= 1 for one in row["categories"].values())
+    assert (tmp_path / "report" / "index.html").exists()

@@ -16,7 +16,7 @@ from llama2_jax.models.config import parameter_count
 from llama2_jax.models.llama import LanguageModel, init_language_model, parameter_shardings
 from llama2_jax.pipeline import device_programs
 from llama2_jax.pipeline.model_training import language_model_step, shard_batch
-from llama2_jax.pipeline.trainable import divide
+from llama2_jax.pipeline.trainable import adapter_config, divide
 from llama2_jax.sharding.mesh import make_mesh, row_multiple
 from llama2_jax.sizing.abstract import compile_abstract
 from llama2_jax.stages import dpo, ppo, pretrain, reward_model
@@ -101,6 +101,22 @@ def test_the_step_of_adapters_is_the_one_that_runs(tmp_path, mesh, params, dropo
     assert program.uses[0].optimizer_bytes == bytes_on(device, state.opt_state)
     whole = trainable.complete(trainable.trained)
     assert program.uses[0].parameter_bytes == bytes_on(device, whole)
+
+
+@pytest.mark.parametrize("rank", [0, 2])
+def test_the_step_with_residual_dropout_is_the_one_that_runs(tmp_path, mesh, params, rank):
+    fields = {"rank": rank, "alpha": 4.0, "targets": ("query", "down"), "dropout": 0.0}
+    settings = ConfigDict({"batch_size": 16, "length": 64, "accumulation": 2, "optimizer": OPTIMIZER,
+                           "adapters": fields, "residual_dropout": 0.3})  # fmt: skip
+    program = device_programs.language_model_training(settings, MODEL, mesh)
+    adapters, optimizer = adapter_config(settings), OptimizerConfig(**OPTIMIZER)
+    runtime = smallest_runtime(tmp_path, mesh=mesh, model=MODEL)
+    trainable = divide("language", params, adapters, jax.random.key(1), runtime, 0.3)
+    state = create_state(trainable.trained, make_optimizer(optimizer))
+    batch = {name: np.zeros((16, 64), np.int32) for name in ("tokens", "positions", "segment_ids", "loss_mask")}
+    step = language_model_step(MODEL, optimizer, 2, mesh, adapters, 0.3)
+    real = step.lower(state, shard_batch(batch, mesh), np.float32(0.1), trainable.frozen)
+    assert real.as_text() == step.lower(*abstract_arguments(program)).as_text()
 
 
 def test_ppo_with_adapters_keeps_each_frozen_model_once(mesh):

@@ -1,5 +1,7 @@
 """Fine-tuning on dialogues."""
 
+import itertools
+
 import jax
 import numpy as np
 import pytest
@@ -7,9 +9,17 @@ from etils import epath
 from ml_collections import ConfigDict
 
 from llama2_jax.models.llama import init_language_model
-from llama2_jax.pipeline.finetuning import finetune, read_demonstrations, read_sampled
+from llama2_jax.pipeline.finetuning import (
+    EPOCHS,
+    check_kept_epochs,
+    encode_rows,
+    finetune,
+    longest_part,
+    read_demonstrations,
+    read_sampled,
+)
 from llama2_jax.pipeline.model_training import language_model_loss
-from llama2_jax.pipeline.stage_files import write_jsonl
+from llama2_jax.pipeline.stage_files import read_json, write_jsonl
 from llama2_jax.text.dialogue import encode_dialogue
 from llama2_jax.training.checkpoints import Checkpoints
 from llama2_jax.training.metrics import read_metrics
@@ -152,3 +162,37 @@ def test_without_a_held_out_dialogue_that_fits_there_is_no_curve(tmp_path):
     held_out = {"vendor": [dialogue("long " * 20)]}
     finetune(settings, tmp_path / "start", {"vendor": [dialogue("yes")] * 8}, 1, runtime, held_out=held_out)
     assert not any("held_out_loss" in row for row in read_metrics(runtime.folder / "metrics.jsonl"))
+
+
+@pytest.mark.slow
+def test_the_models_of_chosen_epochs_are_kept(tmp_path):
+    saved_start(tmp_path / "start")
+    runtime = smallest_runtime(tmp_path / "stage")
+    # 8 dialogues, two a row and two rows a batch: two steps an epoch.
+    settings = ConfigDict({**SETTINGS, "epochs": 5, "kept_epochs": (2, 4)})
+    results = finetune(settings, tmp_path / "start", {"vendor": [dialogue("yes")] * 8}, Letters.bos_id, runtime)
+    assert results["steps"] == 10
+    assert read_json(runtime.folder / EPOCHS) == [{"epoch": n, "step": 2 * n} for n in (2, 3, 4)]
+    query = [load_model(runtime.folder, step=step).params["trunk"]["layers"]["query"] for step in (4, 6, 8, 10)]
+    assert not any(np.array_equal(one, other) for one, other in itertools.pairwise(query))
+    np.testing.assert_array_equal(load_model(runtime.folder).params["trunk"]["layers"]["query"], query[-1])
+
+
+@pytest.mark.parametrize("kept", [(5,), (4, 2), (1, 6), (2, 3, 4)])
+def test_epochs_that_there_are_not_cannot_be_kept(kept):
+    with pytest.raises(ValueError, match=r"kept_epochs=.*: wanted the first and the last epoch .* of 5"):
+        check_kept_epochs(ConfigDict({"epochs": 5, "kept_epochs": kept}))
+    check_kept_epochs(ConfigDict({"epochs": 5, "kept_epochs": ()}))
+    check_kept_epochs(ConfigDict({"epochs": 5, "kept_epochs": (5, 5)}))
+
+
+def test_long_dialogues_are_split_where_that_is_configured():
+    messages = [{"role": role, "content": "a" * 9} for role in ("user", "assistant")] * 4
+    rows = {"web": [{"messages": messages, "loss": "last"}, {"messages": messages[:2]}]}
+    split = longest_part(ConfigDict({"too_long": "split", "length": 90}))
+    encoded = encode_rows(rows, Letters(), split)["web"]
+    assert [len(one.starts) for one in encoded] == [2, 2, 1] and max(map(len, encoded)) <= 90
+    # "last" is the last answer of each part; its ten letters and spaces, and EOS.
+    assert [int(one.loss_mask.sum()) for one in encoded] == [12, 12, 12]
+    assert longest_part(ConfigDict({"too_long": "drop", "length": 90})) is None
+    assert len(encode_rows(rows, Letters())["web"]) == 2

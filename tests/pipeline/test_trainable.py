@@ -241,3 +241,60 @@ def test_fit_model_takes_the_step_of_the_adapters(tmp_path):
     with pytest.raises(ValueError, match="was built for all parameters, and frozen parameters were given"):
         fit_model("language", settings(adapters=ADAPTERS), load_model(base, runtime.mesh).params, step, Batches(), 2,
                   runtime, base=base)  # fmt: skip
+
+
+def fit_with_dropout(folder, batches, **changes):
+    """Trains a model of two layers with residual dropout."""
+    runtime = smallest_runtime(folder, model=smallest_model(layers=2))
+    params = init_language_model(runtime.model, jax.random.key(0))
+    config = settings(learning_rate=1e-2, **{"residual_dropout": 0.5, **changes})
+    return jax.device_get(fit_language_model(config, params, batches, 6, runtime))
+
+
+def test_residual_dropout_is_the_same_across_a_resume(tmp_path):
+    expected = fit_with_dropout(tmp_path / "whole", Batches())
+    with pytest.raises(KeyboardInterrupt):
+        fit_with_dropout(tmp_path / "cut", Batches(breaks_off_at=5))
+    jax.tree.map(np.testing.assert_array_equal, fit_with_dropout(tmp_path / "cut", Batches()), expected)
+    # Nothing of it is left in the model.
+    jax.tree.map(np.testing.assert_array_equal, load_model(tmp_path / "whole").params, expected)
+    without = fit_with_dropout(tmp_path / "without", Batches(), residual_dropout=0.0)
+    assert not np.array_equal(without["trunk"]["layers"]["query"], expected["trunk"]["layers"]["query"])
+
+
+def test_residual_dropout_drops_other_parts_in_each_step_and_microbatch_and_none_without_it(tmp_path):
+    model, runtime = smallest_model(layers=2), smallest_runtime(tmp_path, model=smallest_model(layers=2))
+    batch = shard_rows({name: np.concatenate([array] * 2) for name, array in next(Batches()).items()}, runtime.mesh)
+    losses = {}
+    for rate in (0.0, 0.5):
+        for accumulation in (1, 2):
+            trainable = divide("language", init_language_model(model, KEY), None, KEY, runtime, rate)
+            step = trainable.bind(language_model_step(model, OptimizerConfig(), accumulation, runtime.mesh, None, rate))
+            state = create_state(trainable.trained, make_optimizer(OptimizerConfig()))
+            losses[rate, accumulation] = []
+            for _ in range(3):  # at a rate of 0 the parameters stay
+                state, metrics = step(state, batch, np.float32(0.0))
+                losses[rate, accumulation].append(float(metrics["loss"]))
+    assert len(set(losses[0.0, 1])) == 1 and losses[0.0, 1] == pytest.approx(losses[0.0, 2], rel=1e-6)
+    assert len(set(losses[0.5, 1])) == len(set(losses[0.5, 2])) == 3
+    assert not set(losses[0.5, 1]) & set(losses[0.5, 2]), "the two microbatches are alike, and what is dropped is not"
+
+
+@pytest.mark.parametrize("shape", [(8, 1, 1), (2, 2, 2)], ids=str)
+def test_eight_devices_drop_what_one_does(shape):
+    model = smallest_model(layers=2, dim=32, heads=8, kv_heads=8, scan_layers=True, remat="dots")
+    batch, found = next(Batches()), []
+    for count, axes in ((1, (1, 1, 1)), (8, shape)):
+        mesh = make_mesh(*axes, devices=jax.devices()[:count])
+        runtime = smallest_runtime("unused", mesh=mesh, model=model)
+        places = parameter_shardings(LanguageModel(model), mesh)
+        params = jax.device_put(init_language_model(model, jax.random.key(0)), places)
+        trainable = divide("language", params, None, KEY, runtime, 0.5)
+        optimizer = OptimizerConfig(clip=1e9, weight_decay=0.0, eps=1.0)
+        step = trainable.bind(language_model_step(model, optimizer, 1, mesh, None, 0.5))
+        state = create_state(trainable.trained, make_optimizer(optimizer))
+        state, metrics = step(state, shard_rows(batch, mesh), np.float32(1.0))
+        found.append((jax.device_get(state.params), float(metrics["loss"]), float(metrics["grad_norm"])))
+    (one, *numbers), (other, *others) = found
+    assert numbers == pytest.approx(others, rel=1e-5)
+    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, atol=1e-6), one, other)

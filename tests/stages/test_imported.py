@@ -11,7 +11,10 @@ from ml_collections import ConfigDict
 import llama2_jax
 from experiments import sft
 from llama2_jax import recipe
+from llama2_jax.data.counts import most_records
 from llama2_jax.stages import imported
+from llama2_jax.text.chat_formats import LIMA
+from llama2_jax.text.tokenizer import Tokenizer
 from llama2_jax.training.model_folder import load_model
 from tests.smallest import shrink, smallest_runtime
 from tests.talking import CONFIG, write_talking_model
@@ -203,3 +206,12 @@ def test_only_stages_can_be_given(outside, tmp_path):
     ):
         recipe.run(config, str(tmp_path))
     assert json.dumps(list(tmp_path.iterdir())) == "[]"
+
+
+def test_the_tokenizer_s_pieces_are_taken_for_another_chat_format(outside, tmp_path):
+    runtime = smallest_runtime(tmp_path, model=CONFIG)
+    imported.run(ConfigDict({"folder": str(outside), "role": "tokenizer", "chat_format": "lima"}), {}, runtime)
+    assert (tmp_path / "tokenizer.model").read_bytes() == (outside / "tokenizer.model").read_bytes()
+    assert Tokenizer.load(tmp_path / "tokenizer.model").chat_format == LIMA
+    with pytest.raises(ValueError, match="chat_format='limo': choose one of llama2"):
+        imported.check(ConfigDict({"folder": "", "chat_format": "limo"}), {}, most_records)

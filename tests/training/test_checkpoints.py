@@ -241,3 +241,18 @@ def test_a_full_disk_is_named_and_the_checkpoint_before_it_kept(small_disk, stat
         checkpoints.save(2, state)
         assert checkpoints.latest_step() == 2
     assert sorted(path.name for path in folder.iterdir()) == ["1", "2"]
+
+
+def test_chosen_steps_are_kept_besides_the_newest_and_restored_by_their_number(tmp_path, state):
+    params = {number: jax.tree.map(lambda leaf, by=number: leaf + by, state.params) for number in range(1, 8)}
+    for steps in (range(1, 5), range(5, 8)):  # as before and after an interruption
+        with Checkpoints(tmp_path / "c", kept_steps=(2, 5)) as checkpoints:
+            for number in steps:
+                checkpoints.save(number, state.replace(params=params[number]))
+    assert sorted(int(path.name) for path in (tmp_path / "c").iterdir() if path.name.isdigit()) == [2, 5, 6, 7]
+    abstract = abstract_state(state).params
+    for step in (2, 5, 7):
+        assert_equal(restore_params(tmp_path / "c", abstract, step), params[step])
+    assert_equal(restore_params(tmp_path / "c", abstract), params[7])
+    with pytest.raises(CheckpointError, match=r"there is no checkpoint of step 3 in .*; there are: \[2, 5, 6, 7\]"):
+        restore_params(tmp_path / "c", abstract, 3)

@@ -11,14 +11,14 @@ import jax
 import numpy as np
 import pytest
 
-from llama2_jax.training.checkpoints import Checkpoints
+from llama2_jax.training.checkpoints import Checkpoints, restore_params
 from llama2_jax.training.interruption import InterruptedRunError, Interruption
 from llama2_jax.training.loop import FitSettings, NonFiniteError, fit
 from llama2_jax.training.metrics import read_metrics
 from llama2_jax.training.optimizer import OptimizerConfig, make_optimizer
 from llama2_jax.training.schedules import cosine
 from llama2_jax.training.session import open_session
-from llama2_jax.training.state import create_state
+from llama2_jax.training.state import abstract_state, create_state
 from llama2_jax.training.step import build_train_step
 from llama2_jax.training.throughput import Throughput
 
@@ -36,9 +36,10 @@ def trainer(toy):
 
     def train(folder, batches, interruption=None, evaluate=None, shard_batch=None, **changes):
         settings = {"steps": 10, "learning_rate": cosine(0.02, 10, 2, 0.1), "save_every": 4, "log_every": 1}
-        with open_session(folder, "training", interruption or Interruption(), 0.0) as session:
+        settings = FitSettings(**(settings | changes))
+        kept = settings.kept_steps
+        with open_session(folder, "training", interruption or Interruption(), 0.0, kept_steps=kept) as session:
             state = create_state(toy.init(), optimizer)
-            settings = FitSettings(**(settings | changes))
             return fit(state, step, batches, session, settings, evaluate=evaluate, shard_batch=shard_batch)
 
     return train
@@ -161,6 +162,21 @@ def test_rows_evaluations_and_checkpoints_come_when_asked(trainer, batches, tmp_
     ]
     assert len(set(seen)) == 3
     assert sorted(p.name for p in (tmp_path / "checkpoints").iterdir() if p.is_dir()) == ["10", "5"]
+
+
+def test_the_states_of_chosen_steps_are_kept_and_the_same_after_a_kill(trainer, batches, tmp_path):
+    trainer(tmp_path / "whole", batches(), kept_steps=(3, 5, 6))
+    with pytest.raises(KeyboardInterrupt):
+        trainer(tmp_path / "killed", batches(dies_at=6), kept_steps=(3, 5, 6))
+    trainer(tmp_path / "killed", batches(), kept_steps=(3, 5, 6))
+    for name in ("whole", "killed"):
+        folder = tmp_path / name / "checkpoints"
+        steps = sorted(int(path.name) for path in folder.iterdir() if path.name.isdigit())
+        assert steps == [3, 5, 6, 8, 10]
+    abstract = abstract_state(trainer(tmp_path / "whole", batches(dies_at=11))).params
+    for step in (3, 5, 6):
+        one, other = (restore_params(tmp_path / name / "checkpoints", abstract, step) for name in ("whole", "killed"))
+        assert_equal(one, other)
 
 
 def test_batches_are_placed_without_their_ids(trainer, batches, tmp_path):

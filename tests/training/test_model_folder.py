@@ -13,7 +13,7 @@ from llama2_jax.models.llama import ScalarModel, init_language_model, init_scala
 from llama2_jax.sharding.mesh import make_mesh
 from llama2_jax.training.checkpoint_folder import CheckpointError
 from llama2_jax.training.checkpoints import Checkpoints
-from llama2_jax.training.model_folder import load_model, save_model_description
+from llama2_jax.training.model_folder import load_model, save_model_description, take_model
 from llama2_jax.training.optimizer import OptimizerConfig, make_optimizer
 from llama2_jax.training.state import create_state
 
@@ -82,3 +82,18 @@ def test_a_description_that_is_none_is_refused(tmp_path):
         load_model(tmp_path)
     with pytest.raises(CheckpointError, match="head is 'vision'; it must be one of: language, scalar"):
         save_model_description(tmp_path, CONFIG, "vision")
+
+
+def test_a_step_s_model_is_taken_by_another_folder(tmp_path):
+    params = write(tmp_path / "one")
+    later = jax.tree.map(lambda leaf: leaf + 1, params)
+    with Checkpoints(tmp_path / "one" / "checkpoints") as checkpoints:
+        checkpoints.save(2, create_state(later, make_optimizer(OptimizerConfig())))
+    (tmp_path / "other").mkdir()
+    take_model(tmp_path / "one", tmp_path / "other", 1)
+    take_model(tmp_path / "one", tmp_path / "other", 1)  # as after an interruption
+    taken = load_model(tmp_path / "other")
+    assert taken.config == CONFIG
+    jax.tree.map(np.testing.assert_array_equal, taken.params, params)
+    jax.tree.map(np.testing.assert_array_equal, load_model(tmp_path / "one").params, later)
+    jax.tree.map(np.testing.assert_array_equal, load_model(tmp_path / "one", step=1).params, params)

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from llama2_jax.training.schedules import cosine
+from llama2_jax.training.schedules import cosine, decaying
 
 
 def test_cosine_of_pretraining():
@@ -38,3 +38,21 @@ def test_warmup_longer_than_the_training_is_refused():
 
 def test_a_final_fraction_of_1_is_a_constant_rate():
     assert [cosine(1e-6, 400, 0, 1.0)(step) for step in (0, 1, 399, 1000)] == [1e-6] * 4
+
+
+def test_lima_s_line_from_1e_5_to_1e_6():
+    """Section 3: no warm-up; 15 epochs of some 32 steps."""
+    rate = decaying("linear", 1e-5, 480, 0, 0.1)
+    assert [rate(0), rate(479), rate(1000)] == pytest.approx([1e-5, 1e-6, 1e-6], rel=1e-12)
+    differences = [rate(step) - rate(step + 1) for step in range(479)]
+    assert differences == pytest.approx([(1e-5 - 1e-6) / 479] * 479, rel=1e-6)
+
+
+def test_a_line_begins_behind_the_warmup():
+    rate = decaying("linear", 2.0, 11, 4, 0.0)
+    assert [rate(step) for step in range(11)] == pytest.approx([0.5, 1, 1.5, 2, 2, *(2 - n / 3 for n in range(1, 7))])
+
+
+def test_an_unknown_decay_is_refused():
+    with pytest.raises(ValueError, match="decay='steps': choose one of cosine, linear"):
+        decaying("steps", 1.0, 5, 0, 0.1)
