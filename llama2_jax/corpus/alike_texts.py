@@ -2,6 +2,7 @@
 
 from array import array
 from collections import Counter
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -18,11 +19,12 @@ class DistinctTexts:
     that leaves a few.
     """
 
-    def __init__(self, most_alike: float):
-        """Begins without texts.
+    def __init__(self, most_alike: float, given: Iterable[str] = ()):
+        """Begins with some texts.
 
         Args:
           most_alike: the largest ROUGE-L F1, 0 to 1, that two texts may have; 1 leaves out exact repetitions alone.
+          given: texts that are there, however alike they are.
 
         Raises:
           ImportError: without the package rouge-score.
@@ -34,6 +36,8 @@ class DistinctTexts:
         self._sizes = array("l")
         # By word the texts that have it, and how often each does.
         self._index: dict[str, tuple[array, array]] = {}
+        for text in given:
+            self._put(text, Counter(self._words.tokenize(text)))
 
     def __len__(self) -> int:
         return len(self._texts)
@@ -43,6 +47,10 @@ class DistinctTexts:
         words = Counter(self._words.tokenize(text))
         if text in self._exact or self._alike(text, words):
             return False
+        self._put(text, words)
+        return True
+
+    def _put(self, text: str, words: Counter) -> None:
         for word, count in words.items():
             indices, counts = self._index.setdefault(word, (array("l"), array("l")))
             indices.append(len(self._texts))
@@ -50,7 +58,6 @@ class DistinctTexts:
         self._sizes.append(words.total())
         self._exact.add(text)
         self._texts.append(text)
-        return True
 
     def _alike(self, text: str, words: Counter) -> bool:
         if not self._texts:

@@ -42,9 +42,7 @@ def run(config: ConfigDict, inputs: Inputs, runtime: Runtime) -> dict:
     tokenizer = load_tokenizer(inputs)
     seeds = _seed_tasks(config, runtime)
     teacher, limits = _teacher(config, inputs, runtime, tokenizer), TaskLimits(**config.limits)
-    distinct = DistinctTexts(config.most_alike)
-    for seed in seeds:
-        distinct.add(seed.instruction)
+    distinct = DistinctTexts(config.most_alike, [seed.instruction for seed in seeds])
     kept, left_out, rounds, calls = [], Counter(), [], 0
     while len(kept) < config.tasks and calls < config.most_calls:
         count = min(config.calls_per_round, config.most_calls - calls)

@@ -36,6 +36,12 @@ def test_a_word_that_is_repeated_counts_as_often_as_both_have_it():
     assert not distinct.add("tree tree tree bird")
 
 
+def test_given_texts_are_there_however_alike():
+    distinct = DistinctTexts(0.7, ["name the first tree of all", "name the second tree of all"])
+    assert len(distinct) == 2
+    assert not distinct.add("name the second tree of them"), "0.83 with the second, 0.67 with the first"
+
+
 def test_texts_without_words_are_the_same_only_if_equal():
     distinct = DistinctTexts(0.7)
     assert [distinct.add(text) for text in ("???", "!!!", "???", "是什么", "是什么")] == [

@@ -29,7 +29,7 @@ def test_instructions(instruction, why):
 def test_other_limits():
     assert unfit(Task("Name one.", "", "An oak."), TaskLimits(fewest_words=2)) == ""
     assert unfit(Task("Name a tall tree.", "", "An oak."), TaskLimits(unwanted_words=("tree",))) == "unwanted word"
-    assert unfit(Task("Name a tall tree.", "", "An oak."), TaskLimits(most_words=3)) == "length"
+    assert unfit(Task("Name a tall tree.", "", "An oak."), TaskLimits(fewest_words=1, most_words=3)) == "length"
     assert unfit(Task("Name a tall tree.", "", " "), TaskLimits()) == "no output"
     with pytest.raises(ValueError, match="fewest_words=5, most_words=4: wanted 0 or more, the first not above the sec"):
         TaskLimits(fewest_words=5, most_words=4)

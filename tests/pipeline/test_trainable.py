@@ -201,7 +201,7 @@ def test_eight_devices_train_adapters_as_one_does(shape):
         state, metrics = step(create_state(moved, make_optimizer(optimizer)), shard_rows(batch, mesh), np.float32(1.0))
         found.append((jax.device_get(state.params), float(metrics["loss"]), float(metrics["grad_norm"])))
     (one, *numbers), (other, *others) = found
-    assert numbers == pytest.approx(others, rel=1e-5)
+    assert numbers == pytest.approx(others, rel=3e-5)  # float32 sums in another order
     jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, atol=1e-6), one, other)
 
 

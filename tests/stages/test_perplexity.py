@@ -13,9 +13,9 @@ from llama2_jax.stages import perplexity
 from llama2_jax.text.dialogue import encode_dialogue
 from tests.smallest import Letters, smallest_model, smallest_runtime
 
-MODEL = smallest_model(max_length=40)
+MODEL = smallest_model(max_length=64)
 PARAMS = {name: init_model(MODEL, "language", jax.random.key(seed)) for name, seed in (("one", 0), ("two", 1))}
-TURNS = (("a", "bcd"), ("ef", "g", "h", "ijk"), ("x" * 50, "y"))
+TURNS = (("a", "bcd"), ("ef", "g", "h", "ijk"), ("x" * 60, "y"))
 
 
 def dialogues(*, seed):

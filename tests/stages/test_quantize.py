@@ -56,7 +56,7 @@ def test_it_is_read_as_it_was_made(released):
     assert split["trunk"]["layers"]["gate"].values.sharding.shard_shape((1, 64, 64))[1:] == (32, 32)
     assert_same(jax.device_get(split), jax.device_get(wanted))
     assert results["quantized"] == form
-    assert results["bytes"] == sum(leaf.nbytes for leaf in jax.tree.leaves(wanted)) < results["bytes_before"] / 2
+    assert results["bytes"] == sum(leaf.nbytes for leaf in jax.tree.leaves(wanted)) < 0.7 * results["bytes_before"]
     # Rounding to steps of a group's largest weight over 127 or 7: a normal weight is off by 0.29 steps.
     low, high = {"int8": (0.002, 0.01), "int4": (0.05, 0.15)}[form]
     assert set(results["relative_error"]) == {"query", "key", "value", "output", "gate", "up", "down"}
