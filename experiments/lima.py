@@ -80,7 +80,7 @@ def settings(config: ConfigDict, kept_epochs: tuple[int, int]) -> dict:
     return {
         **finetuning_schedule(config, epochs=EPOCHS),
         # Rows, into which examples are packed: 32 of some 750 tokens fill 12 rows of 2,048; smaller models have 64.
-        "batch_size": by_scale(scale, {"tiny": 3, "70b": 12}, paper=24),
+        "batch_size": by_scale(scale, {"tiny": 1, "70b": 12}, paper=24),
         "length": by_scale(scale, {"tiny": context, "small": context}, paper=2048),
         "too_long": "truncate_right",  # "trimmed"
         "learning_rate": by_scale(scale, {"tiny": 1e-3, "small": 1e-4}, paper=1e-5),
