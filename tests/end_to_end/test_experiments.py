@@ -239,7 +239,7 @@ def test_the_best_of_few_good_examples_epochs_is_chosen_and_compared_with_many_p
         assert chat_format_of(tmp_path / name) == "lima"
     report = json.loads((tmp_path / "report" / "report.json").read_text())
     assert [row["name"] for row in report["versions"]] == list(versions)
-    assert all(row["helpfulness"] is not None and row["reward_general"] is None for row in report["versions"])
+    assert all(row["helpfulness"] is not None and "reward_general" not in row for row in report["versions"])
     assert [row["stage"] for row in report["checkpoint_choices"]] == list(versions)
     # Where the choice was cut off behind two epochs, it ends with the same.
     shards = tmp_path / "lima" / "shards" / "epochs"
