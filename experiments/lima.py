@@ -6,9 +6,9 @@ kept. The authors chose one between the 5th and the 10th by its answers to 50 he
 little of them; here a function that the config names does. The other versions change the quality, the diversity or the
 number of the examples, and nothing else. All of them answer the same prompts.
 
-Reaches (tiny, one seed): helpfulness 0.78 with 160 curated examples, 0.46 with as many unfiltered ones and 0.49 with four
-times as many. Four times as many curated ones reach 0.75 and make fewer violations, 0.21 and not 0.69; a quarter is too
-few steps to learn to chat, 0.08, and examples of one kind reach 0.51. Of 15 epochs the 10th has the best answers.
+Reaches (tiny, one seed): helpfulness 0.78 with 160 curated examples, 0.46 with as many unfiltered ones and 0.49 with
+four times as many. Four times as many curated ones reach 0.75 and make fewer violations, 0.21 and not 0.69; a quarter
+is too few steps to learn to chat, 0.08, and examples of one kind reach 0.51. The 10th epoch has the best answers.
 Costs (tiny): 9 minutes on 2 CPU cores that other work kept busy, after the run of rlhf_v5.
 Run: python -m llama2_jax.main --config=experiments/lima.py[:<scale>[,<data>]] --config.source_run=<workdir>
 """
