@@ -6,8 +6,10 @@ kept. The authors chose one between the 5th and the 10th by its answers to 50 he
 little of them; here a function that the config names does. The other versions change the quality, the diversity or the
 number of the examples, and nothing else. All of them answer the same prompts.
 
-Reaches (tiny): not measured yet.
-Costs (tiny): not measured yet, minutes on 2 CPU cores, after the run of rlhf_v5.
+Reaches (tiny, one seed): helpfulness 0.78 with 160 curated examples, 0.46 with as many unfiltered ones and 0.49 with
+four times as many. Four times as many curated ones reach 0.75 and make fewer violations, 0.21 and not 0.69; a quarter
+is too few steps to learn to chat, 0.08, and examples of one kind reach 0.51. The 10th epoch has the best answers.
+Costs (tiny): 9 minutes on 2 CPU cores that other work kept busy, after the run of rlhf_v5.
 Run: python -m llama2_jax.main --config=experiments/lima.py[:<scale>[,<data>]] --config.source_run=<workdir>
 """
 
@@ -80,7 +82,7 @@ def settings(config: ConfigDict, kept_epochs: tuple[int, int]) -> dict:
     return {
         **finetuning_schedule(config, epochs=EPOCHS),
         # Rows, into which examples are packed: 32 of some 750 tokens fill 12 rows of 2,048; smaller models have 64.
-        "batch_size": by_scale(scale, {"tiny": 3, "70b": 12}, paper=24),
+        "batch_size": by_scale(scale, {"tiny": 1, "70b": 12}, paper=24),
         "length": by_scale(scale, {"tiny": context, "small": context}, paper=2048),
         "too_long": "truncate_right",  # "trimmed"
         "learning_rate": by_scale(scale, {"tiny": 1e-3, "small": 1e-4}, paper=1e-5),

@@ -5,8 +5,9 @@ the sub-collection of a query, asks for the steps. `orca` learns from both teach
 questions without the steps, `stronger_alone` from the second set only. All are asked questions of several steps that no
 teacher has shown.
 
-Reaches (tiny): not measured yet.
-Costs (tiny): not measured yet, minutes on 2 CPU cores, after the run of rlhf_v5.
+Reaches (tiny, one seed): of 200 sums of three numbers `orca` has 0.95 right and `bare` 0.26; the weaker teacher alone
+brings 0.84, the stronger one alone 0.43. Sums of two numbers, which no teacher shows, are lost to all: 0.08 and 0.12.
+Costs (tiny): 4 minutes on 2 CPU cores that other work kept busy, after the run of rlhf_v5.
 Run: python -m llama2_jax.main --config=experiments/orca.py[:<scale>[,<data>]] --config.source_run=<workdir>
 """
 

@@ -58,31 +58,31 @@ class OtherRecipes:
 
 def miniature_recipes() -> OtherRecipes:
     """Returns the miniature's."""
-    comparisons = _source("demonstrations.open_preferences", "preferences", count=1500, noise=0.05, flipped=0.02)
+    comparisons = _source("demonstrations.open_preferences", "preferences", count=800, noise=0.05, flipped=0.02)
     questions = {
         kind: {**_source("tool_sums.questions", "prompts", kind=kind, count=200), "defaults": {"category": kind}}
         for kind in ("three_numbers", "unseen")
     }
     return OtherRecipes(
         lima={
-            "lima": _examples(400),
-            "lima_quarter": _examples(100),
-            "lima_fourfold": _examples(1600),
-            "unfiltered": _examples(1600, quality="unfiltered"),
-            "unfiltered_few": _examples(400, quality="unfiltered"),
-            "one_kind": _examples(400, kinds=("howto",)),
+            "lima": _examples(160),
+            "lima_quarter": _examples(40),
+            "lima_fourfold": _examples(640),
+            "unfiltered": _examples(640, quality="unfiltered"),
+            "unfiltered_few": _examples(160, quality="unfiltered"),
+            "one_kind": _examples(160, kinds=("howto",)),
         },
         # Harmless ones alone: whether a refusal is right is not a matter of the authors' taste.
         lima_development=_examples(50, unsafe=0.0, multi_turn=0.0, split="validation", purpose="development"),
         lima_judge={"function": "llama2_jax.miniature.curated.grade", "arguments": {}},
         shared_chats={
-            "sharegpt": {**_source("shared_chats.conversations", "sharegpt", count=700), "prepare": _cleaning()}
+            "sharegpt": {**_source("shared_chats.conversations", "sharegpt", count=350), "prepare": _cleaning()}
         },
         marked_comparisons=_marked(comparisons),
-        orca_first=_traces(2000, teacher="weak"),
-        orca_second=_traces(800, teacher="strong"),
-        orca_bare_first=_traces(2000, teacher="weak", explained=False),
-        orca_bare_second=_traces(800, teacher="strong", explained=False),
+        orca_first=_traces(1200, teacher="weak"),
+        orca_second=_traces(500, teacher="strong"),
+        orca_bare_first=_traces(1200, teacher="weak", explained=False),
+        orca_bare_second=_traces(500, teacher="strong", explained=False),
         orca_questions=questions,
         orca_right="llama2_jax.miniature.tool_sums.right_sums",
     )

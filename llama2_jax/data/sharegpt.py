@@ -15,7 +15,7 @@ FUNCTION_WORDS = frozenset((
     "this", "that", "you", "i", "we", "he", "she", "they", "what", "how", "who", "which", "can", "do", "does", "not",
     "or", "as", "if", "from", "by", "my", "your", "me", "have", "has", "will", "would", "so", "but", "there", "here",
 ))  # fmt: skip
-FEWEST_WORDS, FUNCTION_SHARE = 20, 0.1
+FEWEST_WORDS, FUNCTION_SHARE = 10, 0.1
 _CODE = re.compile(r"```.*?```|`[^`\n]*`", re.DOTALL)
 _WORD = re.compile(r"[^\W\d_]+")
 

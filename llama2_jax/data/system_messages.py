@@ -43,7 +43,7 @@ def instructed(record: Mapping, *, instructions: Mapping[str, Sequence[str]], fi
 
     Args:
       record: of a conversation without a system message.
-      instructions: by sub-collection; "" among them stands for none. Which one a record gets depends on what it says.
+      instructions: by sub-collection; "" among them stands for none. Which one a record gets depends on what it asks.
       field: of the record, with the sub-collection.
 
     Raises:
@@ -55,6 +55,7 @@ def instructed(record: Mapping, *, instructions: Mapping[str, Sequence[str]], fi
     if messages and messages[0].get("role") == "system":
         raise ValueError("messages begin with a system message: an instruction would replace it")
     choices = instructions[name]
-    chosen = choices[int(uniform("instruction", prompt_hash(messages)) * len(choices))]
+    asked = [message for message in messages if message.get("role") == "user"]
+    chosen = choices[int(uniform("instruction", prompt_hash(asked)) * len(choices))]
     told = [{"role": "system", "content": chosen}] if chosen else []
     return {**record, "messages": [*told, *messages]}

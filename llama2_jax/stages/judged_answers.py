@@ -45,7 +45,8 @@ def run(config: ConfigDict, inputs: Inputs, runtime: Runtime) -> dict:
         `standard_error` and the number of `answers`.
     """
     tokenizer, reader = load_tokenizer(inputs), load_reader(inputs)
-    asked = Prompts(*read_prompts(config.prompts, config.max_new_tokens, tokenizer, runtime))
+    records, ids = read_prompts(config.prompts, config.max_new_tokens, tokenizer, runtime)
+    asked = Prompts([{**record, "seen": bool(record.get("seen"))} for record in records], ids)
     measures = load_function(config.measures)
     judge = load_judge(config.judge, inputs, runtime, measures)
     sampling = Sampling(config.temperature, config.top_p, config.max_new_tokens)
@@ -67,7 +68,7 @@ def run(config: ConfigDict, inputs: Inputs, runtime: Runtime) -> dict:
         )
         for name, version, rate in zip(config.versions, measured, rates, strict=True)
     ]
-    seen = sum(bool(record.get("seen")) for record in asked.records)
+    seen = sum(record["seen"] for record in asked.records)
     described = {"prompts": len(asked.records), "seen_prompts": seen, "measures": to_json(measures)}
     write_json(runtime.folder / "evaluation.json", {"versions": versions, **described})
     return {"versions": versions}
@@ -96,7 +97,7 @@ def _measured(records: Sequence[dict], rows: Sequence[Mapping], measures: Sequen
         "judged": count_judged(records, verdicts, measures),
         "categories": by_category(records, verdicts, measures),
         "notes": not_judged(records, verdicts, measures),
-        "answer_tokens": mean_known([row for row in rows if not row.get("seen")], "answer_tokens"),
+        "answer_tokens": mean_known([row for row in rows if not row["seen"]], "answer_tokens"),
     }
 
 
@@ -104,7 +105,7 @@ def _difference(records: Sequence[dict], ours: Sequence, baseline: Sequence) -> 
     pairs = [
         (one, other)
         for record, one, other in zip(records, ours, baseline, strict=True)
-        if not record["safety"] and not record.get("seen") and one is not None and other is not None
+        if not record["safety"] and not record["seen"] and one is not None and other is not None
     ]
     mean, error = paired_difference(*zip(*pairs, strict=True)) if pairs else (None, None)
     return {"mean": mean, "standard_error": error, "answers": len(pairs)}

@@ -31,7 +31,7 @@ def test_the_format_s_own_marker_is_the_helpful_one():
 def test_both_answers_of_a_comparison_are_trained_on_under_their_markers():
     sources = koala.get_config().koala.sources
     better, worse = (read(sources[name], "", seed=0, kind="dialogues") for name in ("helpful", "unhelpful"))
-    assert len(better) == len(worse) == 1500
+    assert len(better) == len(worse) == 800
     for one, other in zip(better, worse, strict=True):
         assert one["messages"][1:-1] == other["messages"][1:-1] and one["messages"][-1] != other["messages"][-1]
     assert {row["messages"][0]["content"] for row in better} == {HELPFUL}

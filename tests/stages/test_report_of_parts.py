@@ -161,6 +161,20 @@ def test_what_versions_still_know_of_pretraining(undrawn, tmp_path):
     assert "loss on held-out text" in text and "1.250" in text and "1.500" in text
 
 
+def test_epochs_with_what_their_answers_and_their_loss_say(undrawn, tmp_path):
+    epochs = [
+        {"epoch": 5, "step": 50, "quality": 0.5, "standard_error": 0.25, "answers": 40, "loss": 1.5},
+        {"epoch": 6, "step": 60, "quality": 0.625, "standard_error": 0.125, "answers": 40, "loss": None},
+    ]
+    results = {"epochs": epochs, "chosen_epoch": 6, "lowest_loss_epoch": 5, "loss_and_quality": 0.25}
+    stage = write_stage(epath.Path(tmp_path), "lima", "checkpoint_choice", results)
+    content, page, _ = make_report(tmp_path, {"stages": (stage,)})
+    assert content["checkpoint_choices"] == [{"stage": "lima", **results}]
+    text = " ".join(Page(page).text.split())
+    assert "epoch 5500.5000.250401.500 epoch 6, taken600.6250.12540– " in text
+    assert "by which epoch 5 would have been taken. The rank correlation of the two is 0.250." in text
+
+
 def test_a_reward_model_that_was_not_tested_so_has_no_table(undrawn, tmp_path):
     """As in a run that an earlier version of the code made."""
     inputs = made_up_run(tmp_path, rounds=1, ppo=False)
