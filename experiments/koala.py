@@ -5,8 +5,9 @@ and comparisons are mixed. A comparison is two dialogues: the better answer behi
 behind "an unhelpful answer". Conversations have the first marker, and so has whatever the model is asked in the end. It
 answers the same prompts once under each marker.
 
-Reaches (tiny): not measured yet.
-Costs (tiny): not measured yet, minutes on 2 CPU cores, after the run of rlhf_v5.
+Reaches (tiny, one seed): helpfulness 0.65 under the first marker and 0.58 under the second (paired difference 0.068,
+standard error 0.026), above all in style, 0.63 and 0.47; violations 0.54 and 0.65.
+Costs (tiny): 2 minutes on 2 CPU cores that other work kept busy, after the run of rlhf_v5.
 Run: python -m llama2_jax.main --config=experiments/koala.py[:<scale>[,<data>]] --config.source_run=<workdir>
 """
 

@@ -5,8 +5,9 @@ Markdown where they were HTML; those in other languages are left out, and long o
 (llama2_jax/data/sharegpt.py). They are written in Vicuna's format. `all_turns` is trained on every answer of a
 conversation, `last_turn` on the last one alone.
 
-Reaches (tiny): not measured yet.
-Costs (tiny): not measured yet, minutes on 2 CPU cores, after the run of rlhf_v5.
+Reaches (tiny, one seed): helpfulness 0.72 with the loss on all answers and 0.62 with it on the last one (paired
+difference 0.099, standard error 0.024), on the same 328 conversations in as many steps.
+Costs (tiny): 4 minutes on 2 CPU cores that other work kept busy, after the run of rlhf_v5.
 Run: python -m llama2_jax.main --config=experiments/vicuna.py[:<scale>[,<data>]] --config.source_run=<workdir>
 """
 
