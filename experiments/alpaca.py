@@ -6,6 +6,10 @@ questions with answers (Self-Instruct), from `1b` on a language model behind an 
 (config.instructions.teacher.arguments.chat.base_url and .model). The base model is fine-tuned on them in Alpaca's
 format, beside it on the seed tasks alone, and on as many demonstrations by people.
 
+Reaches (tiny, seed 13): true helpfulness 0.43 with 2,000 tasks that the base model wrote, of 2,816 calls, 0.39 with as
+many demonstrations by people and 0.09 with the 175 seed tasks alone; 0.48, 0.42 and 0.07 of answers are wholly right.
+None of the three declines an unsafe request.
+Costs (tiny): 6 minutes on 2 CPU cores that other work kept busy, after the run of rlhf_v5.
 Run: python -m llama2_jax.main --config=experiments/alpaca.py[:<scale>[,<data>]] --config.source_run=<workdir>
 """
 

@@ -5,8 +5,11 @@ to a prompt, until raters have read as many as they did in all five rounds, two 
 learns from all pairs; PPO goes from SFT against it, with pretraining text beside the answers (PPO-ptx) and the average
 of the policy's weights, and once more without the text. All are evaluated beside V5.
 
-Reaches (tiny, seed 0): not measured yet.
-Costs (tiny): not measured yet, in minutes.
+Reaches (tiny, seed 13): its reward model ranks 0.66 of held-out comparisons right in both domains, V5's two 0.62 and
+0.69 in their own. Without text the policy has true helpfulness 0.69 from 0.58 (V5: 0.65), by style, 0.61 wholly right
+answers from 0.65 (V5: 0.75) and violations of 0.13 from 0.50 (V5: 0.10). With text it has 0.59 and 0.22, and a loss on
+pretraining's text of 0.52, where pretraining left it at 0.47 and SFT has 0.92, V5 1.07 (nats a token).
+Costs (tiny): 20 minutes on 2 CPU cores that other work kept busy, after the run of rlhf_v5.
 Run: python -m llama2_jax.main --config=experiments/instructgpt.py[:<scale>[,<data>]] --config.source_run=<workdir>
 """
 

@@ -17,7 +17,7 @@ from llama2_jax.training.schedules import DECAYS
 _LEAST = {
     **dict.fromkeys(("batch_size", "minibatch_size", "pairs_per_batch", "prompts_per_batch", "accumulation"), 1),
     **dict.fromkeys(("judged_answers", "offset_demonstrations"), 1),
-    **dict.fromkeys(("answers_per_prompt", "most_answers"), 2),
+    "most_answers": 2,
     **dict.fromkeys(("steps", "iterations", "epochs", "kept_epochs", "patience"), 1),
     **dict.fromkeys(("samples_per_prompt", "sweep_samples_per_prompt", "sweep_prompts"), 1),
     **dict.fromkeys(("bag_answers_per_prompt", "max_new_tokens", "most_calls", "result_characters"), 1),

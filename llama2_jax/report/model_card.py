@@ -14,9 +14,10 @@ NOT_STATED = "*not stated*"
 STATED = ("developers", "license", "contact", "freshness")
 # The roles of stages that train, the policy or what rewards it, and the fields that name what they read.
 TRAINING_ROLES = (
-    "pretraining", "finetuning", "rejection_sampling", "ppo", "dpo", "reward_model", "general_reward_model",
+    "pretraining", "finetuning", "rejection_sampling", "ppo", "dpo", "reward_model", "ranked_reward_model",
+    "general_reward_model",
 )  # fmt: skip
-_DATA_FIELDS = ("sources", "prompts", "preferences", "open_preferences")
+_DATA_FIELDS = ("sources", "prompts", "preferences", "open_preferences", "rankings")
 _PACKAGES = ("python", "jax", "flax")
 
 

@@ -160,7 +160,7 @@ def device_work(config: ConfigDict, model: ModelConfig, mesh: Mesh) -> DeviceWor
     the average of the policy's weights, if the stage has them. With adapters there are three, in the compute dtype, and
     the adapters of policy and critic.
     """
-    held, answers = resident_models(config, model, mesh), config.batch_size
+    models, answers = resident_models(config, model, mesh), config.batch_size
     rows = device_programs.packed_rows(config.minibatch_size, mesh, config.accumulation)
     calls = math.ceil(config.batch_size / config.minibatch_size)
     scores = functools.partial(device_programs.score_log_probabilities, model=model, mesh=mesh)
@@ -170,29 +170,29 @@ def device_work(config: ConfigDict, model: ModelConfig, mesh: Mesh) -> DeviceWor
         batch = _abstract_minibatch(config, rows, text_rows, model.max_length, mesh)
         flops = training_flops(model, rows + text_rows, model.max_length, head, adapter_config(config))
         return device_programs.train_step(
-            steps[name], trained, batch, flops, name=f"{name} step", resident=held.resident, calls=calls
+            steps[name], trained, batch, flops, name=f"{name} step", resident=models.resident, calls=calls
         )
 
     critic_programs = [
         program
-        for critic in held.critic
+        for critic in models.critic
         for program in (
-            device_programs.score_tokens("critic values", model, mesh, critic, held.resident, answers),
+            device_programs.score_tokens("critic values", model, mesh, critic, models.resident, answers),
             step("critic", critic, "scalar"),
         )
     ]
     programs = (
         *device_programs.generation(
-            config, model, mesh, held.policy, held.resident,
+            config, model, mesh, models.policy, models.resident,
             top_p=1.0, samples_per_prompt=config.samples_per_prompt, answers=answers,
         ),
-        *reward_scores(model, mesh, (held.helpfulness,), held.beside_helpfulness, answers),
-        *reward_scores(model, mesh, held.safety, held.resident, answers),
-        *reward_scores(model, mesh, held.general, held.resident),
-        scores("policy log-probabilities", of=held.policy, resident=held.resident, rows=answers),
-        scores("reference log-probabilities", of=held.reference, resident=held.beside_reference, rows=answers),
+        *reward_scores(model, mesh, (models.helpfulness,), models.beside_helpfulness, answers),
+        *reward_scores(model, mesh, models.safety, models.resident, answers),
+        *reward_scores(model, mesh, models.general, models.resident),
+        scores("policy log-probabilities", of=models.policy, resident=models.resident, rows=answers),
+        scores("reference log-probabilities", of=models.reference, resident=models.beside_reference, rows=answers),
         *critic_programs,
-        step("policy", held.policy, "language", _text_rows(config, mesh)),
+        step("policy", models.policy, "language", _text_rows(config, mesh)),
     )  # fmt: skip
     assumption = f"each prompt with its answer fills a row of {model.max_length} tokens: {rows} rows a minibatch"
     return DeviceWork(programs, unit="iteration", assumptions=(device_programs.LONGEST_PROMPTS, assumption))

@@ -1,12 +1,15 @@
 """InstructGPT on a finished run: its published settings, the same annotation budget, and what it is compared with."""
 
+import importlib
+
 import pytest
 
-from experiments import instructgpt, rlhf_v5
+from experiments import grpo, instructgpt, rlhf_v5
 from experiments.parts.stages import stages_with_role
-from llama2_jax import recipe
+from llama2_jax import recipe, rehearsal
 from llama2_jax.pipeline.ppo_schedule import schedule_problems
 from llama2_jax.pipeline.pretraining_mix import mix_problems
+from tests.smallest import shrink
 
 
 @pytest.mark.parametrize("argument", ["tiny", "7b", "1b,real", "small,miniature"])
@@ -80,3 +83,24 @@ def test_all_are_evaluated_alike_by_v5_s_reward_models():
     for name in ("helpfulness", "safety", "general"):
         assert config.evaluation.inputs[name] == source.evaluation.inputs[name]
     assert config.evaluation.prompts == source.evaluation.prompts
+
+
+@pytest.mark.parametrize("page", [instructgpt, grpo], ids=lambda page: page.__name__)
+def test_every_stage_that_uses_devices_says_what_it_needs(page):
+    plan = recipe.plan(shrink(page.get_config()))
+    for name in (name for name in plan.stages if plan.config[name].role not in ("tokenizer", "imported", "report")):
+        work = importlib.import_module(plan.config[name].run).device_work(plan.config[name], plan.model, plan.mesh)
+        assert work.programs and all(one.uses and one.model_flops > 0 for one in work.programs), name
+
+
+@pytest.mark.parametrize("scale", ["tiny", "small", "1b", "7b", "70b"])
+@pytest.mark.parametrize("page", [instructgpt, grpo], ids=lambda page: page.__name__)
+def test_it_can_be_rehearsed_at_every_scale(page, scale):
+    """Turned down, its numbers still fit each other."""
+    small = rehearsal.rehearse(page.get_config(scale)).config
+    for name in small.stages:
+        recipe.check_stage(small, name, lambda sources: 64 * len(sources))
+    if page is instructgpt:
+        mix, ppo = small.instructgpt.pretraining_mix, small.instructgpt
+        assert mix.batch_size <= 16 and ppo.batch_size % ppo.samples_per_prompt == 0
+        assert small.rankings.judged_answers < instructgpt.get_config(scale).rankings.judged_answers / 32

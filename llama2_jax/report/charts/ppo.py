@@ -75,6 +75,9 @@ CURVES = (
     Curve("finished", "finished answers", "safety", FINISHED),
     Curve("answer_tokens"),
     Curve("explained_variance"),
+    Curve("equal_groups"),
+    Curve("policy_reference_kl"),
+    Curve("policy_pretraining_loss"),
 )
 CHARTS = tuple(dict.fromkeys(curve.chart for curve in CURVES if curve.chart))
 

@@ -26,7 +26,13 @@ def sources_in(data):
             value = {f"{name} {number}": one for number in ROUNDS for name, one in value(number).items()}
         elif field.name in ("preferences", "annotator_preferences"):
             value = value(5)
-        if isinstance(value, dict) and field.name not in ("annotator", "judge", "diversity_kinds", "safety_files"):
+        if isinstance(value, dict) and field.name not in (
+            "annotator",
+            "ranker",
+            "judge",
+            "diversity_kinds",
+            "safety_files",
+        ):
             found |= {f"{field.name}.{name}": one for name, one in value.items()}
     return found
 
@@ -42,9 +48,9 @@ def test_every_source_is_one_that_can_be_read(name, scale):
 
 
 @pytest.mark.parametrize("name", DATA)
-def test_annotator_and_judge_are_functions(name):
+def test_annotator_ranker_and_judge_are_functions(name):
     data = DATA[name]("small")
-    assert all(callable(load_function(part["function"])) for part in (data.annotator, data.judge))
+    assert all(callable(load_function(part["function"])) for part in (data.annotator, data.ranker, data.judge))
     assert set(data.annotator_kinds) <= {"helpfulness", "safety"}
     assert set(data.annotator_inputs.values()) == {f"annotator_{kind}" for kind in data.annotator_kinds}
     assert all(data.annotator_preferences(5) for _ in data.annotator_kinds)
