@@ -8,7 +8,7 @@ format, beside it on the seed tasks alone, and on as many demonstrations by peop
 
 Reaches (tiny, seed 13): true helpfulness 0.43 with 2,000 tasks that the base model wrote, of 2,816 calls, 0.39 with as
 many demonstrations by people and 0.09 with the 175 seed tasks alone; 0.48, 0.42 and 0.07 of answers are wholly right.
-None of the three declines an unsafe request.
+Unsafe requests are complied with (violations of 0.99, 0.98 and 0.59): no task teaches to decline.
 Costs (tiny): 6 minutes on 2 CPU cores that other work kept busy, after the run of rlhf_v5.
 Run: python -m llama2_jax.main --config=experiments/alpaca.py[:<scale>[,<data>]] --config.source_run=<workdir>
 """
