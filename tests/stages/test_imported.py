@@ -47,13 +47,14 @@ def test_model_and_tokenizer_are_taken_over_and_not_changed(outside, tmp_path):
 def test_the_best_samples_of_a_rejection_sampling_come_with_its_model(outside, tmp_path):
     """From V4 on they are pooled with the later rounds'."""
     shutil.copytree(outside, tmp_path / "sampled")
-    for name in ("samples.jsonl", "bag.jsonl", "metrics.jsonl"):
+    for name in ("samples.jsonl", "bag.jsonl", "offset.json", "metrics.jsonl"):
         (tmp_path / "sampled" / name).write_text(f"{name}\n")
     (tmp_path / "stage").mkdir()
     take_over(tmp_path / "sampled", tmp_path / "stage")
     assert {path.name: path.read_text() for path in (tmp_path / "stage").glob("*.jsonl")} == {
         name: f"{name}\n" for name in ("samples.jsonl", "bag.jsonl")
     }
+    assert (tmp_path / "stage" / "offset.json").exists(), "what a reward model's scores are less comes with it too"
 
 
 @pytest.fixture(scope="module")

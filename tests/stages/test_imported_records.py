@@ -80,7 +80,7 @@ def test_the_records_are_copied_and_the_other_run_is_left_as_it_is(other, take_o
         ({"folder": "tokenizer"}, r"tokenizer is not the folder of a stage: it has no stage\.json"),
         ({"folder": "rlhf_v1_annotation"}, r"is a stage of the role annotation; wanted one of the role rejection_sam"),
         ({"records_of": "annotation"}, r"is a stage of the role rejection_sampling; wanted one of the role annotation"),
-        ({"records_of": "reward_model"}, r"records_of is 'reward_model'; choose one of annotation, rejection_samp"),
+        ({"records_of": "reward_model"}, r"records_of is 'reward_model'; choose one of annotation, ranking, rej"),
         ({"tokenizer": b"others"}, r"made with another tokenizer.*--config\.given\.tokenizer=.*other/tokenizer"),
     ],
 )

@@ -16,8 +16,10 @@ from ml_collections import ConfigDict
 from llama2_jax.data.preferences import encode_comparisons
 from llama2_jax.objectives.ranking import MARGINS
 from llama2_jax.pipeline import encoding
+from llama2_jax.pipeline.held_out_scores import held_out_accuracy, score_comparisons
 from llama2_jax.stages import ppo, reward_model
 from llama2_jax.training.metrics import read_metrics
+from llama2_jax.training.model_folder import load_model
 from tests.random_model import random_arrays, train_like
 from tests.smallest import Letters, smallest_model, smallest_runtime
 
@@ -182,6 +184,6 @@ def test_the_general_model_knows_what_is_good(folder):
     encoded = encode_comparisons(
         Letters(), records, margins=MARGINS["none"], source="test", length=32, too_long="raise"
     )
-    params = jax.device_get(reward_model.load_model(folder / "general", head="scalar").params)
-    table = reward_model.held_out_accuracy(reward_model.score_comparisons(MODEL, params, Letters(), records, encoded))
+    params = jax.device_get(load_model(folder / "general", head="scalar").params)
+    table = held_out_accuracy(score_comparisons(MODEL, params, Letters(), records, encoded))
     assert table["all"]["accuracy"] > 0.85 and np.isfinite(table["all"]["standard_error"])

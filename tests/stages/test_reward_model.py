@@ -301,7 +301,9 @@ def test_held_out_accuracy_is_by_rating(monkeypatch):
     other = Comparison(np.asarray([3]), np.asarray([4]), "slightly_better", 0.0, None, (1, 1))
     score = {1: 1.0, 2: 0.0, 3: 0.0, 4: 1.0}
     monkeypatch.setattr(
-        reward_model, "rewards", lambda model, params, sequences: np.asarray([score[int(ids[0])] for ids in sequences])
+        held_out_scores,
+        "rewards",
+        lambda model, params, sequences: np.asarray([score[int(ids[0])] for ids in sequences]),
     )
     records = [{"chosen": "a", "rejected": "b", "rating": comparison.rating} for comparison in (one, other, one)]
     encoded = EncodedComparisons([one, other, one], [0, 1, 2], 0, 0)
