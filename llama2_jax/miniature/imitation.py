@@ -35,7 +35,7 @@ def teacher_answers(
 
 
 def asked(*, seed: int, count: int, split: str = EVALUATION) -> list[dict]:
-    """Returns prompts with the teacher's answer, `reference`; those for one fact have the `answer`, in a list.
+    """Returns prompts with the teacher's answer, `reference`; those for one fact or a sum have the `answer`, in a list.
 
     Args are those of `teacher_answers`.
     """
@@ -48,5 +48,7 @@ def asked(*, seed: int, count: int, split: str = EVALUATION) -> list[dict]:
         request = understand(seed, messages[-1]["content"], Standing())
         if request.kind == "fact" and request.details.attribute:
             record["answer"] = [world.facts[request.details.land][request.details.attribute]]
+        if request.kind == "arithmetic":
+            record["answer"] = [request.details.equation(request.details.result)]
         prompts.append(record)
     return prompts
