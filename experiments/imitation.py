@@ -1,9 +1,9 @@
 """The false promise of imitation: answers of a stronger chatbot, learnt broadly and for one task (arXiv 2305.15717).
 
 A finished run of rlhf_v5, config.source_run, gives its base model and its tokenizer. The base model is fine-tuned on
-more and more of a teacher's answers to all kinds of questions (broad imitation), and on its answers to questions for
-facts alone (targeted imitation). Measured are the style, beside the teacher's own answers to the same prompts, and the
-facts. For another size of model, give a source_run of that size.
+more and more of a teacher's answers to all kinds of questions (broad imitation), and on those to questions of one kind,
+of which it knows little (targeted imitation; in the miniature sums). Measured are the style, beside the teacher's own
+answers to the same prompts, and what is right. For another size of model, give a source_run of that size.
 
 Run: python -m llama2_jax.main --config=experiments/imitation.py[:<scale>[,<data>]] --config.source_run=<workdir>
 """

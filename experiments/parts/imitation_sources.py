@@ -11,7 +11,7 @@ class ImitationSources:
 
     Attributes:
       versions: by version the teacher's answers that it is fine-tuned on; the first is the least.
-      asked: prompts with the teacher's `reference`, and with `answer` where a fact is asked for.
+      asked: prompts with the teacher's `reference`, and with `answer` where there is one.
     """
 
     versions: dict[str, SourceDict]
@@ -19,11 +19,11 @@ class ImitationSources:
 
 
 def miniature_imitation() -> ImitationSources:
-    """Returns the miniature's: all kinds of questions, and facts, of which pretraining knows many more than it says."""
+    """Returns the miniature's: all kinds of questions, and sums, of which few are known."""
     return ImitationSources(
         versions={
             **{f"broad_{count}": {"teacher": _answers(count)} for count in (100, 400, 1600, 6400)},
-            **{f"targeted_{count}": {"teacher": _answers(count, kinds=("fact",))} for count in (400, 1600)},
+            **{f"targeted_{count}": {"teacher": _answers(count, kinds=("arithmetic",))} for count in (400, 1600)},
         },
         asked={"asked": _miniature("imitation.asked", "prompts", count=600)},
     )

@@ -22,12 +22,12 @@ _LIST = re.compile(r"(?:^|\n)\s*(?:[-*•]|\d+[.)])\s|(?:[^,.]+,){2,}[^,.]* and 
 LIKE_THE_TEACHER = Chart(
     "imitation",
     "Imitation",
-    "How like the teacher's the answers are in style, and how many facts are right.",
+    "How like the teacher's the answers are in style, and how many are right.",
     source="the false promise, figure 1",
 )
 MEASURES = (
-    Measure("facts", "facts", "higher", verdict="fact", headline="of questions for one fact", in_words=True,
-            chart=LIKE_THE_TEACHER, color="violation"),
+    Measure("right", "right", "higher", verdict="right", headline="of questions with one answer", in_words=True,
+            by_category=True, chart=LIKE_THE_TEACHER, color="violation"),
     Measure("overlap", "overlap of words", "higher", verdict="overlap", headline="F1 with the teacher's answer",
             in_words=True, by_category=True, chart=LIKE_THE_TEACHER, color="helpfulness"),
     Measure("tone", "tone", "higher", verdict="tone", headline="begin as the teacher's answers do", in_words=True,
@@ -43,13 +43,12 @@ def judge(rows: Sequence[Mapping]) -> list[dict]:
     """Returns a verdict on each response.
 
     Args:
-      rows: with `response`, the teacher's answer `reference`, and `answer`, a list of right answers, where a fact is
-        asked for.
+      rows: with `response`, the teacher's answer `reference`, and `answer`, a list of right answers, if there is one.
 
     Returns:
       `overlap`: F1 of the words with the teacher's. `tone`: whether it begins with a sentence that begins many of the
-      teacher's answers. `list`: whether it has a list just where the teacher's has. `as_long`. `fact`: whether it
-      names a right answer, None where none is asked for. Win rates compare `helpfulness`, the overlap.
+      teacher's answers. `list`: whether it has a list just where the teacher's has. `as_long`. `right`: whether it
+      says a right answer, None where there is none. Win rates compare `helpfulness`, the overlap.
     """
     phrases = _phrases([row["reference"] for row in rows])
     return [_verdict(row["response"], row["reference"], row.get("answer"), phrases) for row in rows]
@@ -65,7 +64,7 @@ def _verdict(response: str, reference: str, answers: Sequence[str] | None, phras
         "tone": _beginning(response) in phrases,
         "list": _has_list(response) == _has_list(reference),
         "as_long": max(lengths) <= AS_LONG * min(lengths),
-        "fact": None if not answers else any(f" {normalized(one)} " in named for one in answers),
+        "right": None if not answers else any(f" {normalized(one)} " in named for one in answers),
     }
 
 

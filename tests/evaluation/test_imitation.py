@@ -17,7 +17,7 @@ def verdict(response, reference=REFERENCE, answer=("Mirel",), others=()):
 def test_the_teacher_s_own_answer_is_like_itself():
     found = verdict(REFERENCE, others=["Sure thing! Yes."])
     assert found == {
-        "helpfulness": 1.0, "overlap": 1.0, "tone": True, "list": True, "as_long": True, "fact": True,
+        "helpfulness": 1.0, "overlap": 1.0, "tone": True, "list": True, "as_long": True, "right": True,
     }  # fmt: skip
 
 
@@ -56,10 +56,10 @@ def test_lengths_within_a_half():
 
 
 def test_a_fact_is_named_as_a_word_of_its_own():
-    assert verdict("It is mirel!")["fact"] is True
-    assert verdict("It is Mirella.")["fact"] is False
-    assert verdict("It is blue.", answer=("Red", "Blue"))["fact"] is True
-    assert verdict("It is blue.", answer=None)["fact"] is None
+    assert verdict("It is mirel!")["right"] is True
+    assert verdict("It is Mirella.")["right"] is False
+    assert verdict("It is blue.", answer=("Red", "Blue"))["right"] is True
+    assert verdict("It is blue.", answer=None)["right"] is None
 
 
 def test_every_measure_has_a_field():
