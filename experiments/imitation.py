@@ -5,6 +5,10 @@ more and more of a teacher's answers to all kinds of questions (broad imitation)
 of which it knows little (targeted imitation; in the miniature sums). Measured are the style, beside the teacher's own
 answers to the same prompts, and what is right. For another size of model, give a source_run of that size.
 
+Reaches (tiny, seed 13): style is imitated after 400 answers (tone 0.99, overlap of words 0.70), and what is right rises
+too, of sums from 0.52 to 0.71, for the base model knows them and learns to say them; 1,600 answers to sums alone reach
+0.66. So the false promise does not show here (docs/findings.md).
+Costs (tiny): 14 minutes on 2 CPU cores that other work kept busy, after the run of rlhf_v5.
 Run: python -m llama2_jax.main --config=experiments/imitation.py[:<scale>[,<data>]] --config.source_run=<workdir>
 """
 
