@@ -5,7 +5,7 @@ short and malformed answers are left out (stages/curate.py). The base model is f
 adapters, and with adapters beside matrices in 4 bits (QLoRA); the second is released in 8 and in 4 bits. All are
 compared by the perplexity of held-out answers, clipped at 100 an answer as in GPT4All's report, and by the evaluation.
 
-Reaches (tiny, seed 13): held-out answers have a perplexity of 2.12 for the whole model, 2.14 with adapters of rank 8 and
+Reaches (tiny, seed 13): held-out answers have a perplexity of 2.12 for the whole model, 2.14 with rank-8 adapters and
 2.13 with QLoRA, whose differences are within 1.3 standard errors; released in 8 bits 2.14, in 4 bits 2.16. Wholly right
 answers are 0.66, 0.62, 0.58, 0.61 and 0.58. With the refusals curated away, all comply with every unsafe request.
 Costs (tiny): 14 minutes on 2 CPU cores that other work kept busy, after the run of rlhf_v5.

@@ -140,7 +140,7 @@ def test_tasks_that_the_base_model_writes_are_learnt_in_another_chat_format(fini
     assert row["calls"] == 8 and row["tasks"] == len(rows(tmp_path / "instructions" / "dialogues.jsonl"))
     trained_on = {name: records[name]["results"]["dialogues"] for name in ("seed_tasks", "alpaca", "demonstrations")}
     assert trained_on["alpaca"] == {"seeds": 40, "instructions": row["tasks"]}
-    assert trained_on["demonstrations"] == {"seeds": 40, "public": 40}
+    assert trained_on["demonstrations"] == {"seeds": 40, "public": 20}
     assert json.loads((tmp_path / "chat_tokenizer" / "chat_format.json").read_text()) == {"name": "alpaca"}
     assert [row["name"] for row in report["versions"]] == ["seed_tasks", "alpaca", "demonstrations"]
     assert "Instructions that a model wrote" in (tmp_path / "report" / "index.html").read_text()

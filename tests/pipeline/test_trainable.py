@@ -202,7 +202,7 @@ def test_eight_devices_train_adapters_as_one_does(shape):
         found.append((jax.device_get(state.params), float(metrics["loss"]), float(metrics["grad_norm"])))
     (one, *numbers), (other, *others) = found
     assert numbers == pytest.approx(others, rel=3e-5)  # float32 sums in another order
-    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, atol=1e-6), one, other)
+    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, atol=5e-6), one, other)
 
 
 def test_what_is_frozen_is_kept_in_the_compute_dtype_with_the_same_results(tmp_path):
