@@ -5,6 +5,7 @@ import gc
 import types
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from ml_collections import ConfigDict
@@ -80,7 +81,9 @@ def train(tmp_path, monkeypatch):
         ppo,
         "load_model",
         lambda folder, mesh, head: (
-            types.SimpleNamespace(params=policy) if folder.name == "policy" else load_model(folder, mesh, head)
+            types.SimpleNamespace(params=jax.tree.map(jnp.copy, policy))
+            if folder.name == "policy"
+            else load_model(folder, mesh, head)
         ),
     )
 
@@ -112,9 +115,10 @@ def train(tmp_path, monkeypatch):
     return run
 
 
-def test_adapters_are_trained_beside_the_frozen_policy_and_critic(train):
-    """Sampler, scorer, training step and reference agree, which PPO checks as it runs."""
-    adapters = {"rank": 4, "alpha": 8.0, "targets": TARGETS, "dropout": 0.0}
+@pytest.mark.parametrize("quantize", ["", "int4"])
+def test_adapters_are_trained_beside_the_frozen_policy_and_critic(train, quantize):
+    """Sampler, scorer, training step and reference agree, which PPO checks as it runs; with few bits the base's."""
+    adapters = {"rank": 4, "alpha": 8.0, "targets": TARGETS, "dropout": 0.0, "quantize": quantize}
     results, rows, before, after = train(adapters=adapters, held_out=(0.0, 0.1, 0.2, 0.3, 0.0, 0.0))
     assert results["best_iteration"] == 12 and results["trained_parameters"] < results["parameters"]
     agreement = curve(rows, "reference_log_ratio_abs")
