@@ -5,7 +5,6 @@ import gc
 import types
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from ml_collections import ConfigDict
@@ -81,9 +80,7 @@ def train(tmp_path, monkeypatch):
         ppo,
         "load_model",
         lambda folder, mesh, head: (
-            types.SimpleNamespace(params=jax.tree.map(jnp.copy, policy))
-            if folder.name == "policy"
-            else load_model(folder, mesh, head)
+            types.SimpleNamespace(params=policy) if folder.name == "policy" else load_model(folder, mesh, head)
         ),
     )
 
@@ -108,9 +105,10 @@ def train(tmp_path, monkeypatch):
         })  # fmt: skip
         run.config, run.runtime = config, runtime
         inputs = {role: runtime.folder / role for role in ("tokenizer", "policy", "helpfulness", "safety")}
+        before = jax.device_get(policy)
         results = ppo.run(config, inputs, runtime)
         rows = list(read_metrics(runtime.folder / "metrics.jsonl"))
-        return results, rows, jax.device_get(policy), jax.device_get(load_model(runtime.folder).params)
+        return results, rows, before, jax.device_get(load_model(runtime.folder).params)
 
     return run
 

@@ -82,6 +82,7 @@ def test_it_is_loaded_to_talk_to_and_converted_as_what_it_restores(released):
     assert one.tokens.tolist() == other.tokens.tolist()
 
 
+@pytest.mark.slow
 def test_it_cannot_be_trained_but_adapters_beside_it_can(released, tmp_path):
     _, _, folder, _ = released
     runtime = smallest_runtime(tmp_path / "trained", model=MODEL)
@@ -104,6 +105,7 @@ def test_it_cannot_be_trained_but_adapters_beside_it_can(released, tmp_path):
     np.testing.assert_array_equal(found["trunk"]["layers"]["up"], plain(before["trunk"]["layers"]["up"]))
 
 
+@pytest.mark.slow
 def test_adapters_are_trained_beside_what_a_setting_quantises(tmp_path):
     """QLoRA: the base's folder is whole, and the model that is read is the one that was trained."""
     params = write(tmp_path / "whole")
