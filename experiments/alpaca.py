@@ -20,7 +20,7 @@ from experiments.parts.choice import sources_of
 from experiments.parts.ending import add_judged_answers, add_report
 from experiments.parts.rounds import add_version
 from experiments.parts.scales import by_scale
-from experiments.parts.source_run import add_chat_tokenizer, add_model, keep_settings_alone
+from experiments.parts.source_run import keep_base_model
 from experiments.parts.stages import add_stage
 from experiments.parts.training import finetuning_schedule
 
@@ -33,14 +33,11 @@ def get_config(argument: str = "tiny") -> ConfigDict:
     """The experiment at a scale, on its default data or other (parts/choice.py)."""
     config = rlhf_v1.start(argument)
     scale, sources = config.scale, sources_of(config)
-    keep_settings_alone(config, "alpaca")
-    add_chat_tokenizer(config, "alpaca")
+    keep_base_model(config, "alpaca", "alpaca")
     # Batch 128; 2e-5, and 1e-5 at 13B; no weight decay.
     config.finetuning.batch_size = by_scale(scale, {"tiny": 3}, paper=128)
     config.finetuning.learning_rate = by_scale(scale, {"tiny": 1e-3, "small": 1e-4, "1b": 4e-5, "7b": 2e-5}, paper=1e-5)
     config.optimizer.weight_decay = by_scale(scale, {"tiny": 0.1, "small": 0.1}, paper=0.0)
-    for name in ("pretrain", *sources.annotator_inputs.values()):
-        add_model(config, name)
     add_instructions(config)
     seeds, people = sources.tasks.seeds, sources.tasks.demonstrations(config.instructions.get_ref("tasks"))
     add_finetuning(config, "seed_tasks", seeds)

@@ -20,7 +20,7 @@ from experiments.parts.other_recipes import UNHELPFUL
 from experiments.parts.rounds import add_version
 from experiments.parts.scales import by_scale
 from experiments.parts.shared_settings import shared
-from experiments.parts.source_run import add_chat_tokenizer, add_model, keep_settings_alone
+from experiments.parts.source_run import keep_base_model
 from experiments.parts.stages import add_stage
 from experiments.parts.training import finetuning_schedule
 
@@ -28,11 +28,8 @@ from experiments.parts.training import finetuning_schedule
 def get_config(argument: str = "tiny") -> ConfigDict:
     """The experiment at a scale, on its default data or other (parts/choice.py)."""
     config = rlhf_v1.start(argument)
-    keep_settings_alone(config, "koala")
-    add_chat_tokenizer(config, "koala_marked")
+    keep_base_model(config, "koala", "koala_marked")
     sources = sources_of(config)
-    for name in ("pretrain", *sources.annotator_inputs.values()):
-        add_model(config, name)
     scale, context = config.scale, shared(config.model, "max_length")
     add_stage(config, "koala", {
         "run": "llama2_jax.stages.finetune",

@@ -21,7 +21,7 @@ from experiments.parts.ending import add_judged_answers, add_report, judge_input
 from experiments.parts.rounds import add_version
 from experiments.parts.scales import by_scale
 from experiments.parts.shared_settings import shared
-from experiments.parts.source_run import add_chat_tokenizer, add_model, keep_settings_alone
+from experiments.parts.source_run import keep_base_model
 from experiments.parts.stages import add_stage
 from experiments.parts.training import finetuning_schedule
 
@@ -33,13 +33,10 @@ SAMPLING = {"temperature": 0.7, "top_p": 0.9}
 def get_config(argument: str = "tiny") -> ConfigDict:
     """The experiment at a scale, on its default data or other (parts/choice.py)."""
     config = rlhf_v1.start(argument)
-    keep_settings_alone(config, "lima")
-    add_chat_tokenizer(config, "lima")
+    keep_base_model(config, "lima", "lima")
     sources = sources_of(config)
     # Careful answers are longer than the recipe's; LIMA's have up to 2,048 tokens.
     config.answer_tokens = by_scale(config.scale, {"tiny": 96, "small": 256}, paper=1024)
-    for name in ("pretrain", *sources.annotator_inputs.values()):
-        add_model(config, name)
     for name, examples in sources.other_recipes.lima.items():
         add_training(config, name, examples)
         add_version(config, name, name)

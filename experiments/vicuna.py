@@ -19,7 +19,7 @@ from experiments.parts.ending import add_judged_answers, add_report
 from experiments.parts.rounds import add_version
 from experiments.parts.scales import by_scale
 from experiments.parts.shared_settings import all_shared, shared
-from experiments.parts.source_run import add_chat_tokenizer, add_model, keep_settings_alone
+from experiments.parts.source_run import keep_base_model
 from experiments.parts.stages import add_stage
 from experiments.parts.training import finetuning_schedule
 
@@ -30,11 +30,8 @@ LOSSES = {"all_turns": "answers", "last_turn": "last"}
 def get_config(argument: str = "tiny") -> ConfigDict:
     """The experiment at a scale, on its default data or other (parts/choice.py)."""
     config = rlhf_v1.start(argument)
-    keep_settings_alone(config, "vicuna")
-    add_chat_tokenizer(config, "vicuna")
+    keep_base_model(config, "vicuna", "vicuna")
     sources = sources_of(config)
-    for name in ("pretrain", *sources.annotator_inputs.values()):
-        add_model(config, name)
     for name, loss in LOSSES.items():
         chats = {
             source: {**one, "defaults": {**one.get("defaults", {}), "loss": loss}}

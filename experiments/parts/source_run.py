@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 from ml_collections import ConfigDict
 
+from experiments.parts.choice import sources_of
 from experiments.parts.stages import add_stage
 from experiments.parts.training import reward_model
 
@@ -39,6 +40,17 @@ def add_chat_tokenizer(config: ConfigDict, chat_format: str) -> None:
         "folder": config.get_ref("source_run") + "/tokenizer",
         "chat_format": chat_format,
     })  # fmt: skip
+
+
+def keep_base_model(config: ConfigDict, experiment: str, chat_format: str) -> None:
+    """`keep_settings_alone` for an experiment that fine-tunes the run's base model in a chat format of its own.
+
+    Imported are the base model, the annotators' models where they judge, and `chat_tokenizer`.
+    """
+    keep_settings_alone(config, experiment)
+    add_chat_tokenizer(config, chat_format)
+    for name in ("pretrain", *sources_of(config).annotator_inputs.values()):
+        add_model(config, name)
 
 
 def add_model(config: ConfigDict, name: str) -> None:

@@ -76,6 +76,8 @@ def chat_model(fields: Mapping[str, Any]) -> ChatModel:
         wanted = (int, float) if field.type is float else field.type
         if name in fields and (not isinstance(fields[name], wanted) or isinstance(fields[name], bool)):
             raise ValueError(f"chat.{name} is {fields[name]!r}; wanted {field.type.__name__}")
+        if name in _EXAMPLES and not fields[name]:
+            raise ValueError(f"chat.{name} is empty; wanted one such as {_EXAMPLES[name]}")
     return ChatModel(**fields)
 
 

@@ -1,4 +1,4 @@
-"""Texts of which no two are nearly the same, by ROUGE-L (Self-Instruct, Wang et al. 2022, section 3.1)."""
+"""Texts of which no two are nearly the same, by ROUGE-L (Self-Instruct, Wang et al. 2022)."""
 
 from array import array
 from collections import Counter
@@ -15,8 +15,7 @@ class DistinctTexts:
     """Texts that are each unlike all before them.
 
     A text is compared with those alone that share enough words: the longest common subsequence, which ROUGE-L counts,
-    has no more words than two texts have in common, so nothing that is too much alike is overlooked. Of 50,000 texts
-    that leaves a few.
+    has no more words than two texts have in common, so nothing that is too much alike is overlooked.
     """
 
     def __init__(self, most_alike: float, given: Iterable[str] = ()):

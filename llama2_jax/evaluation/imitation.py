@@ -1,7 +1,7 @@
-"""How like a teacher's answers others are, and whether what they say is true (Gudibande et al. 2023, section 4).
+"""How like a teacher's answers others are, and whether what they say is true (Gudibande et al. 2023).
 
-Imitation closes the gap in style and not in facts. So style is measured beside the teacher's own answers to the same
-prompts, and facts beside their answers.
+By that paper imitation closes the gap in style and not in facts. So style is measured beside the teacher's own answers
+to the same prompts, and what is right beside the questions' answers.
 """
 
 import re
@@ -23,7 +23,7 @@ LIKE_THE_TEACHER = Chart(
     "imitation",
     "Imitation",
     "How like the teacher's the answers are in style, and how many are right.",
-    source="the false promise, figure 1",
+    source="Gudibande et al. 2023",
 )
 MEASURES = (
     Measure("right", "right", "higher", verdict="right", headline="of questions with one answer", in_words=True,

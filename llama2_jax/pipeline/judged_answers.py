@@ -92,6 +92,12 @@ def judged_answers(
     ]
 
 
+def check_baseline(config: ConfigDict) -> None:
+    """Raises ValueError if the version that the others are compared with is none of them."""
+    if config.baseline not in config.versions:
+        raise ValueError(f"baseline={config.baseline!r}: choose one of the versions, {', '.join(config.versions)}")
+
+
 def compare_in_order(
     versions: Sequence[str], baseline: str, ours: Mapping[str, Sequence], records: Sequence[dict]
 ) -> list[dict[str, WinRate]]:

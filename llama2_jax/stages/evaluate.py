@@ -134,8 +134,7 @@ def run(config: ConfigDict, inputs: Inputs, runtime: Runtime) -> dict:
 def check(config: ConfigDict, inputs: Mapping, count: Count) -> None:
     """Raises ValueError if the baseline of the win rates is none of the versions."""
     del inputs, count
-    if config.baseline not in config.versions:
-        raise ValueError(f"baseline={config.baseline!r}: choose one of the versions, {', '.join(config.versions)}")
+    check_baseline(config)
 
 
 def device_work(config: ConfigDict, model: ModelConfig, mesh: Mesh) -> DeviceWork:

@@ -150,6 +150,12 @@ def _own_model(policy: Policy, sampling: Sampling, runtime: Runtime, name: str, 
             "tasks, or give shorter ones"
         )
 
+    if len(fitting) < len(encoded):
+        logging.warning(
+            "%s, %s: %d of %d lists are longer than %d tokens and not asked",
+            runtime.stage, name, len(encoded) - len(fitting), len(encoded), longest,
+        )  # fmt: skip
+
     def rows(shard: slice, samples: Sequence[Sample]) -> list[dict]:
         return [
             {"text": tokenizer.decode_after(before, sample.tokens), "finished": bool(sample.finished)}

@@ -22,6 +22,7 @@ from llama2_jax.pipeline.device_programs import LONGEST_PROMPTS, abstract_model,
 from llama2_jax.pipeline.encoding import load_tokenizer, read_prompts
 from llama2_jax.pipeline.judged_answers import (
     Prompts,
+    check_baseline,
     compare_in_order,
     judged_answers,
     load_judge,
@@ -77,8 +78,7 @@ def run(config: ConfigDict, inputs: Inputs, runtime: Runtime) -> dict:
 def check(config: ConfigDict, inputs: Mapping, count: Count) -> None:
     """Raises ValueError if the baseline is none of the versions."""
     del inputs, count
-    if config.baseline not in config.versions:
-        raise ValueError(f"baseline={config.baseline!r}: choose one of the versions, {', '.join(config.versions)}")
+    check_baseline(config)
 
 
 def device_work(config: ConfigDict, model: ModelConfig, mesh: Mesh) -> DeviceWork:

@@ -109,6 +109,7 @@ def test_the_key_is_from_the_environment_and_is_written_nowhere(server, client, 
     ("fields", "message"),
     [
         ({"model": "m"}, "chat lacks the field base_url, such as http://127.0.0.1:8000/v1"),
+        ({"base_url": "", "model": "m"}, "chat.base_url is empty; wanted one such as http://127.0.0.1:8000/v1"),
         ({"base_url": "u", "model": "m", "key": "sk"}, "chat has no field key; its fields are base_url, model, cache"),
         ({"base_url": "u", "model": "m", "budget": "many"}, "chat.budget is 'many'; wanted int"),
         ({"base_url": "u", "model": "m", "timeout": True}, "chat.timeout is True; wanted float"),

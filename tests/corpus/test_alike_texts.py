@@ -54,7 +54,7 @@ def test_texts_without_words_are_the_same_only_if_equal():
 
 
 def test_few_pairs_are_compared(monkeypatch):
-    """A bound on the score leaves out all that share too few words; the whole of 52,000 instructions needs it."""
+    """A bound on the score leaves out all that share too few words."""
     compared = []
     original = rouge_scorer.RougeScorer.score
     monkeypatch.setattr(

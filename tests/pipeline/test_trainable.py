@@ -202,6 +202,7 @@ def test_eight_devices_train_adapters_as_one_does(shape):
         found.append((jax.device_get(state.params), float(metrics["loss"]), float(metrics["grad_norm"])))
     (one, *numbers), (other, *others) = found
     assert numbers == pytest.approx(others, rel=3e-5)  # float32 sums in another order
+    # Numbers of about 0.1, in float32 sums over a batch.
     jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, atol=5e-6), one, other)
 
 
