@@ -2,7 +2,8 @@
 
 A group of neighbouring inputs of one output shares a scale: the largest of its weights is 127 steps of 8 bits, or 7
 steps of 4 bits, and each weight is rounded to a whole number of steps. With groups of 32, as in the 4-bit release of
-GPT4All (ggml's q4_0), a weight takes 4.5 bits. Only the seven matrices of the layers are stored so. QLoRA (Dettmers et al. 2023) trains adapters beside such matrices.
+GPT4All (ggml's q4_0), a weight takes 4.5 bits. Only the seven matrices of the layers are stored so. QLoRA (Dettmers et
+al. 2023) trains adapters beside such matrices.
 """
 
 import dataclasses
