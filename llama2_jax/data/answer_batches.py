@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Int, Shaped
@@ -61,53 +62,23 @@ def answer_batches(
     Raises:
       ValueError: if an answer is too long.
     """
-    sequences = [{"tokens": ids} for group in groups for ids in group.answers]
-    size = np.asarray([len(sequence["tokens"]) for sequence in sequences], np.int32)
-    answers, pairs = (np.asarray([len(getattr(group, name)) for group in groups]) for name in ("answers", "pairs"))
-    first_answer, first_pair = (np.cumsum(counts) - counts for counts in (answers, pairs))
-    if size.max() > length or not size.min():
-        wrong = int(np.argmax((size > length) | (size == 0)))
-        index = int(np.searchsorted(first_answer, wrong, side="right")) - 1
-        raise ValueError(f"{kind} {index} has {size[wrong]} tokens; a row has room for 1 to {length}")
-    all_pairs = np.concatenate([group.pairs for group in groups])
+    flat = _flattened(groups)
+    _check_sizes(flat.size, flat.first_answer, length, kind)
     indices = np.concatenate([_batch_indices(len(groups), groups_per_batch, seed, epoch) for epoch in range(epochs)])
     microbatches = indices.reshape(len(indices), accumulation, -1)
-    most_pairs = microbatches.shape[-1] * int(pairs.max())
-
-    def assign(selected: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
-        """The answers of real groups, their rows and first columns, and the number of rows."""
-        members = _ranges(first_answer[selected], answers[selected])
-        longest_first = np.argsort(-size[members], kind="stable")
-        row, start = np.empty(len(members), np.int32), np.empty(len(members), np.int32)
-        row[longest_first], start[longest_first], rows = assign_rows(size[members][longest_first], length)
-        return members, row, start, rows
-
-    needed = np.asarray([max(assign(part[part >= 0])[-1] for part in step) for step in microbatches])
+    most_pairs = microbatches.shape[-1] * int(flat.pairs.max())
+    needed = np.asarray([max(_assigned(flat, part[part >= 0], length).rows for part in step) for step in microbatches])
     usual, largest = (
         -(-int(np.quantile(needed, quantile, method="higher")) // row_multiple) * row_multiple
         for quantile in (0.9, 1.0)
     )
 
-    def make_microbatch(part: np.ndarray, rows: int) -> dict[str, np.ndarray]:
-        selected = part[part >= 0]
-        members, row, start, _ = assign(selected)
-        arrays = {name: np.zeros((rows, length), np.int32) for name in ("tokens", "segment_ids", "positions")}
-        if len(members):
-            arrays = fill_rows([sequences[index] for index in members], row, start, rows, length)
-        numbers = _ranges(first_pair[selected], pairs[selected])
-        # A group's answers are neighbours among the members.
-        begin = np.repeat(np.cumsum(answers[selected]) - answers[selected], pairs[selected])
-        last = start + size[members] - 1
-        for side, name in enumerate(("chosen", "rejected")):
-            places = all_pairs[numbers, side] + begin
-            arrays[f"{name}_row"] = _padded(row[places], most_pairs)
-            arrays[f"{name}_column"] = _padded(last[places], most_pairs)
-        arrays |= {name: _padded(values[numbers], most_pairs) for name, values in labels.items()}
-        return {**arrays, "pair_mask": _padded(np.ones(len(numbers), np.float32), most_pairs)}
-
     def make(step: int) -> dict:
         rows = usual if needed[step] <= usual else largest
-        parts = [make_microbatch(part, rows) for part in microbatches[step]]
+        parts = [
+            _packed(flat, part[part >= 0], labels, rows=rows, length=length, most_pairs=most_pairs)
+            for part in microbatches[step]
+        ]
         batch = {
             name: np.stack([part[name] for part in parts]) if accumulation > 1 else parts[0][name] for name in parts[0]
         }
@@ -122,6 +93,81 @@ def check_divides(field: str, value: int, accumulation: int) -> None:
         raise ValueError(
             f"{field}={value} cannot be divided into accumulation={accumulation} microbatches; choose a multiple of it"
         )
+
+
+class _Flat(NamedTuple):
+    """The answers and the pairs of all groups, one group after the other.
+
+    Attributes:
+      sequences, size: of each answer, and its tokens.
+      all_pairs: indices of a group's own answers.
+      answers, pairs: how many each group has.
+      first_answer, first_pair: the place of each group's first one.
+    """
+
+    sequences: list[dict[str, np.ndarray]]
+    size: Int[np.ndarray, "all_answers"]
+    all_pairs: Int[np.ndarray, "all_pairs 2"]
+    answers: Int[np.ndarray, "groups"]
+    pairs: Int[np.ndarray, "groups"]
+    first_answer: Int[np.ndarray, "groups"]
+    first_pair: Int[np.ndarray, "groups"]
+
+
+class _Assigned(NamedTuple):
+    """The answers of some groups, by their places among all, with their rows and first columns in so many rows."""
+
+    members: Int[np.ndarray, "answers"]
+    row: Int[np.ndarray, "answers"]
+    start: Int[np.ndarray, "answers"]
+    rows: int
+
+
+def _flattened(groups: Sequence[ComparedAnswers]) -> _Flat:
+    sequences = [{"tokens": ids} for group in groups for ids in group.answers]
+    size = np.asarray([len(sequence["tokens"]) for sequence in sequences], np.int32)
+    counts = [np.asarray([len(getattr(group, name)) for group in groups]) for name in ("answers", "pairs")]
+    firsts = [np.cumsum(one) - one for one in counts]
+    return _Flat(sequences, size, np.concatenate([group.pairs for group in groups]), *counts, *firsts)
+
+
+def _check_sizes(
+    size: Int[np.ndarray, "all_answers"], first_answer: Int[np.ndarray, "groups"], length: int, kind: str
+) -> None:
+    if size.max() > length or not size.min():
+        wrong = int(np.argmax((size > length) | (size == 0)))
+        index = int(np.searchsorted(first_answer, wrong, side="right")) - 1
+        raise ValueError(f"{kind} {index} has {size[wrong]} tokens; a row has room for 1 to {length}")
+
+
+def _assigned(flat: _Flat, selected: Int[np.ndarray, "groups"], length: int) -> _Assigned:
+    members = _ranges(flat.first_answer[selected], flat.answers[selected])
+    longest_first = np.argsort(-flat.size[members], kind="stable")
+    row, start = np.empty(len(members), np.int32), np.empty(len(members), np.int32)
+    row[longest_first], start[longest_first], rows = assign_rows(flat.size[members][longest_first], length)
+    return _Assigned(members, row, start, rows)
+
+
+def _packed(
+    flat: _Flat, selected: Int[np.ndarray, "groups"], labels: Mapping[str, np.ndarray], *, rows: int, length: int,
+    most_pairs: int,
+) -> dict[str, np.ndarray]:  # fmt: skip
+    """Returns a microbatch of the selected groups; see `answer_batches`."""
+    members, row, start, _ = _assigned(flat, selected, length)
+    arrays = {name: np.zeros((rows, length), np.int32) for name in ("tokens", "segment_ids", "positions")}
+    if len(members):
+        arrays = fill_rows([flat.sequences[index] for index in members], row, start, rows, length)
+    answers, pairs = flat.answers[selected], flat.pairs[selected]
+    numbers = _ranges(flat.first_pair[selected], pairs)
+    # A group's answers are neighbours among the members.
+    begin = np.repeat(np.cumsum(answers) - answers, pairs)
+    last = start + flat.size[members] - 1
+    for side, name in enumerate(("chosen", "rejected")):
+        places = flat.all_pairs[numbers, side] + begin
+        arrays[f"{name}_row"] = _padded(row[places], most_pairs)
+        arrays[f"{name}_column"] = _padded(last[places], most_pairs)
+    arrays |= {name: _padded(values[numbers], most_pairs) for name, values in labels.items()}
+    return {**arrays, "pair_mask": _padded(np.ones(len(numbers), np.float32), most_pairs)}
 
 
 def _batch_indices(count: int, groups_per_batch: int, seed: int, epoch: int) -> Int[np.ndarray, "steps groups"]:

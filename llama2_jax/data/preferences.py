@@ -9,10 +9,10 @@ from absl import logging
 from jaxtyping import Int, Shaped
 
 from llama2_jax.data.answer_batches import ComparedAnswers, answer_batches, check_divides
-from llama2_jax.data.dialogues import TOO_LONG, truncate_left
 from llama2_jax.data.epochs import Batches, generator
+from llama2_jax.data.long_answers import check_too_long, fit_answers
 from llama2_jax.data.records import SAFETY_LABELS
-from llama2_jax.text.dialogue import EncodedDialogue, encode_dialogue, encode_prompt, encode_with_answer
+from llama2_jax.text.dialogue import EncodedDialogue, encode_dialogue, encode_with_answer
 from llama2_jax.text.tokenizer import Tokenizer
 
 # What reward models learn from, of each comparison of a batch.
@@ -85,31 +85,21 @@ def encode_comparisons(
     Raises:
       ValueError: if a comparison is too long under "raise", the policy is unknown, or a rating has no margin.
     """
-    if too_long not in TOO_LONG:
-        raise ValueError(f"too_long={too_long!r}: choose one of {', '.join(TOO_LONG)}")
+    check_too_long(too_long)
     comparisons, kept, long, same = [], [], 0, 0
     for index, record in enumerate(records):
-        pair = [_with_answer(tokenizer, record, side) for side in ("chosen", "rejected")]
-        longest = max(map(len, pair))
-        long += longest > length
-        if longest > length and too_long == "raise":
-            raise ValueError(
-                f"source {source!r}, comparison {index}: {longest} tokens do not fit the length {length}. Raise the "
-                'length, or set too_long to "drop" or "truncate_left"'
-            )
-        if longest > length and too_long == "drop":
+        whole = [_with_answer(tokenizer, record, side) for side in ("chosen", "rejected")]
+        long += max(map(len, whole)) > length
+        place = f"source {source!r}, comparison {index}"
+        pair = fit_answers(tokenizer, record["messages"], whole, length=length, too_long=too_long, place=place)
+        if not pair:
             continue
-        if longest > length:
-            prompt = encode_prompt(tokenizer, record["messages"])
-            pair = truncate_together(pair, len(prompt), length, tokenizer.bos_id)
         if np.array_equal(pair[0].tokens, pair[1].tokens):
             same += 1
             continue
         rating = record.get("rating", "")
         if rating and rating not in margins:
-            raise ValueError(
-                f"source {source!r}, comparison {index}: rating {rating!r} has no margin in {dict(margins)}"
-            )
+            raise ValueError(f"{place}: rating {rating!r} has no margin in {dict(margins)}")
         margin = float(margins[rating]) if rating else 0.0
         safe = _SAFE[record["safety_label"]] if record.get("safety_label") else None
         kept.append(index)
@@ -196,22 +186,6 @@ def _with_answer(tokenizer: Tokenizer, record: Mapping, side: str) -> EncodedDia
     if f"{side}_tokens" in record:
         return encode_with_answer(tokenizer, record["messages"], record[f"{side}_tokens"])
     return encode_dialogue(tokenizer, [*record["messages"], {"role": "assistant", "content": record[side]}], "last")
-
-
-def truncate_together(
-    answers: Sequence[EncodedDialogue], prompt: int, length: int, bos_id: int
-) -> list[EncodedDialogue]:
-    """Cuts answers to one prompt by the same amount, so that they keep the same prompt, unless one alone is too long.
-
-    Args:
-      answers: encoded with their prompt, at least one of them longer than the length.
-      prompt: the number of the prompt's tokens.
-      length: the most tokens of prompt and answer.
-      bos_id: the tokenizer's.
-    """
-    excess = max(map(len, answers)) - length
-    sizes = [len(encoded) - excess if excess < prompt else min(len(encoded), length) for encoded in answers]
-    return [truncate_left(encoded, size, bos_id) for encoded, size in zip(answers, sizes, strict=True)]
 
 
 def _mix(main: Sequence, others: Sequence, other_fraction: float, seed: int) -> list:

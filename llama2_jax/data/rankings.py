@@ -12,10 +12,9 @@ import numpy as np
 from absl import logging
 
 from llama2_jax.data.answer_batches import ComparedAnswers, answer_batches, check_divides
-from llama2_jax.data.dialogues import TOO_LONG
 from llama2_jax.data.epochs import Batches
-from llama2_jax.data.preferences import truncate_together
-from llama2_jax.text.dialogue import EncodedDialogue, encode_dialogue, encode_prompt, encode_with_answer
+from llama2_jax.data.long_answers import check_too_long, fit_answers
+from llama2_jax.text.dialogue import EncodedDialogue, encode_dialogue, encode_with_answer
 from llama2_jax.text.tokenizer import Tokenizer
 
 # What a batch has of each pair: what its loss is multiplied by, and its share of its prompt's pairs, which sum to 1.
@@ -53,23 +52,15 @@ def encode_rankings(
     Raises:
       ValueError: if an answer is too long under "raise", or the policy is unknown.
     """
-    if too_long not in TOO_LONG:
-        raise ValueError(f"too_long={too_long!r}: choose one of {', '.join(TOO_LONG)}")
+    check_too_long(too_long)
     rankings, kept, long, tied = [], [], 0, 0
     for index, record in enumerate(records):
-        answers = _with_answers(tokenizer, record)
-        longest = max(map(len, answers))
-        long += longest > length
-        if longest > length and too_long == "raise":
-            raise ValueError(
-                f"source {source!r}, ranking {index}: {longest} tokens do not fit the length {length}. Raise the "
-                'length, or set too_long to "drop" or "truncate_left"'
-            )
-        if longest > length and too_long == "drop":
+        whole = _with_answers(tokenizer, record)
+        long += max(map(len, whole)) > length
+        place = f"source {source!r}, ranking {index}"
+        answers = fit_answers(tokenizer, record["messages"], whole, length=length, too_long=too_long, place=place)
+        if not answers:
             continue
-        if longest > length:
-            prompt = encode_prompt(tokenizer, record["messages"])
-            answers = truncate_together(answers, len(prompt), length, tokenizer.bos_id)
         tokens = [answer.tokens for answer in answers]
         pairs = better_and_worse(tokens, record["ranks"])
         if not len(pairs):
