@@ -2,7 +2,6 @@
 
 import dataclasses
 import gc
-import types
 
 import jax
 import numpy as np
@@ -10,107 +9,18 @@ import pytest
 from ml_collections import ConfigDict
 
 from llama2_jax.models.adapters import TARGETS
-from llama2_jax.models.llama import init_language_model, init_scalar_model
-from llama2_jax.pipeline import encoding, ppo_loop, rollouts
+from llama2_jax.pipeline import ppo_loop, rollouts
 from llama2_jax.pipeline.ppo_steps import PolicyObjective
-from llama2_jax.pipeline.reward_models import Scores
 from llama2_jax.stages import ppo
-from llama2_jax.training.metrics import read_metrics
-from llama2_jax.training.model_folder import load_model
 from llama2_jax.training.optimizer import OptimizerConfig
-from tests.random_model import train_like
-from tests.smallest import Letters, smallest_model, smallest_runtime
+from tests.ppo_toy import MODEL, curve, half_of_the_letters, held_by, shapes, trainer
 
 pytestmark = pytest.mark.slow
-
-MODEL = smallest_model(max_length=32)
-PIECEWISE = {
-    "function": "llama2_jax.pipeline.reward_models.piecewise_reward",
-    "arguments": {"safety_threshold": 0.15},
-}
-
-
-def prompts(*, seed, count):
-    del seed
-    return [{"messages": [{"role": "user", "content": "abcdef"[index % 6]}], "safety": False} for index in range(count)]
-
-
-def texts(*, seed, count):
-    """Documents of 20 to 40 letters; the same few words over and over can be learnt."""
-    del seed
-    return [{"text": "the river and the stone "[: 20 + index % 5] * 2} for index in range(count)]
-
-
-def text_mix(coefficient):
-    source = {"function": f"{__name__}.texts", "format": "text", "arguments": {"count": 12}}
-    return {"coefficient": coefficient, "batch_size": 3, "sources": {"made": source}}
-
-
-def half_of_the_letters(sequences):
-    """The share of an answer's ids below 64, as a logit between -3 and 3; chance gives about 0."""
-    answers = [np.asarray(sequence)[1 + len("[INST] a [/INST]") :] for sequence in sequences]
-    return np.asarray([6 * np.mean(answer < 64) - 3 for answer in answers])
-
-
-class Reward:
-    """Stands for both reward models; the held-out prompts are known by their number."""
-
-    def __init__(self, helpfulness, logit=half_of_the_letters, held_out=()):
-        self.helpfulness, self.logit, self.held_out = helpfulness, logit, list(held_out)
-
-    def score(self, rows):
-        sequences = [row["tokens"] for row in rows]
-        logit = self.logit(sequences)
-        if len(sequences) == 10 and self.held_out:
-            logit = np.full(10, self.held_out.pop(0))
-        return Scores(logit, logit, logit)
 
 
 @pytest.fixture
 def train(tmp_path, monkeypatch):
-    """Runs the stage on the toy: 24 prompts an iteration, 10 held-out ones."""
-    runtime = smallest_runtime(tmp_path, model=MODEL)
-    everywhere = jax.NamedSharding(runtime.mesh, jax.P())
-    policy = jax.device_put(init_language_model(MODEL, jax.random.key(0)), everywhere)
-    critic = jax.device_put(init_scalar_model(MODEL, jax.random.key(1)), everywhere)
-    train_like(runtime.folder / "policy", MODEL, flat(policy))
-    monkeypatch.setattr(encoding.Tokenizer, "load", lambda path: Letters())
-    # The best policy is read from where it was written.
-    monkeypatch.setattr(
-        ppo,
-        "load_model",
-        lambda folder, mesh, head: (
-            types.SimpleNamespace(params=policy) if folder.name == "policy" else load_model(folder, mesh, head)
-        ),
-    )
-
-    def run(reward=half_of_the_letters, held_out=(), **changes):
-        monkeypatch.setattr(
-            ppo, "load_reward_models", lambda inputs, runtime, threshold, frozen: Reward(critic, reward, held_out)
-        )
-        source = {"function": f"{__name__}.prompts", "format": "prompts"}
-        config = ConfigDict({
-            "prompts": {"made": {**source, "arguments": {"count": 96}}},
-            "held_out_prompts": {"made": {**source, "arguments": {"count": 10}}},
-            "iterations": 12, "batch_size": 24, "minibatch_size": 12, "accumulation": 1, "kl_coefficient": 0.01,
-            "reward": PIECEWISE,
-            "clip": 0.2, "value_clip": 0.2, "gamma": 1.0, "lambda_": 0.95, "temperature": 1.0, "max_new_tokens": 8,
-            "missing_eos_penalty": 0.0, "whiten_advantages": True, "critic_warmup_iterations": 1,
-            "critic_learning_rate": 1e-2, "evaluate_every": 4, "patience": 3, "learning_rate": 1e-2,
-            "warmup_steps": 0, "warmup_fraction": 0.0, "final_learning_rate_fraction": 1.0,
-            "heed_general_reward": True, "advantages": "critic", "samples_per_prompt": 1,
-            "pretraining_mix": {"coefficient": 0.0}, "ema_decay": 0.0,
-            "optimizer": {"b1": 0.9, "b2": 0.95, "eps": 1e-5, "weight_decay": 0.1, "clip": 1.0},
-            "save_every": 4, "log_every": 1, "inputs": {}, **changes,
-        })  # fmt: skip
-        run.config, run.runtime = config, runtime
-        inputs = {role: runtime.folder / role for role in ("tokenizer", "policy", "helpfulness", "safety")}
-        before = jax.device_get(policy)
-        results = ppo.run(config, inputs, runtime)
-        rows = list(read_metrics(runtime.folder / "metrics.jsonl"))
-        return results, rows, before, jax.device_get(load_model(runtime.folder).params)
-
-    return run
+    return trainer(tmp_path, monkeypatch)
 
 
 @pytest.mark.parametrize("quantize", ["", "int4"])
@@ -133,17 +43,8 @@ def test_dropout_of_adapters_is_refused():
         ppo.check(config, {}, len)
 
 
-def flat(params):
-    leaves = jax.tree.leaves_with_path(jax.device_get(params))
-    return {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in leaves}
-
-
 def sigmoid(x):
     return 1 / (1 + np.exp(-x))
-
-
-def curve(rows, name):
-    return [row[name] for row in rows if name in row]
 
 
 def test_the_reward_rises_and_the_policy_stays_near_its_start(train):
@@ -167,15 +68,6 @@ def test_a_high_price_of_the_kl_keeps_the_policy_nearer(train, tmp_path):
         (tmp_path / path).rename(tmp_path / f"{path}_of_the_free_one")
     _, bound, *_ = train(kl_coefficient=2.0)
     assert curve(bound, "kl")[-1] < 0.5 * curve(free, "kl")[-1]
-
-
-def shapes(tree):
-    return jax.tree.map(lambda array: (array.shape, array.dtype), tree)
-
-
-def held_by(program):
-    """The bytes of each model on the devices while a program runs."""
-    return {one.name: one.parameter_bytes + one.optimizer_bytes for one in (*program.uses, *program.co_resident)}
 
 
 def bytes_held():
@@ -357,159 +249,3 @@ def test_a_reward_that_is_not_a_number_stops_the_run(train):
 
     with pytest.raises(FloatingPointError, match=r"PPO iteration 1: .*is not finite"):
         train(broken)
-
-
-GROUPS = {"advantages": "group", "samples_per_prompt": 4}
-
-
-def test_groups_of_answers_teach_the_policy_without_a_critic(train):
-    results, rows, before, after = train(**GROUPS)
-    assert results["held_out_gain"] > 2 * results["held_out_gain_standard_error"] > 0
-    assert not [name for row in rows for name in row if name.startswith("critic") or name == "explained_variance"]
-    # There is no critic to warm up: the policy moves from the first iteration on, and the checkpoints have it alone.
-    assert len(curve(rows, "policy_loss")) == 12 and len(curve(rows, "equal_groups")) == 12
-    assert max(curve(rows, "policy_reference_kl")) > 0
-    states = ppo_loop.initial_states(train.config, ppo_loop.trained_models(train.config, before, None, train.runtime))
-    assert list(states) == ["policy"]
-    assert any(not np.array_equal(*pair) for pair in zip(*map(jax.tree.leaves, (before, after)), strict=True))
-
-
-def test_without_a_critic_none_is_loaded_sized_or_run(train):
-    train(iterations=1, critic_warmup_iterations=0, **GROUPS)
-    work = ppo.device_work(train.config, MODEL, train.runtime.mesh)
-    assert not [one.name for one in work.programs if "critic" in one.name]
-    for program in work.programs:
-        assert held_by(program).keys() - {"policy, decoding weights"} == {
-            "policy", "reference", "helpfulness", "safety",
-        }  # fmt: skip
-    (prefill,) = [one for one in work.programs if one.name == "prefill"]
-    train.config.samples_per_prompt = 1
-    alone = next(
-        one for one in ppo.device_work(train.config, MODEL, train.runtime.mesh).programs if one.name == "prefill"
-    )
-    assert prefill.model_flops < alone.model_flops, "four answers share their prompt's prefill"
-
-
-def test_the_group_s_answers_are_counted_by_the_batch(train, monkeypatch):
-    honest, asked = ppo.collect, []
-
-    def watched(config, frozen, policy, critic, prompts, key):
-        assert critic is None
-        asked.append(len(prompts.ids))
-        return honest(config, frozen, policy, critic, prompts, key)
-
-    monkeypatch.setattr(ppo, "collect", watched)
-    train(iterations=2, **GROUPS)
-    assert asked == [6, 6], "24 answers, 4 to each prompt"
-
-
-def test_the_averaged_policy_is_what_is_evaluated_and_kept(train, monkeypatch):
-    """Computed here again from the policy after each of its steps."""
-    make, policies = ppo_loop.ppo_policy_step, []
-
-    def watched(*arguments):
-        step = make(*arguments)
-
-        def run(state, *rest):
-            if not policies:
-                policies.append(jax.device_get(state.params))
-            state, metrics = step(state, *rest)
-            policies.append(jax.device_get(state.params))
-            return state, metrics
-
-        return run
-
-    monkeypatch.setattr(ppo_loop, "ppo_policy_step", watched)
-    results, _, before, after = train(ema_decay=0.8, iterations=4, held_out=[0.0, 1.0, 0.0, 1.0])
-    assert results["best_iteration"] == 4 and len(policies) == 1 + 2 * 3
-    jax.tree.map(np.testing.assert_array_equal, policies[0], before)
-    wanted = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), policies[0])
-    for policy in policies[1:]:
-        wanted = jax.tree.map(lambda old, new: 0.8 * old + 0.2 * new, wanted, policy)
-    jax.tree.map(lambda one, other: np.testing.assert_allclose(one, other, atol=1e-6), after, wanted)
-    moved = [np.abs(one - other).max() for one, other in zip(*map(jax.tree.leaves, (after, policies[-1])), strict=True)]
-    assert max(moved) > 1e-3
-
-
-def test_the_average_is_sized_and_is_no_other_policy_with_adapters(train):
-    train(ema_decay=0.8, iterations=1, critic_warmup_iterations=0)
-    whole = ppo.device_work(train.config, MODEL, train.runtime.mesh).programs
-    assert all(held_by(one)["averaged policy"] == held_by(one)["reference"] for one in whole)
-    train.config.adapters = {"rank": 4, "alpha": 8.0, "targets": TARGETS, "dropout": 0.0}
-    adapted = ppo.device_work(train.config, MODEL, train.runtime.mesh).programs
-    assert all(0 < held_by(one)["averaged policy"] < held_by(whole[0])["reference"] / 2 for one in adapted)
-
-
-def test_text_is_learnt_beside_the_reward(train):
-    results, rows, *_ = train(pretraining_mix=text_mix(1.0))
-    losses = curve(rows, "policy_pretraining_loss")
-    # Letters by chance are log 128 = 4.9 nats each.
-    assert losses[0] > 4 and losses[-1] < losses[0] - 0.5
-    assert results["held_out_gain"] > 2 * results["held_out_gain_standard_error"]
-
-
-def test_with_a_coefficient_of_zero_text_is_neither_read_nor_counted(train, monkeypatch):
-    monkeypatch.setattr(f"{__name__}.texts", None)
-    _, rows, *_ = train(iterations=2, pretraining_mix=text_mix(0.0))
-    assert not [name for row in rows for name in row if "pretraining" in name]
-
-
-def test_the_rows_of_text_are_those_that_were_said_before(train, monkeypatch):
-    original, seen = ppo_loop.ppo_policy_step, {}
-
-    def recording(*settings):
-        def step(state, batch, rate):
-            seen["batch"] = shapes(batch)
-            return original(*settings)(state, batch, rate)
-
-        return step
-
-    monkeypatch.setattr(ppo_loop, "ppo_policy_step", recording)
-    train(iterations=1, critic_warmup_iterations=0, pretraining_mix=text_mix(1.0))
-    monkeypatch.setattr(ppo_loop, "ppo_policy_step", original)
-    work = ppo.device_work(train.config, MODEL, train.runtime.mesh)
-    program = next(one for one in work.programs if one.name == "policy step")
-    assert shapes(program.compile.args[2]).keys() == seen["batch"].keys()
-    dtypes = {name: dtype for name, (_, dtype) in shapes(program.compile.args[2]).items()}
-    assert dtypes == {name: dtype for name, (_, dtype) in seen["batch"].items()}
-
-
-@pytest.mark.parametrize(
-    ("mix", "absent"),
-    [({"coefficient": 1.0}, "sources"), ({"coefficient": 1.0, "sources": {"a": {}}}, "batch_size")],
-)
-def test_a_mix_without_text_is_refused(train, mix, absent):
-    train(iterations=1, critic_warmup_iterations=0)
-    config = ConfigDict({**train.config.to_dict(), "pretraining_mix": mix})
-    with pytest.raises(ValueError, match=rf"pretraining_mix.coefficient=1.0: wanted pretraining_mix.{absent} too"):
-        ppo.check(config, {}, lambda sources: 96)
-
-
-class CutOff(BaseException):
-    """Stands for a kill: no code of the package catches it."""
-
-
-EVERYTHING = {**GROUPS, "ema_decay": 0.8, "pretraining_mix": text_mix(1.0), "iterations": 6, "evaluate_every": 2}
-
-
-@pytest.mark.parametrize("changes", [EVERYTHING, {**EVERYTHING, "advantages": "critic"}], ids=["group", "critic"])
-def test_a_run_that_was_cut_off_ends_with_the_same_average_and_the_same_text(train, tmp_path, monkeypatch, changes):
-    results, rows, _, after = train(**changes)
-    (tmp_path / "whole").mkdir()
-    for path in ("iterations", "checkpoints", "metrics.jsonl"):
-        (tmp_path / path).rename(tmp_path / "whole" / path)
-    honest, calls = ppo.collect, []
-
-    def cut(*arguments):
-        calls.append(None)
-        if len(calls) == 4:
-            raise CutOff
-        return honest(*arguments)
-
-    with monkeypatch.context() as patched:
-        patched.setattr(ppo, "collect", cut)
-        with pytest.raises(CutOff):
-            train(**changes)
-    again = train(**changes)
-    assert again[0] == results and again[1] == rows
-    jax.tree.map(np.testing.assert_array_equal, again[3], after)
