@@ -20,7 +20,7 @@ class ComparedAnswers:
       pairs: [pairs, 2], of each pair the preferred answer and the other one, as indices of `answers`.
     """
 
-    answers: Sequence[Int[np.ndarray, "tokens"]]
+    answers: Sequence[Int[np.ndarray, " tokens"]]
     pairs: Int[np.ndarray, "pairs 2"]
 
 
@@ -33,7 +33,7 @@ def answer_batches(
     *,
     accumulation: int = 1,
     row_multiple: int = 8,
-    labels: Mapping[str, Shaped[np.ndarray, "all_pairs"]],
+    labels: Mapping[str, Shaped[np.ndarray, " all_pairs"]],
     kind: str,
 ) -> Batches:
     """Returns batches of groups of compared answers, packed into rows.
@@ -106,20 +106,20 @@ class _Flat(NamedTuple):
     """
 
     sequences: list[dict[str, np.ndarray]]
-    size: Int[np.ndarray, "all_answers"]
+    size: Int[np.ndarray, " all_answers"]
     all_pairs: Int[np.ndarray, "all_pairs 2"]
-    answers: Int[np.ndarray, "groups"]
-    pairs: Int[np.ndarray, "groups"]
-    first_answer: Int[np.ndarray, "groups"]
-    first_pair: Int[np.ndarray, "groups"]
+    answers: Int[np.ndarray, " groups"]
+    pairs: Int[np.ndarray, " groups"]
+    first_answer: Int[np.ndarray, " groups"]
+    first_pair: Int[np.ndarray, " groups"]
 
 
 class _Assigned(NamedTuple):
     """The answers of some groups, by their places among all, with their rows and first columns in so many rows."""
 
-    members: Int[np.ndarray, "answers"]
-    row: Int[np.ndarray, "answers"]
-    start: Int[np.ndarray, "answers"]
+    members: Int[np.ndarray, " answers"]
+    row: Int[np.ndarray, " answers"]
+    start: Int[np.ndarray, " answers"]
     rows: int
 
 
@@ -132,7 +132,7 @@ def _flattened(groups: Sequence[ComparedAnswers]) -> _Flat:
 
 
 def _check_sizes(
-    size: Int[np.ndarray, "all_answers"], first_answer: Int[np.ndarray, "groups"], length: int, kind: str
+    size: Int[np.ndarray, " all_answers"], first_answer: Int[np.ndarray, " groups"], length: int, kind: str
 ) -> None:
     if size.max() > length or not size.min():
         wrong = int(np.argmax((size > length) | (size == 0)))
@@ -140,7 +140,7 @@ def _check_sizes(
         raise ValueError(f"{kind} {index} has {size[wrong]} tokens; a row has room for 1 to {length}")
 
 
-def _assigned(flat: _Flat, selected: Int[np.ndarray, "groups"], length: int) -> _Assigned:
+def _assigned(flat: _Flat, selected: Int[np.ndarray, " groups"], length: int) -> _Assigned:
     members = _ranges(flat.first_answer[selected], flat.answers[selected])
     longest_first = np.argsort(-flat.size[members], kind="stable")
     row, start = np.empty(len(members), np.int32), np.empty(len(members), np.int32)
@@ -149,7 +149,7 @@ def _assigned(flat: _Flat, selected: Int[np.ndarray, "groups"], length: int) -> 
 
 
 def _packed(
-    flat: _Flat, selected: Int[np.ndarray, "groups"], labels: Mapping[str, np.ndarray], *, rows: int, length: int,
+    flat: _Flat, selected: Int[np.ndarray, " groups"], labels: Mapping[str, np.ndarray], *, rows: int, length: int,
     most_pairs: int,
 ) -> dict[str, np.ndarray]:  # fmt: skip
     """Returns a microbatch of the selected groups; see `answer_batches`."""
@@ -178,13 +178,13 @@ def _batch_indices(count: int, groups_per_batch: int, seed: int, epoch: int) -> 
     return indices.reshape(steps, groups_per_batch)
 
 
-def _ranges(first: Int[np.ndarray, "n"], counts: Int[np.ndarray, "n"]) -> Int[np.ndarray, "total"]:
+def _ranges(first: Int[np.ndarray, " n"], counts: Int[np.ndarray, " n"]) -> Int[np.ndarray, " total"]:
     """Returns first, first + 1, .. for each, so many numbers, one after the other."""
     begin = np.cumsum(counts) - counts
     return np.arange(counts.sum()) + np.repeat(first - begin, counts)
 
 
-def _padded(values: Shaped[np.ndarray, "n"], size: int) -> Shaped[np.ndarray, "size"]:
+def _padded(values: Shaped[np.ndarray, " n"], size: int) -> Shaped[np.ndarray, " size"]:
     padded = np.zeros(size, values.dtype)
     padded[: len(values)] = values
     return padded

@@ -170,7 +170,7 @@ def _first_tokens(dialogue: EncodedDialogue, length: int) -> EncodedDialogue:
 class _Plan:
     """The places of an epoch's dialogues in its rows."""
 
-    def __init__(self, members: Int[np.ndarray, "n"], size: Int[np.ndarray, "all"], length: int):
+    def __init__(self, members: Int[np.ndarray, " n"], size: Int[np.ndarray, "all"], length: int):
         row, start, self.rows = assign_rows(size[members], length)
         order = np.lexsort((start, row))
         self.members, self.row, self.start = members[order], row[order], start[order]
@@ -181,7 +181,7 @@ class _Plan:
         return self.members[begin:stop], self.row[begin:stop], self.start[begin:stop]
 
 
-def _members(counts: Sequence[tuple[str, int, float]], seed: int, epoch: int) -> Int[np.ndarray, "n"]:
+def _members(counts: Sequence[tuple[str, int, float]], seed: int, epoch: int) -> Int[np.ndarray, " n"]:
     """Returns the indices of an epoch's dialogues, shuffled, each repeated by its weight."""
     members, before = [], 0
     for source, count, weight in counts:

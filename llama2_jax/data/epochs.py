@@ -40,7 +40,7 @@ def batches_by_number(make: Callable[[int], object], steps_per_epoch: tuple[int,
     return Batches(numbers.map(make).to_iter_dataset(options), steps_per_epoch)
 
 
-def shuffled(count: int, seed: int, *purpose: object) -> Int[np.ndarray, "count"]:
+def shuffled(count: int, seed: int, *purpose: object) -> Int[np.ndarray, " count"]:
     """Returns 0 .. count - 1 in an order that depends on the seed and the purpose (such as an epoch)."""
     return generator(seed, *purpose).permutation(count)
 

@@ -35,8 +35,8 @@ class Comparison:
       answer_sizes: how many of the last tokens of `chosen` and of `rejected` are the answer's own, the EOS included.
     """
 
-    chosen: Int[np.ndarray, "tokens"]
-    rejected: Int[np.ndarray, "tokens"]
+    chosen: Int[np.ndarray, " tokens"]
+    rejected: Int[np.ndarray, " tokens"]
     rating: str
     margin: float
     safe: tuple[bool, bool] | None
@@ -144,7 +144,7 @@ def preference_batches(
     *,
     accumulation: int = 1,
     row_multiple: int = 8,
-    labels: Mapping[str, Shaped[np.ndarray, "comparisons"]] | None = None,
+    labels: Mapping[str, Shaped[np.ndarray, " comparisons"]] | None = None,
 ) -> Batches:
     """Returns batches of pairs, with both answers of each packed into rows.
 

@@ -14,7 +14,7 @@ HELD_OUT_SHARE = 0.01
 
 
 def pretraining_batches(
-    documents: Mapping[str, Sequence[Int[np.ndarray, "tokens"]]],
+    documents: Mapping[str, Sequence[Int[np.ndarray, " tokens"]]],
     weights: Mapping[str, float],
     length: int,
     batch_size: int,

@@ -18,7 +18,7 @@ from jaxtyping import Float
 from llama2_jax.evaluation.paired import mean_and_error
 
 
-def expected_best(rewards: Float[np.ndarray, "prompts K"], n: int) -> Float[np.ndarray, "prompts"]:
+def expected_best(rewards: Float[np.ndarray, "prompts K"], n: int) -> Float[np.ndarray, " prompts"]:
     """Returns for each prompt the expected best reward among n of its answers; see `best_of_curve` for what counts.
 
     Raises:
@@ -27,7 +27,7 @@ def expected_best(rewards: Float[np.ndarray, "prompts K"], n: int) -> Float[np.n
     return _expected(rewards, n, (n,))
 
 
-def expected_median(rewards: Float[np.ndarray, "prompts K"], n: int) -> Float[np.ndarray, "prompts"]:
+def expected_median(rewards: Float[np.ndarray, "prompts K"], n: int) -> Float[np.ndarray, " prompts"]:
     """Returns for each prompt the expected median among n of its rewards; of an even n, the mean of the middle two.
 
     Raises:
@@ -56,7 +56,7 @@ def best_of_curve(rewards: Float[np.ndarray, "prompts K"]) -> Mapping[str, list[
     return curves
 
 
-def _expected(rewards: Float[np.ndarray, "prompts K"], n: int, ranks: tuple[int, ...]) -> Float[np.ndarray, "prompts"]:
+def _expected(rewards: Float[np.ndarray, "prompts K"], n: int, ranks: tuple[int, ...]) -> Float[np.ndarray, " prompts"]:
     """The mean of the n answers' rewards of these ranks, 1 the lowest, expected over all subsets."""
     total = rewards.shape[1]
     if not 1 <= n <= total:

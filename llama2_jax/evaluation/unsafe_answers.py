@@ -53,7 +53,7 @@ def unsafe_detection(
 
 
 def at_threshold(
-    probability: Float[np.ndarray, "answers"], unsafe: Bool[np.ndarray, "answers"], threshold: float
+    probability: Float[np.ndarray, " answers"], unsafe: Bool[np.ndarray, " answers"], threshold: float
 ) -> dict[str, float | int | None]:
     """Returns what calling the answers below a threshold unsafe finds.
 

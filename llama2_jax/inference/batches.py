@@ -30,7 +30,7 @@ class PromptBatch:
 
     tokens: Int[np.ndarray, "prompts length"]
     positions: Int[np.ndarray, "prompts length"]
-    prompt_index: Int[np.ndarray, "batch"]
+    prompt_index: Int[np.ndarray, " batch"]
 
 
 def generation_batch_size(config: ModelConfig, mesh: Mesh | None, answers: int | None = None) -> int:

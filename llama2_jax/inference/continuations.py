@@ -114,7 +114,7 @@ def _read_prefix(reader: Streamer, prefix: Sequence[int]) -> KVCache:
 
 def _score(
     reader: Streamer, prefix: KVCache | None, trees: PackedTrees
-) -> tuple[Float[np.ndarray, "targets"], Bool[np.ndarray, "targets"]]:
+) -> tuple[Float[np.ndarray, " targets"], Bool[np.ndarray, " targets"]]:
     """Returns the log-probability of each token to look up, and whether no other has a higher one."""
     arrays, config = trees.packed.arrays, reader.config
     length = arrays["tokens"].shape[1]
@@ -169,11 +169,11 @@ def tree_states(
 def _look_up(
     weights: DecodingWeights,
     states: Float[Array, "tokens dim"],
-    places: Int[Array, "targets"],
-    targets: Int[Array, "targets"],
+    places: Int[Array, " targets"],
+    targets: Int[Array, " targets"],
     *,
     mesh: Mesh | None,
-) -> tuple[Float[Array, "targets"], Bool[Array, "targets"]]:
+) -> tuple[Float[Array, " targets"], Bool[Array, " targets"]]:
     """Returns each target's log-probability, given the state at its place, and whether no other has a higher one."""
     logits = constrain(decoding.logits(weights, states[places]), mesh, (None, "vocab"))
     logits = constrain(logits, mesh, (None, None))

@@ -67,9 +67,9 @@ class Sample:
     """
 
     prompt_index: int
-    tokens: Int[np.ndarray, "length"]
+    tokens: Int[np.ndarray, " length"]
     finished: bool
-    sampling_logps: Float[np.ndarray, "length"]
+    sampling_logps: Float[np.ndarray, " length"]
 
 
 def generate(
@@ -156,7 +156,7 @@ def prefill_rows(
     weights: DecodingWeights,
     tokens: Int[Array, "prompts length"],
     positions: Int[Array, "prompts length"],
-    prompt_index: Int[Array, "batch"],
+    prompt_index: Int[Array, " batch"],
     *,
     config: ModelConfig,
     slots: int,
@@ -190,10 +190,10 @@ class DecodedRows:
       top_p: the nucleus; None compiles a program without it.
     """
 
-    positions: Int[Array, "batch"]
-    temperature: Float[Array, "batch"]
-    answer_ids: Int[Array, "batch"]
-    used: Bool[Array, "batch"]
+    positions: Int[Array, " batch"]
+    temperature: Float[Array, " batch"]
+    answer_ids: Int[Array, " batch"]
+    used: Bool[Array, " batch"]
     eos_id: Int[Array, ""]
     top_p: Float[Array, ""] | None
 
@@ -209,7 +209,7 @@ def decode_rows(
     config: ModelConfig,
     steps: int,
     mesh: Mesh | None,
-) -> tuple[Int[Array, "batch steps"], Float[Array, "batch steps"], Int[Array, "batch"], Array, Array, KVCache]:
+) -> tuple[Int[Array, "batch steps"], Float[Array, "batch steps"], Int[Array, " batch"], Array, Array, KVCache]:
     """Decodes until every row has ended, `steps` tokens at most.
 
     Args:

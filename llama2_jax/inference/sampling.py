@@ -11,7 +11,7 @@ from llama2_jax.objectives.log_probabilities import log_probabilities
 BLOCK = 128
 
 
-def uniforms(key: Key[Array, ""], rows: Int[Array, "batch"], steps: int) -> Float[Array, "batch steps"]:
+def uniforms(key: Key[Array, ""], rows: Int[Array, " batch"], steps: int) -> Float[Array, "batch steps"]:
     """Returns a number in [0, 1) for each row and step, a function of (key, row, step) only."""
 
     def number(row, step):
@@ -22,10 +22,10 @@ def uniforms(key: Key[Array, ""], rows: Int[Array, "batch"], steps: int) -> Floa
 
 def draw(
     logits: Float[Array, "batch vocab"],
-    temperature: Float[Array, "batch"],
-    uniform: Float[Array, "batch"],
+    temperature: Float[Array, " batch"],
+    uniform: Float[Array, " batch"],
     top_p: Float[Array, ""] | None = None,
-) -> tuple[Int[Array, "batch"], Float[Array, "batch"]]:
+) -> tuple[Int[Array, " batch"], Float[Array, " batch"]]:
     """Samples a token for each row.
 
     Args:
@@ -70,7 +70,7 @@ def nucleus(weights: Float[Array, "batch vocab"], top_p: Float[Array, ""]) -> Fl
     return jnp.where(bits >= edge[:, None], weights, 0.0)
 
 
-def inverse_cumulative(weights: Float[Array, "batch vocab"], uniform: Float[Array, "batch"]) -> Int[Array, "batch"]:
+def inverse_cumulative(weights: Float[Array, "batch vocab"], uniform: Float[Array, " batch"]) -> Int[Array, " batch"]:
     """Returns the first index where the cumulative sum of the weights exceeds uniform * total; never one of weight 0.
 
     This needs one random number a row; Gumbel noise would need one for every token of the vocabulary.
@@ -87,8 +87,8 @@ def inverse_cumulative(weights: Float[Array, "batch vocab"], uniform: Float[Arra
 
 
 def _first_beyond(
-    cumulative: Float[Array, "batch n"], weights: Float[Array, "batch n"], target: Float[Array, "batch"]
-) -> Int[Array, "batch"]:
+    cumulative: Float[Array, "batch n"], weights: Float[Array, "batch n"], target: Float[Array, " batch"]
+) -> Int[Array, " batch"]:
     """Returns the first index of positive weight with a cumulative sum above the target (the last, by rounding)."""
     index, n = jnp.arange(weights.shape[-1]), weights.shape[-1]
     first = jnp.min(jnp.where((cumulative > target[:, None]) & (weights > 0), index, n), axis=-1)

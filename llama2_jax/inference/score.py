@@ -26,7 +26,7 @@ NETWORK_INPUTS = ("tokens", "positions", "segment_ids")
 
 def response_log_probabilities(
     config: ModelConfig, params: Mapping, prompts: Sequence[Ids], responses: Sequence[Ids], temperature: float
-) -> list[Float[np.ndarray, "response"]]:
+) -> list[Float[np.ndarray, " response"]]:
     """Returns log softmax(logits / temperature)[token] of each response token, given the tokens before it.
 
     Args:
@@ -45,7 +45,7 @@ def response_log_probabilities(
 
 def target_log_probabilities(
     config: ModelConfig, params: Mapping, inputs: Sequence[Ids], targets: Sequence[Ids]
-) -> list[Float[np.ndarray, "length"]]:
+) -> list[Float[np.ndarray, " length"]]:
     """Returns the log-probability of each target, given the inputs up to its place.
 
     Args:
@@ -69,7 +69,7 @@ def target_log_probabilities(
 
 def values(
     config: ModelConfig, params: Mapping, prompts: Sequence[Ids], responses: Sequence[Ids]
-) -> list[Float[np.ndarray, "response"]]:
+) -> list[Float[np.ndarray, " response"]]:
     """Returns the critic's value of the state before each response token, read at the token before it.
 
     The token was sampled from the logits at the same position.
@@ -80,7 +80,7 @@ def values(
     return _by_response(config, params, prompts, responses, token_scores)
 
 
-def rewards(config: ModelConfig, params: Mapping, sequences: Sequence[Ids]) -> Float[np.ndarray, "sequences"]:
+def rewards(config: ModelConfig, params: Mapping, sequences: Sequence[Ids]) -> Float[np.ndarray, " sequences"]:
     """Returns the scalar model's score of each sequence (prompt and response together), read at its last token.
 
     Raises:
@@ -94,7 +94,7 @@ def rewards(config: ModelConfig, params: Mapping, sequences: Sequence[Ids]) -> F
 
 def _by_response(
     config: ModelConfig, params: Mapping, prompts: Sequence[Ids], responses: Sequence[Ids], program: Callable
-) -> list[Float[np.ndarray, "response"]]:
+) -> list[Float[np.ndarray, " response"]]:
     """Returns the program's results at the token before each response token."""
     if len(prompts) != len(responses):
         raise ValueError(f"{len(prompts)} prompts and {len(responses)} responses: give one response for each prompt.")

@@ -154,7 +154,7 @@ def stream(
 def _read_block(
     weights: DecodingWeights,
     cache: KVCache,
-    block: Int[Array, "size"],
+    block: Int[Array, " size"],
     start: Int[Array, ""],
     count: Int[Array, ""],
     *,
@@ -178,7 +178,7 @@ class _Draws:
 
     temperature: Float[Array, ""]
     top_p: Float[Array, ""] | None
-    randomness: Float[Array, "steps"]
+    randomness: Float[Array, " steps"]
 
 
 @functools.partial(jax.jit, static_argnames=("config", "mesh"), donate_argnames=("cache",))
@@ -211,7 +211,7 @@ def _empty(*, config: ModelConfig, slots: int, mesh: Mesh | None) -> KVCache:
 
 
 @functools.partial(jax.jit, static_argnames=("steps",))
-def _randomness(key: Key[Array, ""], *, steps: int) -> Float[Array, "steps"]:
+def _randomness(key: Key[Array, ""], *, steps: int) -> Float[Array, " steps"]:
     return uniforms(key, jnp.zeros(1, jnp.int32), steps)[0]
 
 

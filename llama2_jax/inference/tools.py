@@ -52,8 +52,8 @@ class ToolAnswer:
     """
 
     text: str
-    tokens: Int[np.ndarray, "length"]
-    injected: Bool[np.ndarray, "length"]
+    tokens: Int[np.ndarray, " length"]
+    injected: Bool[np.ndarray, " length"]
     calls: tuple[ToolCall, ...]
     finished: bool
 

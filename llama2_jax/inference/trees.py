@@ -23,10 +23,10 @@ class Tree:
       owners: which continuation each belongs to.
     """
 
-    fields: Mapping[str, Int[np.ndarray, "size"]]
-    states: Int[np.ndarray, "targets"]
-    targets: Int[np.ndarray, "targets"]
-    owners: Int[np.ndarray, "targets"]
+    fields: Mapping[str, Int[np.ndarray, " size"]]
+    states: Int[np.ndarray, " targets"]
+    targets: Int[np.ndarray, " targets"]
+    owners: Int[np.ndarray, " targets"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,10 +41,10 @@ class PackedTrees:
     """
 
     packed: Packed
-    rows: Int[np.ndarray, "targets"]
-    columns: Int[np.ndarray, "targets"]
-    targets: Int[np.ndarray, "targets"]
-    owners: Int[np.ndarray, "targets"]
+    rows: Int[np.ndarray, " targets"]
+    columns: Int[np.ndarray, " targets"]
+    targets: Int[np.ndarray, " targets"]
+    owners: Int[np.ndarray, " targets"]
 
 
 def grow(

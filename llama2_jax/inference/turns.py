@@ -152,13 +152,13 @@ def _empty(*, config: ModelConfig, rows: int, slots: int, mesh: Mesh | None) -> 
 
 
 @functools.partial(jax.jit, donate_argnames=("cache",))
-def _forget(cache: KVCache, kept: Int[Array, "rows"]) -> KVCache:
+def _forget(cache: KVCache, kept: Int[Array, " rows"]) -> KVCache:
     """Empties the slots of the tokens behind the first `kept` of each row."""
     return cache.replace(positions=jnp.where(cache.positions < kept[:, None], cache.positions, -1))
 
 
 @functools.partial(jax.jit, static_argnames=("mesh",), donate_argnames=("cache",))
-def _to_the_front(cache: KVCache, kept: Int[Array, "rows"], *, mesh: Mesh | None) -> KVCache:
+def _to_the_front(cache: KVCache, kept: Int[Array, " rows"], *, mesh: Mesh | None) -> KVCache:
     """Moves the tokens of each row, of which there are `kept`, to its first slots."""
     order = jnp.argsort(jnp.where(cache.positions < 0, cache.positions.shape[1], cache.positions), axis=1)
     moved = KVCache(

@@ -118,7 +118,7 @@ def branched_attention(
     v: Float[Array, "rows length kv_heads head_dim"],
     segment_ids: Int[Array, "rows length"],
     branches: Int[Array, "rows length"],
-    prefix: tuple[Array, Array, Bool[Array, "slots"]] | None,
+    prefix: tuple[Array, Array, Bool[Array, " slots"]] | None,
 ) -> Float[Array, "rows length heads head_dim"]:
     """Returns the attention of texts that branch, with the masks of models/branching.py; not to be differentiated.
 

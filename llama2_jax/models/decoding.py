@@ -42,7 +42,7 @@ class DecodingWeights:
 
     embedding: Float[Array, "vocab dim"]
     layers: tuple[LayerWeights, ...]
-    final_norm: Float[Array, "dim"]
+    final_norm: Float[Array, " dim"]
     head: Float[Array, "dim vocab"]
 
 
@@ -113,7 +113,7 @@ def constrain_cache(cache: KVCache, mesh: Mesh | None) -> KVCache:
 
 
 def continue_prompts(
-    hidden: Float[Array, "prompts dim"], cache: KVCache, rows: Int[Array, "batch"], mesh: Mesh | None
+    hidden: Float[Array, "prompts dim"], cache: KVCache, rows: Int[Array, " batch"], mesh: Mesh | None
 ) -> tuple[Float[Array, "batch dim"], KVCache]:
     """Returns the state and cache of each row's prompt; rows may share one. On a mesh nothing is communicated.
 

@@ -39,7 +39,7 @@ def empty_cache(config: ModelConfig, batch: int, slots: int) -> KVCache:
     )
 
 
-def take_rows(cache: KVCache, rows: Int[Array, "taken"]) -> KVCache:
+def take_rows(cache: KVCache, rows: Int[Array, " taken"]) -> KVCache:
     """Returns the cache of the given rows, in that order; a row may be repeated (samples that share a prefill)."""
     taken = jax.tree.map(lambda array: array[rows], (cache.keys, cache.values, cache.positions))
     return KVCache(*taken, index=cache.index)

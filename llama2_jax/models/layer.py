@@ -41,7 +41,7 @@ LAYER_AXES: Mapping[str, tuple[str, ...]] = types.MappingProxyType({
 })  # fmt: skip
 
 
-def rms_norm(x: Float[Array, "... dim"], scale: Float[Array, "dim"], eps: float) -> Float[Array, "... dim"]:
+def rms_norm(x: Float[Array, "... dim"], scale: Float[Array, " dim"], eps: float) -> Float[Array, "... dim"]:
     """Returns x / sqrt(mean(x^2) + eps), computed in float32 and cast back, times the scale."""
     x_float32 = x.astype(jnp.float32)
     normed = x_float32 * jax.lax.rsqrt(jnp.mean(jnp.square(x_float32), axis=-1, keepdims=True) + eps)

@@ -39,8 +39,8 @@ def generalized_advantages(
     deltas = rewards + gamma * next_values - values
 
     def step(
-        next_advantage: Float[Array, "answers"], inputs: tuple
-    ) -> tuple[Float[Array, "answers"], Float[Array, "answers"]]:
+        next_advantage: Float[Array, " answers"], inputs: tuple
+    ) -> tuple[Float[Array, " answers"], Float[Array, " answers"]]:
         delta, is_token = inputs
         advantage = jnp.where(is_token, delta + gamma * lambda_ * next_advantage, 0.0)
         return advantage, advantage
@@ -52,7 +52,7 @@ def generalized_advantages(
 
 
 def group_advantages(
-    rewards: Float[Array, "answers"], mask: Shaped[Array, "answers length"], group_size: int
+    rewards: Float[Array, " answers"], mask: Shaped[Array, "answers length"], group_size: int
 ) -> Float[Array, "answers length"]:
     """Returns the advantages of the answers' tokens without a critic (GRPO: Shao et al. 2024, section 4.1.2).
 

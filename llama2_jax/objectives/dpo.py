@@ -21,16 +21,16 @@ class Pairs(NamedTuple):
       rejected: of the other ones.
     """
 
-    chosen: Float[Array, "pairs"]
-    rejected: Float[Array, "pairs"]
+    chosen: Float[Array, " pairs"]
+    rejected: Float[Array, " pairs"]
 
 
 def sum_over_answers(
     following: Float[Array, "rows length"],
-    row: Int[Array, "answers"],
-    last: Int[Array, "answers"],
-    size: Int[Array, "answers"],
-) -> Float[Array, "answers"]:
+    row: Int[Array, " answers"],
+    last: Int[Array, " answers"],
+    size: Int[Array, " answers"],
+) -> Float[Array, " answers"]:
     """Returns the log-probability of each answer, the sum over its tokens, in nats.
 
     Args:
@@ -57,7 +57,7 @@ def implicit_rewards(policy: Pairs, reference: Pairs, beta: float) -> Pairs:
     return Pairs(*(beta * (one - other) for one, other in zip(policy, reference, strict=True)))
 
 
-def dpo_loss(rewards: Pairs, label_smoothing: float = 0.0) -> Float[Array, "pairs"]:
+def dpo_loss(rewards: Pairs, label_smoothing: float = 0.0) -> Float[Array, " pairs"]:
     """-log sigmoid(r_chosen - r_rejected) of each pair (equation 7); log 2 where the policy is the reference.
 
     Args:
@@ -73,7 +73,7 @@ def dpo_loss(rewards: Pairs, label_smoothing: float = 0.0) -> Float[Array, "pair
 def mean_dpo_loss(
     policy: Pairs,
     reference: Pairs,
-    mask: Shaped[Array, "pairs"],
+    mask: Shaped[Array, " pairs"],
     denominator: Scalar,
     beta: float,
     label_smoothing: float = 0.0,
@@ -96,7 +96,7 @@ def mean_dpo_loss(
     rewards = implicit_rewards(policy, reference, beta)
     margin = rewards.chosen - rewards.rejected
 
-    def mean(x: Float[Array, "pairs"]) -> Scalar:
+    def mean(x: Float[Array, " pairs"]) -> Scalar:
         return jnp.sum(jnp.where(mask.astype(bool), x, 0.0)) / denominator
 
     metrics = {

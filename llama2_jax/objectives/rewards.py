@@ -56,11 +56,11 @@ def apply_missing_eos_penalty(
 
 
 def per_token_rewards(
-    score: Float[Array, "answers"],
+    score: Float[Array, " answers"],
     policy_logp: Float[Array, "answers length"],
     reference_logp: Float[Array, "answers length"],
     mask: Shaped[Array, "answers length"],
-    last_index: Int[Array, "answers"],
+    last_index: Int[Array, " answers"],
     kl_coefficient: float,
 ) -> Float[Array, "answers length"]:
     """Returns each token's reward; an answer's sum is R = R~_c - beta KL(policy || reference) (section 3.2.3).

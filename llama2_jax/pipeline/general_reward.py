@@ -26,7 +26,7 @@ from llama2_jax.sizing.programs import ResidentModel
 from llama2_jax.training.model_folder import load_model
 
 # Token ids of prompts with their answers, n sequences -> the general reward's logits [n].
-GeneralReward = Callable[[Sequence[Sequence[int]]], Float[np.ndarray, "n"]]
+GeneralReward = Callable[[Sequence[Sequence[int]]], Float[np.ndarray, " n"]]
 
 
 def load_general_reward(inputs: Inputs, runtime: Runtime, beside: AdapterConfig | None = None) -> GeneralReward | None:

@@ -33,7 +33,7 @@ DIALOGUES = 8
 class _Row:
     """A conversation's ids, the places of its system message's text, and by turn those that predict the answer."""
 
-    tokens: Int[np.ndarray, "length"]
+    tokens: Int[np.ndarray, " length"]
     system: range
     answers: Mapping[int, slice]
 
@@ -109,7 +109,7 @@ def _row(tokenizer: Tokenizer, conversation: Conversation, turns: Sequence[int])
     return _Row(tokens, system_span(tokenizer, messages) if answers else range(0), answers)
 
 
-def _largest_attention(policy: Policy, rows: Sequence[_Row]) -> list[Float[np.ndarray, "length"]]:
+def _largest_attention(policy: Policy, rows: Sequence[_Row]) -> list[Float[np.ndarray, " length"]]:
     """Returns the result of `largest_attention` for each row, in batches of one row a group of devices."""
     mesh, found = mesh_of(policy.params), []
     together = data_parallel_size(mesh)

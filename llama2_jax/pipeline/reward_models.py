@@ -39,12 +39,12 @@ class Scores:
       logit: the reward's logit, [n].
     """
 
-    helpfulness: Float[np.ndarray, "n"]
-    safety: Float[np.ndarray, "n"]
-    logit: Float[np.ndarray, "n"]
+    helpfulness: Float[np.ndarray, " n"]
+    safety: Float[np.ndarray, " n"]
+    logit: Float[np.ndarray, " n"]
 
     @property
-    def combined(self) -> Float[np.ndarray, "n"]:
+    def combined(self) -> Float[np.ndarray, " n"]:
         """The reward R_c in (0, 1)."""
         return 1 / (1 + np.exp(-self.logit.astype(np.float64)))
 

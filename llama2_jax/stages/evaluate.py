@@ -40,7 +40,7 @@ from llama2_jax.pipeline.general_reward import (
     load_general_reward,
 )
 from llama2_jax.pipeline.instruction_attention import instruction_attention, instruction_attention_work
-from llama2_jax.pipeline.judged_answers import Judge, compare_in_order, load_judge, with_win_rates
+from llama2_jax.pipeline.judged_answers import Judge, check_baseline, compare_in_order, load_judge, with_win_rates
 from llama2_jax.pipeline.resumable import map_resumable
 from llama2_jax.pipeline.reward_models import (
     RewardModels,

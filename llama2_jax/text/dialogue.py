@@ -54,8 +54,8 @@ class EncodedDialogue:
       starts: where each pair begins whose ids can stand without those before, in order; by default the first alone.
     """
 
-    tokens: Int[np.ndarray, "length"]
-    loss_mask: Int[np.ndarray, "length"]
+    tokens: Int[np.ndarray, " length"]
+    loss_mask: Int[np.ndarray, " length"]
     starts: tuple[int, ...] = (0,)
 
     def __len__(self) -> int:

@@ -21,16 +21,16 @@ class Packed:
     """
 
     arrays: dict[str, np.ndarray]
-    row: Int[np.ndarray, "n"]
-    start: Int[np.ndarray, "n"]
-    size: Int[np.ndarray, "n"]
+    row: Int[np.ndarray, " n"]
+    start: Int[np.ndarray, " n"]
+    size: Int[np.ndarray, " n"]
 
     @property
     def rows(self) -> int:
         return len(self.arrays["segment_ids"])
 
     @property
-    def last(self) -> Int[np.ndarray, "n"]:
+    def last(self) -> Int[np.ndarray, " n"]:
         """The column of each sequence's last token."""
         return self.start + self.size - 1
 
@@ -69,8 +69,8 @@ def pack(sequences: Sequence[Mapping[str, np.ndarray]], length: int, row_multipl
 
 def fill_rows(
     sequences: Sequence[Mapping[str, np.ndarray]],
-    row: Int[np.ndarray, "n"],
-    start: Int[np.ndarray, "n"],
+    row: Int[np.ndarray, " n"],
+    start: Int[np.ndarray, " n"],
     rows: int,
     length: int,
 ) -> dict[str, np.ndarray]:
@@ -117,7 +117,7 @@ def _as_32_bit(values: np.ndarray) -> np.ndarray:
     return values.astype(narrow.get(values.dtype, values.dtype))
 
 
-def assign_rows(size: Int[np.ndarray, "n"], length: int) -> tuple[Int[np.ndarray, "n"], Int[np.ndarray, "n"], int]:
+def assign_rows(size: Int[np.ndarray, " n"], length: int) -> tuple[Int[np.ndarray, " n"], Int[np.ndarray, " n"], int]:
     """Assigns sequences to rows in the order given: to the fullest row that still has room, else to a new one.
 
     Args:

@@ -73,7 +73,7 @@ class Tokenizer:
             raise ValueError(f"character {error.start} of the text is half of a surrogate pair") from error
         return [self.bos_id] * bos + self._processor.encode(text) + [self.eos_id] * eos
 
-    def encode_many(self, texts: Sequence[str], threads: int = -1) -> list[Int[np.ndarray, "tokens"]]:
+    def encode_many(self, texts: Sequence[str], threads: int = -1) -> list[Int[np.ndarray, " tokens"]]:
         """Returns the ids of many texts, without BOS and EOS, as int32 arrays.
 
         Args:

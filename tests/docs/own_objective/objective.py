@@ -4,8 +4,8 @@ from jaxtyping import Array, Float
 
 
 def ipo_loss(
-    chosen: Float[Array, "pairs"], rejected: Float[Array, "pairs"], reference: Float[Array, "pairs"], beta: float
-) -> Float[Array, "pairs"]:
+    chosen: Float[Array, " pairs"], rejected: Float[Array, " pairs"], reference: Float[Array, " pairs"], beta: float
+) -> Float[Array, " pairs"]:
     """((log p(chosen) - log p(rejected)) - reference - 1 / (2 beta))^2, equation 17.
 
     Args:
