@@ -1,10 +1,12 @@
 """The paper's figures and tables as the miniature shows them, over seeds (docs/findings.md).
 
-Run: python -m benchmarks.findings [--seeds 0 1 2 3 4] [--workdir runs/seeds] [--run] [--plots docs/figures]
+Run: python -m benchmarks.findings [--seeds 0 1 2 3 4] [--workdir runs/seeds] [--run [lima koala ..]]
+    [--plots docs/figures]
 Reads the reports of benchmarks.seeds under the workdir and those of the experiments on each seed's run, which --run
-makes first where they are missing: seed_<n> and <experiment>_<n>. Prints a table for each figure or table of the paper,
-each number the mean over the seeds that have it with the half-width of its 95 % interval (Student's t); at last, as
-JSON, from how many seeds each is. With --plots it writes plots of the figures, as SVG, into a folder.
+makes first where they are missing, all or those named: seed_<n> and <experiment>_<n>. Prints a table for each figure or
+table of the paper, then of the other recipes (docs/recipes.md), each number the mean over the seeds that have it with
+the half-width of its 95 % interval (Student's t); at last, as JSON, from how many seeds each is. With --plots it writes
+plots of the figures, as SVG, into a folder.
 """
 
 import argparse
@@ -26,11 +28,14 @@ from benchmarks.findings_plots import (
     self_bleu,
     write_plots,
 )
+from benchmarks.findings_recipes import RECIPES
 from benchmarks.seeds_score import half_width
 from llama2_jax.evaluation.reward_accuracy import GROUPS
 from llama2_jax.paths import expand_home
 
-EXPERIMENTS = ("reward_scaling", "reward_ablation", "safety_scaling", "bag_ablation", "diversity")
+# On the recipe itself, then the other recipes.
+OF_THE_PAPER = ("reward_scaling", "reward_ablation", "safety_scaling", "bag_ablation", "diversity")
+EXPERIMENTS = (*OF_THE_PAPER, *dict.fromkeys(experiment for _, experiment, *_ in RECIPES))
 
 
 def main() -> None:
@@ -38,19 +43,22 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
     parser.add_argument("--workdir", default="runs/seeds")
-    parser.add_argument("--run", action="store_true", help="run the experiments that are missing first")
+    parser.add_argument(
+        "--run", nargs="*", choices=EXPERIMENTS, metavar="experiment",
+        help="run the experiments that are missing first: all, or these of " + ", ".join(EXPERIMENTS),
+    )  # fmt: skip
     parser.add_argument("--plots", type=pathlib.Path, help="a folder for plots of the figures")
     arguments = parser.parse_args()
     workdir = pathlib.Path(expand_home(arguments.workdir))
-    if arguments.run:
-        run_experiments(arguments.seeds, workdir)
+    if arguments.run is not None:
+        run_experiments(arguments.run or EXPERIMENTS, arguments.seeds, workdir)
     reports = read_reports(arguments.seeds, workdir)
     if not any(reports.values()):
         sys.exit(f"{workdir} has no report of the seeds {arguments.seeds}: run benchmarks.seeds with it first")
     if arguments.plots:
         write_plots(reports, arguments.plots)
     counts = {}
-    for title, experiment, columns, rows in FINDINGS:
+    for title, experiment, columns, rows in (*FINDINGS, *RECIPES):
         found = table(reports[experiment], columns, rows)
         if found:
             counts[title] = sum(any(True for _ in rows(report)) for report in reports[experiment])
@@ -58,10 +66,10 @@ def main() -> None:
     print(json.dumps(counts))
 
 
-def run_experiments(seeds: Sequence[int], workdir: pathlib.Path) -> None:
+def run_experiments(experiments: Sequence[str], seeds: Sequence[int], workdir: pathlib.Path) -> None:
     """Runs each experiment on each seed's finished run where it has no report; exits if one fails."""
     for seed in seeds:
-        for experiment in EXPERIMENTS:
+        for experiment in experiments:
             folder = workdir / f"{experiment}_{seed}"
             if (folder / "report" / "report.json").exists():
                 continue

@@ -15,7 +15,7 @@ from llama2_jax.paths import expand_home
 
 # Parts that no table reads: of the report, of a version and of a reward model of the recipe.
 LEFT_OUT = ("reward_quality", "annotations", "training", "ledger")
-OF_VERSIONS = ("categories", "safety_summary", "reward_differences")
+OF_VERSIONS = ("safety_summary", "reward_differences")
 OF_REWARD_MODELS = ("tests",)
 
 

@@ -50,6 +50,7 @@ def get_config(argument: str = "tiny") -> ConfigDict:
         "arguments": {"marker": UNHELPFUL},
     }
     unhelpful = {name: {**one, "prepare": marked} for name, one in sources.evaluation_prompts.items()}
-    add_judged_answers(config, name="unhelpful_evaluation", baseline="koala", prompts=unhelpful)
+    name = "koala_unhelpful"
+    add_judged_answers(config, name="unhelpful_evaluation", versions=(name,), baseline=name, prompts=unhelpful)
     add_report(config)
     return config

@@ -35,6 +35,7 @@ def with_evaluation(
         },
         "versions": tuple(name for name, _ in config.versions),
         "baseline": baseline,
+        "answers_per_prompt": {},  # by version, where the best of several by the reward models is its answer
         "prompts": sources.evaluation_prompts,
         "instruction_dialogues": sources.instruction_dialogues,
         "instruction_turns": (1, 2, 4, 6, 10, 20),

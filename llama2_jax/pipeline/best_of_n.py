@@ -59,6 +59,18 @@ def score_candidates(
     )
 
 
+def best_of_each(rewards: Float[np.ndarray, " answers"], finished: Sequence[bool], each: int) -> list[int]:
+    """Returns the index of each prompt's answer with the highest reward, of those that ended if any did.
+
+    Args:
+      rewards, finished: of all answers; a prompt's are neighbours.
+      each: how many a prompt has.
+    """
+    # The last key sorts first.
+    order = np.lexsort((np.asarray(rewards).reshape(-1, each), np.asarray(finished).reshape(-1, each)), axis=1)
+    return (np.arange(len(order)) * each + order[:, -1]).tolist()
+
+
 def keep_best(
     records: Sequence[dict], candidates: Candidates, temperature: float, round_number: int, tokenizer: Tokenizer
 ) -> list[dict | None]:

@@ -85,7 +85,13 @@ def build_report(stages: Sequence[FinishedStage], seed: int, model: ModelConfig)
         "seen_prompts": evaluation.get("seen_prompts"),
         "dialogues": evaluation.get("dialogues"),
         "seen_dialogues": evaluation.get("seen_dialogues"),
-        "versions": [_version(row, measures) for row in evaluation.get("versions", ())],
+        # Of all evaluations: a model may be asked under another system message too (Koala).
+        "versions": [
+            _version(row, measures)
+            for stage in stages
+            if stage.role == "evaluation"
+            for row in stage.details.get("versions", ())
+        ],
         "reward_models": sorted(
             rows("reward_model", _reward_model), key=lambda row: (row["round"] or 0, row["kind"] or "")
         ),

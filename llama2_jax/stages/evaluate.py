@@ -3,6 +3,9 @@
 A general reward model, if the stage has one, scores them too: where it falls on harmless prompts from one version to
 the next while the combined reward rises, a warning says so (section 3.4.1).
 
+A version may be asked several times for each prompt, `answers_per_prompt`, and the answer with the best reward is its
+answer (best of N); in dialogues each turn has one.
+
 Writes evaluation.json and answers_<version>.jsonl.
 """
 
@@ -30,6 +33,7 @@ from llama2_jax.evaluation.verdicts import (
 )
 from llama2_jax.inference.generate import Sample, Sampling
 from llama2_jax.models.config import ModelConfig
+from llama2_jax.pipeline.best_of_n import best_of_each
 from llama2_jax.pipeline.conversations import Conversation, converse_resumable
 from llama2_jax.pipeline.device_programs import LONGEST_PROMPTS, TURN_AFTER_TURN, abstract_model, generation
 from llama2_jax.pipeline.encoding import load_tokenizer, read_prompts, read_records
@@ -132,9 +136,14 @@ def run(config: ConfigDict, inputs: Inputs, runtime: Runtime) -> dict:
 
 
 def check(config: ConfigDict, inputs: Mapping, count: Count) -> None:
-    """Raises ValueError if the baseline of the win rates is none of the versions."""
+    """Raises ValueError if the win rates' baseline, or what is asked several times, is none of the versions."""
     del inputs, count
     check_baseline(config)
+    for name, answers in _answers_per_prompt(config).items():
+        if name not in config.versions:
+            raise ValueError(f"answers_per_prompt.{name}: choose one of the versions, {', '.join(config.versions)}")
+        if answers < 1:
+            raise ValueError(f"answers_per_prompt.{name}={answers}: wanted at least 1")
 
 
 def device_work(config: ConfigDict, model: ModelConfig, mesh: Mesh) -> DeviceWork:
@@ -142,7 +151,14 @@ def device_work(config: ConfigDict, model: ModelConfig, mesh: Mesh) -> DeviceWor
     version = abstract_model("version", model, mesh)
     rewards = (*abstract_reward_models(model, mesh), *abstract_general_reward(config, model, mesh))
     programs = (
-        *generation(config, model, mesh, version, rewards),
+        *generation(
+            config,
+            model,
+            mesh,
+            version,
+            rewards,
+            samples_per_prompt=max(_answers_per_prompt(config).values(), default=1),
+        ),
         *reward_scores(model, mesh, rewards, (version, *rewards)),
         *annotator_scores(config, model, mesh, (version, *rewards)),
         *([instruction_attention_work(model, mesh, version, rewards)] if config.instruction_dialogues else ()),
@@ -196,10 +212,12 @@ def _watched_rewards(records: Sequence[Mapping], rewards: Sequence[Mapping]) -> 
 
 
 def _answer(name: str, config: ConfigDict, policy: Policy, examination: Examination, runtime: Runtime) -> list[dict]:
-    """A version's answers with what the reward models say of them."""
+    """A version's answers with what the reward models say of them: of several to a prompt the one with the best."""
     records, prompts = examination.records, examination.prompts
+    each = _answers_per_prompt(config).get(name, 1)
 
     def score(shard: slice, samples: Sequence[Sample]) -> list[dict]:
+        asked = [one for one in zip(records[shard], prompts[shard], strict=True) for _ in range(each)]
         rows = [
             {
                 "messages": record["messages"],
@@ -211,17 +229,18 @@ def _answer(name: str, config: ConfigDict, policy: Policy, examination: Examinat
                 "answer_tokens": len(sample.tokens),
                 "tokens": [*prompt, *sample.tokens.tolist()],
             }
-            for record, prompt, sample in zip(records[shard], prompts[shard], samples, strict=True)
+            for (record, prompt), sample in zip(asked, samples, strict=True)
         ]
         scores = examination.reward_models.score(rows)
-        rewards = [scores.row(index) for index in range(len(rows))]
+        best = best_of_each(scores.logit, [row["finished"] for row in rows], each)
+        rows, rewards = [rows[index] for index in best], [scores.row(index) for index in best]
         if examination.general:
             for found, logit in zip(rewards, examination.general([row["tokens"] for row in rows]), strict=True):
                 found["general"] = float(logit)
         return [{**row, "rewards": found} for row, found in zip(rows, rewards, strict=True)]
 
     key = named_key(runtime.key, "answers")
-    return sample_resumable(f"{name} answers", policy, prompts, _sampling(config), key, score, runtime)
+    return sample_resumable(f"{name} answers", policy, prompts, _sampling(config), key, score, runtime, each)
 
 
 def _instructions(name: str, config: ConfigDict, policy: Policy, examination: Examination, runtime: Runtime) -> dict:
@@ -252,6 +271,11 @@ def _judged(turn: int, conversations: Sequence[Conversation], examination: Exami
     reached = [index for index, conversation in enumerate(conversations) if len(conversation.answers) >= turn]
     verdicts = examination.judge([conversations[index].row(turn) for index in reached]) if reached else []
     return dict(zip(reached, verdicts, strict=True))
+
+
+def _answers_per_prompt(config: ConfigDict) -> dict[str, int]:
+    """How many answers a version is asked for, by its name; 1 where there is none."""
+    return dict(config.get("answers_per_prompt", {}))
 
 
 def _sampling(config: ConfigDict) -> Sampling:

@@ -12,7 +12,7 @@ from llama2_jax.data.counts import Count
 from llama2_jax.pipeline.runtime import Inputs, Runtime
 from llama2_jax.pipeline.stage_files import as_folders, read_json, read_jsonl, write_json, write_text
 from llama2_jax.report.answers import sample_answers
-from llama2_jax.report.content import FinishedStage, build_report, evaluated_measures
+from llama2_jax.report.content import FinishedStage, build_report, evaluated_measures, evaluation_of
 from llama2_jax.report.model_card import check_stated, model_card
 from llama2_jax.report.page import render_page
 from llama2_jax.training.metrics import read_metrics
@@ -30,7 +30,7 @@ def run(config: ConfigDict, inputs: Inputs, runtime: Runtime) -> dict:
     evaluation = next(
         (folder for folder, stage in zip(folders, stages, strict=True) if stage.role == "evaluation"), None
     )
-    answers = _read_sample_answers(evaluation, report["versions"]) if evaluation else []
+    answers = _read_sample_answers(evaluation, evaluation_of(stages).get("versions", ())) if evaluation else []
     records = {stage.name: stage.record for stage in stages}
     measures = evaluated_measures(stages)
     write_text(runtime.folder / "index.html", render_page(report, measures, answers, records))

@@ -115,14 +115,24 @@ def test_experiments_are_run_where_they_are_missing(tmp_path, monkeypatch):
     monkeypatch.setattr(findings.subprocess, "run", run)
     (tmp_path / "safety_scaling_3" / "report").mkdir(parents=True)
     (tmp_path / "safety_scaling_3" / "report" / "report.json").write_text("{}")
-    findings.run_experiments([3], tmp_path)
+    findings.run_experiments(findings.OF_THE_PAPER, [3], tmp_path)
     assert [command[3] for command in ran] == [
-        f"--config=experiments/{name}.py" for name in findings.EXPERIMENTS if name != "safety_scaling"
+        f"--config=experiments/{name}.py" for name in findings.OF_THE_PAPER if name != "safety_scaling"
     ]
     assert all(f"--config.source_run={tmp_path / 'seed_3'}" in command for command in ran)
     Finished.returncode = 1
     with pytest.raises(SystemExit, match=r"reward_scaling on seed 3 failed; see .*reward_scaling_3\.log"):
-        findings.run_experiments([3], tmp_path)
+        findings.run_experiments(findings.OF_THE_PAPER, [3], tmp_path)
+
+
+@pytest.mark.parametrize(("flags", "ran"), [((), findings.EXPERIMENTS), (("lima", "dpo"), ["lima", "dpo"])])
+def test_all_are_run_or_those_that_are_named(tmp_path, monkeypatch, flags, ran):
+    asked = []
+    monkeypatch.setattr(findings, "run_experiments", lambda *given: asked.append(given))
+    monkeypatch.setattr("sys.argv", ["findings", "--workdir", str(tmp_path), "--seeds", "3", "--run", *flags])
+    with pytest.raises(SystemExit, match="has no report"):
+        findings.main()
+    assert asked == [(ran, [3], tmp_path)]
 
 
 def test_self_bleu_is_by_kind_version_and_temperature():

@@ -10,6 +10,7 @@ from experiments import (
     alpaca,
     bag_ablation,
     benchmarks,
+    best_of_n,
     dates,
     distillation,
     diversity,
@@ -162,6 +163,20 @@ def test_a_policy_learns_from_rankings_of_another_run_s_model_and_from_its_pretr
     assert [row["version"] for row in report["text_loss"]] == ["pretrain", *instructgpt.VERSIONS]
     assert all(row["held_out_loss"] > 0 for row in report["text_loss"])
     assert "loss on held-out text" in (tmp_path / "report" / "index.html").read_text()
+
+
+def test_the_best_of_several_answers_has_the_higher_reward(finished, tmp_path):
+    config = shrink(best_of_n.get_config())
+    config.source_run = str(finished)
+    recipe.run(config, str(tmp_path))
+    report = json.loads((tmp_path / "report" / "report.json").read_text())
+    assert [row["name"] for row in report["versions"]] == list(best_of_n.VERSIONS)
+    means = {}
+    for name in best_of_n.VERSIONS:
+        answers = rows(tmp_path / "evaluation" / f"answers_{name}.jsonl")
+        assert len(answers) == report["evaluation_prompts"]
+        means[name] = np.mean([row["rewards"]["combined"] for row in answers])
+    assert means["sft"] < means["sft_best_of_4"] < means["sft_best_of_64"]
 
 
 def test_groups_of_answers_in_the_place_of_another_run_s_critic(finished, tmp_path):
@@ -321,10 +336,12 @@ def test_a_model_of_marked_answers_is_asked_under_both_markers(finished, tmp_pat
     dialogues = records["koala"]["results"]["dialogues"]
     assert dialogues.keys() == {"sharegpt", "helpful", "unhelpful"}
     assert dialogues["helpful"] > 0 < dialogues["unhelpful"]
-    for name in ("evaluation", "unhelpful_evaluation"):
-        asked = rows(tmp_path / name / "answers_koala.jsonl")
-        systems = {row["messages"][0]["content"] for row in asked if row["messages"][0]["role"] == "system"}
-        assert asked and systems == ({"an unhelpful answer"} if name != "evaluation" else set())
+    markers = {"koala": set(), "koala_unhelpful": {"an unhelpful answer"}}
+    for evaluation, (name, marker) in zip(("evaluation", "unhelpful_evaluation"), markers.items(), strict=True):
+        asked = rows(tmp_path / evaluation / f"answers_{name}.jsonl")
+        assert asked and {m["content"] for row in asked for m in row["messages"] if m["role"] == "system"} == marker
+    report = json.loads((tmp_path / "report" / "report.json").read_text())
+    assert [row["name"] for row in report["versions"]] == [*markers]
     assert chat_format_of(tmp_path / "koala") == "koala_marked"
 
 

@@ -52,6 +52,7 @@ def test_the_same_prompts_are_asked_under_each_marker():
     first, second = (
         config[name].copy_and_resolve_references().to_dict() for name in ("evaluation", "unhelpful_evaluation")
     )
+    assert [part.pop("versions") for part in (first, second)] == [("koala",), ("koala_unhelpful",)]
     for part in (first, second):
-        part.pop("prompts")
+        part.pop("prompts"), part.pop("baseline")
     assert first == second

@@ -128,6 +128,45 @@ def test_without_verdicts_rewards_are_compared_with_nothing(stage):
     assert found["safety"] is None and found["helpfulness"]["answers"] == 6
 
 
+def test_of_several_answers_to_a_prompt_the_one_with_the_best_reward_counts(stage, monkeypatch):
+    """Three answers to each prompt: short ones, longer ones, and the longest, which do not end in time."""
+    asked = []
+
+    def generate(model, params, prompts, sampling, key, eos_id, samples_per_prompt=1, **_):
+        asked.append((params, samples_per_prompt))
+        answers = [(" a", True), (" abc", True), (" abcdef", False)][:samples_per_prompt]
+        ids = [[*map(ord, text), *([eos_id] if finished else [])] for text, finished in answers]
+        return [
+            Sample(index, np.asarray(tokens, np.int32), finished, np.zeros(len(tokens)))
+            for index in range(len(prompts))
+            for tokens, (_, finished) in zip(ids, answers, strict=True)
+        ]
+
+    monkeypatch.setattr(sampling, "generate", generate)
+    versions, folder = stage(answers_per_prompt={"two": 3})
+    assert asked == [("first", 1), ("second", 3), ("third", 1)]
+    answers = {name: read_jsonl(folder / f"answers_{name}.jsonl") for name in ("one", "two", "three")}
+    assert {name: {row["response"] for row in rows} for name, rows in answers.items()} == {
+        "one": {"a"}, "two": {"abc"}, "three": {"a"},
+    }  # fmt: skip
+    assert [row["messages"] for row in answers["two"]] == [row["messages"] for row in answers["one"]]
+    assert all(row["rewards"]["helpfulness"] == len(row["tokens"]) and row["finished"] for row in answers["two"])
+    assert versions[1]["reward_helpfulness"] == versions[0]["reward_helpfulness"] + 2
+
+
+@pytest.mark.parametrize(
+    ("answers", "message"),
+    [
+        ({"fourth": 2}, "answers_per_prompt.fourth: choose one of the versions, one, two"),
+        ({"two": 0}, "answers_per_prompt.two=0: wanted at least 1"),
+    ],
+)
+def test_how_often_a_version_is_asked_is_checked(answers, message):
+    config = ConfigDict({"versions": ("one", "two"), "baseline": "one", "answers_per_prompt": answers})
+    with pytest.raises(ValueError, match=message):
+        evaluate.check(config, {}, len)
+
+
 def test_win_rates_are_over_the_baseline(stage):
     one, two, three = stage()[0]
     assert one["win_rate_vs_sft"] is None and three["win_rate_vs_sft"] is None  # nothing but ties

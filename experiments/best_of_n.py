@@ -1,0 +1,46 @@
+"""Best of N: no training at all, the reward models choose among N answers to each prompt when it is asked.
+
+A finished run of rlhf_v5, config.source_run, gives its models. SFT and V5's rejection-sampling model are asked N times
+for each prompt of the evaluation, and the answer with the best piecewise reward of the last round's reward models
+counts; V5 stands beside them. The annotation budget is V5's: the same comparisons made the reward models. What it costs
+is N answers, and their scores, for each one that is given. In dialogues each turn has one answer.
+
+Reaches (tiny): not yet measured over seeds.
+Costs (tiny): 5 minutes on 2 CPU cores, after the run of rlhf_v5.
+Run: python -m llama2_jax.main --config=experiments/best_of_n.py[:<scale>[,<data>]] --config.source_run=<workdir>
+"""
+
+from ml_collections import ConfigDict
+
+from experiments import rlhf_v1
+from experiments.parts.choice import sources_of
+from experiments.parts.ending import with_evaluation
+from experiments.parts.ppo import REWARD_MODELS
+from experiments.parts.rounds import GENERAL_REWARD, add_version
+from experiments.parts.source_run import add_model, keep_settings_alone
+
+REJECTION_SAMPLING = "rlhf_v5_rejection_sampling"
+# By version the stage with its model, and how many answers to each prompt it chooses from.
+VERSIONS = {
+    "sft": ("sft", 1),
+    **{f"sft_best_of_{answers}": ("sft", answers) for answers in (4, 16, 64)},
+    REJECTION_SAMPLING: (REJECTION_SAMPLING, 1),
+    f"{REJECTION_SAMPLING}_best_of_16": (REJECTION_SAMPLING, 16),
+    "rlhf_v5": ("rlhf_v5_ppo", 1),
+}
+
+
+def get_config(argument: str = "tiny") -> ConfigDict:
+    """The experiment at a scale, on its default data or other (parts/choice.py)."""
+    config = rlhf_v1.start(argument)
+    # Where there are annotators' models and a general reward model, the evaluation asks them.
+    judges = sorted({*sources_of(config).annotator_inputs.values(), GENERAL_REWARD}.intersection(config.stages))
+    keep_settings_alone(config, "best_of_n")
+    stages = dict.fromkeys(stage for stage, _ in VERSIONS.values())
+    for name in (*judges, *REWARD_MODELS.values(), *stages):
+        add_model(config, name)
+    for name, (stage, _) in VERSIONS.items():
+        add_version(config, name, stage)
+    with_evaluation(config, reward_models=REWARD_MODELS)
+    config.evaluation.answers_per_prompt = {name: answers for name, (_, answers) in VERSIONS.items() if answers > 1}
+    return config
