@@ -13,9 +13,10 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from llama2_jax.inference.batches import generation_batch_size, prompt_batch_size
 from llama2_jax.inference.contexts import rows_of
-from llama2_jax.inference.continuations import rows_at_once, tree_states
+from llama2_jax.inference.continuations import tree_states
 from llama2_jax.inference.generate import DecodedRows, bucket, decode_rows, prefill_rows
-from llama2_jax.inference.score import following_log_probabilities, scoring_batch_size, token_scores
+from llama2_jax.inference.rows import rows_at_once
+from llama2_jax.inference.score import following_log_probabilities, token_scores
 from llama2_jax.models.config import ModelConfig
 from llama2_jax.models.decoding import DecodingWeights, decoding_weights, weight_shardings
 from llama2_jax.sharding.mesh import mesh_of
@@ -129,7 +130,7 @@ def _prefill_settings(config: ModelConfig, weights: Any, shapes: GenerationShape
 
 
 def _scored_rows(config: ModelConfig, params: Any) -> tuple[jax.ShapeDtypeStruct, ...]:
-    rows = scoring_batch_size(config, mesh_of(params))
+    rows = rows_at_once(config, mesh_of(params), config.max_length)
     return (jax.ShapeDtypeStruct((rows, config.max_length), jnp.int32),) * 3
 
 

@@ -17,6 +17,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from llama2_jax.inference.contexts import group_by_prefix, make_reader
 from llama2_jax.inference.generate import bucket, prefill_rows
+from llama2_jax.inference.rows import rows_at_once
 from llama2_jax.inference.stream import Streamer
 from llama2_jax.inference.trees import PackedTrees, grow, pack_trees
 from llama2_jax.models import decoding
@@ -117,7 +118,7 @@ def _score(
 ) -> tuple[Float[np.ndarray, " targets"], Bool[np.ndarray, " targets"]]:
     """Returns the log-probability of each token to look up, and whether no other has a higher one."""
     arrays, config = trees.packed.arrays, reader.config
-    length = arrays["tokens"].shape[1]
+    length = trees.packed.length
     size = rows_at_once(config, reader.mesh, length)
     logps, highest = np.zeros(len(trees.targets), np.float64), np.zeros(len(trees.targets), bool)
     for first in range(0, trees.packed.rows, size):
@@ -136,12 +137,6 @@ def _score(
             )  # fmt: skip
             logps[chunk], highest[chunk] = (np.asarray(array)[: len(chunk)] for array in looked_up)
     return logps, highest
-
-
-def rows_at_once(config: ModelConfig, mesh: Mesh | None, length: int) -> int:
-    """Returns how many rows of so many tokens are read together; the same number on each device."""
-    groups = data_parallel_size(mesh)
-    return groups * max(1, config.scoring_tokens // length // groups)
 
 
 def _padded(array: np.ndarray, size: int) -> np.ndarray:

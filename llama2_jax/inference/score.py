@@ -1,7 +1,7 @@
 """Scores of given tokens: log-probabilities under a language model, rewards and values under a scalar model.
 
-Sequences are packed into rows of the model's max_length, and rows are scored in batches of one fixed shape, so that all
-calls of a run share one compiled program for each model and kind of score.
+Sequences are packed into rows of few lengths, and rows of one length are scored in batches of one shape, so that all
+calls of a run share few compiled programs for each model and kind of score.
 """
 
 import functools
@@ -13,11 +13,12 @@ import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int
 
+from llama2_jax.inference.rows import row_length, rows_at_once
 from llama2_jax.models.config import ModelConfig
 from llama2_jax.models.llama import LanguageModel, ScalarModel
 from llama2_jax.objectives.target_scores import TargetScores, score_targets
 from llama2_jax.sharding.axes import replicate
-from llama2_jax.sharding.mesh import data_parallel_size, mesh_of
+from llama2_jax.sharding.mesh import mesh_of
 from llama2_jax.text.packing import Packed, pack
 
 Ids = Sequence[int] | Int[np.ndarray, "length"]
@@ -63,8 +64,7 @@ def target_log_probabilities(
         {"tokens": np.asarray(tokens, np.int32), "targets": np.asarray(wanted, np.int32)}
         for tokens, wanted in zip(inputs, targets, strict=True)
     ]
-    packed = pack(sequences, config.max_length, 1)
-    return packed.unpack(_run(_target_log_probabilities, config, params, packed, (*NETWORK_INPUTS, "targets")))
+    return _run(_target_log_probabilities, config, params, sequences, (*NETWORK_INPUTS, "targets"))
 
 
 def values(
@@ -88,8 +88,7 @@ def rewards(config: ModelConfig, params: Mapping, sequences: Sequence[Ids]) -> F
     """
     if not len(sequences):
         return np.zeros(0, np.float32)
-    packed = _packed(sequences, config)
-    return _run(token_scores, config, params, packed)[packed.row, packed.last]
+    return np.asarray([scores[-1] for scores in _run(token_scores, config, params, _fields(sequences))])
 
 
 def _by_response(
@@ -106,21 +105,40 @@ def _by_response(
             )
     if not len(prompts):
         return []
-    packed = _packed([np.concatenate([p, r]) for p, r in zip(prompts, responses, strict=True)], config)
-    scored = packed.unpack(_run(program, config, params, packed))
+    sequences = [np.concatenate([prompt, response]) for prompt, response in zip(prompts, responses, strict=True)]
+    scored = _run(program, config, params, _fields(sequences))
     return [row[len(prompt) - 1 : -1] for row, prompt in zip(scored, prompts, strict=True)]
 
 
-def _packed(sequences: Sequence[Ids], config: ModelConfig) -> Packed:
-    return pack([{"tokens": np.asarray(sequence, np.int32)} for sequence in sequences], config.max_length, 1)
+def _fields(sequences: Sequence[Ids]) -> list[dict[str, np.ndarray]]:
+    return [{"tokens": np.asarray(sequence, np.int32)} for sequence in sequences]
 
 
 def _run(
-    program: Callable, config: ModelConfig, params: Mapping, packed: Packed, fields: Sequence[str] = NETWORK_INPUTS
+    program: Callable,
+    config: ModelConfig,
+    params: Mapping,
+    sequences: Sequence[Mapping[str, np.ndarray]],
+    fields: Sequence[str] = NETWORK_INPUTS,
+) -> list[Float[np.ndarray, " length"]]:
+    """Returns the program's result for each sequence; those that want rows of one length are packed together."""
+    lengths = np.asarray([row_length(len(sequence["tokens"]), config.max_length) for sequence in sequences])
+    results: list = [None] * len(sequences)
+    for length in np.unique(lengths).tolist():
+        members = np.flatnonzero(lengths == length)
+        packed = pack([sequences[index] for index in members], length, 1)
+        scored = packed.unpack(_score_rows(program, config, params, packed, fields))
+        for index, result in zip(members, scored, strict=True):
+            results[index] = result
+    return results
+
+
+def _score_rows(
+    program: Callable, config: ModelConfig, params: Mapping, packed: Packed, fields: Sequence[str]
 ) -> Float[np.ndarray, "rows length"]:
     """Returns the program's result for all rows, in batches of one shape; the last one is padded."""
     mesh = mesh_of(params)
-    batch_size = scoring_batch_size(config, mesh)
+    batch_size = rows_at_once(config, mesh, packed.length)
     padding = -packed.rows % batch_size
     arrays = [np.pad(packed.arrays[name], ((0, padding), (0, 0))) for name in fields]
     results = [
@@ -128,12 +146,6 @@ def _run(
         for first in range(0, packed.rows, batch_size)
     ]
     return np.concatenate([np.asarray(result) for result in results])[: packed.rows]
-
-
-def scoring_batch_size(config: ModelConfig, mesh: Mesh | None) -> int:
-    """Returns how many rows are scored together: scoring_tokens, rounded up to what the mesh can split."""
-    groups = data_parallel_size(mesh)
-    return -(-max(1, config.scoring_tokens // config.max_length) // groups) * groups
 
 
 def score_following(

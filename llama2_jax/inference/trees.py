@@ -6,10 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 from jaxtyping import Int
 
+from llama2_jax.inference.rows import row_length
 from llama2_jax.text.packing import Packed, pack
-
-# Rows are of few lengths, since each is a program to compile; in longer ones attention takes more of the time.
-ROW_LENGTHS = tuple(256 * 4**power for power in range(10))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,11 +89,8 @@ def _tree(first: int, context: Sequence[int], continuations: Mapping[int, Sequen
 
 
 def pack_trees(trees: Sequence[Tree], max_length: int) -> Iterator[PackedTrees]:
-    """Yields the trees, packed into rows of one of ROW_LENGTHS, or of max_length."""
-    lengths = [
-        min(next(length for length in ROW_LENGTHS if length >= len(tree.fields["tokens"])), max_length)
-        for tree in trees
-    ]
+    """Yields the trees, packed into rows of few lengths, at most max_length."""
+    lengths = [row_length(len(tree.fields["tokens"]), max_length) for tree in trees]
     for length in sorted(set(lengths)):
         alike = [tree for tree, its in zip(trees, lengths, strict=True) if its == length]
         packed = pack([tree.fields for tree in alike], length, 1)

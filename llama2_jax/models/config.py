@@ -43,7 +43,7 @@ class ModelConfig:
         token; see inference/consolidation.py.
       generation_rows: how many answers are decoded together, rounded up to what the mesh can split. A decoding step
         reads all weights once for the whole batch, and each answer has its own KV cache; no answer depends on it.
-      scoring_tokens: how many tokens are scored together, in rows of max_length, rounded up to what the mesh can split:
+      scoring_tokens: how many tokens are scored together, in rows of few lengths, a row on each device at least:
         enough to keep a device busy, few enough that their float32 logits (1 GB for a vocabulary of 32,000, less if
         logits_chunk is set) fit in memory with the model.
 

@@ -24,8 +24,7 @@ from llama2_jax.inference.abstract import (
     compile_tree_states,
     longest_prompts,
 )
-from llama2_jax.inference.continuations import rows_at_once
-from llama2_jax.inference.score import scoring_batch_size
+from llama2_jax.inference.rows import rows_at_once
 from llama2_jax.models.adapters import (
     AdapterConfig,
     adapt,
@@ -227,7 +226,7 @@ def score_tokens(
 
 
 def _scoring(name, compile_program, model, mesh, of, resident, rows, head) -> Program:
-    batch_size = scoring_batch_size(model, mesh)
+    batch_size = rows_at_once(model, mesh, model.max_length)
     flops = forward_flops(model, batch_size, model.max_length, head)
     uses, co_resident = (ResidentModel(of.name, of.params),), (*_others(of, resident), *_optimizer_of(of))
     return Program(name, compile_program, uses, co_resident, flops, math.ceil(rows / batch_size))

@@ -8,6 +8,7 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from llama2_jax.evaluation.over_optimisation import Rewards, reward_changes
+from llama2_jax.inference.rows import row_length
 from llama2_jax.models.config import ModelConfig
 from llama2_jax.models.llama import Params
 from llama2_jax.pipeline.general_reward import rings_over_optimisation
@@ -233,10 +234,13 @@ def _iteration(
     steps = {name: models[name].bind(step) for name, step in steps.items()}
     order = np.random.default_rng([runtime.seed, iteration]).permutation(len(experience.responses))
     multiple = row_multiple(runtime.mesh, accumulation=config.accumulation)
+    # Rows of text are of the whole context.
+    longest = runtime.model.max_length
+    length = row_length(experience.longest, longest) if environment.text is None else longest
     states, rows = dict(states), []
     for first in range(0, len(order), config.minibatch_size):
         selected = order[first : first + config.minibatch_size]
-        packed = experience.minibatch(selected, runtime.model.max_length, multiple)
+        packed = experience.minibatch(selected, length, multiple)
         batch, row = shard_batch(packed, runtime.mesh), {}
         if "critic" in steps:
             states["critic"], metrics = steps["critic"](states["critic"], batch, config.critic_learning_rate)

@@ -55,6 +55,11 @@ class Rollouts:
     values: np.ndarray | None = None
     reference: np.ndarray | None = None
 
+    @property
+    def longest(self) -> int:
+        """The tokens of the longest prompt with its answer."""
+        return max(len(prompt) + len(response) for prompt, response in zip(self.prompts, self.responses, strict=True))
+
     def minibatch(self, selected: Sequence[int], length: int, row_multiple: int = 8) -> dict[str, np.ndarray]:
         """The selected answers packed into rows, [rows, length] each; the rows are a multiple of `row_multiple`.
 

@@ -30,9 +30,9 @@ class Packed:
         return len(self.arrays["segment_ids"])
 
     @property
-    def last(self) -> Int[np.ndarray, " n"]:
-        """The column of each sequence's last token."""
-        return self.start + self.size - 1
+    def length(self) -> int:
+        """Tokens a row."""
+        return self.arrays["segment_ids"].shape[1]
 
     def unpack(self, array: np.ndarray) -> list[np.ndarray]:
         """Returns each sequence's part of an array [rows, length, ...], in the order given."""

@@ -118,6 +118,20 @@ def test_one_program_serves_any_number_of_sequences(scalar_params, pairs):
     assert score_file.token_scores._cache_size() == before + 1
 
 
+def test_sequences_are_in_rows_of_the_next_length_whatever_else_there_is(scalar_params):
+    config = dataclasses.replace(CONFIG, max_length=300, norm_eps=3e-5)
+    rng = np.random.default_rng(1)
+    sequences = [rng.integers(0, 40, size) for size in (5, 300, 256, 257, 40)]
+    before = score_file.token_scores._cache_size()
+    got = rewards(config, scalar_params, sequences)
+    assert score_file.token_scores._cache_size() == before + 2, "rows of 256 and of 300 tokens"
+    for index, sequence in enumerate(sequences):
+        np.testing.assert_allclose(rewards(config, scalar_params, [sequence]), got[index : index + 1], atol=TOLERANCE)
+        tokens = np.asarray(sequence, np.int32)[None]
+        alone = apply(ScalarModel(config), scalar_params, tokens, np.arange(len(sequence))[None], np.ones_like(tokens))
+        np.testing.assert_allclose(got[index], alone[0, -1], atol=TOLERANCE)
+
+
 def test_empty_inputs_give_empty_outputs(scalar_params, language_params):
     assert rewards(CONFIG, scalar_params, []).shape == (0,)
     assert values(CONFIG, scalar_params, [], []) == []

@@ -15,7 +15,7 @@ from llama2_jax.pipeline.ppo_loop import Progress
 from llama2_jax.pipeline.ppo_steps import PolicyObjective, ppo_critic_step, ppo_policy_step
 from llama2_jax.pipeline.trainable import Trainable
 from llama2_jax.training.optimizer import OptimizerConfig
-from tests.smallest import smallest_runtime
+from tests.smallest import smallest_model, smallest_runtime
 
 
 def evaluated(rewards, warmup):
@@ -82,15 +82,15 @@ HONEST = {"sampler_log_ratio_abs": 1e-5, "reference_log_ratio_abs": 0.0}
 def iteration(tmp_path, monkeypatch):
     """Runs one iteration of two minibatches on experience with given metrics and steps with given |log ratios|."""
 
-    def run(number=1, metrics=(), log_ratios=(1e-5, 0.5), warmup=0, accumulation=1):
+    def run(number=1, metrics=(), log_ratios=(1e-5, 0.5), warmup=0, accumulation=1, longest=16, text=None):
         rows, ratios = [], iter(log_ratios)
 
         def minibatch(selected, length, row_multiple):
-            rows.append(row_multiple)
+            rows.append((row_multiple, length))
             return {"tokens": np.zeros((row_multiple, length), np.int32)}
 
         experience = types.SimpleNamespace(
-            responses=[None] * 8, metrics={**HONEST, **dict(metrics)}, minibatch=minibatch
+            responses=[None] * 8, metrics={**HONEST, **dict(metrics)}, minibatch=minibatch, longest=longest
         )
 
         def step(state, batch, rate, numbers):
@@ -106,10 +106,11 @@ def iteration(tmp_path, monkeypatch):
             "critic_learning_rate": 1e-3, "learning_rate": 1e-3, "warmup_steps": 0, "warmup_fraction": 0.0,
             "final_learning_rate_fraction": 1.0, "advantages": "critic",
         })  # fmt: skip
-        environment = types.SimpleNamespace(rollouts=lambda policy, critic, iteration: experience, text=None)
+        environment = types.SimpleNamespace(rollouts=lambda policy, critic, iteration: experience, text=text)
         states = dict.fromkeys(("policy", "critic"), types.SimpleNamespace(params=None))
         models = dict.fromkeys(states, Trainable(None))
-        _, row = ppo_loop._iteration(config, models, states, environment, number, smallest_runtime(tmp_path))
+        runtime = smallest_runtime(tmp_path, model=smallest_model(max_length=960))
+        _, row = ppo_loop._iteration(config, models, states, environment, number, runtime)
         return row, rows
 
     return run
@@ -144,7 +145,19 @@ def test_the_training_step_is_compared_with_the_scorer_before_any_step(iteration
 @pytest.mark.parametrize(("accumulation", "multiple"), [(1, 2), (2, 2), (3, 6), (16, 16)])
 def test_the_rows_of_a_minibatch_can_be_distributed_to_microbatches(iteration, accumulation, multiple):
     _, rows = iteration(accumulation=accumulation)
-    assert rows == [multiple] * 2
+    assert [rows_multiple for rows_multiple, _ in rows] == [multiple] * 2
+
+
+@pytest.mark.parametrize(("longest", "length"), [(16, 256), (256, 256), (257, 960), (960, 960)])
+def test_rows_are_as_long_as_the_longest_answer_wants(iteration, longest, length):
+    _, rows = iteration(longest=longest)
+    assert [row_length for _, row_length in rows] == [length] * 2
+
+
+def test_rows_beside_text_are_as_long_as_text_s(iteration, monkeypatch):
+    monkeypatch.setattr(ppo_loop, "with_text", lambda packed, text, multiple: packed)
+    _, rows = iteration(text=iter([{}, {}]))
+    assert [length for _, length in rows] == [960] * 2
 
 
 def test_the_steps_are_those_that_the_config_asks_for(tmp_path):

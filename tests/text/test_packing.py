@@ -55,7 +55,7 @@ def test_segments_and_positions_separate_the_sequences(seed):
 def test_the_last_token_is_at_its_reported_place():
     given = sequences([3, 7, 1, 10, 5])
     packed = pack(given, 10)
-    last = packed.arrays["tokens"][packed.row, packed.last]
+    last = packed.arrays["tokens"][packed.row, packed.start + packed.size - 1]
     assert last.tolist() == [sequence["tokens"][-1] for sequence in given]
 
 
