@@ -4,11 +4,13 @@ It sees each pair in both orders. Where the two judgements contradict each other
 tie: a preference for a position decides nothing, and its size is counted.
 """
 
+import functools
 import json
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from llama2_jax.annotation.chat_client import ChatClient, Message, chat_model
+from llama2_jax.annotation.strict_answers import UnreadableAnswer, ask_strictly, read_object
 from llama2_jax.data.records import RATINGS
 
 GUIDELINES = {
@@ -45,10 +47,6 @@ class Judgement(NamedTuple):
     better: str
     by: str
     safe: tuple[bool, bool] | None
-
-
-class UnreadableAnswer(ValueError):
-    """An answer that is not what was asked for."""
 
 
 def annotate(comparisons: Sequence[Mapping], *, chat: Mapping, asked_again: int = 1) -> list[dict]:
@@ -91,29 +89,17 @@ def label(client: ChatClient, comparison: Mapping, asked_again: int) -> dict:
 
 def judge(client: ChatClient, comparison: Mapping, first: str, asked_again: int) -> Judgement | None:
     """Returns the judgement of a pair with side `first` shown first; None if no answer to it could be read."""
-    messages = _question(comparison, first)
-    for _ in range(asked_again + 1):
-        answer = client.ask(messages)
-        try:
-            return read_judgement(answer, comparison["domain"])
-        except UnreadableAnswer as error:
-            again = f"That cannot be read: {error}. Answer with the JSON object alone."
-            messages = [*messages, {"role": "assistant", "content": answer}, {"role": "user", "content": again}]
-    return None
+    read = functools.partial(read_judgement, domain=comparison["domain"])
+    return ask_strictly(client, _question(comparison, first), read, asked_again)
 
 
 def read_judgement(answer: str, domain: str) -> Judgement:
-    """Reads a judgement strictly: one JSON object, perhaps in a code block, with the fields and values asked for.
+    """Reads a judgement strictly: one object with the fields and values that were asked for.
 
     Raises:
       UnreadableAnswer: saying what is wrong.
     """
-    try:
-        found = json.loads(_without_fence(answer))
-    except json.JSONDecodeError as error:
-        raise UnreadableAnswer(f"it is no JSON ({error})") from None
-    if not isinstance(found, dict):
-        raise UnreadableAnswer("it is no JSON object")
+    found = read_object(answer)
     _one_of(found, "better", ("first", "second", "tie"))
     _one_of(found, "by", RATINGS)
     if domain != "safety":
@@ -127,13 +113,6 @@ def read_judgement(answer: str, domain: str) -> Judgement:
 def _one_of(found: Mapping, field: str, values: Sequence[str]) -> None:
     if found.get(field) not in values:
         raise UnreadableAnswer(f"its field {field} is {found.get(field)!r} and none of {', '.join(values)}")
-
-
-def _without_fence(answer: str) -> str:
-    text = answer.strip()
-    if text.startswith("```") and text.endswith("```") and "\n" in text:
-        return text[text.index("\n") : -3]
-    return text
 
 
 def _better_side(first: str, judgement: Judgement | None) -> str | None:

@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from llama2_jax.annotation.chat_api import Judgement, UnreadableAnswer, annotate, read_judgement
+from llama2_jax.annotation.chat_api import Judgement, annotate, read_judgement
+from llama2_jax.annotation.strict_answers import UnreadableAnswer
 from llama2_jax.evaluation.position_bias import position_bias
 from llama2_jax.pipeline.labels import check_labels
 from tests.chat_server import ChatServer

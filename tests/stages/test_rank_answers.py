@@ -1,5 +1,6 @@
 """A model answers each prompt several times; a ranker's labels become rankings."""
 
+import json
 import types
 
 import numpy as np
@@ -12,6 +13,7 @@ from llama2_jax.pipeline import encoding, sampling
 from llama2_jax.pipeline.stage_files import read_jsonl
 from llama2_jax.stages import rank_answers
 from llama2_jax.stages.rank_answers import draw_counts
+from tests.chat_server import ChatServer
 from tests.smallest import Letters, smallest_model, smallest_runtime
 
 
@@ -139,3 +141,22 @@ def test_it_is_sized_for_the_most_answers_and_a_ranker_that_is_a_model(stage, tm
     mesh = smallest_runtime(tmp_path).mesh
     work = rank_answers.device_work(stage.config, smallest_model(), mesh)
     assert [one.name for one in work.programs] == ["prefill", "decode", "annotator_safety scores"]
+
+
+def test_a_language_model_behind_an_address_ranks_and_is_asked_nothing_twice(stage, tmp_path, monkeypatch):
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    _, by_function = stage()
+
+    def answer(messages):
+        responses = json.loads(messages[1]["content"])["responses"]
+        return json.dumps({"ranks": [1 + sum(other[-1] > one[-1] for other in responses) for one in responses]})
+
+    with ChatServer(answer) as server:
+        chat = {"base_url": server.address, "model": "judge", "key_variable": "", "cache": str(tmp_path / "chat")}
+        ranker = {"function": "llama2_jax.annotation.chat_ranking.rank", "arguments": {"chat": chat}}
+        results, rows = stage(ranker=ranker)
+        assert len(server.requests) == 2 * 12, "each prompt's answers in two orders"
+        assert stage(ranker=ranker)[0] == results
+        assert len(server.requests) == 2 * 12
+    ranks = {row["messages"][0]["content"]: row["ranks"] for row in rows}
+    assert ranks.pop("question 4") and ranks == {row["messages"][0]["content"]: row["ranks"] for row in by_function}
