@@ -48,7 +48,7 @@ def add_grpo(config: ConfigDict) -> None:
         "grpo",
         policy=REJECTION_SAMPLING,
         # Of as many answers in all as PPO samples; 64 in the paper, of 16 prompts.
-        advantages={"advantages": "group", "samples_per_prompt": 8},
+        advantages={"advantages": "group", "samples_per_prompt": 8, "group_scale": "group"},
         # Of k3 in the loss and not of k1 in the reward; 0.04 is the paper's.
         kl_coefficient=by_scale(scale, {"tiny": 0.05}, paper=0.04),
         warmup_steps=by_scale(scale, {"tiny": 4}, paper=0),

@@ -6,6 +6,9 @@ from jaxtyping import Array, Float, Shaped
 
 from llama2_jax.objectives.rewards import whiten
 
+# By whose deviation advantages within a group are divided: the group's own, or that of all answers of an iteration.
+SCALES = ("group", "batch")
+
 
 def generalized_advantages(
     rewards: Float[Array, "answers length"],
@@ -52,7 +55,7 @@ def generalized_advantages(
 
 
 def group_advantages(
-    rewards: Float[Array, " answers"], mask: Shaped[Array, "answers length"], group_size: int
+    rewards: Float[Array, " answers"], mask: Shaped[Array, "answers length"], group_size: int, scale: str = "group"
 ) -> Float[Array, "answers length"]:
     """Returns the advantages of the answers' tokens without a critic (GRPO: Shao et al. 2024, section 4.1.2).
 
@@ -62,22 +65,32 @@ def group_advantages(
     The variance divides by G, as `whiten` has it. Where all answers of a group have the same reward none of them
     teaches anything: their advantages are 0, up to rounding.
 
+    Divided by its own deviation a group of nearly equal rewards counts as much as one that holds the best and the worst
+    of answers. With `scale` = "batch" what is left of the group's mean is divided by its deviation over all answers.
+
     Args:
       rewards: of each answer; a prompt's `group_size` answers are neighbours.
       mask: the answers' tokens.
       group_size: G, at least 2.
+      scale: one of SCALES.
 
     Returns:
       Float32, 0 outside the mask; constants, through which no gradient flows.
 
     Raises:
-      ValueError: if the answers cannot be divided into groups of at least two.
+      ValueError: if the answers cannot be divided into groups of at least two, or the scale is unknown.
     """
+    if scale not in SCALES:
+        raise ValueError(f"scale={scale!r}: choose one of {', '.join(SCALES)}")
     if group_size < 2 or rewards.shape[0] % group_size:
         raise ValueError(
             f"{rewards.shape[0]} answers cannot be divided into groups of {group_size}; wanted groups of at least 2, "
             "each with all answers to a prompt"
         )
     groups = jnp.asarray(rewards).reshape(-1, group_size)
-    advantages = jax.vmap(whiten)(groups, jnp.ones(groups.shape, bool)).reshape(-1, 1)
-    return jax.lax.stop_gradient(jnp.where(mask.astype(bool), advantages, 0.0))
+    everything = jnp.ones(groups.shape, bool)
+    if scale == "batch":
+        advantages = whiten(groups - jnp.mean(groups, axis=1, keepdims=True), everything)
+    else:
+        advantages = jax.vmap(whiten)(groups, everything)
+    return jax.lax.stop_gradient(jnp.where(mask.astype(bool), advantages.reshape(-1, 1), 0.0))

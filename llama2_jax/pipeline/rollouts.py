@@ -182,7 +182,7 @@ def _by_group(
     config: ConfigDict, scores: jax.Array, reference: np.ndarray, mask: np.ndarray
 ) -> tuple[dict[str, np.ndarray], dict[str, float]]:
     """Returns the fields of `Rollouts` that comparing the answers to a prompt gives, and the metrics of them."""
-    advantages = group_advantages(scores, mask, config.samples_per_prompt)
+    advantages = group_advantages(scores, mask, config.samples_per_prompt, config.group_scale)
     deviations = np.std(np.asarray(scores, np.float64).reshape(-1, config.samples_per_prompt), axis=1)
     # Groups whose answers all have the same reward teach nothing.
     metrics = {"group_deviation": float(deviations.mean()), "equal_groups": float(np.mean(deviations < 1e-6))}

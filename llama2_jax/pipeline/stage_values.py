@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 
 from llama2_jax.data.dialogues import DIALOGUES_TOO_LONG
 from llama2_jax.data.source import as_source
+from llama2_jax.objectives.advantages import SCALES
 from llama2_jax.objectives.ranking import MARGINS
 from llama2_jax.training.schedules import DECAYS
 
@@ -81,6 +82,7 @@ _CHOICES = {
     "decay": tuple(DECAYS),
     # Of PPO's answers: a critic estimates their advantages, or a prompt's answers are compared with each other.
     "advantages": ("critic", "group"),
+    "group_scale": SCALES,
 }
 # What a user's own function or file decides about.
 _UNCHECKED = ("inputs", "arguments")

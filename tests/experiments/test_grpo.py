@@ -26,7 +26,7 @@ def test_it_differs_from_ppo_in_how_answers_are_compared_and_bound_to_the_start(
     differing = {name for name in {*own, *ppo} if own.get(name) != ppo.get(name)}
     of_the_critic = set(critic(rlhf_v5.get_config(scale)))
     assert of_the_critic - {"advantages", "samples_per_prompt"} == ppo.keys() - own.keys()
-    assert differing - of_the_critic <= {"kl_coefficient", "warmup_steps"}
+    assert differing - of_the_critic <= {"kl_coefficient", "warmup_steps", "group_scale"}
     assert own["inputs"] == ppo["inputs"] and own["reward"] == ppo["reward"]
     assert schedule_problems(grpo.get_config(scale).grpo) == []
 

@@ -71,26 +71,41 @@ def test_they_are_constants():
     np.testing.assert_array_equal(gradient, 0.0)
 
 
-def reference_of_groups(rewards, lengths, length, group_size):
+def reference_of_groups(rewards, lengths, length, group_size, scale="group"):
     """GRPO's outcome supervision, group by group and token by token."""
     advantages = np.zeros((len(rewards), length))
+    means = np.repeat([np.mean(rewards[i : i + group_size]) for i in range(0, len(rewards), group_size)], group_size)
+    of_batch = np.sqrt(np.mean((np.asarray(rewards, np.float64) - means) ** 2))
     for first in range(0, len(rewards), group_size):
         group = [float(reward) for reward in rewards[first : first + group_size]]
-        mean, deviation = np.mean(group), np.std(group)
+        mean, deviation = np.mean(group), np.std(group) if scale == "group" else of_batch
         for index, reward in enumerate(group, start=first):
             for token in range(lengths[index]):
                 advantages[index, token] = (reward - mean) / deviation
     return advantages
 
 
+@pytest.mark.parametrize("scale", ["group", "batch"])
 @pytest.mark.parametrize("group_size", [2, 3, 6])
-def test_groups_equal_plain_numpy(group_size):
+def test_groups_equal_plain_numpy(group_size, scale):
     rng = np.random.default_rng(3)
     rewards = (5 * rng.normal(size=12) + 40).astype(np.float32)
     lengths = rng.integers(1, 9, 12)
-    found = group_advantages(rewards, np.arange(9) < lengths[:, None], group_size)
+    found = group_advantages(rewards, np.arange(9) < lengths[:, None], group_size, scale)
     # float32 rewards of size 40, and 1e-8 beside a variance of at least a hundredth.
-    np.testing.assert_allclose(found, reference_of_groups(rewards, lengths, 9, group_size), atol=1e-4)
+    np.testing.assert_allclose(found, reference_of_groups(rewards, lengths, 9, group_size, scale), atol=1e-4)
+
+
+def test_by_the_batch_s_deviation_a_group_of_nearly_equal_rewards_hardly_counts():
+    rewards, mask = np.array([1.0, 1.01, -5.0, 5.0]), np.ones((4, 1))
+    of_groups, of_batch = (np.asarray(group_advantages(rewards, mask, 2, scale))[:, 0] for scale in ("group", "batch"))
+    np.testing.assert_allclose(of_groups, [-1, 1, -1, 1], atol=1e-3)
+    np.testing.assert_allclose(of_batch, np.array([-0.005, 0.005, -5, 5]) / np.sqrt((25 + 0.005**2) / 2), atol=1e-5)
+
+
+def test_an_unknown_scale_is_refused():
+    with pytest.raises(ValueError, match="scale='none': choose one of group, batch"):
+        group_advantages(np.zeros(4), np.ones((4, 1)), 2, "none")
 
 
 def test_groups_by_hand():

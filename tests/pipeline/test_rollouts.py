@@ -154,7 +154,9 @@ def test_whitened_advantages_have_no_mean_and_unit_variance_over_the_answers_tok
 
 
 def grouped(models, **changes):
-    return collected(models, same=False, advantages="group", samples_per_prompt=3, **changes)
+    return collected(
+        models, same=False, advantages="group", samples_per_prompt=3, **{"group_scale": "group", **changes}
+    )
 
 
 @pytest.mark.slow
@@ -180,6 +182,14 @@ def test_in_groups_an_answer_is_compared_with_the_others_to_its_prompt(models):
     deviations = [scores[first : first + 3].std() for first in range(0, 36, 3)]
     assert found.metrics["equal_groups"] == np.mean(np.asarray(deviations) == 0)
     assert "explained_variance" not in found.metrics
+
+
+@pytest.mark.slow
+def test_by_the_batch_s_deviation_groups_keep_their_weight(models):
+    found = grouped((*models[:3], None), group_scale="batch").advantages[:, 0].reshape(-1, 3)
+    np.testing.assert_allclose(found.mean(axis=1), 0, atol=1e-5)
+    np.testing.assert_allclose(found.std(), 1, rtol=1e-4)
+    assert found.std(axis=1).max() > 1.2 * found.std(axis=1).min()
 
 
 @pytest.mark.slow

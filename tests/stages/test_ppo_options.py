@@ -18,7 +18,7 @@ def train(tmp_path, monkeypatch):
     return trainer(tmp_path, monkeypatch)
 
 
-GROUPS = {"advantages": "group", "samples_per_prompt": 4}
+GROUPS = {"advantages": "group", "samples_per_prompt": 4, "group_scale": "group"}
 
 
 def test_groups_of_answers_teach_the_policy_without_a_critic(train):
