@@ -62,7 +62,8 @@ def test_two_processes_that_are_killed_stopped_and_asked_to_stop_end_like_one_th
     with start(2, workdir, "kill:5:1") as run:
         first, second = run.wait()
         assert second == -signal.SIGKILL and first not in (0, second)
-        assert "detected fatal errors" in run.texts()[0]
+        # Of the coordination service, or of the connection between them, whichever notices first.
+        assert any(text in run.texts()[0] for text in ("detected fatal errors", "Connection reset by peer"))
     assert steps_saved(workdir) == [3]
 
     # The first one dies in the middle of a save, when all files are there: the checkpoint is not.
