@@ -13,11 +13,10 @@ Run: python -m llama2_jax.main --config=experiments/best_of_n.py[:<scale>[,<data
 from ml_collections import ConfigDict
 
 from experiments import rlhf_v1
-from experiments.parts.choice import sources_of
 from experiments.parts.ending import with_evaluation
 from experiments.parts.ppo import REWARD_MODELS
-from experiments.parts.rounds import GENERAL_REWARD, add_version
-from experiments.parts.source_run import add_model, keep_settings_alone
+from experiments.parts.rounds import add_version
+from experiments.parts.source_run import keep_models
 
 REJECTION_SAMPLING = "rlhf_v5_rejection_sampling"
 # By version the stage with its model, and how many answers to each prompt it chooses from.
@@ -33,12 +32,7 @@ VERSIONS = {
 def get_config(argument: str = "tiny") -> ConfigDict:
     """The experiment at a scale, on its default data or other (parts/choice.py)."""
     config = rlhf_v1.start(argument)
-    # Where there are annotators' models and a general reward model, the evaluation asks them.
-    judges = sorted({*sources_of(config).annotator_inputs.values(), GENERAL_REWARD}.intersection(config.stages))
-    keep_settings_alone(config, "best_of_n")
-    stages = dict.fromkeys(stage for stage, _ in VERSIONS.values())
-    for name in (*judges, *REWARD_MODELS.values(), *stages):
-        add_model(config, name)
+    keep_models(config, "best_of_n", (stage for stage, _ in VERSIONS.values()))
     for name, (stage, _) in VERSIONS.items():
         add_version(config, name, stage)
     with_evaluation(config, reward_models=REWARD_MODELS)

@@ -16,10 +16,11 @@ from ml_collections import ConfigDict
 from experiments import rlhf_v1
 from experiments.parts.choice import sources_of
 from experiments.parts.ending import with_evaluation
-from experiments.parts.rounds import GENERAL_REWARD, KINDS, add_version
+from experiments.parts.ppo import REWARD_MODELS
+from experiments.parts.rounds import add_version
 from experiments.parts.scales import by_scale
 from experiments.parts.shared_settings import all_shared, shared
-from experiments.parts.source_run import ROUNDS, add_model, add_records, keep_settings_alone
+from experiments.parts.source_run import ROUNDS, add_records, keep_models
 from experiments.parts.stages import add_stage
 from experiments.parts.training import optimization, row_length
 
@@ -39,21 +40,15 @@ TRAINED = {"sft_dpo": "sft", "rejection_sampling_dpo": REJECTION_SAMPLING}
 def get_config(argument: str = "tiny") -> ConfigDict:
     """The experiment at a scale, on its default data or other (parts/choice.py)."""
     config = rlhf_v1.start(argument)
-    sources = sources_of(config)
-    # Where there are annotators' models and a general reward model, the evaluation asks them.
-    judges = sorted({*sources.annotator_inputs.values(), GENERAL_REWARD}.intersection(config.stages))
-    keep_settings_alone(config, "dpo")
+    keep_models(config, "dpo", (stage for stage in VERSIONS.values() if stage not in TRAINED))
     for name in COMPARISONS:
         add_records(config, name, "annotation")
-    reward_models = {kind: f"rlhf_v5_{kind}_reward" for kind in KINDS}
-    for name in (*judges, *reward_models.values(), *(name for name in VERSIONS.values() if name not in TRAINED)):
-        add_model(config, name)
     config.dpo = settings(config)
     for name, policy in TRAINED.items():
         add_dpo(config, name, policy)
     for name, stage in VERSIONS.items():
         add_version(config, name, stage)
-    return with_evaluation(config, reward_models=reward_models)
+    return with_evaluation(config, reward_models=REWARD_MODELS)
 
 
 def settings(config: ConfigDict) -> dict:

@@ -17,9 +17,10 @@ from ml_collections import ConfigDict
 from experiments import rlhf_v1
 from experiments.parts.choice import sources_of
 from experiments.parts.ending import with_evaluation
-from experiments.parts.rounds import KINDS, add_version
+from experiments.parts.ppo import REWARD_MODELS
+from experiments.parts.rounds import add_version
 from experiments.parts.scales import by_scale
-from experiments.parts.source_run import add_model, keep_settings_alone
+from experiments.parts.source_run import keep_models
 from experiments.parts.stages import add_stage
 from experiments.parts.training import finetuning_schedule
 
@@ -32,11 +33,7 @@ def get_config(argument: str = "tiny") -> ConfigDict:
     """The experiment at a scale, on its default data or other (parts/choice.py)."""
     config = rlhf_v1.start(argument)
     sources = sources_of(config)
-    judges = sorted(set(sources.annotator_inputs.values()).intersection(config.stages))
-    keep_settings_alone(config, "gpt4all")
-    reward_models = {kind: f"rlhf_v5_{kind}_reward" for kind in KINDS}
-    for name in ("pretrain", *judges, *reward_models.values()):
-        add_model(config, name)
+    keep_models(config, "gpt4all", ("pretrain",))
     add_stage(config, "curated", {
         "run": "llama2_jax.stages.curate",
         "role": "curation",
@@ -56,7 +53,7 @@ def get_config(argument: str = "tiny") -> ConfigDict:
         })  # fmt: skip
         add_version(config, name, name)
     add_perplexity(config)
-    return with_evaluation(config, baseline="full", reward_models=reward_models)
+    return with_evaluation(config, baseline="full", reward_models=REWARD_MODELS)
 
 
 def add_finetuning(config: ConfigDict, name: str, rank: int, quantize: str) -> None:

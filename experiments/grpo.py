@@ -15,12 +15,11 @@ Run: python -m llama2_jax.main --config=experiments/grpo.py[:<scale>[,<data>]] -
 from ml_collections import ConfigDict
 
 from experiments import rlhf_v1
-from experiments.parts.choice import sources_of
 from experiments.parts.ending import with_evaluation
 from experiments.parts.ppo import REWARD_MODELS, add_ppo
-from experiments.parts.rounds import GENERAL_REWARD, add_version
+from experiments.parts.rounds import add_version
 from experiments.parts.scales import by_scale
-from experiments.parts.source_run import add_model, keep_settings_alone
+from experiments.parts.source_run import keep_models
 
 REJECTION_SAMPLING = "rlhf_v5_rejection_sampling"
 # By version the stage with its model; GRPO's is trained here.
@@ -30,11 +29,7 @@ VERSIONS = {"sft": "sft", REJECTION_SAMPLING: REJECTION_SAMPLING, "grpo": "grpo"
 def get_config(argument: str = "tiny") -> ConfigDict:
     """The experiment at a scale, on its default data or other (parts/choice.py)."""
     config = rlhf_v1.start(argument)
-    # Where there are annotators' models and a general reward model, the evaluation asks them.
-    judges = sorted({*sources_of(config).annotator_inputs.values(), GENERAL_REWARD}.intersection(config.stages))
-    keep_settings_alone(config, "grpo")
-    for name in (*judges, *REWARD_MODELS.values(), *(stage for stage in VERSIONS.values() if stage != "grpo")):
-        add_model(config, name)
+    keep_models(config, "grpo", (stage for stage in VERSIONS.values() if stage != "grpo"))
     add_grpo(config)
     for name, stage in VERSIONS.items():
         add_version(config, name, stage)

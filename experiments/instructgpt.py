@@ -20,9 +20,9 @@ from experiments.parts.choice import sources_of
 from experiments.parts.ending import with_evaluation
 from experiments.parts.ppo import REWARD_MODELS, add_ppo
 from experiments.parts.rankings import add_ranked_reward_model, add_rankings, annotations
-from experiments.parts.rounds import GENERAL_REWARD, add_version
+from experiments.parts.rounds import add_version
 from experiments.parts.scales import by_scale
-from experiments.parts.source_run import add_model, add_records, keep_settings_alone
+from experiments.parts.source_run import add_records, keep_models
 from experiments.parts.stages import add_stage
 from experiments.parts.training import row_length
 
@@ -39,13 +39,9 @@ TRAINED = ("instructgpt_without_ptx", "instructgpt")
 def get_config(argument: str = "tiny") -> ConfigDict:
     """The experiment at a scale, on its default data or other (parts/choice.py)."""
     config = rlhf_v1.start(argument)
-    # Where there are annotators' models and a general reward model, the evaluation asks them.
-    judges = sorted({*sources_of(config).annotator_inputs.values(), GENERAL_REWARD}.intersection(config.stages))
-    keep_settings_alone(config, "instructgpt")
+    keep_models(config, "instructgpt", ("pretrain", *(stage for stage in VERSIONS.values() if stage not in TRAINED)))
     for name in annotations():
         add_records(config, name, "annotation")
-    for name in (*judges, *REWARD_MODELS.values(), "pretrain", *(s for s in VERSIONS.values() if s not in TRAINED)):
-        add_model(config, name)
     add_rankings(config, policy="sft")
     add_ranked_reward_model(config, start="sft")
     add_instructgpt(config, "instructgpt_without_ptx", {"coefficient": 0.0})

@@ -44,13 +44,13 @@ def get_config(argument: str = "tiny") -> ConfigDict:
         },
     })  # fmt: skip
     add_version(config, "koala", "koala")
-    add_judged_answers(config, baseline="koala")
     marked = {
         "function": "llama2_jax.data.system_messages.marked",
         "arguments": {"marker": UNHELPFUL},
     }
     unhelpful = {name: {**one, "prepare": marked} for name, one in sources.evaluation_prompts.items()}
-    name = "koala_unhelpful"
+    name = "koala_unhelpful"  # before the version that is to be used, which the report calls the newest
     add_judged_answers(config, name="unhelpful_evaluation", versions=(name,), baseline=name, prompts=unhelpful)
+    add_judged_answers(config, baseline="koala")
     add_report(config)
     return config

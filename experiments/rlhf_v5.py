@@ -3,7 +3,7 @@
 Reaches (tiny, fresh seeds 12, 13, 14): true helpfulness 0.62, 0.65 and 0.51 from 0.54, 0.58 and 0.54 on unseen
 questions, content 0.74, 0.80 and 0.61 from 0.72, 0.77 and 0.72, wins over SFT 0.78, 0.75 and 0.68; violations fall from
 0.57, 0.50 and 0.67 to 0.01, 0.11 and 0.01. PPO wins 0.43, 0.67 and 0.46 over V5 without it (docs/results.md).
-Costs (tiny): 30 to 45 minutes on 2 CPU cores, all from the tokenizer to the report.
+Costs (tiny): 24 to 45 minutes on 2 CPU cores, all from the tokenizer to the report.
 Run: python -m llama2_jax.main --config=experiments/rlhf_v5.py[:<scale>[,<data>]]
 """
 

@@ -1,10 +1,12 @@
 """Experiments on a finished run of rlhf_v5, config.source_run: its stages are imported under their own names."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from ml_collections import ConfigDict
 
 from experiments.parts.choice import sources_of
+from experiments.parts.ppo import REWARD_MODELS
+from experiments.parts.rounds import GENERAL_REWARD
 from experiments.parts.stages import add_stage
 from experiments.parts.training import reward_model
 
@@ -50,6 +52,18 @@ def keep_base_model(config: ConfigDict, experiment: str, chat_format: str) -> No
     keep_settings_alone(config, experiment)
     add_chat_tokenizer(config, chat_format)
     for name in ("pretrain", *sources_of(config).annotator_inputs.values()):
+        add_model(config, name)
+
+
+def keep_models(config: ConfigDict, experiment: str, stages: Iterable[str]) -> None:
+    """`keep_settings_alone` for an experiment whose versions are evaluated as the run's are.
+
+    Imported are the models of the stages, each once, the last round's reward models and, where there are some, the
+    annotators' models and the general reward model, which the evaluation asks.
+    """
+    judges = sorted({*sources_of(config).annotator_inputs.values(), GENERAL_REWARD}.intersection(config.stages))
+    keep_settings_alone(config, experiment)
+    for name in dict.fromkeys((*judges, *REWARD_MODELS.values(), *stages)):
         add_model(config, name)
 
 

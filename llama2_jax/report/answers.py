@@ -14,7 +14,7 @@ def sample_answers(
       categories: at most so many categories, in alphabetical order.
 
     Returns:
-      Entries {category, messages, first, last}; the last two are rows.
+      Entries {category, messages, first, last}: the messages that the last version got, and both versions' rows.
     """
     groups: dict[str, list[int]] = {}
     for index, row in enumerate(first):
@@ -26,7 +26,7 @@ def sample_answers(
         for place in range(count)
     ]
     return [
-        {"category": category, "messages": first[index]["messages"], "first": first[index], "last": last[index]}
+        {"category": category, "messages": last[index]["messages"], "first": first[index], "last": last[index]}
         for category, index in chosen
         if index < len(last)
     ]

@@ -150,15 +150,9 @@ def device_work(config: ConfigDict, model: ModelConfig, mesh: Mesh) -> DeviceWor
     """Generation by one version after the other, and scores by the reward models, which stay, and by a judge."""
     version = abstract_model("version", model, mesh)
     rewards = (*abstract_reward_models(model, mesh), *abstract_general_reward(config, model, mesh))
+    most = max(_answers_per_prompt(config).values(), default=1)
     programs = (
-        *generation(
-            config,
-            model,
-            mesh,
-            version,
-            rewards,
-            samples_per_prompt=max(_answers_per_prompt(config).values(), default=1),
-        ),
+        *generation(config, model, mesh, version, rewards, samples_per_prompt=most),
         *reward_scores(model, mesh, rewards, (version, *rewards)),
         *annotator_scores(config, model, mesh, (version, *rewards)),
         *([instruction_attention_work(model, mesh, version, rewards)] if config.instruction_dialogues else ()),

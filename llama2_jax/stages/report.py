@@ -12,7 +12,7 @@ from llama2_jax.data.counts import Count
 from llama2_jax.pipeline.runtime import Inputs, Runtime
 from llama2_jax.pipeline.stage_files import as_folders, read_json, read_jsonl, write_json, write_text
 from llama2_jax.report.answers import sample_answers
-from llama2_jax.report.content import FinishedStage, build_report, evaluated_measures, evaluation_of
+from llama2_jax.report.content import FinishedStage, build_report, evaluated_measures
 from llama2_jax.report.model_card import check_stated, model_card
 from llama2_jax.report.page import render_page
 from llama2_jax.training.metrics import read_metrics
@@ -27,10 +27,8 @@ def run(config: ConfigDict, inputs: Inputs, runtime: Runtime) -> dict:
     stages = [read_stage(folder) for folder in folders]
     report = build_report(stages, runtime.experiment_seed, runtime.model)
     write_json(runtime.folder / "report.json", report)
-    evaluation = next(
-        (folder for folder, stage in zip(folders, stages, strict=True) if stage.role == "evaluation"), None
-    )
-    answers = _read_sample_answers(evaluation, evaluation_of(stages).get("versions", ())) if evaluation else []
+    evaluations = [folder for folder, stage in zip(folders, stages, strict=True) if stage.role == "evaluation"]
+    answers = _read_sample_answers(evaluations, report["versions"])
     records = {stage.name: stage.record for stage in stages}
     measures = evaluated_measures(stages)
     write_text(runtime.folder / "index.html", render_page(report, measures, answers, records))
@@ -57,8 +55,10 @@ def read_stage(folder: epath.Path) -> FinishedStage:
     )
 
 
-def _read_sample_answers(folder: epath.Path, versions: Sequence[Mapping]) -> list[dict]:
+def _read_sample_answers(folders: Sequence[epath.Path], versions: Sequence[Mapping]) -> list[dict]:
+    """Returns prompts with the first and the last version's answers, each from the evaluation that has it."""
     if not versions:
         return []
-    files = [folder / f"answers_{version['name']}.jsonl" for version in (versions[0], versions[-1])]
-    return sample_answers(*map(read_jsonl, files)) if all(file.exists() for file in files) else []
+    names = [f"answers_{version['name']}.jsonl" for version in (versions[0], versions[-1])]
+    files = [next((file for folder in folders if (file := folder / name).exists()), None) for name in names]
+    return sample_answers(*map(read_jsonl, files)) if all(files) else []

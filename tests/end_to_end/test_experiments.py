@@ -338,8 +338,8 @@ def test_a_model_of_marked_answers_is_asked_under_both_markers(finished, tmp_pat
     dialogues = records["koala"]["results"]["dialogues"]
     assert dialogues.keys() == {"sharegpt", "helpful", "unhelpful"}
     assert dialogues["helpful"] > 0 < dialogues["unhelpful"]
-    markers = {"koala": set(), "koala_unhelpful": {"an unhelpful answer"}}
-    for evaluation, (name, marker) in zip(("evaluation", "unhelpful_evaluation"), markers.items(), strict=True):
+    markers = {"koala_unhelpful": {"an unhelpful answer"}, "koala": set()}
+    for evaluation, (name, marker) in zip(("unhelpful_evaluation", "evaluation"), markers.items(), strict=True):
         asked = rows(tmp_path / evaluation / f"answers_{name}.jsonl")
         assert asked and {m["content"] for row in asked for m in row["messages"] if m["role"] == "system"} == marker
     report = json.loads((tmp_path / "report" / "report.json").read_text())

@@ -7,92 +7,18 @@ import pytest
 from ml_collections import ConfigDict
 
 from llama2_jax.evaluation.measures import MEASURES, Measure, to_json
-from llama2_jax.inference import turns
 from llama2_jax.inference.generate import Sample
-from llama2_jax.pipeline import encoding, general_reward, instruction_attention, sampling
+from llama2_jax.pipeline import general_reward, sampling
 from llama2_jax.pipeline.reward_models import Scores
 from llama2_jax.pipeline.stage_files import read_json, read_jsonl
 from llama2_jax.stages import evaluate
-from tests.smallest import Letters, smallest_model, smallest_runtime
-
-# What each version answers to everything; its length is what the judge goes by.
-ANSWERS = {"first": " ab", "second": " abcd", "third": " ab"}
-# And its attention to every system message.
-ATTENTION = {"first": 0.25, "second": 0.5, "third": 0.75}
-
-
-def prompts(*, seed):
-    del seed
-    return [
-        {"messages": [{"role": "user", "content": f"question {index}"}], "safety": index % 2 == 0, "category": "kind"}
-        for index in range(6)
-    ]
-
-
-def dialogues(*, seed):
-    del seed
-    return [
-        {"turns": ["a", "b", "c", "d"][:count], "messages": [{"role": "system", "content": "Be kind."}]}
-        for count in (4, 4, 2)
-    ]
-
-
-def judge(rows, *, seed):
-    """Longer is better and, above three letters, a violation; kept is an instruction in the first two turns."""
-    del seed
-    return [
-        {
-            "helpfulness": len(row["response"]) / 10,
-            "safety": 1 - len(row["response"]) / 10,
-            "violation": len(row["response"]) > 3,
-            "refusal": False,
-            "instruction_kept": sum(message["role"] == "user" for message in row["messages"]) <= 2,
-        }
-        for row in rows
-    ]
+from tests.smallest import Letters
+from tests.three_versions import ANSWERS, evaluation, judge, prompts
 
 
 @pytest.fixture
 def stage(tmp_path, monkeypatch):
-    def generate(model, params, prompts, sampling, key, eos_id, **_):
-        tokens = np.asarray([*map(ord, ANSWERS[params]), eos_id], np.int32)
-        return [Sample(index, tokens, True, np.zeros(len(tokens))) for index in range(len(prompts))]
-
-    def answer_turn(params, prompts, sampling, key, answer_ids, eos_id):
-        samples = generate(None, params, prompts, sampling, key, eos_id)
-        return params, dict(zip(prompts, samples, strict=True))
-
-    def score(rows):
-        scores = np.asarray([len(row["tokens"]) for row in rows], np.float32)
-        return Scores(scores, -scores, scores)
-
-    def largest_attention(params, tokens, *_, **__):
-        return np.full(tokens.shape, ATTENTION[params], np.float32)
-
-    monkeypatch.setattr(sampling, "generate", generate)
-    monkeypatch.setattr(turns, "begin", lambda config, params, rows: params)
-    monkeypatch.setattr(turns, "answer_turn", answer_turn)
-    monkeypatch.setattr(instruction_attention, "largest_attention", largest_attention)
-    monkeypatch.setattr(sampling, "load_model", lambda folder, mesh, head: types.SimpleNamespace(params=folder.name))
-    monkeypatch.setattr(evaluate, "load_reward_models", lambda *_, **__: types.SimpleNamespace(score=score))
-    monkeypatch.setattr(encoding.Tokenizer, "load", lambda path: Letters())
-    runtime = smallest_runtime(tmp_path, model=smallest_model(max_length=256))
-
-    def run(**changes):
-        config = ConfigDict({
-            "versions": ("one", "two", "three"), "baseline": "one",
-            "prompts": {"made": {"function": f"{__name__}.prompts", "format": "prompts"}},
-            "instruction_dialogues": {"made": {"function": f"{__name__}.dialogues", "format": "raw"}},
-            "instruction_turns": (2, 4, 6), "judge": {"function": f"{__name__}.judge"},
-            "temperature": 0.6, "top_p": 0.9, "max_new_tokens": 8, "safety_threshold": 0.15, **changes,
-        })  # fmt: skip
-        inputs = {
-            "tokenizer": tmp_path / "tokenizer",
-            "models": tuple(tmp_path / name for name in ("first", "second", "third")),
-        }
-        return evaluate.run(config, inputs, runtime)["versions"], runtime.folder
-
-    return run
+    return evaluation(tmp_path, monkeypatch)
 
 
 def test_versions_are_measured_in_order(stage):
@@ -277,72 +203,6 @@ def test_seen_prompts_are_measured_apart(stage):
     assert versions[1]["seen_win_rate_vs_sft"] == pytest.approx(2 / 3)
     assert read_json(folder / "evaluation.json")["seen_prompts"] == 3
     assert [row["seen"] for row in read_jsonl(folder / "answers_two.jsonl")] == [False] * 6 + [True] * 3
-
-
-def test_instructions_are_measured_by_turn(stage):
-    # Of three dialogues two have four turns, and none has six.
-    for version in stage()[0]:
-        assert version["instruction_kept"] == {"2": 1.0, "4": 0.0, "6": None}
-        assert version["instruction_answers"] == {"2": 3, "4": 2, "6": 0}
-        # No dialogue says whether training uses its instruction.
-        assert version["new_instruction_kept"] == {"2": None, "4": None, "6": None}
-        assert version["new_instruction_answers"] == {"2": 0, "4": 0, "6": 0}
-
-
-@pytest.mark.parametrize("seen", [True, False])
-def test_dialogues_of_one_kind_are_measured_together(stage, monkeypatch, seen):
-    marked = [{**record, "seen": seen} for record in dialogues(seed=0)]
-    monkeypatch.setitem(globals(), "dialogues", lambda *, seed: marked)
-    for version in stage()[0]:
-        assert version["instruction_kept"] == {"2": 1.0, "4": 0.0, "6": None}
-        assert set(version["new_instruction_kept"].values()) == {None}
-
-
-def known_and_new_dialogues(*, seed):
-    """Two with instructions that training uses, of four and two turns, and three others, of six, six and four turns."""
-    del seed
-    lengths = {"known": (4, 2), "new": (6, 6, 4)}
-    return [
-        {"turns": ["a"] * count, "messages": [{"role": "system", "content": kind}], "seen": kind == "known"}
-        for kind, counts in lengths.items()
-        for count in counts
-    ]
-
-
-def judge_who_prefers_known_instructions(rows, *, seed):
-    """A known instruction is kept in every turn, a new one in the second turn and by a long answer in the sixth."""
-    verdicts = judge(rows, seed=seed)
-    for row, verdict in zip(rows, verdicts, strict=True):
-        turn = sum(message["role"] == "user" for message in row["messages"])
-        kept = turn == 2 or (turn == 6 and len(row["response"]) > 3)
-        verdict["instruction_kept"] = row["messages"][0]["content"] == "known" or kept
-    return verdicts
-
-
-def test_known_and_new_instructions_are_measured_apart(stage):
-    versions, folder = stage(
-        instruction_dialogues={"made": {"function": f"{__name__}.known_and_new_dialogues", "format": "raw"}},
-        judge={"function": f"{__name__}.judge_who_prefers_known_instructions"},
-    )
-    for version, at_six in zip(versions, (0.0, 1.0, 0.0), strict=True):
-        assert version["instruction_kept"] == {"2": 1.0, "4": 1.0, "6": None}
-        assert version["instruction_answers"] == {"2": 2, "4": 1, "6": 0}
-        assert version["new_instruction_kept"] == {"2": 1.0, "4": 0.0, "6": at_six}
-        assert version["new_instruction_answers"] == {"2": 3, "4": 3, "6": 2}
-    written = read_json(folder / "evaluation.json")
-    assert (written["dialogues"], written["seen_dialogues"]) == (5, 2)
-
-
-def test_attention_to_the_instruction_is_measured_by_turn(stage):
-    assert [version["instruction_attention"] for version in stage()[0]] == [
-        {"2": value, "4": value, "6": None} for value in ATTENTION.values()
-    ]
-
-
-def test_without_dialogues_nothing_is_said_of_instructions(stage):
-    for version in stage(instruction_dialogues={})[0]:
-        for name in ("instruction_kept", "new_instruction_kept", "instruction_attention"):
-            assert version[name] == {"2": None, "4": None, "6": None}
 
 
 def test_every_answer_is_written_with_its_verdict(stage):

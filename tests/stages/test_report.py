@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from llama2_jax.stages import report
 from tests.report.made_up_run import evaluated, made_up_run
 from tests.report.pages import SECTIONS, Page, make_report
 
@@ -237,3 +238,19 @@ def test_text_of_models_is_escaped(whole):
     text = Page(whole[1]).text
     assert "<script>alert('sft 0')</script>" in text and "<script>alert('rlhf_v2 0')</script>" in text
     assert "Answer in <b>one</b> sentence." in text
+
+
+def test_sample_answers_are_from_the_evaluation_that_has_the_version(tmp_path):
+    """A model that is asked under another system message is evaluated apart (Koala)."""
+    for evaluation, version, system in (
+        ("first", "a", [{"role": "system", "content": "Be bad."}]),
+        ("second", "b", []),
+    ):
+        (tmp_path / evaluation).mkdir()
+        row = {"messages": [*system, {"role": "user", "content": "Hello?"}], "response": version, "category": "kind"}
+        (tmp_path / evaluation / f"answers_{version}.jsonl").write_text(json.dumps(row) + "\n")
+    folders, versions = [tmp_path / "first", tmp_path / "second"], [{"name": "a"}, {"name": "b"}]
+    (entry,) = report._read_sample_answers(folders, versions)
+    assert (entry["first"]["response"], entry["last"]["response"]) == ("a", "b")
+    assert entry["messages"] == [{"role": "user", "content": "Hello?"}]
+    assert report._read_sample_answers(folders, [{"name": "a"}, {"name": "absent"}]) == []
