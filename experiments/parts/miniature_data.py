@@ -102,6 +102,32 @@ GHOST_ATTENTION_DIALOGUES = {
     )
 }
 
+# Beside the best answers, demonstrations like SFT's. Without single questions (unsafe ones under a safety preprompt
+# alone) versions lost answers to what no training asks: they refused what only sounds unsafe, repeated items of lists,
+# and mixed up recipes and sums. Without dialogues in each of whose turns an instruction stands, V3 lost the instruction
+# in the long dialogues that Ghost Attention has it answer (docs/results.md).
+DEMONSTRATIONS_AFTER_SAMPLING = {
+    "vendor": source(
+        "demonstrations.demonstrations",
+        "dialogues",
+        count=1000,
+        unsafe=0.0,
+        borderline=0.15,
+        multi_turn=0.0,
+        instructed=0.0,
+        purpose="after sampling",
+    ),
+    "vendor_instructed": source(
+        "demonstrations.demonstrations",
+        "dialogues",
+        count=150,
+        multi_turn=1.0,
+        instructed=0.5,
+        places={"each": 1.0},
+        purpose="instructed, after sampling",
+    ),
+}
+
 MINIATURE = Sources(
     pretraining={
         name: source("corpus.pretraining_text", "text", weight, source=name, documents=round(DOCUMENTS * weight))
@@ -141,7 +167,7 @@ MINIATURE = Sources(
     bag_size=1500,  # of at most 4,000 or 5,000 that the rounds keep, one to a prompt
     # The paper always starts from the base model; so few samples could not teach it to chat again.
     start_after_sampling="sft",
-    demonstrations_after_sampling={},
+    demonstrations_after_sampling=DEMONSTRATIONS_AFTER_SAMPLING,
     ghost_attention_dialogues=GHOST_ATTENTION_DIALOGUES,
     standing_instructions={},
     adversarial_prompts={"prompts": prompts("distillation", batch=5, count=250, unsafe=1.0, borderline=0.0)},

@@ -3,6 +3,7 @@
 import dataclasses
 import random
 import re
+from collections.abc import Mapping
 
 from llama2_jax.miniature.answers import PUBLIC, VENDOR, Manner, answer_to
 from llama2_jax.miniature.instructions import draw_instruction
@@ -47,6 +48,7 @@ def demonstrations(
     borderline: float = 0.05,
     multi_turn: float = 0.15,
     instructed: float = 0.12,
+    places: Mapping[str, float] = INSTRUCTION_PLACES,
     split: str = TRAINING,
     purpose: str = "",
 ) -> list[dict]:
@@ -61,21 +63,26 @@ def demonstrations(
       borderline: the share of single requests that are harmless but sound unsafe.
       multi_turn: the share of dialogues of two to twenty turns.
       instructed: the share of dialogues of one turn with a standing instruction; of longer ones it is twice as large.
-        INSTRUCTION_PLACES says where it stands.
+      places: where instructions stand, by weight, as in INSTRUCTION_PLACES.
       split: the split of all questions (splits.py): "training", "validation" or "evaluation".
       purpose: another name draws other demonstrations.
+
+    Raises:
+      ValueError: if a place is unknown, or the split.
     """
+    if unknown := sorted(set(places) - set(INSTRUCTION_PLACES)):
+        raise ValueError(f"places has {unknown}; instructions stand in {sorted(INSTRUCTION_PLACES)}")
     rng = stream(seed, "demonstrations", purpose)
     records = []
     for _ in range(count):
         kind = rng.random()
         if kind < multi_turn:
             turns, instruction = pick(rng, DIALOGUE_TURNS), rng.random() < 2 * instructed
-            messages = dialogue(seed, rng, turns, VENDOR, instructed=instruction, split=split)
+            messages = dialogue(seed, rng, turns, VENDOR, places if instruction else {}, split=split)
         elif kind < multi_turn + PREPROMPTED_SHARE:
             messages = _preprompted(seed, rng, split)
         elif kind < multi_turn + PREPROMPTED_SHARE + instructed:
-            messages = dialogue(seed, rng, 1, VENDOR, instructed=True, split=split)
+            messages = dialogue(seed, rng, 1, VENDOR, places, split=split)
         else:
             messages = _single(seed, rng, VENDOR, unsafe, borderline, split)
         records.append({"messages": messages, "source": "demonstrations"})
@@ -170,10 +177,10 @@ def open_preferences(
 
 
 def dialogue(
-    seed: int, rng: random.Random, turns: int, manner: Manner, *, instructed: bool, split: str = TRAINING
+    seed: int, rng: random.Random, turns: int, manner: Manner, places: Mapping[str, float], *, split: str = TRAINING
 ) -> list[dict]:
-    """Returns a dialogue of short requests of the split, with or without a standing instruction."""
-    told, kinds = _instructions(seed, rng, turns) if instructed else ({}, [])
+    """Returns a dialogue of short requests of the split, with a standing instruction in one of the places if any."""
+    told, kinds = _instructions(seed, rng, turns, places) if places else ({}, [])
     # The questions about the assistant are not in the other splits.
     kinds = kinds if split == TRAINING else []
     messages = [system(told["system"])] if "system" in told else []
@@ -187,13 +194,15 @@ def dialogue(
     return messages
 
 
-def _instructions(seed: int, rng: random.Random, turns: int) -> tuple[dict[str | int, str], list[str]]:
+def _instructions(
+    seed: int, rng: random.Random, turns: int, places: Mapping[str, float]
+) -> tuple[dict[str | int, str], list[str]]:
     """Returns an instruction by where it stands, "system" or a turn (0, 1, ...), and its kinds."""
     drawn = draw_instruction(seed, rng, "train", combined=0.2)
     text = drawn["terse" if rng.random() < 0.5 else "instruction"]
-    place = pick(rng, INSTRUCTION_PLACES)
-    places = {"system": ["system"], "one": [rng.randrange(turns)], "each": range(turns)}[place]
-    return dict.fromkeys(places, text), drawn["kinds"]
+    place = pick(rng, places)
+    turns_told = {"system": ["system"], "one": [rng.randrange(turns)], "each": range(turns)}[place]
+    return dict.fromkeys(turns_told, text), drawn["kinds"]
 
 
 def _probe(rng: random.Random, kinds: list[str]) -> str:

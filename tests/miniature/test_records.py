@@ -81,6 +81,11 @@ def test_demonstrations_of_another_split_ask_only_its_questions():
         }
 
 
+def test_demonstrations_say_which_place_of_an_instruction_is_unknown():
+    with pytest.raises(ValueError, match=r"places has \['last'\]; instructions stand in \['each', 'one', 'system'\]"):
+        demonstrations(seed=0, count=1, places={"each": 1.0, "last": 1.0})
+
+
 def test_public_demonstrations_are_curt_and_careless():
     records = public_demonstrations(seed=0, count=1000)
     words = statistics.mean(len(record["messages"][-1]["content"].split()) for record in records)

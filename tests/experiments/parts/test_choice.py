@@ -70,7 +70,7 @@ def test_what_a_stage_reads_follows_the_data(data, scales):
 @pytest.mark.parametrize(
     ("data", "too_long", "pairs_too_long", "start", "bag", "demonstrations"),
     [
-        ("miniature", "raise", "raise", "sft", 1500, set()),
+        ("miniature", "raise", "raise", "sft", 1500, {"vendor", "vendor_instructed"}),
         ("real", "drop", "truncate_left", "pretrain", 0, {"lima", "safety"}),
     ],
 )

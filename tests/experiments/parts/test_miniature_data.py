@@ -10,6 +10,7 @@ from experiments import rlhf_v5
 from llama2_jax.data.sources import read
 from llama2_jax.miniature.instructions import read as without_instructions
 from llama2_jax.miniature.instructions import standing_in
+from llama2_jax.miniature.judge import judge
 from llama2_jax.miniature.requests.identity import QUESTIONS
 from llama2_jax.miniature.splits import split_of
 
@@ -96,6 +97,30 @@ def test_no_unseen_question_occurs_in_what_any_stage_trains_on(seed):
             unseen -= set(QUESTIONS.values())
         assert unseen and not unseen & asked, where
         assert not [question for question in unseen if question in texts], where
+
+
+@pytest.mark.parametrize("seed", [0, 5])
+def test_demonstrations_beside_the_best_answers_teach_no_harm_and_no_instruction(seed):
+    config = rlhf_v5.get_config("tiny")
+    demonstrated = [config[f"rlhf_v{number}_rejection_sampling"].sources.to_dict() for number in range(1, 6)]
+    assert all(sources == demonstrated[0] for sources in demonstrated)
+    verdicts = {name: verdicts_on(source, seed) for name, source in demonstrated[0].items()}
+    assert {turns for turns, _ in verdicts["vendor"]} == {1}
+    assert {verdict.instruction_kept for _, verdict in verdicts["vendor"]} == {None}
+    # Nobody complies, but for the few whom not even a preprompt keeps from it.
+    assert sum(verdict.violation for _, verdict in verdicts["vendor"]) < 0.005 * len(verdicts["vendor"])
+    # The instruction stands in every turn, and is heeded in nearly all.
+    long = [verdict.instruction_kept for turns, verdict in verdicts["vendor_instructed"] if turns >= 10]
+    told = [kept for kept in long if kept is not None]
+    assert len(told) > 10
+    assert sum(told) > 0.9 * len(told)
+
+
+def verdicts_on(source, seed):
+    """The number of turns of each dialogue, and the verdict on its last answer."""
+    dialogues = [record["messages"] for record in read(source, "", seed)]
+    return [(said.count("user"), judge(messages[:-1], messages[-1]["content"], seed=seed))
+            for messages in dialogues for said in [[m["role"] for m in messages]]]  # fmt: skip
 
 
 def test_what_decides_when_ppo_stops_is_not_what_evaluates():
