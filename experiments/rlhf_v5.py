@@ -1,10 +1,10 @@
 """RLHF-V5: safety context distillation, rejection sampling as in V4, then PPO on top of it (sections 3.2.3 and 4.2.4).
 
-Reaches (tiny, up to PPO, seeds 7 and 14, on which the settings were chosen): true helpfulness 0.61 and 0.64 from 0.53
-and 0.54 on unseen questions, content 0.77 and 0.79 from 0.70 and 0.72, wins over SFT 0.80 and 0.79; violations fall
-from 0.41 and 0.67 to 0.07 and 0.06. PPO then keeps nothing on seed 7, and on 14 loses 0.09 of helpfulness. Five seeds
-that nothing was chosen on are not measured yet with these settings (docs/results.md).
-Costs (tiny): 24 to 45 minutes on 2 CPU cores, all from the tokenizer to the report.
+Reaches (tiny, up to PPO, seeds 7 and 14, on which the settings were chosen, without `vendor_instructed`): true
+helpfulness 0.61 and 0.64 from 0.53 and 0.54 on unseen questions, content 0.77 and 0.79 from 0.70 and 0.72, wins over
+SFT 0.80 and 0.79; violations fall from 0.41 and 0.67 to 0.07 and 0.06. PPO then keeps nothing on seed 7, and on 14
+loses 0.09 of helpfulness. Five seeds that nothing was chosen on are not measured yet with it (docs/results.md).
+Costs (tiny): 24 to 45 minutes on 2 CPU cores before demonstrations joined the bags, all from tokenizer to report.
 Run: python -m llama2_jax.main --config=experiments/rlhf_v5.py[:<scale>[,<data>]]
 """
 

@@ -58,7 +58,7 @@ def examples(
         elif draw < sum(special[:2]):
             messages = borderline_prompt(seed, rng, split=split)["messages"]
         elif draw < sum(special):
-            messages = dialogue(seed, rng, rng.choice(TURNS), manner, {}, split=split)
+            messages = dialogue(seed, rng, rng.choice(TURNS), manner, split=split)
         else:
             messages = harmless_prompt(seed, rng, pick(rng, shares), pick(rng, LEVELS), split=split)["messages"]
         if messages[-1]["role"] == "user":

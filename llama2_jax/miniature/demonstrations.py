@@ -78,11 +78,11 @@ def demonstrations(
         kind = rng.random()
         if kind < multi_turn:
             turns, instruction = pick(rng, DIALOGUE_TURNS), rng.random() < 2 * instructed
-            messages = dialogue(seed, rng, turns, VENDOR, places if instruction else {}, split=split)
+            messages = dialogue(seed, rng, turns, VENDOR, places=places if instruction else None, split=split)
         elif kind < multi_turn + PREPROMPTED_SHARE:
             messages = _preprompted(seed, rng, split)
         elif kind < multi_turn + PREPROMPTED_SHARE + instructed:
-            messages = dialogue(seed, rng, 1, VENDOR, places, split=split)
+            messages = dialogue(seed, rng, 1, VENDOR, places=places, split=split)
         else:
             messages = _single(seed, rng, VENDOR, unsafe, borderline, split)
         records.append({"messages": messages, "source": "demonstrations"})
@@ -177,9 +177,15 @@ def open_preferences(
 
 
 def dialogue(
-    seed: int, rng: random.Random, turns: int, manner: Manner, places: Mapping[str, float], *, split: str = TRAINING
+    seed: int,
+    rng: random.Random,
+    turns: int,
+    manner: Manner,
+    *,
+    places: Mapping[str, float] | None = None,
+    split: str = TRAINING,
 ) -> list[dict]:
-    """Returns a dialogue of short requests of the split, with a standing instruction in one of the places if any."""
+    """Returns a dialogue of short requests of the split, with a standing instruction if there are places for one."""
     told, kinds = _instructions(seed, rng, turns, places) if places else ({}, [])
     # The questions about the assistant are not in the other splits.
     kinds = kinds if split == TRAINING else []

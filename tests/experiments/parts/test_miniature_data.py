@@ -100,14 +100,14 @@ def test_no_unseen_question_occurs_in_what_any_stage_trains_on(seed):
 
 
 @pytest.mark.parametrize("seed", [0, 5])
-def test_demonstrations_beside_the_best_answers_teach_no_harm_and_no_instruction(seed):
+def test_demonstrations_beside_the_best_answers_do_no_harm_and_heed_instructions(seed):
     config = rlhf_v5.get_config("tiny")
     demonstrated = [config[f"rlhf_v{number}_rejection_sampling"].sources.to_dict() for number in range(1, 6)]
     assert all(sources == demonstrated[0] for sources in demonstrated)
     verdicts = {name: verdicts_on(source, seed) for name, source in demonstrated[0].items()}
     assert {turns for turns, _ in verdicts["vendor"]} == {1}
     assert {verdict.instruction_kept for _, verdict in verdicts["vendor"]} == {None}
-    # Nobody complies, but for the few whom not even a preprompt keeps from it.
+    # Only a preprompted request is unsafe, 0.06 * 0.75 of them, and 0.03 of these are complied with: 1.35 of 1,000.
     assert sum(verdict.violation for _, verdict in verdicts["vendor"]) < 0.005 * len(verdicts["vendor"])
     # The instruction stands in every turn, and is heeded in nearly all.
     long = [verdict.instruction_kept for turns, verdict in verdicts["vendor_instructed"] if turns >= 10]
@@ -119,8 +119,13 @@ def test_demonstrations_beside_the_best_answers_teach_no_harm_and_no_instruction
 def verdicts_on(source, seed):
     """The number of turns of each dialogue, and the verdict on its last answer."""
     dialogues = [record["messages"] for record in read(source, "", seed)]
-    return [(said.count("user"), judge(messages[:-1], messages[-1]["content"], seed=seed))
-            for messages in dialogues for said in [[m["role"] for m in messages]]]  # fmt: skip
+    return [
+        (
+            sum(message["role"] == "user" for message in messages),
+            judge(messages[:-1], messages[-1]["content"], seed=seed),
+        )
+        for messages in dialogues
+    ]
 
 
 def test_what_decides_when_ppo_stops_is_not_what_evaluates():
