@@ -63,6 +63,8 @@ def finetuning_settings(config: ConfigDict) -> dict:
     from_base_model = sources.start_after_sampling == "pretrain"
     return {
         "batch_size": by_scale(scale, {"tiny": 3}, paper=64),  # rows of the whole context
+        # In tiny few dialogues need such rows; the others' batches have shorter ones, and as many tokens. 0 for none.
+        "short_length": by_scale(scale, {"tiny": config.model.get_ref("max_length") // 3}, paper=0),
         "learning_rate": learning_rate,
         # "Like SFT" (section 3.2.3); more gently where it starts from a chat model.
         "learning_rate_after_sampling": learning_rate if from_base_model else learning_rate / 2,
@@ -85,7 +87,10 @@ def finetuning_schedule(config: ConfigDict, epochs: int, learning_rate: str = "l
       learning_rate: the field of config.finetuning to take it from.
     """
     group = config.finetuning
-    names = ("batch_size", "accumulation", "too_long", "evaluate_every", "held_out_batches", "save_every", "log_every")
+    names = (
+        "batch_size", "short_length", "accumulation", "too_long", "evaluate_every", "held_out_batches", "save_every",
+        "log_every",
+    )  # fmt: skip
     return {
         **{name: shared(group, name) for name in names},
         "length": shared(config.model, "max_length"),

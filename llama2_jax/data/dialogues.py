@@ -1,5 +1,6 @@
 """Batches for fine-tuning: dialogues of several sources, shuffled in each epoch and packed; none is cut or lost."""
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -25,27 +26,36 @@ def dialogue_batches(
     seed: int,
     *,
     weights: Mapping[str, float] | None = None,
+    short_length: int | None = None,
 ) -> Batches:
     """Returns packed batches of dialogues (section 3.1): each epoch has every dialogue once, in a new order.
+
+    Attention over a row costs its length squared. With a `short_length` only those that need it stand in rows of
+    `length`, with others in their gaps; the rest stand in short rows, in batches of their own, of as many tokens.
 
     Args:
       dialogues: the dialogues of each source; none longer than `length` (see `fit_to_length`).
       length: tokens a row.
-      batch_size: rows a batch.
+      batch_size: rows of `length` a batch.
       epochs: their number.
       seed: determines the order.
       weights: for each source how often its dialogues are seen in an epoch; by default once. For a fractional part each
         epoch draws different dialogues.
+      short_length: tokens a short row; None for none.
 
     Returns:
-      Batches of {tokens, segment_ids, positions, loss_mask}, int32 [batch_size, length], and `ids`, the names
-      "source/index" of their dialogues. An epoch's last batch is filled up with rows of padding (segment 0).
+      Batches of {tokens, segment_ids, positions, loss_mask}, int32 [batch_size, length], or of short rows
+      [batch_size * length // short_length, short_length], and `ids`, the names "source/index" of their dialogues. An
+      epoch's last batch of each kind is filled up with rows of padding (segment 0).
 
     Raises:
-      ValueError: if a dialogue is too long, a weight is negative or of an unknown source, or batch_size is below 1.
+      ValueError: if a dialogue is too long, a weight is negative or of an unknown source, batch_size is below 1, or
+        short_length is not between 1 and length.
     """
     if batch_size < 1:
         raise ValueError(f"batch_size={batch_size}: wanted at least 1 row")
+    if short_length is not None and not 1 <= short_length <= length:
+        raise ValueError(f"short_length={short_length}: wanted 1 to length={length}, or None for no short rows")
     unknown = set(weights or {}) - set(dialogues)
     if unknown:
         raise ValueError(f"weights are given for {sorted(unknown)}; the sources are {sorted(dialogues)}")
@@ -62,18 +72,18 @@ def dialogue_batches(
         wrong = int(np.argmax((size > length) | (size == 0)))
         raise ValueError(f"dialogue {names[wrong]} has {size[wrong]} tokens; a row has room for 1 to {length}")
     counts = [(source, len(encoded), (weights or {}).get(source, 1.0)) for source, encoded in dialogues.items()]
-    plans = [_Plan(_members(counts, seed, epoch), size, length) for epoch in range(epochs)]
-    steps = tuple(-(-plan.rows // batch_size) for plan in plans)
-    first_steps = np.cumsum((0, *steps))
+    epoch_members = (_members(counts, seed, epoch) for epoch in range(epochs))
+    rows = [_rows(members, size, length, short_length or length) for members in epoch_members]
+    plans = [_plan(of_epoch, batch_size * length, seed, epoch) for epoch, of_epoch in enumerate(rows)]
+    planned = [batch for plan in plans for batch in plan]
 
     def make(step: int) -> dict:
-        epoch = int(np.searchsorted(first_steps, step, side="right")) - 1
-        first_row = int(step - first_steps[epoch]) * batch_size
-        members, row, start = plans[epoch].rows_between(first_row, first_row + batch_size)
-        batch = fill_rows([sequences[index] for index in members], row - first_row, start, batch_size, length)
+        rows, first, count = planned[step]
+        members, row, start = rows.between(first, first + count)
+        batch = fill_rows([sequences[index] for index in members], row - first, start, count, rows.length)
         return {**batch, "ids": [names[index] for index in members]}
 
-    return batches_by_number(make, steps)
+    return batches_by_number(make, tuple(len(plan) for plan in plans))
 
 
 def fit_to_length(
@@ -167,18 +177,60 @@ def _first_tokens(dialogue: EncodedDialogue, length: int) -> EncodedDialogue:
     return EncodedDialogue(dialogue.tokens[:length], dialogue.loss_mask[:length], starts)
 
 
-class _Plan:
-    """The places of an epoch's dialogues in its rows."""
+@dataclasses.dataclass(frozen=True)
+class _Rows:
+    """Dialogues in rows of one length, by row and column.
 
-    def __init__(self, members: Int[np.ndarray, " n"], size: Int[np.ndarray, "all"], length: int):
-        row, start, self.rows = assign_rows(size[members], length)
-        order = np.lexsort((start, row))
-        self.members, self.row, self.start = members[order], row[order], start[order]
+    Attributes:
+      length: tokens a row.
+      count: the number of rows.
+      members, row, start: the index of each dialogue, its row and its first column.
+    """
 
-    def rows_between(self, first: int, end: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    length: int
+    count: int
+    members: Int[np.ndarray, " n"]
+    row: Int[np.ndarray, " n"]
+    start: Int[np.ndarray, " n"]
+
+    def between(self, first: int, end: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Returns the dialogues in rows first, .., end - 1, their rows and their first columns."""
         begin, stop = np.searchsorted(self.row, (first, end))
         return self.members[begin:stop], self.row[begin:stop], self.start[begin:stop]
+
+
+def _rows(
+    members: Int[np.ndarray, " n"], size: Int[np.ndarray, "all"], length: int, short_length: int
+) -> tuple[_Rows, _Rows]:
+    """Returns an epoch's rows of `length`, for what is longer than a short row and to fill these up, and the others."""
+    is_long = size[members] > short_length
+    members = np.concatenate([members[is_long], members[~is_long]])
+    row, start, _ = assign_rows(size[members], length)
+    long_rows = int(row[: is_long.sum()].max(initial=-1)) + 1
+    inside = row < long_rows
+    others = members[~inside]
+    short_row, short_start, short_rows = assign_rows(size[others], short_length)
+    return (
+        _in_order(length, long_rows, members[inside], row[inside], start[inside]),
+        _in_order(short_length, short_rows, others, short_row, short_start),
+    )
+
+
+def _in_order(length: int, count: int, members: np.ndarray, row: np.ndarray, start: np.ndarray) -> _Rows:
+    order = np.lexsort((start, row))
+    return _Rows(length, count, members[order], row[order], start[order])
+
+
+def _plan(rows: Sequence[_Rows], tokens: int, seed: int, epoch: int) -> list[tuple[_Rows, int, int]]:
+    """Returns an epoch's batches, of so many tokens each: their rows, the first of these and their number."""
+    kinds = []
+    for of_length in rows:
+        count = tokens // of_length.length
+        kinds.append([(of_length, first, count) for first in range(0, of_length.count, count)])
+    batches = [batch for kind in kinds for batch in kind]
+    if not all(kinds):
+        return batches
+    return [batches[index] for index in shuffled(len(batches), seed, "batches", epoch)]
 
 
 def _members(counts: Sequence[tuple[str, int, float]], seed: int, epoch: int) -> Int[np.ndarray, " n"]:

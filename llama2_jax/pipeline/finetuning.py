@@ -86,8 +86,8 @@ def finetune(
     """Fine-tunes a model on encoded dialogues, leaves it in the runtime's folder and returns the results.
 
     Args:
-      settings: batch_size (rows), length, epochs, too_long, kept_epochs, and the optimization
-        (experiments/parts/training.py, `finetuning_schedule`). Of kept epochs epochs.json has the steps.
+      settings: batch_size (rows), length, short_length (0 for no short rows), epochs, too_long, kept_epochs, and the
+        optimization (experiments/parts/training.py, `finetuning_schedule`). Of kept epochs epochs.json has the steps.
       start: the folder of the model to start from.
       dialogues: for each source its dialogues, all used once an epoch.
       bos_id: the tokenizer's.
@@ -100,8 +100,9 @@ def finetune(
     for name, encoded in dialogues.items():
         kept[name], too_long[name] = fit_to_length(encoded, settings.length, settings.too_long, name, bos_id)
     batches = dialogue_batches(
-        kept, settings.length, settings.batch_size, settings.epochs, runtime.seed, weights=weights
-    )
+        kept, settings.length, settings.batch_size, settings.epochs, runtime.seed,
+        weights=weights, short_length=settings.get("short_length") or None,
+    )  # fmt: skip
     steps = steps_in(batches)
     unseen = _unseen(held_out or {}, kept, settings, bos_id)
     evaluate = held_out_loss(_first_batches(unseen, settings, runtime.seed), runtime) if any(unseen.values()) else None

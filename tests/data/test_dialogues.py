@@ -80,6 +80,29 @@ def test_rows_are_well_filled():
     assert np.mean([batch["segment_ids"] > 0 for batch in made[:-1]]) > 0.97
 
 
+def test_what_fits_a_short_row_stands_in_batches_of_short_rows_and_in_gaps():
+    given = dialogues(300, high=36)
+    batches = dialogue_batches({"a": given}, 48, 4, epochs=2, seed=0, short_length=24)
+    made = list(batches)
+    assert {batch["tokens"].shape for batch in made} == {(4, 48), (8, 24)}
+    epoch = made[: batches.steps_per_epoch[0]]
+    found = [segments(batch) for batch in epoch]
+    assert sorted(pair for batch in found for pair in batch) == sorted(as_pairs(given))
+    long = [batch["tokens"].shape == (4, 48) for batch in epoch]
+    # The kinds are mixed, and no row of the context was made for what fits a short one.
+    assert long != sorted(long) and long != sorted(long, reverse=True)
+    rows = [row for batch, is_long in zip(epoch, long, strict=True) if is_long for row in batch["segment_ids"]]
+    assert all(np.bincount(row)[1:].max() > 24 for row in rows if row.any())
+    assert any(np.bincount(row)[1:].min() <= 24 for row in rows if row.any())
+
+
+def test_dialogues_that_are_all_short_leave_no_row_of_the_whole_context():
+    made = list(dialogue_batches(SOURCES, 96, 4, epochs=1, seed=0, short_length=48))
+    assert {batch["tokens"].shape for batch in made} == {(8, 48)}
+    same = list(dialogue_batches(SOURCES, 48, 8, epochs=1, seed=0))
+    assert [batch["ids"] for batch in made] == [batch["ids"] for batch in same]
+
+
 @pytest.mark.parametrize("taken", [0, 1, 5, 11, 12])
 def test_a_restored_iterator_continues_identically(taken):
     """Within the first epoch, at its end and within the second."""
@@ -124,6 +147,7 @@ def test_weights_determine_how_often_a_source_is_seen():
         ({"a": dialogues(3)}, {"weights": {"c": 1.0}}, "weights are given for"),
         ({"a": dialogues(3)}, {"weights": {"a": -1.0}}, "wanted 0 or more"),
         ({"a": dialogues(3)}, {"batch_size": 0}, "batch_size=0: wanted at least 1"),
+        ({"a": dialogues(3)}, {"short_length": 49}, "short_length=49: wanted 1 to length=48"),
     ],
 )
 def test_invalid_arguments_raise(sources, arguments, message):

@@ -1,0 +1,56 @@
+"""Which of PPO's policies may be kept: none that pays for its reward with what was good before.
+
+A mean reward does not say whose it is. What is asked of a policy on prompts that are tagged as safety matters and on
+others pulls apart, for where it has learnt neither, a small policy refuses more of all or less of all. And a reward
+that the reward models alone see is no gain (evaluation/over_optimisation.py).
+"""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from llama2_jax.evaluation.over_optimisation import Rewards
+from llama2_jax.evaluation.paired import paired_difference
+
+# A policy in doubt is not kept, the one before it is at hand: a fall counts if it is more than so many of its standard
+# errors. By chance alone each of the three falls so far in 1 of 6 evaluations.
+STANDARD_ERRORS = 1.0
+
+
+def what_fell(start: Rewards, now: Rewards, prompts: Sequence[Mapping]) -> list[str]:
+    """Returns what has fallen since the start: the reward on "tagged" or "harmless" prompts, the "general" reward.
+
+    Args:
+      start, now: the rewards of two policies' answers to the held-out prompts.
+      prompts: these, with `safety`.
+
+    Returns:
+      The names, in this order. The general reward is that on harmless prompts; without one it cannot fall.
+    """
+    tagged, harmless = ((start.on(prompts, tagged=kind), now.on(prompts, tagged=kind)) for kind in (True, False))
+    pairs = {
+        "tagged": (tagged[0].optimised, tagged[1].optimised),
+        "harmless": (harmless[0].optimised, harmless[1].optimised),
+        "general": (harmless[0].general, harmless[1].general),
+    }
+    return [name for name, (before, after) in pairs.items() if before and after and _fell(before, after)]
+
+
+def held_out_means(rewards: Rewards, prompts: Sequence[Mapping]) -> dict[str, float]:
+    """Returns the metrics of an evaluation: the mean reward of all, tagged and harmless prompts, and the general one.
+
+    Those of prompts that there are none of are left out, and the general reward, on harmless ones, without its model.
+    """
+    tagged, harmless = (rewards.on(prompts, tagged=kind) for kind in (True, False))
+    means = {
+        "held_out_reward": rewards.optimised,
+        "held_out_reward_tagged": tagged.optimised,
+        "held_out_reward_harmless": harmless.optimised,
+        "held_out_general_reward": harmless.general,
+    }
+    return {name: float(np.mean(values)) for name, values in means.items() if values}
+
+
+def _fell(before: Sequence[float], after: Sequence[float]) -> bool:
+    change, standard_error = paired_difference(after, before)
+    return standard_error is not None and change < -STANDARD_ERRORS * standard_error
