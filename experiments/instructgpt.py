@@ -76,7 +76,7 @@ def add_instructgpt(config: ConfigDict, name: str, mix: dict) -> None:
         ema_decay=by_scale(scale, {"tiny": 0.9}, paper=0.992),  # in tiny a policy takes some fifty steps in all
         warmup_steps=by_scale(scale, {"tiny": 8}, paper=10),  # iterations, the first at a tenth of the peak
         critic_learning_rate=by_scale(scale, {"tiny": 1e-3, "small": 1e-5}, paper=9e-6),
-        heed_general_reward=False,  # nothing watches over it
+        guarded=False,  # nothing watches over it
     )
 
 

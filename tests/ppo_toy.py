@@ -89,7 +89,7 @@ def trainer(tmp_path, monkeypatch):
             "missing_eos_penalty": 0.0, "whiten_advantages": True, "critic_warmup_iterations": 1,
             "critic_learning_rate": 1e-2, "evaluate_every": 4, "patience": 3, "learning_rate": 1e-2,
             "warmup_steps": 0, "warmup_fraction": 0.0, "final_learning_rate_fraction": 1.0,
-            "heed_general_reward": True, "advantages": "critic", "samples_per_prompt": 1,
+            "guarded": True, "advantages": "critic", "samples_per_prompt": 1,
             "pretraining_mix": {"coefficient": 0.0}, "ema_decay": 0.0,
             "optimizer": {"b1": 0.9, "b2": 0.95, "eps": 1e-5, "weight_decay": 0.1, "clip": 1.0},
             "save_every": 4, "log_every": 1, "inputs": {}, **changes,

@@ -31,7 +31,7 @@ SMALLEST = {
     "ppo": {
         "iterations": 4, "batch_size": 16, "minibatch_size": 8, "evaluate_every": 2, "critic_warmup_iterations": 1,
         # All iterations, whatever the policy comes to.
-        "warmup_steps": 1, "heed_general_reward": False,
+        "warmup_steps": 1, "guarded": False,
     },
 }  # fmt: skip
 

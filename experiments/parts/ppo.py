@@ -75,7 +75,8 @@ def settings(config: ConfigDict) -> dict:
         "pretraining_mix": {"coefficient": 0.0},  # InstructGPT's text beside the answers; Llama 2 has none
         "ema_decay": 0.0,  # InstructGPT's average of the policy's weights; Llama 2 has none
         "evaluate_every": by_scale(scale, {"tiny": 4}, paper=20),
-        "heed_general_reward": True,  # keep no policy for which it fell, stop where the other rose (section 3.4.1)
+        # Keep no policy that pays for one thing with another, stop where the general reward falls (section 3.4.1).
+        "guarded": True,
         "patience": 3,  # evaluations on the held-out prompts without a better reward before it stops
         **optimization(
             config,

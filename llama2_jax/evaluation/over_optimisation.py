@@ -32,7 +32,11 @@ class Rewards(NamedTuple):
 
     def harmless(self, prompts: Sequence[Mapping]) -> "Rewards":
         """Returns the rewards on the prompts that are not tagged as safety matters, by which the two are compared."""
-        kept = [index for index, prompt in enumerate(prompts) if not prompt["safety"]]
+        return self.on(prompts, tagged=False)
+
+    def on(self, prompts: Sequence[Mapping], *, tagged: bool) -> "Rewards":
+        """Returns the rewards on the prompts that are tagged as safety matters, or on those that are not."""
+        kept = [index for index, prompt in enumerate(prompts) if bool(prompt["safety"]) == tagged]
         return Rewards(*(None if values is None else [values[index] for index in kept] for values in self))
 
 

@@ -7,7 +7,7 @@ import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from llama2_jax.evaluation.over_optimisation import Rewards, reward_changes
+from llama2_jax.evaluation.over_optimisation import Rewards
 from llama2_jax.inference.rows import row_length
 from llama2_jax.models.config import ModelConfig
 from llama2_jax.models.llama import Params
@@ -15,6 +15,7 @@ from llama2_jax.pipeline.general_reward import rings_over_optimisation
 from llama2_jax.pipeline.model_training import learning_rate, shard_batch, stage_session
 from llama2_jax.pipeline.ppo_guards import REFERENCE, SAMPLER, TRAINING, check_agreement, tolerance
 from llama2_jax.pipeline.ppo_schedule import critic_warmup, has_critic
+from llama2_jax.pipeline.ppo_selection import held_out_means, what_fell
 from llama2_jax.pipeline.ppo_states import States, apart, initial_states, kept_policy, together, trained_models
 from llama2_jax.pipeline.ppo_steps import PolicyObjective, ppo_critic_step, ppo_policy_step
 from llama2_jax.pipeline.pretraining_mix import with_text
@@ -60,7 +61,7 @@ class Progress:
       best, best_iteration: the best held-out reward so far, and after which iteration.
       waited: evaluations since then, of a policy in training: not those made while the critic warms up.
       first: the held-out reward before the first iteration.
-      start: the rewards of the answers to the harmless held-out prompts before the first iteration.
+      start: the rewards of the answers to the held-out prompts before the first iteration.
       over_optimised: after which iteration the alarm rang first; None if it has not.
     """
 
@@ -95,15 +96,17 @@ class Progress:
             return dataclasses.replace(evaluated, best=reward, best_iteration=self.iteration, waited=0)
         return dataclasses.replace(evaluated, waited=self.waited + (self.iteration > warmup_iterations))
 
-    def with_alarm(self, rewards: Rewards) -> "Progress":
+    def with_alarm(self, rewards: Rewards, prompts: Sequence[Mapping]) -> "Progress":
         """Returns the progress with the first evaluation's rewards, or the iteration of the alarm that they ring.
 
         Args:
-          rewards: of the answers that the policy as it is now gives to the harmless ones of the held-out prompts.
+          rewards: of the answers that the policy as it is now gives to the held-out prompts.
+          prompts: these, with `safety`; the harmless ones may ring it.
         """
         if self.start is None:
             return dataclasses.replace(self, start=rewards)
-        rings = self.over_optimised is None and rings_over_optimisation(Rewards(*self.start), rewards, self.iteration)
+        start, now = Rewards(*self.start).harmless(prompts), rewards.harmless(prompts)
+        rings = self.over_optimised is None and rings_over_optimisation(start, now, self.iteration)
         return dataclasses.replace(self, over_optimised=self.iteration) if rings else self
 
 
@@ -112,8 +115,8 @@ def iterate(
 ) -> Progress:
     """Runs the iterations, from where they were cut off, until their count or the patience is used up.
 
-    With `heed_general_reward` the alarm ends them too, and no policy is the best whose answers the general reward model
-    likes less than the start's, by more than chance.
+    With `guarded` the alarm ends them too, and no policy is the best of which ppo_selection.py says that something
+    fell.
 
     Args:
       config: the stage's.
@@ -183,15 +186,11 @@ def _evaluate_and_save(
     # A run that resumes from a checkpoint of this iteration has evaluated it already.
     if due and progress.evaluated < iteration:
         rewards = environment.held_out_rewards(models["policy"].complete(kept_policy(states).params))
-        harmless = rewards.harmless(environment.held_out)
-        means = {"held_out_reward": float(np.mean(rewards.optimised))}
-        if harmless.general:
-            means["held_out_general_reward"] = float(np.mean(harmless.general))
+        means = held_out_means(rewards, environment.held_out)
         session.metrics.write(iteration, means)
-        progress = progress.with_alarm(harmless)
-        changes = reward_changes(Rewards(*progress.start), harmless)
-        may_be_kept = not (config.heed_general_reward and changes and changes.general_fell)
-        progress = progress.with_evaluation(means["held_out_reward"], critic_warmup(config), may_be_kept)
+        progress = progress.with_alarm(rewards, environment.held_out)
+        fell = what_fell(Rewards(*progress.start), rewards, environment.held_out) if config.guarded else ()
+        progress = progress.with_evaluation(means["held_out_reward"], critic_warmup(config), may_be_kept=not fell)
     saves = due or stops or iteration % config.save_every == 0
     if saves and session.checkpoints.latest_step() != iteration:
         session.save(iteration, together(states), environment.data, dataclasses.asdict(progress))
@@ -203,7 +202,7 @@ def _evaluate_and_save(
 
 def _exploits(config: ConfigDict, progress: Progress) -> bool:
     """Whether the alarm rang and ends the run: what comes after has its reward from the reward models' mistakes."""
-    return config.heed_general_reward and progress.over_optimised is not None
+    return config.guarded and progress.over_optimised is not None
 
 
 def _check_best(best: Checkpoints, progress: Progress) -> None:

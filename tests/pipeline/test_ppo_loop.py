@@ -55,10 +55,11 @@ def alarmed(*evaluations):
     progress = Progress()
     for iteration, (optimised, general) in enumerate(evaluations):
         meta = json.loads(json.dumps(dataclasses.asdict(progress)))
-        progress = Progress(**{**meta, "iteration": iteration}).with_alarm(Rewards(optimised, general))
+        progress = Progress(**{**meta, "iteration": iteration}).with_alarm(Rewards(optimised, general), HARMLESS)
         yield progress.over_optimised
 
 
+HARMLESS = [{"safety": False}] * 3
 START = [0.1, 0.2, 0.3], [3.0, 2.0, 1.0]
 RISEN, FALLEN = [0.3, 0.5, 0.5], [1.0, 0.5, -1.0]
 
@@ -191,7 +192,7 @@ def test_a_policy_that_the_general_model_likes_less_is_not_kept_though_its_rewar
     saved, progress = {}, Progress()
     config = ConfigDict({
         "evaluate_every": 4, "iterations": 9, "save_every": 9, "critic_warmup_iterations": 0,
-        "heed_general_reward": True, "advantages": "critic",
+        "guarded": True, "advantages": "critic",
     })  # fmt: skip
     session = types.SimpleNamespace(
         metrics=types.SimpleNamespace(write=lambda *_: None), save=lambda *_: None,
@@ -203,7 +204,7 @@ def test_a_policy_that_the_general_model_likes_less_is_not_kept_though_its_rewar
     }  # fmt: skip
     for iteration, rewards in answers.items():
         environment = types.SimpleNamespace(
-            data=None, held_out=[{"safety": False}] * 3, held_out_rewards=lambda _, rewards=rewards: rewards
+            data=None, held_out=HARMLESS, held_out_rewards=lambda _, rewards=rewards: rewards
         )
         progress = dataclasses.replace(progress, iteration=iteration)
         models = dict.fromkeys(states, Trainable({}))

@@ -120,7 +120,7 @@ def train(folder, tmp_path, monkeypatch):
             "kl_coefficient": 0.0, "clip": 0.2, "value_clip": 0.2, "gamma": 1.0, "lambda_": 0.95, "temperature": 1.0,
             "max_new_tokens": 8, "missing_eos_penalty": 0.0, "whiten_advantages": True, "critic_warmup_iterations": 1,
             "critic_learning_rate": 1e-2, "evaluate_every": 4, "patience": 9, **SCHEDULE, "learning_rate": 3e-2,
-            "heed_general_reward": False, "advantages": "critic", "samples_per_prompt": 1,
+            "guarded": False, "advantages": "critic", "samples_per_prompt": 1,
             "pretraining_mix": {"coefficient": 0.0}, "ema_decay": 0.0,
             **changes,
         })  # fmt: skip
@@ -153,7 +153,7 @@ def test_a_flawed_reward_is_over_optimised_and_the_alarm_rings_once(train):
 
 
 def test_the_alarm_ends_the_run_and_the_best_policy_from_before_is_kept(train):
-    results, rows, warnings = train("flawed", heed_general_reward=True, evaluate_every=2)
+    results, rows, warnings = train("flawed", guarded=True, evaluate_every=2)
     reward, general = curve(rows, "held_out_reward"), curve(rows, "held_out_general_reward")
     first = results["over_optimisation"]
     assert len(warnings) == 1 and results["iterations"] == first < 8 and results["stopped_early"]
@@ -164,7 +164,7 @@ def test_the_alarm_ends_the_run_and_the_best_policy_from_before_is_kept(train):
 
 
 def test_an_honest_reward_is_not(train):
-    results, rows, warnings = train("honest", heed_general_reward=True)
+    results, rows, warnings = train("honest", guarded=True)
     assert results["iterations"] == 8
     general = curve(rows, "held_out_general_reward")
     assert results["held_out_gain"] > 2 * results["held_out_gain_standard_error"]
