@@ -50,6 +50,7 @@ def add_ppo(
             "function": "llama2_jax.pipeline.reward_models.piecewise_reward",
             "arguments": {"safety_threshold": shared(config, "safety_threshold")},
         },
+        "center_by_tag": True,  # the two reward models' scores have no common zero; the paper only says "whiten"
         **settings(config),
         **(advantages or critic(config)),
         **changes,

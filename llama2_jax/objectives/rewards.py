@@ -31,6 +31,25 @@ def combine(
     return jnp.where(safety_prompt.astype(bool) | unsafe, safety_logit, helpfulness_logit)
 
 
+def center_by_tag(
+    score: Float[Array, " answers"], safety_prompt: Shaped[Array, " answers"]
+) -> Float[Array, " answers"]:
+    """Takes off each score the mean over the answers whose prompts are tagged as its own is.
+
+    The loss of a reward model only knows differences of scores (equation 1), so the safety scores of tagged prompts and
+    the helpfulness scores of others have no common zero. Whitened together, one kind is all gain and the other all
+    loss, and a critic that does not tell the prompts apart yet takes that for the worth of a refusal. The mean of a
+    kind is a baseline that depends on the prompt alone: what is best stays best. Not in the paper.
+    """
+    tagged = safety_prompt.astype(bool)
+    score = score.astype(jnp.float32)
+
+    def mean_over(kind: Bool[Array, " answers"]) -> Float[Array, ""]:
+        return jnp.sum(jnp.where(kind, score, 0.0)) / jnp.maximum(jnp.sum(kind), 1)
+
+    return score - jnp.where(tagged, mean_over(tagged), mean_over(~tagged))
+
+
 def whiten(x: Float[Array, "*shape"], mask: Shaped[Array, "*shape"]) -> Float[Array, "*shape"]:
     """Shifts x to mean 0 and scales it to unit variance over the entries in the mask.
 

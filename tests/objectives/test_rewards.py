@@ -2,8 +2,15 @@
 
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
-from llama2_jax.objectives.rewards import apply_missing_eos_penalty, combine, per_token_rewards, whiten
+from llama2_jax.objectives.rewards import (
+    apply_missing_eos_penalty,
+    center_by_tag,
+    combine,
+    per_token_rewards,
+    whiten,
+)
 
 
 def logit(p):
@@ -26,6 +33,24 @@ def test_threshold_is_a_choice():
     at = logit(np.array([0.3]))
     assert combine(at, jnp.array([5.0]), jnp.array([False]), threshold=0.25)[0] == 5.0
     assert combine(at, jnp.array([5.0]), jnp.array([False]), threshold=0.35)[0] == at[0]
+
+
+def test_centered_by_hand():
+    found = center_by_tag(jnp.array([5.0, 1.0, 7.0, 3.0, 2.0]), jnp.array([1, 0, 1, 0, 0]))
+    np.testing.assert_allclose(found, [-1.0, -1.0, 1.0, 1.0, 0.0], atol=1e-6)
+
+
+@pytest.mark.parametrize("tag", [True, False])
+def test_prompts_of_one_kind_are_centered_as_a_whole(tag):
+    np.testing.assert_allclose(center_by_tag(jnp.array([4.0, 8.0]), jnp.full(2, tag)), [-2.0, 2.0], atol=1e-6)
+
+
+def test_what_a_reward_model_adds_to_all_of_its_scores_is_no_matter():
+    """The loss of a reward model is the same with it (equation 1)."""
+    draw = np.random.default_rng(0)
+    score, tagged = draw.normal(size=64).astype(np.float32), draw.random(64) < 0.3
+    moved = score + np.where(tagged, 6.0, -2.5).astype(np.float32)
+    np.testing.assert_allclose(center_by_tag(moved, tagged), center_by_tag(score, tagged), atol=1e-5)
 
 
 def test_whiten_by_hand():

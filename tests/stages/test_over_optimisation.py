@@ -119,6 +119,7 @@ def train(folder, tmp_path, monkeypatch):
             "reward": {"function": f"{__name__}.{reward}"}, "iterations": 8, "batch_size": 24, "minibatch_size": 12,
             "kl_coefficient": 0.0, "clip": 0.2, "value_clip": 0.2, "gamma": 1.0, "lambda_": 0.95, "temperature": 1.0,
             "max_new_tokens": 8, "missing_eos_penalty": 0.0, "whiten_advantages": True, "critic_warmup_iterations": 1,
+            "center_by_tag": False,
             "critic_learning_rate": 1e-2, "evaluate_every": 4, "patience": 9, **SCHEDULE, "learning_rate": 3e-2,
             "guarded": False, "advantages": "critic", "samples_per_prompt": 1,
             "pretraining_mix": {"coefficient": 0.0}, "ema_decay": 0.0,
