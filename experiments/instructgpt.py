@@ -72,7 +72,7 @@ def add_instructgpt(config: ConfigDict, name: str, mix: dict) -> None:
         reward={"function": "llama2_jax.pipeline.reward_models.single_reward", "arguments": {}},
         center_by_tag=False,  # one reward model's scores have
         iterations=by_scale(scale, {"tiny": 16, "small": 100}, paper=500),  # 256,000 episodes
-        kl_coefficient=by_scale(scale, {"tiny": 0.05}, paper=0.02),  # in tiny as V5's
+        kl_coefficient=by_scale(scale, {"tiny": 0.05}, paper=0.02),  # a small model's leash is short
         pretraining_mix=mix,
         ema_decay=by_scale(scale, {"tiny": 0.9}, paper=0.992),  # in tiny a policy takes some fifty steps in all
         warmup_steps=by_scale(scale, {"tiny": 8}, paper=10),  # iterations, the first at a tenth of the peak

@@ -68,7 +68,9 @@ TEXT_WEIGHTS = {
 DOCUMENTS = 20_000
 
 # As hard as the last round's; many that only sound unsafe, since refusals spread easily.
-PPO_PROMPTS = {"batch": 5, "unsafe": 0.18, "borderline": 0.2}
+PPO_PROMPTS = {"batch": 5, "unsafe": 0.15, "borderline": 0.25}
+# More unsafe ones: whether a policy has become less safe must show on few prompts.
+PPO_HELD_OUT_PROMPTS = {**PPO_PROMPTS, "unsafe": 0.3}
 
 # Labels of open-source comparisons are the truth with coarser ratings and more noise than the rounds', and many answers
 # are not to the point: they are all that shows a reward model what a policy may come to say.
@@ -174,7 +176,7 @@ MINIATURE = Sources(
     # Generic ones, and answer templates by risk category.
     safety_preprompts={"preprompts": source("safety.preprompts", "raw")},
     ppo_prompts={"prompts": prompts("ppo", count=2000, **PPO_PROMPTS)},
-    ppo_held_out_prompts={"prompts": prompts("ppo held out", count=256, split="validation", **PPO_PROMPTS)},
+    ppo_held_out_prompts={"prompts": prompts("ppo held out", count=320, split="validation", **PPO_HELD_OUT_PROMPTS)},
     # All kinds, levels, categories and attacks alike.
     evaluation_prompts={"prompts": source("prompts.evaluation_prompts", "prompts", count=500, seen=0.3)},
     diversity_prompts={"prompts": prompts("diversity", count=400, split="evaluation")},

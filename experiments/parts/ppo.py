@@ -66,7 +66,7 @@ def settings(config: ConfigDict) -> dict:
         "minibatch_size": 64,  # one gradient step each
         "accumulation": by_scale(scale, {"1b": 8}, paper=1),  # each minibatch in so many parts, one after the other
         # A small reward model is soon exploited: the smaller the models, the shorter the leash.
-        "kl_coefficient": by_scale(scale, {"tiny": 0.05, "34b": 0.005, "70b": 0.005}, paper=0.01),
+        "kl_coefficient": by_scale(scale, {"tiny": 0.15, "34b": 0.005, "70b": 0.005}, paper=0.01),
         "clip": 0.2,
         # Not stated; the policy is the softmax at this temperature, and nothing is cut off. In tiny it is closer to how
         # answers are given in the end (0.6), so that the steps mend these and not what would hardly be said.
@@ -75,10 +75,11 @@ def settings(config: ConfigDict) -> dict:
         "missing_eos_penalty": by_scale(scale, {"tiny": 1.0}, paper=0.0),
         "pretraining_mix": {"coefficient": 0.0},  # InstructGPT's text beside the answers; Llama 2 has none
         "ema_decay": 0.0,  # InstructGPT's average of the policy's weights; Llama 2 has none
-        "evaluate_every": by_scale(scale, {"tiny": 4}, paper=20),
+        "evaluate_every": by_scale(scale, {"tiny": 2}, paper=20),
         # Keep no policy that pays for one thing with another, stop where the general reward falls (section 3.4.1).
         "guarded": True,
-        "patience": 3,  # evaluations on the held-out prompts without a better reward before it stops
+        # Evaluations on the held-out prompts without a better reward before it stops.
+        "patience": by_scale(scale, {"tiny": 5}, paper=3),
         **optimization(
             config,
             learning_rate=by_scale(scale, {"tiny": 3e-4, "small": 3e-6}, paper=1e-6),
