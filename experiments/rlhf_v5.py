@@ -1,9 +1,9 @@
 """RLHF-V5: safety context distillation, rejection sampling as in V4, then PPO on top of it (sections 3.2.3 and 4.2.4).
 
-Reaches (tiny, up to PPO, seeds 7 and 14, on which the settings were chosen, without `vendor_instructed`): true
-helpfulness 0.61 and 0.64 from 0.53 and 0.54 on unseen questions, content 0.77 and 0.79 from 0.70 and 0.72, wins over
-SFT 0.80 and 0.79; violations fall from 0.41 and 0.67 to 0.07 and 0.06. PPO then keeps nothing on seed 7, and on 14
-loses 0.09 of helpfulness. Five seeds that nothing was chosen on are not measured yet with it (docs/results.md).
+Reaches (tiny, seeds 15 and 16, which nothing was chosen on): true helpfulness 0.57 and 0.62 from 0.55 and 0.50 on
+unseen questions, wins over SFT 0.73 and 0.85, over V5 without PPO 0.71 and 0.76; violations fall from 0.40 and 0.31 to
+0.11 and 0.03. Content rises from 0.67 to 0.74 on seed 16 and falls from 0.74 to 0.68 on seed 15, where more of what
+only sounds unsafe is refused (docs/results.md).
 Costs (tiny): 24 to 45 minutes on 2 CPU cores before demonstrations joined the bags, all from tokenizer to report.
 Run: python -m llama2_jax.main --config=experiments/rlhf_v5.py[:<scale>[,<data>]]
 """
