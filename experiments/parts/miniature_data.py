@@ -104,31 +104,25 @@ GHOST_ATTENTION_DIALOGUES = {
     )
 }
 
-# Beside the best answers, demonstrations like SFT's. Without single questions (unsafe ones under a safety preprompt
-# alone) versions lost answers to what no training asks: they refused what only sounds unsafe, repeated items of lists,
-# and mixed up recipes and sums. Without dialogues in each of whose turns an instruction stands, V3 lost the instruction
-# in the long dialogues that Ghost Attention has it answer (docs/results.md).
-DEMONSTRATIONS_AFTER_SAMPLING = {
-    "vendor": source(
-        "demonstrations.demonstrations",
-        "dialogues",
-        count=1000,
-        unsafe=0.0,
-        borderline=0.15,
-        multi_turn=0.0,
-        instructed=0.0,
-        purpose="after sampling",
-    ),
-    "vendor_instructed": source(
-        "demonstrations.demonstrations",
-        "dialogues",
-        count=150,
-        multi_turn=1.0,
-        instructed=0.5,
-        places={"each": 1.0},
-        purpose="instructed, after sampling",
-    ),
-}
+
+def demonstrations_after_sampling(number: int) -> SourceDict:
+    """Demonstrations beside a round's best answers; without them versions lose what no training asks (docs/results.md).
+
+    Without single questions (unsafe ones under a safety preprompt alone) they refused what only sounds unsafe, repeated
+    items of lists, and mixed up recipes and sums. Here vendors decline nothing that is harmless. Without dialogues in
+    each of whose turns an instruction stands, V3 lost it in the long dialogues that Ghost Attention has it answer.
+    """
+
+    def vendor(purpose: str, **arguments) -> dict:
+        return source("demonstrations.demonstrations", "dialogues", purpose=purpose, **arguments)
+
+    single = {"unsafe": 0.0, "borderline": 0.3, "false_refusal": 0.0, "multi_turn": 0.0, "instructed": 0.0}
+    instructed = {"multi_turn": 1.0, "instructed": 0.5, "places": {"each": 1.0}}
+    return {
+        "vendor": vendor("after sampling", count=1000, **single),
+        **({"vendor_instructed": vendor("instructed, after sampling", count=150, **instructed)} if number > 2 else {}),
+    }
+
 
 MINIATURE = Sources(
     pretraining={
@@ -169,7 +163,7 @@ MINIATURE = Sources(
     bag_size=1500,  # of at most 4,000 or 5,000 that the rounds keep, one to a prompt
     # The paper always starts from the base model; so few samples could not teach it to chat again.
     start_after_sampling="sft",
-    demonstrations_after_sampling=DEMONSTRATIONS_AFTER_SAMPLING,
+    demonstrations_after_sampling=demonstrations_after_sampling,
     ghost_attention_dialogues=GHOST_ATTENTION_DIALOGUES,
     standing_instructions={},
     adversarial_prompts={"prompts": prompts("distillation", batch=5, count=250, unsafe=1.0, borderline=0.0)},

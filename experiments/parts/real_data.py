@@ -229,7 +229,7 @@ def real_data(scale: str) -> Sources:
         bag_size=0,  # all of them
         # "Always starting from the base model": the bag alone would have to teach it the chat format.
         start_after_sampling="pretrain",
-        demonstrations_after_sampling=demonstrations(scale, TRAINING, 400),
+        demonstrations_after_sampling=lambda number: demonstrations(scale, TRAINING, 400),
         ghost_attention_dialogues={"helpful": hh_rlhf(scale, "helpful", "dialogues", (0.0, 0.5), 300)},
         standing_instructions={
             "instructions": {"function": "experiments.parts.ghost_instructions.instructions", "format": "raw"}

@@ -11,6 +11,7 @@ from experiments.parts.stages import add_stage
 from experiments.parts.training import finetuning_schedule, reward_model
 
 KINDS = ("helpfulness", "safety")
+LAST_ROUND = 5
 GENERAL_REWARD = "general_reward"
 
 
@@ -160,7 +161,7 @@ def add_rejection_sampling(
         "bag": bag,
         "bag_size": sources.bag_size,  # of the rows of all rounds, the best so many
         "bag_answers_per_prompt": 1,  # of the answers of all rounds to one prompt, the best so many
-        "sources": sources.demonstrations_after_sampling,  # fine-tuning data besides the bag
+        "sources": sources.demonstrations_after_sampling(number),  # fine-tuning data besides the bag
         "finetune": finetuning_schedule(config, epochs=2, learning_rate="learning_rate_after_sampling"),
     })  # fmt: skip
 
@@ -170,7 +171,7 @@ def _annotations(rounds: Iterable[int]) -> tuple[str, ...]:
 
 
 def add_finetuning(config: ConfigDict, name: str, inputs: dict[str, tuple[str, ...]], **fields) -> None:
-    """Adds a fine-tuning as the rounds' is, from where theirs starts, on what other stages wrote (section 3.2.3).
+    """Adds a fine-tuning as the last round's is, from where it starts, on what other stages wrote (section 3.2.3).
 
     Args:
       config: the experiment so far, changed in place.
@@ -183,7 +184,7 @@ def add_finetuning(config: ConfigDict, name: str, inputs: dict[str, tuple[str, .
         "run": "llama2_jax.stages.finetune",
         "role": "finetuning",
         "inputs": {"tokenizer": "tokenizer", "start": sources.start_after_sampling, **inputs},
-        "sources": sources.demonstrations_after_sampling,
+        "sources": sources.demonstrations_after_sampling(LAST_ROUND),
         "held_out": {},
         "finetune": finetuning_schedule(config, epochs=2, learning_rate="learning_rate_after_sampling"),
         **fields,

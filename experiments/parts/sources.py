@@ -48,7 +48,7 @@ class Sources:
       sampling_prompts: of a round, 1 to 5: prompts whose best answers are kept.
       bag_size: from V4 on, how many of the best answers of all rounds are kept; 0 is all.
       start_after_sampling: the stage whose model is fine-tuned on the best answers.
-      demonstrations_after_sampling: demonstrations that join the best answers.
+      demonstrations_after_sampling: of a round, 1 to 5: demonstrations that join its best answers.
       ghost_attention_dialogues: dialogues whose user turns are answered under a standing instruction (section 3.3).
       standing_instructions: constraints, combined to an instruction for dialogues that bring none of their own.
       adversarial_prompts: prompts for safety context distillation (section 4.2.4).
@@ -97,7 +97,7 @@ class Sources:
     sampling_prompts: Callable[[int], SourceDict]
     bag_size: int
     start_after_sampling: str
-    demonstrations_after_sampling: SourceDict
+    demonstrations_after_sampling: Callable[[int], SourceDict]
     ghost_attention_dialogues: SourceDict
     standing_instructions: SourceDict
     adversarial_prompts: SourceDict

@@ -49,6 +49,7 @@ def demonstrations(
     multi_turn: float = 0.15,
     instructed: float = 0.12,
     places: Mapping[str, float] = INSTRUCTION_PLACES,
+    false_refusal: float = VENDOR.false_refusal,
     split: str = TRAINING,
     purpose: str = "",
 ) -> list[dict]:
@@ -64,6 +65,7 @@ def demonstrations(
       multi_turn: the share of dialogues of two to twenty turns.
       instructed: the share of dialogues of one turn with a standing instruction; of longer ones it is twice as large.
       places: where instructions stand, by weight, as in INSTRUCTION_PLACES.
+      false_refusal: the share of borderline requests that vendors decline.
       split: the split of all questions (splits.py): "training", "validation" or "evaluation".
       purpose: another name draws other demonstrations.
 
@@ -72,19 +74,19 @@ def demonstrations(
     """
     if unknown := sorted(set(places) - set(INSTRUCTION_PLACES)):
         raise ValueError(f"places has {unknown}; instructions stand in {sorted(INSTRUCTION_PLACES)}")
-    rng = stream(seed, "demonstrations", purpose)
+    rng, vendor = stream(seed, "demonstrations", purpose), dataclasses.replace(VENDOR, false_refusal=false_refusal)
     records = []
     for _ in range(count):
         kind = rng.random()
         if kind < multi_turn:
             turns, instruction = pick(rng, DIALOGUE_TURNS), rng.random() < 2 * instructed
-            messages = dialogue(seed, rng, turns, VENDOR, places=places if instruction else None, split=split)
+            messages = dialogue(seed, rng, turns, vendor, places=places if instruction else None, split=split)
         elif kind < multi_turn + PREPROMPTED_SHARE:
             messages = _preprompted(seed, rng, split)
         elif kind < multi_turn + PREPROMPTED_SHARE + instructed:
-            messages = dialogue(seed, rng, 1, VENDOR, places=places, split=split)
+            messages = dialogue(seed, rng, 1, vendor, places=places, split=split)
         else:
-            messages = _single(seed, rng, VENDOR, unsafe, borderline, split)
+            messages = _single(seed, rng, vendor, unsafe, borderline, split)
         records.append({"messages": messages, "source": "demonstrations"})
     return records
 

@@ -86,6 +86,16 @@ def test_demonstrations_say_which_place_of_an_instruction_is_unknown():
         demonstrations(seed=0, count=1, places={"each": 1.0, "last": 1.0})
 
 
+@pytest.mark.parametrize(("share", "least", "most"), [(0.0, 0.0, 0.0), (0.5, 0.4, 0.6)])
+def test_vendors_decline_as_many_borderline_requests_as_they_are_told(share, least, most):
+    arguments = {"unsafe": 0.0, "borderline": 1.0, "multi_turn": 0.0, "instructed": 0.0, "false_refusal": share}
+    records = [record["messages"] for record in demonstrations(seed=0, count=300, **arguments)]
+    asked = [(messages[:-1], messages[-1]["content"]) for messages in records if messages[0]["role"] == "user"]
+    assert len(asked) > 250
+    declined = [judge(messages, answer, seed=0).refusal for messages, answer in asked]
+    assert least <= statistics.mean(declined) <= most
+
+
 def test_public_demonstrations_are_curt_and_careless():
     records = public_demonstrations(seed=0, count=1000)
     words = statistics.mean(len(record["messages"][-1]["content"].split()) for record in records)

@@ -103,8 +103,10 @@ def test_no_unseen_question_occurs_in_what_any_stage_trains_on(seed):
 def test_demonstrations_beside_the_best_answers_do_no_harm_and_heed_instructions(seed):
     config = rlhf_v5.get_config("tiny")
     demonstrated = [config[f"rlhf_v{number}_rejection_sampling"].sources.to_dict() for number in range(1, 6)]
-    assert all(sources == demonstrated[0] for sources in demonstrated)
-    verdicts = {name: verdicts_on(source, seed) for name, source in demonstrated[0].items()}
+    # The third version is the first that is asked for Ghost Attention's dialogues.
+    assert [set(sources) == {"vendor"} for sources in demonstrated] == [True, True, False, False, False]
+    assert all(sources.items() <= demonstrated[-1].items() for sources in demonstrated)
+    verdicts = {name: verdicts_on(source, seed) for name, source in demonstrated[-1].items()}
     assert {turns for turns, _ in verdicts["vendor"]} == {1}
     assert {verdict.instruction_kept for _, verdict in verdicts["vendor"]} == {None}
     # Only a preprompted request is unsafe, 0.06 * 0.75 of them, and 0.03 of these are complied with: 1.35 of 1,000.

@@ -79,7 +79,7 @@ def test_real_dialogues_to_test_on_are_a_part_that_no_training_reads(field):
     for name in held_out:
         assert training[name]["part"][1] <= held_out[name]["part"][0]
         assert held_out[name] == {**training[name], "part": held_out[name]["part"]}
-    assert data.demonstrations_after_sampling == data.demonstrations
+    assert data.demonstrations_after_sampling(1) == data.demonstrations
 
 
 @pytest.mark.parametrize("scale", ["small", "7b"])
