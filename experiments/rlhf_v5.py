@@ -1,6 +1,6 @@
 """RLHF-V5: safety context distillation, rejection sampling as in V4, then PPO on top of it (sections 3.2.3 and 4.2.4).
 
-Reaches (tiny, seeds 15 and 16, which nothing was chosen on): true helpfulness 0.57 and 0.62 from 0.55 and 0.50 on
+Reaches (tiny, seeds 15 and 16, with earlier demonstrations): true helpfulness 0.57 and 0.62 from 0.55 and 0.50 on
 unseen questions, wins over SFT 0.73 and 0.85, over V5 without PPO 0.71 and 0.76; violations fall from 0.40 and 0.31 to
 0.11 and 0.03. Content rises from 0.67 to 0.74 on seed 16 and falls from 0.74 to 0.68 on seed 15, where more of what
 only sounds unsafe is refused (docs/results.md).
