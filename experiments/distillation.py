@@ -85,6 +85,6 @@ def add_records(config: ConfigDict, role: str, stage: str) -> str:
 def add_student(config: ConfigDict, number: int, bag: str, dialogues: tuple[str, ...]) -> None:
     """Adds the fine-tuning on the teacher's bag of a round, and dialogues, from where the teacher started too."""
     name = f"rlhf_v{number}_distillation"
-    add_finetuning(config, name, inputs={"bags": (bag,), "dialogues": dialogues})
+    add_finetuning(config, name, inputs={"bags": (bag,), "dialogues": dialogues}, number=number)
     # The last one is what PPO starts from.
     add_version(config, f"rlhf_v{number}" if number < 5 else name, name)

@@ -170,13 +170,16 @@ def _annotations(rounds: Iterable[int]) -> tuple[str, ...]:
     return tuple(f"rlhf_v{number}_annotation" for number in rounds)
 
 
-def add_finetuning(config: ConfigDict, name: str, inputs: dict[str, tuple[str, ...]], **fields) -> None:
-    """Adds a fine-tuning as the last round's is, from where it starts, on what other stages wrote (section 3.2.3).
+def add_finetuning(
+    config: ConfigDict, name: str, inputs: dict[str, tuple[str, ...]], *, number: int = LAST_ROUND, **fields
+) -> None:
+    """Adds a fine-tuning as a round's is, from where it starts, on what other stages wrote (section 3.2.3).
 
     Args:
       config: the experiment so far, changed in place.
       name: the stage's.
       inputs: the stages that wrote `bags`, `samples` or `dialogues`.
+      number: the round whose demonstrations join them.
       fields: more of the stage's part, or others, such as its role.
     """
     sources = sources_of(config)
@@ -184,7 +187,7 @@ def add_finetuning(config: ConfigDict, name: str, inputs: dict[str, tuple[str, .
         "run": "llama2_jax.stages.finetune",
         "role": "finetuning",
         "inputs": {"tokenizer": "tokenizer", "start": sources.start_after_sampling, **inputs},
-        "sources": sources.demonstrations_after_sampling(LAST_ROUND),
+        "sources": sources.demonstrations_after_sampling(number),
         "held_out": {},
         "finetune": finetuning_schedule(config, epochs=2, learning_rate="learning_rate_after_sampling"),
         **fields,
