@@ -4,7 +4,7 @@ Reaches (tiny, seeds 15 and 16, with earlier demonstrations): true helpfulness 0
 unseen questions, wins over SFT 0.73 and 0.85, over V5 without PPO 0.71 and 0.76; violations fall from 0.40 and 0.31 to
 0.11 and 0.03. Content rises from 0.67 to 0.74 on seed 16 and falls from 0.74 to 0.68 on seed 15, where more of what
 only sounds unsafe is refused (docs/results.md).
-Costs (tiny): 24 to 45 minutes on 2 CPU cores before demonstrations joined the bags, all from tokenizer to report.
+Costs (tiny): 38 minutes on 2 CPU cores that another run kept busy, all from tokenizer to report (seeds 15 and 16).
 Run: python -m llama2_jax.main --config=experiments/rlhf_v5.py[:<scale>[,<data>]]
 """
 

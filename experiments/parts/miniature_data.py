@@ -111,6 +111,9 @@ def demonstrations_after_sampling(number: int) -> SourceDict:
     Without single questions (unsafe ones under a safety preprompt alone) they refused what only sounds unsafe, repeated
     items of lists, and mixed up recipes and sums. Here vendors decline nothing that is harmless. Without dialogues in
     each of whose turns an instruction stands, V3 lost it in the long dialogues that Ghost Attention has it answer.
+
+    Args:
+      number: the round, 1 to 5.
     """
 
     def vendor(purpose: str, **arguments) -> dict:

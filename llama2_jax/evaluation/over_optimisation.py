@@ -59,12 +59,8 @@ class RewardChanges:
     @property
     def over_optimised(self) -> bool:
         """Whether the optimised reward rose and the general one fell, both by more than chance."""
-        return _rose(self.optimised, self.optimised_standard_error) and self.general_fell
-
-    @property
-    def general_fell(self) -> bool:
-        """Whether the general reward fell by more than chance, whatever the optimised one did."""
-        return _rose(-self.general, self.general_standard_error)
+        rose = _rose(self.optimised, self.optimised_standard_error)
+        return rose and _rose(-self.general, self.general_standard_error)
 
     def __str__(self) -> str:
         optimised, general = (
