@@ -201,19 +201,18 @@ class _Rows:
 
 def _rows(
     members: Int[np.ndarray, " n"], size: Int[np.ndarray, "all"], length: int, short_length: int
-) -> tuple[_Rows, _Rows]:
-    """Returns an epoch's rows of `length`, for what is longer than a short row and to fill these up, and the others."""
-    is_long = size[members] > short_length
-    members = np.concatenate([members[is_long], members[~is_long]])
-    row, start, _ = assign_rows(size[members], length)
-    long_rows = int(row[: is_long.sum()].max(initial=-1)) + 1
-    inside = row < long_rows
-    others = members[~inside]
-    short_row, short_start, short_rows = assign_rows(size[others], short_length)
-    return (
-        _in_order(length, long_rows, members[inside], row[inside], start[inside]),
-        _in_order(short_length, short_rows, others, short_row, short_start),
-    )
+) -> tuple[_Rows, ...]:
+    """Returns an epoch's rows: those of `length`, if anything is longer than a short row, filled up, and short ones."""
+    is_long, long_rows = size[members] > short_length, ()
+    if is_long.any():
+        members = np.concatenate([members[is_long], members[~is_long]])
+        row, start, _ = assign_rows(size[members], length)
+        count = int(row[: is_long.sum()].max()) + 1
+        inside = row < count
+        long_rows = (_in_order(length, count, members[inside], row[inside], start[inside]),)
+        members = members[~inside]
+    row, start, count = assign_rows(size[members], short_length)
+    return (*long_rows, _in_order(short_length, count, members, row, start))
 
 
 def _in_order(length: int, count: int, members: np.ndarray, row: np.ndarray, start: np.ndarray) -> _Rows:
@@ -228,7 +227,7 @@ def _plan(rows: Sequence[_Rows], tokens: int, seed: int, epoch: int) -> list[tup
         count = tokens // of_length.length
         kinds.append([(of_length, first, count) for first in range(0, of_length.count, count)])
     batches = [batch for kind in kinds for batch in kind]
-    if not all(kinds):
+    if len(kinds) == 1:
         return batches
     return [batches[index] for index in shuffled(len(batches), seed, "batches", epoch)]
 
