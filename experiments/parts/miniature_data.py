@@ -106,7 +106,7 @@ GHOST_ATTENTION_DIALOGUES = {
 
 
 def demonstrations_after_sampling(number: int) -> SourceDict:
-    """Demonstrations beside a round's best answers; without them versions lose what no training asks (docs/results.md).
+    """Demonstrations beside a round's best answers; without them versions lose what no training asks (docs/trials.md).
 
     Without single questions (unsafe ones under a safety preprompt alone) they refused what only sounds unsafe, repeated
     items of lists, and mixed up recipes and sums. Here vendors decline nothing that is harmless. Without dialogues in
