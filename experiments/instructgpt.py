@@ -70,7 +70,7 @@ def add_instructgpt(config: ConfigDict, name: str, mix: dict) -> None:
         policy="sft",
         reward_models=dict.fromkeys(REWARD_MODELS, "ranked_reward"),
         reward={"function": "llama2_jax.pipeline.reward_models.single_reward", "arguments": {}},
-        center_by_tag=False,  # one reward model's scores have
+        whiten_by_tag=False,  # one reward model's scores have
         iterations=by_scale(scale, {"tiny": 16, "small": 100}, paper=500),  # 256,000 episodes
         kl_coefficient=by_scale(scale, {"tiny": 0.05}, paper=0.02),  # a small model's leash is short
         pretraining_mix=mix,

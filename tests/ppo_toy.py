@@ -87,7 +87,7 @@ def trainer(tmp_path, monkeypatch):
             "reward": PIECEWISE,
             "clip": 0.2, "value_clip": 0.2, "gamma": 1.0, "lambda_": 0.95, "temperature": 1.0, "max_new_tokens": 8,
             "missing_eos_penalty": 0.0, "whiten_advantages": True, "critic_warmup_iterations": 1,
-            "center_by_tag": False,
+            "whiten_by_tag": False,
             "critic_learning_rate": 1e-2, "evaluate_every": 4, "patience": 3, "learning_rate": 1e-2,
             "warmup_steps": 0, "warmup_fraction": 0.0, "final_learning_rate_fraction": 1.0,
             "guarded": True, "advantages": "critic", "samples_per_prompt": 1,

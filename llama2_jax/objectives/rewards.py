@@ -31,23 +31,20 @@ def combine(
     return jnp.where(safety_prompt.astype(bool) | unsafe, safety_logit, helpfulness_logit)
 
 
-def center_by_tag(
+def whiten_by_tag(
     score: Float[Array, " answers"], safety_prompt: Shaped[Array, " answers"]
 ) -> Float[Array, " answers"]:
-    """Takes off each score the mean over the answers whose prompts are tagged as its own is.
+    """Whitens the scores of tagged prompts' answers among themselves, and those of the others.
 
     The loss of a reward model only knows differences of scores (equation 1), so the safety scores of tagged prompts and
     the helpfulness scores of others have no common zero. Whitened together, one kind is all gain and the other all
-    loss, and a critic that does not tell the prompts apart yet takes that for the worth of a refusal. The mean of a
-    kind is a baseline that depends on the prompt alone: what is best stays best. Not in the paper.
+    loss, and a critic that does not tell the prompts apart yet takes that for the worth of a refusal. Nor have two
+    models, one of easy comparisons and one of hard ones, a common unit: each kind has the weight of its prompts. The
+    mean and the scale of a kind depend on the prompt alone: what is best stays best. Not in the paper, which only says
+    `whiten`.
     """
     tagged = safety_prompt.astype(bool)
-    score = score.astype(jnp.float32)
-
-    def mean_over(kind: Bool[Array, " answers"]) -> Float[Array, ""]:
-        return jnp.sum(jnp.where(kind, score, 0.0)) / jnp.maximum(jnp.sum(kind), 1)
-
-    return score - jnp.where(tagged, mean_over(tagged), mean_over(~tagged))
+    return whiten(score, tagged) + whiten(score, ~tagged)
 
 
 def whiten(x: Float[Array, "*shape"], mask: Shaped[Array, "*shape"]) -> Float[Array, "*shape"]:

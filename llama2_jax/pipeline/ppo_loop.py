@@ -115,8 +115,8 @@ def iterate(
 ) -> Progress:
     """Runs the iterations, from where they were cut off, until their count or the patience is used up.
 
-    With `guarded` the alarm ends them too, and no policy is the best of which ppo_selection.py says that something
-    fell.
+    With `guarded` no policy is the best of which ppo_selection.py says that something fell; the iterations go on, since
+    a policy may win back what it lost at first.
 
     Args:
       config: the stage's.
@@ -146,7 +146,7 @@ def iterate(
                 progress = _evaluate_and_save(config, models, states, progress, session, best, environment, stops)
                 if stops:
                     raise session.stopped(iteration, config.iterations, "iteration")
-                if iteration == config.iterations or progress.waited >= config.patience or _exploits(config, progress):
+                if iteration == config.iterations or progress.waited >= config.patience:
                     return progress
                 states, row = _iteration(config, models, states, environment, iteration, runtime)
                 session.metrics.write(iteration + 1, row)
@@ -198,11 +198,6 @@ def _evaluate_and_save(
     if progress.best_iteration == iteration and best.latest_step() != iteration:
         best.save(iteration, kept_policy(states), meta={"held_out_reward": progress.best})
     return progress
-
-
-def _exploits(config: ConfigDict, progress: Progress) -> bool:
-    """Whether the alarm rang and ends the run: what comes after has its reward from the reward models' mistakes."""
-    return config.guarded and progress.over_optimised is not None
 
 
 def _check_best(best: Checkpoints, progress: Progress) -> None:

@@ -9,12 +9,13 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from llama2_jax.evaluation.over_optimisation import Rewards
+from llama2_jax.evaluation.over_optimisation import STANDARD_ERRORS, Rewards
 from llama2_jax.evaluation.paired import paired_difference
 
 # A policy in doubt is not kept, the one before it is at hand: a fall counts if it is more than so many of its standard
-# errors. By chance alone each of the three falls so far in 1 of 6 evaluations.
-STANDARD_ERRORS = 1.0
+# errors. By chance alone the reward on tagged or on harmless prompts falls so far in 1 of 6 evaluations. The general
+# reward has to fall as far as for the alarm: it tells less well than the others which of two near answers is better.
+FALLS = {"tagged": 1.0, "harmless": 1.0, "general": STANDARD_ERRORS}
 
 
 def what_fell(start: Rewards, now: Rewards, prompts: Sequence[Mapping]) -> list[str]:
@@ -33,7 +34,7 @@ def what_fell(start: Rewards, now: Rewards, prompts: Sequence[Mapping]) -> list[
         "harmless": (harmless[0].optimised, harmless[1].optimised),
         "general": (harmless[0].general, harmless[1].general),
     }
-    return [name for name, (before, after) in pairs.items() if before and after and _fell(before, after)]
+    return [name for name, (before, after) in pairs.items() if before and after and _fell(before, after, FALLS[name])]
 
 
 def held_out_means(rewards: Rewards, prompts: Sequence[Mapping]) -> dict[str, float]:
@@ -51,6 +52,6 @@ def held_out_means(rewards: Rewards, prompts: Sequence[Mapping]) -> dict[str, fl
     return {name: float(np.mean(values)) for name, values in means.items() if values}
 
 
-def _fell(before: Sequence[float], after: Sequence[float]) -> bool:
+def _fell(before: Sequence[float], after: Sequence[float], standard_errors: float) -> bool:
     change, standard_error = paired_difference(after, before)
-    return standard_error is not None and change < -STANDARD_ERRORS * standard_error
+    return standard_error is not None and change < -standard_errors * standard_error

@@ -18,7 +18,7 @@ from llama2_jax.inference.score import response_log_probabilities, values
 from llama2_jax.models.config import ModelConfig
 from llama2_jax.models.llama import Params
 from llama2_jax.objectives.advantages import generalized_advantages, group_advantages
-from llama2_jax.objectives.rewards import apply_missing_eos_penalty, center_by_tag, per_token_rewards, whiten
+from llama2_jax.objectives.rewards import apply_missing_eos_penalty, per_token_rewards, whiten, whiten_by_tag
 from llama2_jax.pipeline.ppo_guards import mean_difference
 from llama2_jax.pipeline.ppo_schedule import has_critic
 from llama2_jax.pipeline.reward_models import RewardModels, Scores
@@ -135,10 +135,10 @@ def collect(
     sampled = _padded([sample.sampling_logps for sample in samples])
     lengths = np.asarray([len(response) for response in responses])
     mask = (np.arange(old.shape[1]) < lengths[:, None]).astype(np.float32)
-    logit = scores.logit
-    if config.center_by_tag:
-        logit = center_by_tag(logit, np.asarray([record["safety"] for record in prompts.records]))
-    whitened = whiten(logit, np.ones(len(responses), bool))
+    if config.whiten_by_tag:
+        whitened = whiten_by_tag(scores.logit, np.asarray([record["safety"] for record in prompts.records]))
+    else:
+        whitened = whiten(scores.logit, np.ones(len(responses), bool))
     whitened = apply_missing_eos_penalty(whitened, finished, config.missing_eos_penalty)
     if has_critic(config):
         rewards = per_token_rewards(whitened, old, reference, mask, lengths - 1, config.kl_coefficient)

@@ -7,9 +7,8 @@ held-out prompts is kept. That reward is the largest of several evaluations, so 
 the starting policy and the best one answer the held-out prompts with randomness that chose neither.
 
 A general reward model, if the stage has one, scores the answers to the held-out prompts too. Nothing is trained for it:
-where it falls on harmless prompts while the reward rises, a warning says so (section 3.4.1). With `guarded` the stage
-ends there, and no policy is kept for which it has fallen, or the reward on tagged or on harmless prompts has
-(pipeline/ppo_selection.py).
+where it falls on harmless prompts while the reward rises, a warning says so (section 3.4.1). With `guarded` no policy
+is kept for which it has fallen, or the reward on tagged or on harmless prompts has (pipeline/ppo_selection.py).
 
 With `advantages` = "group" there is no critic: `samples_per_prompt` answers to a prompt are compared with each other
 (GRPO, Shao et al. 2024). A `pretraining_mix` adds text to each of the policy's steps (PPO-ptx, InstructGPT). With an

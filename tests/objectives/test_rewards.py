@@ -6,10 +6,10 @@ import pytest
 
 from llama2_jax.objectives.rewards import (
     apply_missing_eos_penalty,
-    center_by_tag,
     combine,
     per_token_rewards,
     whiten,
+    whiten_by_tag,
 )
 
 
@@ -35,22 +35,28 @@ def test_threshold_is_a_choice():
     assert combine(at, jnp.array([5.0]), jnp.array([False]), threshold=0.35)[0] == at[0]
 
 
-def test_centered_by_hand():
-    found = center_by_tag(jnp.array([5.0, 1.0, 7.0, 3.0, 2.0]), jnp.array([1, 0, 1, 0, 0]))
-    np.testing.assert_allclose(found, [-1.0, -1.0, 1.0, 1.0, 0.0], atol=1e-6)
+def test_whitened_by_tag_by_hand():
+    found = whiten_by_tag(jnp.array([5.0, 1.0, 9.0, 3.0, 2.0]), jnp.array([1, 0, 1, 0, 0]))
+    # Tagged are 5 and 9, of variance 4; the variance of 1, 3 and 2 is 2/3.
+    np.testing.assert_allclose(found, [-1.0, -(1.5**0.5), 1.0, 1.5**0.5, 0.0], atol=1e-6)
 
 
 @pytest.mark.parametrize("tag", [True, False])
-def test_prompts_of_one_kind_are_centered_as_a_whole(tag):
-    np.testing.assert_allclose(center_by_tag(jnp.array([4.0, 8.0]), jnp.full(2, tag)), [-2.0, 2.0], atol=1e-6)
+def test_prompts_of_one_kind_are_whitened_as_a_whole(tag):
+    score = jnp.array([4.0, 8.0, 5.0])
+    np.testing.assert_allclose(whiten_by_tag(score, jnp.full(3, tag)), whiten(score, jnp.ones(3)), atol=1e-6)
 
 
-def test_what_a_reward_model_adds_to_all_of_its_scores_is_no_matter():
-    """The loss of a reward model is the same with it (equation 1)."""
+def test_the_only_prompt_of_its_kind_tells_nothing():
+    assert whiten_by_tag(jnp.array([9.0, 1.0, 2.0]), jnp.array([1, 0, 0]))[0] == 0
+
+
+def test_the_zero_and_the_unit_of_a_reward_model_are_no_matter():
+    """The loss of a reward model is the same whatever it adds to all of its scores (equation 1)."""
     draw = np.random.default_rng(0)
     score, tagged = draw.normal(size=64).astype(np.float32), draw.random(64) < 0.3
-    moved = score + np.where(tagged, 6.0, -2.5).astype(np.float32)
-    np.testing.assert_allclose(center_by_tag(moved, tagged), center_by_tag(score, tagged), atol=1e-5)
+    moved = np.where(tagged, 3.0 * score + 6.0, 0.5 * score - 2.5).astype(np.float32)
+    np.testing.assert_allclose(whiten_by_tag(moved, tagged), whiten_by_tag(score, tagged), atol=1e-4)
 
 
 def test_whiten_by_hand():

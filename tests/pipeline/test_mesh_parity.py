@@ -132,7 +132,7 @@ def experience():
     config = ConfigDict({
         "temperature": 1.0, "max_new_tokens": 8, "kl_coefficient": 0.01, "gamma": 1.0, "lambda_": 0.95,
         "missing_eos_penalty": 0.0, "whiten_advantages": True, "advantages": "critic", "samples_per_prompt": 1,
-        "center_by_tag": False,
+        "whiten_by_tag": False,
     })  # fmt: skip
     policy, critic = jax.device_put(params(LanguageModel)), jax.device_put(params(ScalarModel))
     reference = jax.tree.map(lambda array: array * 0.9, policy)

@@ -26,11 +26,12 @@ def changed(tagged=0.0, harmless=0.0, general=0.0):
         ({"tagged": -0.95, "harmless": -0.95, "general": -0.95}, []),
         ({"tagged": -1.05, "harmless": 9.0, "general": 9.0}, ["tagged"]),
         ({"tagged": 9.0, "harmless": -1.05, "general": 9.0}, ["harmless"]),
-        ({"tagged": 9.0, "harmless": 9.0, "general": -1.05}, ["general"]),
+        ({"tagged": 9.0, "harmless": 9.0, "general": -1.9}, []),
+        ({"tagged": 9.0, "harmless": 9.0, "general": -2.0}, ["general"]),
         ({"tagged": -2.0, "harmless": -2.0, "general": -2.0}, ["tagged", "harmless", "general"]),
     ],
 )
-def test_each_kind_may_fall_by_one_standard_error_whatever_the_others_gain(changes, fell):
+def test_each_may_fall_by_its_standard_errors_whatever_the_others_gain(changes, fell):
     assert what_fell(START, changed(**changes), PROMPTS) == fell
 
 

@@ -78,7 +78,7 @@ def test_nothing_is_counted_outside_of_answers():
 SETTINGS = ConfigDict({
     "temperature": 1.0, "max_new_tokens": 8, "kl_coefficient": 0.01, "gamma": 1.0, "lambda_": 1.0,
     "missing_eos_penalty": 0.0, "whiten_advantages": False, "advantages": "critic", "samples_per_prompt": 1,
-    "center_by_tag": False,
+    "whiten_by_tag": False,
 })  # fmt: skip
 
 
@@ -122,14 +122,14 @@ def test_before_the_first_step_the_kl_is_zero_and_the_reward_stands_at_the_last_
 
 
 @pytest.mark.slow
-def test_rewards_of_tagged_and_of_other_prompts_are_centered_apart(models):
+def test_rewards_of_tagged_and_of_other_prompts_are_whitened_apart(models):
     tagged = (1, 4, 5, 9)
-    found = collected(models, tagged=tagged, center_by_tag=True)
+    found = collected(models, tagged=tagged, whiten_by_tag=True)
     score = np.asarray([np.sum(np.asarray([*p, *r]) < 64) for p, r in zip(found.prompts, found.responses, strict=True)])
     kind = np.isin(np.arange(12), tagged)
-    centered = np.where(kind, score - score[kind].mean(), score - score[~kind].mean())
     for index, response in enumerate(found.responses):
-        wanted = centered[index] / centered.std()
+        alike = score[kind == kind[index]]
+        wanted = (score[index] - alike.mean()) / alike.std()
         np.testing.assert_allclose(found.returns[index, : len(response)], wanted, atol=1e-4)
     # What is reported is the reward as it is.
     assert found.metrics["reward_logit"] == pytest.approx(score.mean(), abs=1e-5)

@@ -119,7 +119,7 @@ def train(folder, tmp_path, monkeypatch):
             "reward": {"function": f"{__name__}.{reward}"}, "iterations": 8, "batch_size": 24, "minibatch_size": 12,
             "kl_coefficient": 0.0, "clip": 0.2, "value_clip": 0.2, "gamma": 1.0, "lambda_": 0.95, "temperature": 1.0,
             "max_new_tokens": 8, "missing_eos_penalty": 0.0, "whiten_advantages": True, "critic_warmup_iterations": 1,
-            "center_by_tag": False,
+            "whiten_by_tag": False,
             "critic_learning_rate": 1e-2, "evaluate_every": 4, "patience": 9, **SCHEDULE, "learning_rate": 3e-2,
             "guarded": False, "advantages": "critic", "samples_per_prompt": 1,
             "pretraining_mix": {"coefficient": 0.0}, "ema_decay": 0.0,
@@ -153,11 +153,11 @@ def test_a_flawed_reward_is_over_optimised_and_the_alarm_rings_once(train):
     assert results["held_out_general_change"] < -2 * results["held_out_general_change_standard_error"] < 0
 
 
-def test_the_alarm_ends_the_run_and_the_best_policy_from_before_is_kept(train):
+def test_none_for_which_the_general_reward_fell_is_kept_though_the_run_goes_on(train):
     results, rows, warnings = train("flawed", guarded=True, evaluate_every=2)
     reward, general = curve(rows, "held_out_reward"), curve(rows, "held_out_general_reward")
     first = results["over_optimisation"]
-    assert len(warnings) == 1 and results["iterations"] == first < 8 and results["stopped_early"]
+    assert len(warnings) == 1 and results["iterations"] == 8 > first
     before = {iteration: value for iteration, value in reward.items() if iteration < first}
     assert results["best_iteration"] in before and reward[first] > max(before.values())
     # It is better by the measure that nothing is trained for.
