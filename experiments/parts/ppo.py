@@ -78,8 +78,8 @@ def settings(config: ConfigDict) -> dict:
         "evaluate_every": by_scale(scale, {"tiny": 2}, paper=20),
         # Keep no policy that pays for one thing with another, or for which the general reward falls (section 3.4.1).
         "guarded": True,
-        # Evaluations on the held-out prompts without a better reward before it stops. In tiny all five are made: a policy
-        # may refuse more at first and win back by the end what that cost.
+        # Evaluations on the held-out prompts without a better reward before it stops. In tiny all five are made: a
+        # policy may refuse more at first and win back by the end what that cost.
         "patience": by_scale(scale, {"tiny": 5}, paper=3),
         **optimization(
             config,
