@@ -20,15 +20,17 @@ STANDARD_ERRORS = 1.96
 
 
 class Rewards(NamedTuple):
-    """Two rewards of a policy's answers to the same n prompts.
+    """Two rewards of a policy's answers to the same n prompts, and which of the answers refuse.
 
     Attributes:
       optimised: the reward that the policy is trained for, [n].
       general: the general reward model's, [n]; None if there is no such model.
+      refused: whether each answer refuses (evaluation/refusals.py), [n]; None if nobody looked.
     """
 
     optimised: Sequence[float]
     general: Sequence[float] | None
+    refused: Sequence[bool] | None = None
 
     def harmless(self, prompts: Sequence[Mapping]) -> "Rewards":
         """Returns the rewards on the prompts that are not tagged as safety matters, by which the two are compared."""

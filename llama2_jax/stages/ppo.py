@@ -8,7 +8,8 @@ the starting policy and the best one answer the held-out prompts with randomness
 
 A general reward model, if the stage has one, scores the answers to the held-out prompts too. Nothing is trained for it:
 where it falls on harmless prompts while the reward rises, a warning says so (section 3.4.1). With `guarded` no policy
-is kept for which it has fallen, or the reward on tagged or on harmless prompts has (pipeline/ppo_selection.py).
+is kept for which it has fallen, or the reward on tagged or on harmless prompts has, or that refuses more of the
+harmless ones (pipeline/ppo_selection.py).
 
 With `advantages` = "group" there is no critic: `samples_per_prompt` answers to a prompt are compared with each other
 (GRPO, Shao et al. 2024). A `pretraining_mix` adds text to each of the policy's steps (PPO-ptx, InstructGPT). With an
@@ -29,6 +30,7 @@ from llama2_jax.data.counts import Count
 from llama2_jax.data.prompts import prompt_batches
 from llama2_jax.evaluation.over_optimisation import Rewards, reward_changes
 from llama2_jax.evaluation.paired import paired_difference
+from llama2_jax.evaluation.refusals import is_refusal
 from llama2_jax.models.adapters import AdapterConfig, adapt
 from llama2_jax.models.config import ModelConfig
 from llama2_jax.models.flops import training_flops
@@ -77,7 +79,8 @@ def run(config: ConfigDict, inputs: Inputs, runtime: Runtime) -> dict:
         """The rewards of an answer to each held-out prompt; `draw` names the randomness."""
         samples, scores = answer_and_score(config, frozen, policy, held_out, named_key(runtime.key, draw))
         answered = [[*ids, *sample.tokens.tolist()] for ids, sample in zip(held_out.ids, samples, strict=True)]
-        return Rewards(scores.combined.tolist(), None if general is None else general(answered).tolist())
+        refused = [is_refusal(frozen.tokenizer.decode(sample.tokens)) for sample in samples]
+        return Rewards(scores.combined.tolist(), None if general is None else general(answered).tolist(), refused)
 
     adaptation = None if adapters is None else Adaptation.to(inputs["policy"], adapters)
     save_model_description(runtime.folder, runtime.model, "language", adaptation)

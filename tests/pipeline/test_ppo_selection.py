@@ -40,6 +40,18 @@ def test_the_general_reward_on_tagged_prompts_is_no_matter():
     assert what_fell(START, Rewards(now.optimised, [-9.0] * 4 + list(now.general[4:])), PROMPTS) == []
 
 
+@pytest.mark.parametrize(("refused", "fell"), [(1, []), (2, []), (4, ["answered"])])
+def test_harmless_prompts_must_not_be_refused_more_often(refused, fell):
+    """Of eight 4 more are a change of -0.5 with a standard error of 0.19, 2 more of -0.25 with 0.16."""
+    prompts = [{"safety": False}] * 8 + [{"safety": True}] * 8
+    start, now = (
+        Rewards([0.0] * 16, None, [False] * (8 - more) + [True] * more + [False] * 8) for more in (0, refused)
+    )
+    assert what_fell(start, now, prompts) == fell
+    # Whatever is refused of what is tagged.
+    assert what_fell(start, Rewards([0.0] * 16, None, [False] * 8 + [True] * 8), prompts) == []
+
+
 def test_what_there_is_none_of_cannot_fall():
     assert what_fell(Rewards([0.0] * 8, None), Rewards([-1.0] * 8, None), PROMPTS) == ["tagged", "harmless"]
     assert what_fell(Rewards([0.0] * 4, None), Rewards([-1.0] * 4, None), PROMPTS[4:]) == ["harmless"]
@@ -55,4 +67,6 @@ def test_the_means_name_what_they_are_of():
         "held_out_reward_harmless": 3.0,
         "held_out_general_reward": 9.0,
     }
+    refused = Rewards(rewards.optimised, None, [True] * 5 + [False] * 3)
+    assert held_out_means(refused, PROMPTS)["held_out_refusals"] == 0.25
     assert held_out_means(Rewards([1.0], None), PROMPTS[:1]) == {"held_out_reward": 1.0, "held_out_reward_tagged": 1.0}
