@@ -1,8 +1,10 @@
 """Batched generation turn after turn: what a dialogue's cache holds of earlier turns is not computed again.
 
 All rows write to the same slots, a block of the users' turns and then the answers' tokens; where a row has no token the
-slot stays empty. When the slots run out, each row's tokens are moved to the front; if that is not enough, because rows
-differ too much in length, the prompts are read from their beginning. `generate` answers prompts that share nothing.
+slot stays empty. When the slots run out, each row's tokens are moved to the front. If that is not enough, the cache
+grows: it begins with half of the context's slots, since a token attends to all, empty or not. And if all slots are not
+enough, because rows differ too much in length, the prompts are read from their beginning. `generate` answers prompts
+that share nothing.
 """
 
 import dataclasses
@@ -47,8 +49,7 @@ class Dialogues:
 def begin(config: ModelConfig, params: Mapping, rows: int) -> Dialogues:
     """Returns `rows` dialogues of which nothing has been read; on a mesh the rows are split over it."""
     mesh = mesh_of(params)
-    # Whole blocks are written: the padding of the last one may extend beyond the last position.
-    cache = _empty(config=config, rows=rows, slots=config.max_length + max(BLOCKS), mesh=mesh)
+    cache = _empty(config=config, rows=rows, slots=_slots_for(config.max_length // 2), mesh=mesh)
     return Dialogues(Streamer(config, generation_weights(config, params), mesh), ((),) * rows, cache)
 
 
@@ -107,7 +108,7 @@ def _read(
     dialogues: Dialogues, prompts: Mapping[int, Sequence[int]], new_tokens: int
 ) -> tuple[KVCache, Float[Array, "rows dim"]]:
     """Returns the cache with the prompts read, and the state of each one's last token."""
-    model, rows, slots = dialogues.model, len(dialogues.tokens), dialogues.cache.positions.shape[1]
+    model, rows, slots = dialogues.model, len(dialogues.tokens), _slots_for(dialogues.model.config.max_length)
     # The last token is always read: the next one is drawn from its state.
     kept = np.asarray(
         [
@@ -119,8 +120,10 @@ def _read(
     longest = max(len(prompt) - kept[row] for row, prompt in prompts.items())
     wanted = sum(blocks_of(longest)) + new_tokens
     cache = _forget(dialogues.cache, kept)
-    if int(cache.index) + wanted > slots:
+    if int(cache.index) + wanted > cache.positions.shape[1]:
         cache = _to_the_front(cache, kept, mesh=model.mesh)
+    if int(cache.index) + wanted > cache.positions.shape[1] < slots:
+        cache = _grown(cache, slots)
     if int(cache.index) + wanted > slots:
         kept = np.zeros(rows, np.int32)
         cache = _to_the_front(_forget(cache, kept), kept, mesh=model.mesh)
@@ -146,6 +149,11 @@ def blocks_of(length: int) -> list[int]:
     return [BLOCKS[-1]] * whole + ([min(size for size in BLOCKS if size >= rest)] if rest else [])
 
 
+def _slots_for(length: int) -> int:
+    """Returns the slots for so many tokens: whole blocks are written, whose padding may extend beyond the last."""
+    return length + max(BLOCKS)
+
+
 @functools.partial(jax.jit, static_argnames=("config", "rows", "slots", "mesh"))
 def _empty(*, config: ModelConfig, rows: int, slots: int, mesh: Mesh | None) -> KVCache:
     return decoding.constrain_cache(empty_cache(config, rows, slots), mesh)
@@ -155,6 +163,28 @@ def _empty(*, config: ModelConfig, rows: int, slots: int, mesh: Mesh | None) -> 
 def _forget(cache: KVCache, kept: Int[Array, " rows"]) -> KVCache:
     """Empties the slots of the tokens behind the first `kept` of each row."""
     return cache.replace(positions=jnp.where(cache.positions < kept[:, None], cache.positions, -1))
+
+
+def _grown(cache: KVCache, slots: int) -> KVCache:
+    """Returns the cache with so many slots, the new ones empty; an array at a time, so that little is there twice."""
+
+    def grown(array: Array, axis: int, value: int = 0) -> Array:
+        longer = _padded(array, axis=axis, added=slots - array.shape[axis], value=value)
+        array.delete()
+        return longer
+
+    return KVCache(
+        keys=tuple(grown(keys, axis=3) for keys in cache.keys),
+        values=tuple(grown(values, axis=2) for values in cache.values),
+        positions=grown(cache.positions, axis=1, value=-1),
+        index=cache.index,
+    )
+
+
+@functools.partial(jax.jit, static_argnames=("axis", "added", "value"))
+def _padded(array: Array, *, axis: int, added: int, value: int) -> Array:
+    ends = [(0, added if axis == dimension else 0) for dimension in range(array.ndim)]
+    return jnp.pad(array, ends, constant_values=value)
 
 
 @functools.partial(jax.jit, static_argnames=("mesh",), donate_argnames=("cache",))

@@ -47,6 +47,8 @@ def talk(params, said, rows=4, sampling=SAMPLED):
 
 def assert_as_generated(params, found, sampling=SAMPLED):
     for turn, (prompts, samples) in enumerate(found):
+        if not prompts:
+            continue
         wanted = generate(CONFIG, params, [*prompts.values()], sampling, jax.random.fold_in(KEY, turn), EOS,
                           prompt_ids=[10 + row for row in prompts])  # fmt: skip
         for row, sample in zip(prompts, wanted, strict=True):
@@ -69,6 +71,19 @@ def test_a_prompt_that_takes_back_what_was_said_is_read_from_there(params):
     _, found = answer_turn(dialogues, changed, SAMPLED, KEY, {0: 0, 1: 1}, EOS)
     wanted = generate(CONFIG, params, [*changed.values()], SAMPLED, KEY, EOS)
     assert [found[row].tokens.tolist() for row in (0, 1)] == [sample.tokens.tolist() for sample in wanted]
+
+
+def test_the_cache_has_half_of_the_slots_until_more_are_needed(params):
+    dialogues, before, slots = begin(CONFIG, params, 2), {0: (), 1: ()}, []
+    for turn in range(5):
+        prompts = {row: [*before[row], *text(40, turn, row)] for row in before}
+        key = jax.random.fold_in(KEY, turn)
+        dialogues, found = answer_turn(dialogues, prompts, SAMPLED, key, {0: 10, 1: 11}, EOS)
+        slots.append(dialogues.cache.positions.shape[1])
+        assert dialogues.cache.keys[0].shape[3] == dialogues.cache.values[1].shape[2] == slots[-1]
+        assert_as_generated(params, [*[({}, {})] * turn, (prompts, found)])
+        before = {row: (*prompts[row], *found[row].tokens.tolist()) for row in before}
+    assert slots[0] == 200 + 64 and slots[-1] == 400 + 64 and len(set(slots)) == 2
 
 
 @pytest.mark.slow
@@ -111,5 +126,9 @@ def test_rows_are_split_over_a_mesh(params):
     mesh = make_mesh(data=2, fsdp=2, tensor=2)
     placed = jax.device_put(params, parameter_shardings(LanguageModel(CONFIG), mesh))
     (alone, split) = (talk(which, SAID[:2]) for which in (params, placed))
+    dialogues = begin(CONFIG, placed, 4)
+    grown = turns._grown(begin(CONFIG, placed, 4).cache, 400 + 64)
+    for one, other in zip(jax.tree.leaves(dialogues.cache), jax.tree.leaves(grown), strict=True):
+        assert one.sharding.is_equivalent_to(other.sharding, one.ndim) and one.size <= other.size
     for (_, one), (_, other) in zip(alone, split, strict=True):
         assert [one[row].tokens.tolist() for row in one] == [other[row].tokens.tolist() for row in other]
