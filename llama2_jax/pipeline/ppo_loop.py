@@ -232,9 +232,7 @@ def _iteration(
     longest = runtime.model.max_length
     length = row_length(experience.longest, longest) if environment.text is None else longest
     states, rows = dict(states), []
-    for first in range(0, len(order), config.minibatch_size):
-        selected = order[first : first + config.minibatch_size]
-        packed = experience.minibatch(selected, length, multiple)
+    for number, packed in enumerate(experience.minibatches(order, config.minibatch_size, length, multiple)):
         batch, row = shard_batch(packed, runtime.mesh), {}
         if "critic" in steps:
             states["critic"], metrics = steps["critic"](states["critic"], batch, config.critic_learning_rate)
@@ -245,7 +243,7 @@ def _iteration(
             rate = learning_rate(config, config.iterations)(iteration)
             states["policy"], metrics = steps["policy"](states["policy"], batch, rate)
             row |= {f"policy_{name}": value for name, value in metrics.items()}
-            if first == 0:
+            if number == 0:
                 check_agreement(TRAINING, float(metrics["log_ratio_abs"]), bound, iteration)
             if "average" in states:
                 states["average"] = update_average(states["average"], states["policy"].params, decay=config.ema_decay)

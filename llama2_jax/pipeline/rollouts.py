@@ -60,6 +60,19 @@ class Rollouts:
         """The tokens of the longest prompt with its answer."""
         return max(len(prompt) + len(response) for prompt, response in zip(self.prompts, self.responses, strict=True))
 
+    def minibatches(
+        self, order: Sequence[int], size: int, length: int, row_multiple: int = 8
+    ) -> list[dict[str, np.ndarray]]:
+        """The answers in this order as minibatches of `size`, each packed into rows (`minibatch`).
+
+        All have as many rows as the one that needs most: one compiled program serves them.
+        """
+        parts = [self.minibatch(order[at : at + size], length, row_multiple) for at in range(0, len(order), size)]
+        rows = max(len(part["tokens"]) for part in parts)
+        return [
+            {name: np.pad(array, ((0, rows - len(array)), (0, 0))) for name, array in part.items()} for part in parts
+        ]
+
     def minibatch(self, selected: Sequence[int], length: int, row_multiple: int = 8) -> dict[str, np.ndarray]:
         """The selected answers packed into rows, [rows, length] each; the rows are a multiple of `row_multiple`.
 

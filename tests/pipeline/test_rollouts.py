@@ -62,6 +62,20 @@ def test_each_answer_packed_is_the_answer_alone():
             np.testing.assert_array_equal(alone[name][0][inside], values)
 
 
+def test_the_minibatches_of_an_iteration_have_as_many_rows_and_lose_nothing():
+    whole = experience(count=7)
+    order = [6, 0, 3, 1, 5, 2, 4]
+    parts = whole.minibatches(order, size=3, length=12, row_multiple=1)
+    alone = [whole.minibatch(order[at : at + 3], 12, 1) for at in (0, 3, 6)]
+    rows = [len(part["tokens"]) for part in alone]
+    assert len(set(rows)) > 1 and [len(part["tokens"]) for part in parts] == [max(rows)] * 3
+    for part, expected, filled in zip(parts, alone, rows, strict=True):
+        assert part.keys() == expected.keys()
+        for name in part:
+            np.testing.assert_array_equal(part[name][:filled], expected[name])
+            assert not part[name][filled:].any()
+
+
 def test_only_the_selected_answers_are_in_a_minibatch():
     whole = experience()
     batch = whole.minibatch([4, 1], 16)
