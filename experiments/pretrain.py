@@ -40,9 +40,9 @@ def get_config(argument: str = "tiny") -> ConfigDict:
         "batch_size": by_scale(scale, {"tiny": 7, "small": 256, "1b": 512}, paper=1024),
         "length": row_length(config),
         # 2.0T tokens are 476,837 steps of 1,024 x 4,096 = 4,194,304 tokens (table 1).
-        "steps": by_scale(scale, {"tiny": 1400, "small": 8_000, "1b": 100_000}, paper=476_837),
+        "steps": by_scale(scale, {"tiny": 1250, "small": 8_000, "1b": 100_000}, paper=476_837),
         "accumulation": by_scale(scale, {"tiny": 1, "small": 8, "1b": 32}, paper=4),
-        "evaluate_every": by_scale(scale, {"tiny": 350, "small": 500}, paper=1000),
+        "evaluate_every": by_scale(scale, {"tiny": 250, "small": 500}, paper=1000),
         "held_out_batches": by_scale(scale, {"tiny": 8}, paper=16),
         **optimization(
             config,
@@ -52,7 +52,7 @@ def get_config(argument: str = "tiny") -> ConfigDict:
             warmup_steps=by_scale(scale, {"tiny": 100, "small": 500}, paper=2000),
         ),
         "adapters": ADAPTERS,  # its own: config.adapters is of stages that start from a model
-        "save_every": by_scale(scale, {"tiny": 350}, paper=500),
+        "save_every": by_scale(scale, {"tiny": 250}, paper=500),
         "log_every": by_scale(scale, {"tiny": 50}, paper=10),
     })  # fmt: skip
     # Folders to take in place of these stages, such as a converted Llama 2 (docs/bring_your_own.md).
