@@ -46,8 +46,8 @@ def add_ghost_attention(config: ConfigDict, *, policy: str) -> None:
         "dialogues": sources.ghost_attention_dialogues,
         "instructions": sources.standing_instructions,
         "terse_fraction": 0.5,
-        # In the miniature each serves three times, cut after other turns: they are what takes longest to make.
-        "rows_per_dialogue": by_scale(scale, {"tiny": 3}, paper=1),
+        # Of a dialogue at most, the last among them; in the miniature all, since few dialogues are made.
+        "trained_answers": by_scale(scale, {"tiny": 24}, paper=1),
         # Not stated. A small model loses an instruction in long dialogues, and the sooner the hotter it is sampled.
         "temperature": by_scale(scale, {"tiny": 0.3}, paper=0.7),
         "top_p": 0.9,

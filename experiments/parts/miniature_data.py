@@ -91,14 +91,15 @@ def open_preferences(*, helpfulness: int, safety: int, **arguments) -> SourceDic
     }
 
 
-# The dialogues bring their own instructions; three of ten combine two. Most are long: each serves cut short too.
+# The dialogues bring their own instructions; three of ten combine two. Some have more turns than the evaluation's
+# dialogues, since their answers are shorter: what is to be kept over 600 tokens has to be seen over as many.
 # Words at the start are kept best and hobbies worst, so there are fewest of those and most of these.
 GHOST_ATTENTION_DIALOGUES = {
     "dialogues": source(
         "instructed.ghost_attention_dialogues",
         "raw",
-        count=260,
-        turns=(8, 20),
+        count=256,
+        turns=(10, 24),
         combined=0.3,
         weights={"start": 0.4, "figure": 1.0, "hobby": 1.3},
     )

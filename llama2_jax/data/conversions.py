@@ -13,7 +13,7 @@ _OPTIONAL = {
     "rankings": {"domain": None, "answers_tokens": None},
     "samples": {"category": "", "response_tokens": None},
     "preprompts": {"category": ""},
-    "user_turns": {"instruction": None, "terse": None, "rows_after": None},
+    "user_turns": {"instruction": None, "terse": None, "applies_to": None},
 }
 
 

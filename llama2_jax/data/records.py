@@ -13,7 +13,7 @@
 | instructions | `instruction`; optional `terse`, a shorter form, by default the same                        |
 | preprompts   | `preprompt`; optional `category` of the prompts that it is for, by default "" (all)         |
 | user_turns   | `turns`: what the user says turn by turn, or `messages`; optional `instruction`, `terse`,   |
-|              | and `rows_after`: the turns (1, 2, ...) behind which it may be cut short, by default all    |
+|              | and `applies_to`: the turns (1, 2, ...) that the instruction applies to, by default all     |
 | instructed   | `turns`, and `messages`: a system message with an instruction; optional `seen`              |
 | raw          | any                                                                                         |
 
@@ -153,8 +153,8 @@ def _check_instructed(record: Mapping, kind: str) -> None:
         _check_boolean(record, "seen")
     elif "messages" in record and "turns" not in record:
         check_messages(messages_of(record))
-    if kind == "user_turns" and record.get("rows_after") is not None:
-        _check_rows_after(record["rows_after"], len(user_turns(record)))
+    if kind == "user_turns" and record.get("applies_to") is not None:
+        _check_applies_to(record["applies_to"], len(user_turns(record)))
 
 
 def user_turns(record: Mapping) -> list[str]:
@@ -164,10 +164,10 @@ def user_turns(record: Mapping) -> list[str]:
     return [message["content"] for message in record["messages"] if message["role"] == "user"]
 
 
-def _check_rows_after(turns: object, count: int) -> None:
+def _check_applies_to(turns: object, count: int) -> None:
     whole = isinstance(turns, list | tuple) and all(_is_id(turn) and 1 <= turn <= count for turn in turns)
     if not whole:
-        raise ValueError(f"field rows_after is {shown(turns)}; wanted a list of numbers of turns, from 1 to {count}")
+        raise ValueError(f"field applies_to is {shown(turns)}; wanted a list of numbers of turns, from 1 to {count}")
 
 
 def _check_loss(record: Mapping) -> None:

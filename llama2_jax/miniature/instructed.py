@@ -25,12 +25,12 @@ def ghost_attention_dialogues(
     purpose: str = "",
 ) -> list[dict]:
     """Returns user turns of dialogues to be continued under an instruction: {"instruction", "terse", "turns",
-    "rows_after": the turns, counted from 1, to whose answers the instruction applies}.
+    "applies_to": the turns, counted from 1, to whose answers the instruction applies}.
 
     Args:
       seed: the world's seed.
       count: how many dialogues.
-      turns: the fewest and the most user turns; combined instructions, repeated in every turn, get at most one less.
+      turns: the fewest and the most user turns; combined instructions, repeated in every turn, get five sixths at most.
       combined: the share of instructions that combine two kinds.
       probed: the share of turns that ask about the instruction, if there is a question for it.
       weights: of the kinds of instruction; all alike by default.
@@ -41,14 +41,15 @@ def ghost_attention_dialogues(
     for _ in range(count):
         drawn = draw_instruction(seed, rng, "train", combined, weights)
         questions = [QUESTIONS[kind] for kind in drawn["kinds"] if kind in QUESTIONS]
-        length = rng.randint(turns[0], max(turns[0], turns[1] - (len(drawn["kinds"]) > 1)))
+        most = turns[1] * 5 // 6 if len(drawn["kinds"]) > 1 else turns[1]
+        length = rng.randint(turns[0], max(turns[0], most))
         # Training is on the last turn, so it asks about the instruction most often.
         chances = [probed] * (length - 1) + [0.8]
         said = [_turn(seed, rng, questions, chance) for chance in chances]
         everywhere = "start" in drawn["kinds"]
-        rows_after = [turn for turn, text in enumerate(said, 1) if everywhere or text in questions]
+        applies_to = [turn for turn, text in enumerate(said, 1) if everywhere or text in questions]
         records.append(
-            {"instruction": drawn["instruction"], "terse": drawn["terse"], "turns": said, "rows_after": rows_after}
+            {"instruction": drawn["instruction"], "terse": drawn["terse"], "turns": said, "applies_to": applies_to}
         )
     return records
 

@@ -2,11 +2,12 @@
 
 The instruction, a random combination of constraints, is put before every user message while the newest model answers;
 for training it stands in the first turn alone (tersely, half the time), and the loss is on the last answer only.
-A dialogue of many turns costs as many answers, so it can serve more than once, each time cut after another answer.
+A dialogue of many turns costs as many answers to make and to read, so more of them can be trained on: each is then the
+last answer of the dialogue up to it, and what came before is its context alone.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 from absl import logging
@@ -26,7 +27,7 @@ from llama2_jax.sizing.programs import DeviceWork
 
 
 def run(config: ConfigDict, inputs: Inputs, runtime: Runtime) -> dict:
-    """Writes dialogues.jsonl: records with `loss`: "last"."""
+    """Writes dialogues.jsonl: records whose answers have `weight` 0 but for those that are trained on."""
     dialogues = read_records(config.dialogues, runtime, "user_turns")
     turns = [user_turns(record) for record in dialogues]
     constraints = read_records(config.instructions, runtime, "instructions")
@@ -42,10 +43,13 @@ def run(config: ConfigDict, inputs: Inputs, runtime: Runtime) -> dict:
         for record, conversation, chosen in zip(dialogues, conversations, instructions, strict=True)
         if len(conversation.answers) == len(user_turns(record)) and conversation.finished[-1]
     ]
+    trained = [
+        trained_turns(record, conversation.finished, config.trained_answers, runtime.seed)
+        for record, conversation, _ in kept
+    ]
     rows = [
-        ghost_dialogue(user_turns(record)[:length], conversation, chosen["shown"])
-        for record, conversation, chosen in kept
-        for length in row_lengths(record, conversation.finished, config.rows_per_dialogue, runtime.seed)
+        ghost_dialogue(user_turns(record), conversation, chosen["shown"], turns_of_row)
+        for (record, conversation, chosen), turns_of_row in zip(kept, trained, strict=True)
     ]
     write_jsonl(runtime.folder / "dialogues.jsonl", rows)
     if not rows:
@@ -56,7 +60,7 @@ def run(config: ConfigDict, inputs: Inputs, runtime: Runtime) -> dict:
         )  # fmt: skip
     return {
         "dialogues": len(kept),
-        "rows": len(rows),
+        "trained_answers": sum(map(len, trained)),
         "left_out_unfinished_or_full": len(turns) - len(kept),
         "terse": float(np.mean([chosen["terse"] for chosen in instructions])),
         "turns": float(np.mean([len(user_turns(record)) for record, _, _ in kept])) if kept else None,
@@ -129,33 +133,33 @@ def _check_forms(record: Mapping) -> None:
             )
 
 
-def row_lengths(record: Mapping, finished: Sequence[bool], count: int, seed: int) -> list[int]:
-    """Returns after how many turns a dialogue is cut, for each of its training rows.
+def trained_turns(record: Mapping, finished: Sequence[bool], count: int, seed: int) -> list[int]:
+    """Returns the turns of a dialogue, counted from 1 and in order, whose answers are trained on.
 
     Args:
-      record: the dialogue. If it says `rows_after`, it is cut after those turns alone: the others' answers have nothing
-        to do with the instruction.
+      record: the dialogue. If it says what its instruction `applies_to`, no earlier answers than to those turns are.
       finished: for each answer whether it ended; only those that did are trained on.
-      count: at most so many rows: the whole dialogue, and the others cut after earlier turns, drawn at random.
+      count: at most so many: the last answer, and earlier ones drawn at random.
       seed: of the draw, which depends on what is said too.
     """
     user = user_turns(record)
-    generator = np.random.default_rng(stable_hash(json.dumps([seed, "rows", user])))
-    allowed = range(1, len(user)) if record.get("rows_after") is None else record["rows_after"]
+    generator = np.random.default_rng(stable_hash(json.dumps([seed, "trained", user])))
+    allowed = range(1, len(user)) if record.get("applies_to") is None else record["applies_to"]
     earlier = [turn for turn in allowed if turn < len(user) and finished[turn - 1]]
     drawn = generator.choice(earlier, size=min(count - 1, len(earlier)), replace=False)
     return [*sorted(int(turn) for turn in drawn), len(user)]
 
 
-def ghost_dialogue(user: Sequence[str], conversation: Conversation, instruction: str) -> dict:
-    """The training form: the instruction in the system message of the first turn, the loss on the last answer.
+def ghost_dialogue(user: Sequence[str], conversation: Conversation, instruction: str, trained: Collection[int]) -> dict:
+    """The training form: the instruction in the system message of the first turn, the loss on the answers named.
 
     Args:
-      user: the user's turns as they are shown, all or the first of them.
+      user: the user's turns as they are shown.
       conversation: with the answers to them.
       instruction: in the form that is shown.
+      trained: the turns, counted from 1, whose answers are trained on.
     """
     messages = [{"role": "system", "content": instruction}]
-    for question, answer in zip(user, conversation.answers[: len(user)], strict=True):
-        messages += [{"role": "user", "content": question}, answer]
-    return {"messages": messages, "loss": "last", "source": "ghost_attention"}
+    for turn, (question, answer) in enumerate(zip(user, conversation.answers, strict=True), 1):
+        messages += [{"role": "user", "content": question}, {**answer, "weight": int(turn in trained)}]
+    return {"messages": messages, "source": "ghost_attention"}

@@ -46,7 +46,7 @@ def test_a_prompt_is_safe_and_of_no_category_unless_it_says_so():
 def test_null_is_the_same_as_absent_for_what_may_be_left_out():
     for kind, fields in (
         ("preferences", ("rating", "safety_label", "chosen_tokens")), ("samples", ("response_tokens",)),
-        ("dialogues", ("loss",)), ("user_turns", ("instruction", "terse", "rows_after")),
+        ("dialogues", ("loss",)), ("user_turns", ("instruction", "terse", "applies_to")),
     ):  # fmt: skip
         assert not complete({"x": 1, **dict.fromkeys(fields)}, kind).keys() & set(fields)
     # What may not be left out is left to the check.

@@ -33,7 +33,7 @@ GOOD = {
                 "domain": "helpfulness"},
     "instructions": {"instruction": "Be brief.", "terse": "Brief."},
     "preprompts": {"preprompt": "You are careful.", "category": "crime"},
-    "user_turns": {"turns": ["a", "b"], "instruction": "Be brief.", "terse": "Brief.", "rows_after": [2]},
+    "user_turns": {"turns": ["a", "b"], "instruction": "Be brief.", "terse": "Brief.", "applies_to": [2]},
     "instructed": {"turns": ["a", "b"], "messages": [{"role": "system", "content": "Be brief."}]},
 }  # fmt: skip
 WRONG = (

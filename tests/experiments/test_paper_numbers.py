@@ -143,7 +143,7 @@ def test_ghost_attention(config):
     stage = config.rlhf_v3_ghost_attention
     assert stage.inputs.policy == "rlhf_v3_rejection_sampling"
     assert config.stages.index("rlhf_v3_ghost_attention") < config.stages.index("rlhf_v4_annotation")
-    assert stage.terse_fraction == 0.5 and stage.rows_per_dialogue == 1
+    assert stage.terse_fraction == 0.5 and stage.trained_answers == 1
     (source,) = stage.instructions.values()
     assert source.function == "experiments.parts.ghost_instructions.instructions"
     constraints = ghost_instructions.instructions(seed=0)

@@ -158,4 +158,4 @@ def test_ghost_attention_dialogues_say_to_which_answers_the_instruction_applies(
     for record in ghost_attention_dialogues(seed=0, count=100):
         verdicts = [judge([system(record["instruction"]), user(text)], "", seed=0) for text in record["turns"]]
         applies = [turn for turn, verdict in enumerate(verdicts, 1) if verdict.instruction_kept is not None]
-        assert record["rows_after"] == applies
+        assert record["applies_to"] == applies

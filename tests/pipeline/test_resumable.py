@@ -167,7 +167,7 @@ STAGES = {
                                                     "preprompts": source("preprompts", "raw"),
                                                     "compared_prompts": 5}),
     "ghost_attention": (ghost_attention, {"dialogues": source("dialogues", "raw"), "instructions": {},
-                                          "terse_fraction": 0.5, "rows_per_dialogue": 2}),
+                                          "terse_fraction": 0.5, "trained_answers": 2}),
     "rejection_sampling": (rejection_sampling, {"prompts": source("prompts", "prompts"), "samples_per_prompt": 3,
                                                 "temperatures": (0.8, 1.2), "sweep_prompts": 4, "round": 1,
                                                 "sweep_samples_per_prompt": 4, "sweep_error_rate": 0.05,

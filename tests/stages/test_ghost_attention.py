@@ -16,7 +16,7 @@ from llama2_jax.pipeline.conversations import Conversation
 from llama2_jax.pipeline.encoding import encode_row
 from llama2_jax.pipeline.stage_files import read_jsonl
 from llama2_jax.stages import ghost_attention
-from llama2_jax.stages.ghost_attention import choose_instructions, ghost_dialogue, row_lengths
+from llama2_jax.stages.ghost_attention import choose_instructions, ghost_dialogue, trained_turns
 from llama2_jax.text.dialogue import encode_prompt
 from tests.smallest import Letters, smallest_runtime
 
@@ -114,14 +114,14 @@ def test_a_dialogue_without_an_instruction_and_nothing_to_draw_from():
 
 
 def test_the_instruction_stands_in_the_first_turn_alone():
-    row = ghost_dialogue(["Who are you?", "And where?"], conversation(), "Figure: Mozart.")
+    row = ghost_dialogue(["Who are you?", "And where?"], conversation(), "Figure: Mozart.", [2])
     assert [message["role"] for message in row["messages"]] == ["system", "user", "assistant", "user", "assistant"]
     assert row["messages"][0]["content"] == "Figure: Mozart."
     assert [message["content"] for message in row["messages"][1::2]] == ["Who are you?", "And where?"]
 
 
 def test_the_loss_is_on_the_last_answer_as_it_was_sampled():
-    row = ghost_dialogue(["Who are you?", "And where?"], conversation(), "Figure: Mozart.")
+    row = ghost_dialogue(["Who are you?", "And where?"], conversation(), "Figure: Mozart.", [2])
     encoded = encode_row(Letters(), row)
     assert Letters().decode(encoded.tokens[encoded.loss_mask == 1]) == " Wien"
     last = [*map(ord, " Wien"), Letters.eos_id]
@@ -131,30 +131,35 @@ def test_the_loss_is_on_the_last_answer_as_it_was_sampled():
     assert " I am" in Letters().decode(prompt) and "(text)" not in Letters().decode(prompt)
 
 
-def test_a_row_that_is_cut_after_an_earlier_turn_has_its_loss_there():
-    row = ghost_dialogue(["Who are you?"], conversation(), "Figure: Mozart.")
-    assert [message["role"] for message in row["messages"]] == ["system", "user", "assistant"]
-    encoded = encode_row(Letters(), row)
-    assert encoded.tokens[encoded.loss_mask == 1].tolist() == [*map(ord, " I am"), Letters.eos_id]
+def test_an_earlier_answer_is_trained_on_as_the_last_one_of_the_dialogue_up_to_it():
+    row = ghost_dialogue(["Who are you?", "And where?"], conversation(), "Figure: Mozart.", [1, 2])
+    whole = encode_row(Letters(), row)
+    earlier = encode_row(Letters(), {"messages": row["messages"][:3], "loss": "last"})
+    later = encode_row(Letters(), {"messages": row["messages"], "loss": "last"})
+    np.testing.assert_array_equal(whole.tokens[: len(earlier)], earlier.tokens)
+    np.testing.assert_array_equal(whole.tokens, later.tokens)
+    alone = np.pad(earlier.loss_mask, (0, len(later) - len(earlier)))
+    assert alone.sum() and later.loss_mask.sum()
+    np.testing.assert_array_equal(whole.loss_mask, alone + later.loss_mask)
 
 
-def test_a_dialogue_serves_as_a_whole_and_cut_after_turns_whose_answers_ended():
+def test_the_last_answer_is_trained_on_and_earlier_ones_that_ended():
     user, finished = [f"question {turn}" for turn in range(6)], [True, False, True, True, False, True]
-    assert row_lengths({"turns": user}, finished, 1, seed=0) == [6]
+    assert trained_turns({"turns": user}, finished, 1, seed=0) == [6]
     others = [{"turns": [*user[:5], f"question {number}"]} for number in range(60)]
-    drawn = [row_lengths(record, finished, 3, seed=0) for record in others]
-    assert all(len(lengths) == 3 and lengths[-1] == 6 and lengths == sorted(set(lengths)) for lengths in drawn)
-    assert {length for lengths in drawn for length in lengths} == {1, 3, 4, 6}
-    assert row_lengths({"turns": user}, finished, 9, seed=0) == [1, 3, 4, 6]
-    assert row_lengths({"turns": user[:1]}, [True], 3, seed=0) == [1]
+    drawn = [trained_turns(record, finished, 3, seed=0) for record in others]
+    assert all(len(turns) == 3 and turns[-1] == 6 and turns == sorted(set(turns)) for turns in drawn)
+    assert {turn for turns in drawn for turn in turns} == {1, 3, 4, 6}
+    assert trained_turns({"turns": user}, finished, 9, seed=0) == [1, 3, 4, 6]
+    assert trained_turns({"turns": user[:1]}, [True], 3, seed=0) == [1]
 
 
-def test_a_dialogue_that_says_which_turns_ask_about_the_instruction_is_cut_after_those():
-    record = {"turns": [f"question {turn}" for turn in range(6)], "rows_after": [2, 3, 6]}
-    assert row_lengths(record, [True] * 6, 4, seed=0) == [2, 3, 6]
-    assert row_lengths(record, [True, False, True, True, True, True], 4, seed=0) == [3, 6]
-    assert row_lengths(record | {"rows_after": []}, [True] * 6, 9, seed=0) == [6]
-    assert row_lengths(record | {"rows_after": None}, [True] * 6, 9, seed=0) == [1, 2, 3, 4, 5, 6]
+def test_a_dialogue_that_says_which_turns_its_instruction_applies_to_is_trained_on_the_answers_to_those():
+    record = {"turns": [f"question {turn}" for turn in range(6)], "applies_to": [2, 3, 6]}
+    assert trained_turns(record, [True] * 6, 4, seed=0) == [2, 3, 6]
+    assert trained_turns(record, [True, False, True, True, True, True], 4, seed=0) == [3, 6]
+    assert trained_turns(record | {"applies_to": []}, [True] * 6, 9, seed=0) == [6]
+    assert trained_turns(record | {"applies_to": None}, [True] * 6, 9, seed=0) == [1, 2, 3, 4, 5, 6]
 
 
 def dialogues(*, seed):
@@ -182,7 +187,7 @@ def constraints(*, seed):
 SAMPLING = {"temperature": 0.7, "top_p": 0.9, "max_new_tokens": 8}
 
 
-def run_stage(tmp_path, monkeypatch, finished, read=dialogues, instructions=None, rows_per_dialogue=1):
+def run_stage(tmp_path, monkeypatch, finished, read=dialogues, instructions=None, trained_answers=1):
     """The stage with answers that are given; what the model was asked."""
     asked = []
 
@@ -194,7 +199,7 @@ def run_stage(tmp_path, monkeypatch, finished, read=dialogues, instructions=None
     monkeypatch.setattr(sampling, "load_model", lambda folder, mesh, head: types.SimpleNamespace(params=None))
     monkeypatch.setattr(encoding.Tokenizer, "load", lambda path: Letters())
     source = {"made": {"function": f"{__name__}.{read.__name__}", "format": "raw"}}
-    chosen = {"instructions": instructions or {}, "terse_fraction": 1.0, "rows_per_dialogue": rows_per_dialogue}
+    chosen = {"instructions": instructions or {}, "terse_fraction": 1.0, "trained_answers": trained_answers}
     config = ConfigDict({"dialogues": source, **chosen, **SAMPLING})
     runtime = smallest_runtime(tmp_path)
     results = ghost_attention.run(config, {role: tmp_path / role for role in ("tokenizer", "policy")}, runtime)
@@ -224,11 +229,11 @@ def test_dialogues_whose_last_answer_did_not_end_or_is_missing_are_left_out(tmp_
     assert (results["dialogues"], results["left_out_unfinished_or_full"], results["turns"]) == (len(rows), 2, 2.0)
 
 
-def test_each_dialogue_is_cut_into_rows(tmp_path, monkeypatch):
+def test_each_dialogue_is_a_row_with_the_loss_on_answers_that_ended(tmp_path, monkeypatch):
     results, rows, _ = run_stage(tmp_path, monkeypatch, [[True, True], [True, False], [False, True], [True, True]],
-                                 rows_per_dialogue=2)  # fmt: skip
-    assert (results["dialogues"], results["rows"], results["left_out_unfinished_or_full"]) == (3, 5, 1)
-    assert [len(row["messages"]) for row in rows] == [3, 5, 5, 3, 5]
+                                 trained_answers=2)  # fmt: skip
+    assert (results["dialogues"], results["trained_answers"], results["left_out_unfinished_or_full"]) == (3, 5, 1)
+    assert [[message["weight"] for message in row["messages"][2::2]] for row in rows] == [[1, 1], [0, 1], [1, 1]]
 
 
 def test_where_none_is_left_it_is_said_and_the_results_are_json_all_the_same(tmp_path, monkeypatch, caplog):
