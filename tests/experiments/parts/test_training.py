@@ -96,6 +96,6 @@ def test_the_safety_threshold_is_one(config):
 
 def test_how_often_the_loss_is_measured():
     steps = {scale: rlhf_v5.get_config(scale).pretrain.evaluate_every for scale in ("tiny", "small", "1b", "70b")}
-    assert steps == {"tiny": 350, "small": 500, "1b": 1000, "70b": 1000}
+    assert steps == {"tiny": 250, "small": 500, "1b": 1000, "70b": 1000}
     config = rlhf_v5.get_config("7b")
     assert (config.sft.finetune.evaluate_every, config.sft.finetune.held_out_batches) == (100, 8)
