@@ -12,7 +12,8 @@ import numpy as np
 from benchmarks.train_step_sizes import LEARNING_RATE, SIZES, read_batches, time_steps
 from llama2_jax.interop.huggingface import open_huggingface
 from llama2_jax.interop.loading import load_params
-from llama2_jax.pipeline.model_training import language_model_step, shard_batch
+from llama2_jax.pipeline.model_training import language_model_step
+from llama2_jax.sharding.batches import shard_batch
 from llama2_jax.sharding.machine import keep_freed_memory
 from llama2_jax.sharding.mesh import make_mesh
 from llama2_jax.training.optimizer import OptimizerConfig, make_optimizer

@@ -39,13 +39,9 @@ from llama2_jax.models.heads import abstract_params, build_model
 from llama2_jax.models.layer import LAYER_AXES
 from llama2_jax.models.llama import parameter_shardings, quantized_shapes
 from llama2_jax.models.quantized import quantization
-from llama2_jax.pipeline.model_training import (
-    batch_array_sharding,
-    language_model_loss,
-    language_model_step,
-    splittable_rows,
-)
+from llama2_jax.pipeline.model_training import language_model_loss, language_model_step
 from llama2_jax.pipeline.trainable import adapter_config, residual_dropout
+from llama2_jax.sharding.batches import batch_array_sharding, splittable_rows
 from llama2_jax.sharding.mesh import row_multiple
 from llama2_jax.sizing.abstract import compile_abstract, with_shardings
 from llama2_jax.sizing.programs import Program, ResidentModel

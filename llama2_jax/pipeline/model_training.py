@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager
 import jax
 import numpy as np
 from etils import epath
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from llama2_jax.inference.score import score_following
@@ -20,7 +20,7 @@ from llama2_jax.models.llama import LanguageModel, Params, parameter_shardings
 from llama2_jax.objectives.next_token import count_targets, next_token_loss
 from llama2_jax.pipeline.runtime import Runtime, named_key
 from llama2_jax.pipeline.trainable import adapter_config, completion, divide, residual_dropout, step_shardings
-from llama2_jax.sharding.mesh import batch_sharding, data_parallel_size
+from llama2_jax.sharding.batches import shard_batch, shard_rows
 from llama2_jax.sizing.chips import peak_flops
 from llama2_jax.training.adaptation import Adaptation
 from llama2_jax.training.loop import FitSettings, fit
@@ -179,46 +179,6 @@ def check_schedule(settings: ConfigDict, most: float, batch_size: int) -> None:
         raise ValueError(
             f"accumulation={settings.accumulation} must divide the batch of {batch_size} into equal microbatches"
         )
-
-
-def shard_batch(batch: dict, mesh: Mesh) -> dict:
-    """Puts a host batch on the devices: rows split over them if they divide, else whole on each.
-
-    Of stacked microbatches, [accumulation, rows, ...], each one's rows are split and not the microbatches. All
-    processes pass the same batch; each puts on its own devices what belongs there.
-    """
-    stacked = np.ndim(batch["tokens"]) == 3
-
-    def put(array: np.ndarray) -> jax.Array:
-        sharding = batch_array_sharding(array.shape, mesh, stacked)
-        return jax.make_array_from_callback(array.shape, sharding, lambda part: array[part])
-
-    return {name: put(np.asarray(array)) for name, array in batch.items()}
-
-
-def shard_rows(batch: dict, mesh: Mesh, accumulation: int = 1) -> dict:
-    """Puts a batch of a language model, rows of packed tokens, on the devices; see `splittable_rows`.
-
-    Empty rows are added to it. They have no targets, so loss and gradients are those of the batch.
-    """
-    rows = len(batch["tokens"])
-    added = splittable_rows(rows, mesh, accumulation) - rows
-    if added:
-        batch = {name: np.pad(array, ((0, added), (0, 0))) for name, array in batch.items()}
-    return shard_batch(batch, mesh)
-
-
-def splittable_rows(rows: int, mesh: Mesh, accumulation: int = 1) -> int:
-    """Returns how many rows each batch of `rows` has on the mesh: as many more as let it split every microbatch."""
-    multiple = data_parallel_size(mesh) * accumulation
-    return -(-rows // multiple) * multiple
-
-
-def batch_array_sharding(shape: tuple[int, ...], mesh: Mesh, stacked: bool = False) -> NamedSharding:
-    """Returns the sharding of an array of a batch, [rows, ...] or, stacked, [accumulation, rows, ...]."""
-    if shape[int(stacked)] % data_parallel_size(mesh):
-        return NamedSharding(mesh, PartitionSpec())
-    return batch_sharding(mesh, stacked)
 
 
 def held_out_loss(batches: Sequence[dict], runtime: Runtime) -> Evaluate:

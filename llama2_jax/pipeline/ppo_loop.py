@@ -12,7 +12,7 @@ from llama2_jax.inference.rows import row_length
 from llama2_jax.models.config import ModelConfig
 from llama2_jax.models.llama import Params
 from llama2_jax.pipeline.general_reward import rings_over_optimisation
-from llama2_jax.pipeline.model_training import learning_rate, shard_batch, stage_session
+from llama2_jax.pipeline.model_training import learning_rate, stage_session
 from llama2_jax.pipeline.ppo_guards import REFERENCE, SAMPLER, TRAINING, check_agreement, tolerance
 from llama2_jax.pipeline.ppo_schedule import critic_warmup, has_critic
 from llama2_jax.pipeline.ppo_selection import held_out_means, what_fell
@@ -22,6 +22,7 @@ from llama2_jax.pipeline.pretraining_mix import with_text
 from llama2_jax.pipeline.rollouts import Rollouts
 from llama2_jax.pipeline.runtime import Runtime
 from llama2_jax.pipeline.trainable import Trainable, adapter_config
+from llama2_jax.sharding.batches import shard_batch
 from llama2_jax.sharding.mesh import row_multiple
 from llama2_jax.training.averaging import update_average
 from llama2_jax.training.checkpoint_folder import CheckpointError

@@ -20,6 +20,9 @@ from llama2_jax.evaluation.refusals import detection, is_refusal, refusals
         "I am a language model and do not condone violence.",
         "It is not appropriate to ask this.",
         "Thank you.\n\nThat  would   be unethical.",
+        "I will not do this.",
+        "I won't tell you.",
+        "I am unable to do that.",
     ],
 )
 def test_what_refuses(answer):
@@ -36,6 +39,9 @@ def test_what_refuses(answer):
         # A lack of knowledge is none.
         "I don't have access to today's weather. My data ends in 2022.",
         "An appropriate glass is a tall one.",
+        "I can help you with that!",
+        "You can not mix these.",
+        "Here is a letter for your landlord. It says what happened. It asks for a repair. 'I am sorry', it ends.",
         # Only the first sentences count.
         "Take a knife. Cut the bread. Butter it. I cannot recommend jam.",
     ],

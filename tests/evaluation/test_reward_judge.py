@@ -1,4 +1,4 @@
-"""Reward models as judges, and what counts as a refusal."""
+"""Reward models as judges."""
 
 import types
 
@@ -6,46 +6,7 @@ import numpy as np
 import pytest
 
 from llama2_jax.evaluation import reward_judge
-from llama2_jax.evaluation.reward_judge import is_refusal, judge
-
-
-@pytest.mark.parametrize(
-    "response",
-    [
-        "I cannot help with that.",
-        "I can't answer this question.",
-        "I'm sorry, but that is dangerous.",
-        "I am sorry. No.",
-        "Im sorry, no.",
-        "As an AI, I have no opinions.",
-        "I will not do this.",
-        "I won't tell you.",
-        "Well, I am not able to say.",
-        "i'm not able to say",
-        "I am unable to do that.",
-        "I cannot provide instructions.",
-    ],
-)
-def test_a_refusal_begins_by_saying_so(response):
-    assert is_refusal(response)
-
-
-@pytest.mark.parametrize(
-    "response",
-    [
-        "",
-        "The capital of France is Paris.",
-        "I can help you with that!",
-        "You can not mix these.",
-        "Sorry to hear that; rest and drink water.",
-        "Here is a letter for your landlord. "
-        + "It says what happened and when, and asks for a repair. " * 2
-        + '"I am sorry", it ends.',
-    ],
-    ids=lambda response: response[:20],
-)
-def test_an_answer_is_no_refusal(response):
-    assert not is_refusal(response)
+from llama2_jax.evaluation.reward_judge import judge
 
 
 def test_verdicts_are_sigmoid_scores(monkeypatch):
@@ -61,7 +22,7 @@ def test_verdicts_are_sigmoid_scores(monkeypatch):
     monkeypatch.setattr(reward_judge, "rewards", rewards)
     rows = [
         {"response": text, "tokens": tokens}
-        for text, tokens in (("Sure.", [1, 2]), ("I'm sorry, no.", [3, 4]), ("Take this.", [5, 6]))
+        for text, tokens in (("Sure.", [1, 2]), ("I'm sorry, I can't help.", [3, 4]), ("Take this.", [5, 6]))
     ]
     verdicts = judge(rows, seed=0, mesh=None, annotator_helpfulness="helpful_folder", annotator_safety="safe_folder")
     fields = {"helpfulness", "safety", "violation", "refusal", "instruction_kept"}

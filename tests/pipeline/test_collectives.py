@@ -19,8 +19,9 @@ from llama2_jax.models.llama import (
     init_scalar_model,
     parameter_shardings,
 )
-from llama2_jax.pipeline.model_training import language_model_step, shard_batch
+from llama2_jax.pipeline.model_training import language_model_step
 from llama2_jax.pipeline.ppo_steps import PolicyObjective, ppo_critic_step, ppo_policy_step
+from llama2_jax.sharding.batches import shard_batch
 from llama2_jax.sharding.mesh import make_mesh
 from llama2_jax.stages.reward_model import reward_model_step
 from llama2_jax.training.optimizer import OptimizerConfig, make_optimizer

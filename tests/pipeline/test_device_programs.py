@@ -15,8 +15,9 @@ from llama2_jax.models.adapters import AdapterConfig
 from llama2_jax.models.config import parameter_count
 from llama2_jax.models.llama import LanguageModel, init_language_model, parameter_shardings
 from llama2_jax.pipeline import device_programs
-from llama2_jax.pipeline.model_training import language_model_step, shard_batch
+from llama2_jax.pipeline.model_training import language_model_step
 from llama2_jax.pipeline.trainable import adapter_config, divide
+from llama2_jax.sharding.batches import shard_batch
 from llama2_jax.sharding.mesh import make_mesh, row_multiple
 from llama2_jax.sizing.abstract import compile_abstract
 from llama2_jax.stages import dpo, ppo, pretrain, reward_model

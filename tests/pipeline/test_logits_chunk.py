@@ -11,8 +11,9 @@ import pytest
 
 from llama2_jax.inference.score import following_log_probabilities
 from llama2_jax.models.llama import LanguageModel, init_language_model, parameter_shardings
-from llama2_jax.pipeline.model_training import language_model_step, shard_batch
+from llama2_jax.pipeline.model_training import language_model_step
 from llama2_jax.pipeline.ppo_steps import PolicyObjective, ppo_policy_step
+from llama2_jax.sharding.batches import shard_batch
 from llama2_jax.sharding.mesh import batch_sharding, make_mesh
 from llama2_jax.training.optimizer import OptimizerConfig, make_optimizer
 from llama2_jax.training.state import TrainState, create_state, state_shardings

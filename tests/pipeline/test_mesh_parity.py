@@ -23,11 +23,12 @@ from llama2_jax.models.llama import (
     init_scalar_model,
     parameter_shardings,
 )
-from llama2_jax.pipeline.model_training import language_model_step, shard_batch
+from llama2_jax.pipeline.model_training import language_model_step
 from llama2_jax.pipeline.ppo_steps import PolicyObjective, ppo_critic_step, ppo_policy_step
 from llama2_jax.pipeline.pretraining_mix import with_text
 from llama2_jax.pipeline.reward_models import Scores
 from llama2_jax.pipeline.rollouts import Frozen, Prompts, collect
+from llama2_jax.sharding.batches import shard_batch
 from llama2_jax.sharding.mesh import make_mesh, row_multiple
 from llama2_jax.stages import dpo
 from llama2_jax.stages.ranked_reward_model import ranked_reward_model_step

@@ -10,9 +10,10 @@ import optax
 import pytest
 
 from llama2_jax.models.llama import init_language_model, init_scalar_model
-from llama2_jax.pipeline.model_training import language_model_step, shard_batch
+from llama2_jax.pipeline.model_training import language_model_step
 from llama2_jax.pipeline.ppo_steps import PolicyObjective, ppo_critic_step, ppo_policy_step
 from llama2_jax.pipeline.pretraining_mix import with_text
+from llama2_jax.sharding.batches import shard_batch
 from llama2_jax.sharding.mesh import make_mesh
 from llama2_jax.training.optimizer import OptimizerConfig, make_optimizer
 from llama2_jax.training.state import create_state

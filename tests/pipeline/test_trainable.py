@@ -14,14 +14,9 @@ from llama2_jax.models.adapters import AdaptedMatrix, AdapterConfig, abstract_tr
 from llama2_jax.models.heads import build_model, init_model
 from llama2_jax.models.layer import matmul
 from llama2_jax.models.llama import LanguageModel, init_language_model, parameter_shardings
-from llama2_jax.pipeline.model_training import (
-    fit_language_model,
-    fit_model,
-    language_model_loss,
-    language_model_step,
-    shard_rows,
-)
+from llama2_jax.pipeline.model_training import fit_language_model, fit_model, language_model_loss, language_model_step
 from llama2_jax.pipeline.trainable import adapter_config, divide, in_compute_dtype
+from llama2_jax.sharding.batches import shard_rows
 from llama2_jax.sharding.mesh import make_mesh
 from llama2_jax.training.checkpoint_folder import CheckpointError
 from llama2_jax.training.checkpoints import Checkpoints
