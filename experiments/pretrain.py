@@ -1,7 +1,7 @@
 """Pretraining (section 2): a tokenizer, then next-token prediction on a mixture of sources.
 
-Reaches (tiny): 0.46 nats a token on held-out text of the miniature (one seed).
-Costs (tiny): 6 minutes on 2 CPU cores.
+Reaches (tiny): 0.48 nats a token on held-out text of the miniature (five seeds).
+Costs (tiny): 4 minutes on 2 CPU cores.
 Run: python -m llama2_jax.main --config=experiments/pretrain.py[:<scale>[,<data>]]
 """
 

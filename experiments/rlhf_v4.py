@@ -3,9 +3,9 @@
 The fine-tuning has both from here on: dialogues in which V3 keeps an instruction, and the rounds' best answers, scored
 again by the newest reward models.
 
-Reaches (tiny, medians of five seeds that nothing was chosen on): true helpfulness 0.57 and content 0.72 from SFT's 0.51
-and 0.68, a win rate over SFT of 0.74, on unseen questions; known instructions kept in 1.00 of answers at turn 6 and
-0.75 at turn 20 (docs/results.md).
+Reaches (tiny, medians of five seeds that nothing was chosen on): true helpfulness 0.59 and content 0.76 from SFT's 0.52
+and 0.70, a win rate over SFT of 0.73, on unseen questions; known instructions kept in 1.00 of answers at turn 6 and
+0.88 at turn 20 (docs/results.md).
 Costs (tiny): 16 minutes on 2 CPU cores, V3 among them.
 Run: python -m llama2_jax.main --config=experiments/rlhf_v4.py[:<scale>[,<data>]]
 """

@@ -1,6 +1,6 @@
 """Supervised fine-tuning (section 3.1): first public instruction data, then fewer and better annotations.
 
-Reaches (tiny, medians of five seeds that nothing was chosen on): a chat model of mixed manners, true helpfulness 0.51
+Reaches (tiny, medians of five seeds that nothing was chosen on): a chat model of mixed manners, true helpfulness 0.52
 on unseen questions (docs/results.md).
 Costs (tiny): 7 minutes on 2 CPU cores, pretraining among them.
 Run: python -m llama2_jax.main --config=experiments/sft.py[:<scale>[,<data>]]
