@@ -86,12 +86,13 @@ def iteration(tmp_path, monkeypatch):
     def run(number=1, metrics=(), log_ratios=(1e-5, 0.5), warmup=0, accumulation=1, longest=16, text=None):
         rows, ratios = [], iter(log_ratios)
 
-        def minibatch(selected, length, row_multiple):
-            rows.append((row_multiple, length))
-            return {"tokens": np.zeros((row_multiple, length), np.int32)}
+        def minibatches(order, size, length, row_multiple):
+            count = len(order) // size
+            rows.extend([(row_multiple, length)] * count)
+            return [{"tokens": np.zeros((row_multiple, length), np.int32)}] * count
 
         experience = types.SimpleNamespace(
-            responses=[None] * 8, metrics={**HONEST, **dict(metrics)}, minibatch=minibatch, longest=longest
+            responses=[None] * 8, metrics={**HONEST, **dict(metrics)}, minibatches=minibatches, longest=longest
         )
 
         def step(state, batch, rate, numbers):
