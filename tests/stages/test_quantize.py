@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
-import llama2_jax
+import llama2_jax.loading
 from llama2_jax.inference.generate import Sampling, generate
 from llama2_jax.models.heads import init_model
 from llama2_jax.models.quantized import QuantizedMatrix, is_quantized, plain, quantization, quantize_layers
