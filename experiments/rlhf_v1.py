@@ -2,7 +2,7 @@
 
 Reaches (tiny, medians of five seeds that nothing was chosen on): true helpfulness 0.53 from SFT's 0.52, a win rate over
 SFT of 0.65, violations 0.38 from 0.56, on unseen questions (docs/results.md).
-Costs (tiny): 9 minutes on 2 CPU cores, pretraining and fine-tuning among them.
+Costs (tiny): 8 minutes on 2 CPU cores, pretraining and fine-tuning among them.
 Run: python -m llama2_jax.main --config=experiments/rlhf_v1.py[:<scale>[,<data>]]
 """
 

@@ -2,7 +2,7 @@
 
 Reaches (tiny, medians of five seeds that nothing was chosen on): true helpfulness 0.57 from SFT's 0.52, a win rate over
 SFT of 0.64, violations 0.39 from 0.56, on unseen questions (docs/results.md).
-Costs (tiny): 10 minutes on 2 CPU cores, V1 among them.
+Costs (tiny): 9 minutes on 2 CPU cores, V1 among them.
 Run: python -m llama2_jax.main --config=experiments/rlhf_v2.py[:<scale>[,<data>]]
 """
 

@@ -2,7 +2,7 @@
 
 Reaches (tiny, medians of five seeds that nothing was chosen on): true helpfulness 0.58 from SFT's 0.52, a win rate over
 SFT of 0.70, violations 0.40 from 0.56, on unseen questions (docs/results.md).
-Costs (tiny): 12 minutes on 2 CPU cores, V2 among them.
+Costs (tiny): 11 minutes on 2 CPU cores, V2 among them.
 Run: python -m llama2_jax.main --config=experiments/rlhf_v3.py[:<scale>[,<data>]]
 """
 

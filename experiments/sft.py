@@ -2,7 +2,7 @@
 
 Reaches (tiny, medians of five seeds that nothing was chosen on): a chat model of mixed manners, true helpfulness 0.52
 on unseen questions (docs/results.md).
-Costs (tiny): 7 minutes on 2 CPU cores, pretraining among them.
+Costs (tiny): 6 minutes on 2 CPU cores, pretraining among them.
 Run: python -m llama2_jax.main --config=experiments/sft.py[:<scale>[,<data>]]
 """
 

@@ -93,7 +93,7 @@ def open_preferences(*, helpfulness: int, safety: int, **arguments) -> SourceDic
 
 # The dialogues bring their own instructions; three of ten combine two. Some have more turns than the evaluation's
 # dialogues, since their answers are shorter: what is to be kept over 600 tokens has to be seen over as many.
-# Words at the start are kept best and hobbies worst, so there are fewest of those and most of these.
+# Words at the start are kept best, so there are fewest of those.
 GHOST_ATTENTION_DIALOGUES = {
     "dialogues": source(
         "instructed.ghost_attention_dialogues",

@@ -61,9 +61,9 @@ class Rollouts:
         return max(len(prompt) + len(response) for prompt, response in zip(self.prompts, self.responses, strict=True))
 
     def minibatches(
-        self, order: Sequence[int], size: int, length: int, row_multiple: int = 8
+        self, order: Sequence[int], size: int, length: int, row_multiple: int
     ) -> list[dict[str, np.ndarray]]:
-        """The answers in this order as minibatches of `size`, each packed into rows (`minibatch`).
+        """The answers in this order as minibatches of `size`, each packed into rows [rows, length] (`minibatch`).
 
         All have as many rows as the one that needs most: one compiled program serves them.
         """

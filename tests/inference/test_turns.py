@@ -47,8 +47,6 @@ def talk(params, said, rows=4, sampling=SAMPLED):
 
 def assert_as_generated(params, found, sampling=SAMPLED):
     for turn, (prompts, samples) in enumerate(found):
-        if not prompts:
-            continue
         wanted = generate(CONFIG, params, [*prompts.values()], sampling, jax.random.fold_in(KEY, turn), EOS,
                           prompt_ids=[10 + row for row in prompts])  # fmt: skip
         for row, sample in zip(prompts, wanted, strict=True):
@@ -74,15 +72,16 @@ def test_a_prompt_that_takes_back_what_was_said_is_read_from_there(params):
 
 
 def test_the_cache_has_half_of_the_slots_until_more_are_needed(params):
-    dialogues, before, slots = begin(CONFIG, params, 2), {0: (), 1: ()}, []
+    dialogues, before, talked, slots = begin(CONFIG, params, 2), {0: (), 1: ()}, [], []
     for turn in range(5):
         prompts = {row: [*before[row], *text(40, turn, row)] for row in before}
         key = jax.random.fold_in(KEY, turn)
         dialogues, found = answer_turn(dialogues, prompts, SAMPLED, key, {0: 10, 1: 11}, EOS)
         slots.append(dialogues.cache.positions.shape[1])
         assert dialogues.cache.keys[0].shape[3] == dialogues.cache.values[1].shape[2] == slots[-1]
-        assert_as_generated(params, [*[({}, {})] * turn, (prompts, found)])
+        talked.append((prompts, found))
         before = {row: (*prompts[row], *found[row].tokens.tolist()) for row in before}
+    assert_as_generated(params, talked)
     assert slots[0] == 200 + 64 and slots[-1] == 400 + 64 and len(set(slots)) == 2
 
 
